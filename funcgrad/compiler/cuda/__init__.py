@@ -1,0 +1,1 @@
+"""The CUDA target: loops to kernels that numba.cuda compiles."""

@@ -1,0 +1,467 @@
+"""The loop IR: how a kernel computes. One small data type; lowering makes it, the emitters and the renderer read it.
+
+The grammar, on one page (every node is frozen and hashable: a kernel is its own cache key):
+
+    Kernel(name, params: (Param…), sizes: (str…), body: (Stmt…))    body = Lets, then exactly one parallel For
+    Param(name, dtype, intent, extent)     a flat, contiguous, one-dimensional buffer that overlaps no other parameter
+        intent: "in" | "out" | "inout" | "scratch". "out" holds nothing before the kernel writes it; "scratch" is a
+        buffer of `extent` elements for each thread that holds nothing when an iteration of the parallel loop starts
+
+    Stmt = For(index, extent, body, kind)  index = 0 … extent-1;  extent: an int, a size, or an int64 Let
+             kind "parallel": the outermost loop, iterations independent
+                  "vector":   iterations independent except through Update (but not Update "set"): vectorised
+                  "serial":   in order
+         | Let(name, value)                an immutable scalar, in scope for the rest of its block
+         | Init(name, value)               a mutable accumulator, in scope for the rest of its block
+         | Update(name, op, value)         name = op(name, value);  op: add mul max min and or xor, or set (name = value)
+                                           floating add and mul may be reassociated here, and nowhere else
+         | Store(param, index, value)
+         | If(condition, body)
+
+    Expr = Const(value, dtype)
+         | Name(name, dtype)               a Let or an accumulator
+         | Load(param, index, dtype, mask, other)    where mask is false nothing is read and the value is `other`
+         | IndexValue(index)               an index as an int64 value
+         | Op(op, args, dtype)             a scalar operation of `compiler.scalars`
+    Index(terms: ((name, stride)…), offset)    sum of name·stride, plus offset
+             name: a loop index or an int64 Let (an indirect access);  stride: an int or a size
+             offset: an int, a size, or a tuple of these, which are added
+
+Sizes are int64 run-time arguments: extents, strides and offsets. Only what the kernel's form depends on (strides that
+are exactly 1 or 0, extents small enough to unroll) is written as an int. Expressions are trees: a value used twice
+belongs in a Let, and so do long chains (nesting is bounded by Python's recursion limit).
+"""
+
+from __future__ import annotations
+
+import keyword
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from funcgrad.compiler.scalars import DTYPES, SCALARS, result_dtype
+from funcgrad.dtypes import bool_, int64, is_float, short_name
+from funcgrad.errors import DTypeError, FuncgradError
+
+Intent = Literal["in", "out", "inout", "scratch"]
+Kind = Literal["parallel", "vector", "serial"]
+Offset = int | str | tuple[int | str, ...]
+
+UPDATE_OPS = ("add", "mul", "max", "min", "and", "or", "xor", "set")
+
+
+class LoopError(FuncgradError):
+    """A kernel breaks a rule of the loop IR; a bug in lowering or scheduling, not in user code."""
+
+
+# ----------------------------------------------------------------------------------------------------- nodes
+@dataclass(frozen=True, slots=True)
+class Index:
+    """The sum of name·stride over `terms`, plus `offset`."""
+
+    terms: tuple[tuple[str, int | str], ...] = ()
+    offset: Offset = 0
+
+    @property
+    def offsets(self) -> tuple[int | str, ...]:
+        """The offset as a tuple of addends, zero left out."""
+        addends = self.offset if isinstance(self.offset, tuple) else (self.offset,)
+        return tuple(a for a in addends if a != 0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Const:
+    """A constant. Equality is of the bits as printed: 0.0 is not -0.0, and NaN is NaN."""
+
+    value: bool | int | float
+    dtype: np.dtype
+
+    def __post_init__(self) -> None:
+        value = np.asarray(self.value).astype(self.dtype) if is_float(self.dtype) else np.asarray(self.value, self.dtype)
+        plain = float(value) if is_float(self.dtype) else value.item()
+        object.__setattr__(self, "value", plain)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Const) and (repr(self.value), self.dtype) == (repr(other.value), other.dtype)
+
+    def __hash__(self) -> int:
+        return hash((repr(self.value), self.dtype))
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """The value of a Let or of an accumulator."""
+
+    name: str
+    dtype: np.dtype
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """An element of a parameter; with a mask, `other` where the mask is false."""
+
+    param: str
+    index: Index
+    dtype: np.dtype
+    mask: Expr | None = None
+    other: Expr | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IndexValue:
+    """The value of an index, an int64."""
+
+    index: Index
+    dtype: np.dtype = field(default=int64, init=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """A scalar operation applied to expressions."""
+
+    op: str
+    args: tuple[Expr, ...]
+    dtype: np.dtype
+
+
+Expr = Const | Name | Load | IndexValue | Op
+
+
+@dataclass(frozen=True, slots=True)
+class For:
+    """A loop over index = 0 … extent-1."""
+
+    index: str
+    extent: int | str
+    body: tuple[Stmt, ...]
+    kind: Kind = "serial"
+
+
+@dataclass(frozen=True, slots=True)
+class Let:
+    """Names a value."""
+
+    name: str
+    value: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Init:
+    """Makes an accumulator."""
+
+    name: str
+    value: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Combines a value into an accumulator."""
+
+    name: str
+    op: str
+    value: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Writes an element of a parameter."""
+
+    param: str
+    index: Index
+    value: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class If:
+    """Runs a body where a condition holds."""
+
+    condition: Expr
+    body: tuple[Stmt, ...]
+
+
+Stmt = For | Let | Init | Update | Store | If
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """A buffer that the kernel reads or writes. `extent`, for scratch only: elements per thread."""
+
+    name: str
+    dtype: np.dtype
+    intent: Intent
+    extent: int | str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A kernel: what one instruction of a program runs."""
+
+    name: str
+    params: tuple[Param, ...]
+    sizes: tuple[str, ...]
+    body: tuple[Stmt, ...]
+
+    @property
+    def parallel(self) -> For:
+        """The parallel loop."""
+        return self.body[-1]  # type: ignore[return-value]
+
+    def __str__(self) -> str:
+        return format(self)
+
+
+def at(*terms: str | tuple[str, int | str], offset: Offset = 0) -> Index:
+    """Return an index; a bare name has stride 1.
+
+    >>> at(("i", "n"), "j")
+    Index(terms=(('i', 'n'), ('j', 1)), offset=0)
+    """
+    return Index(tuple((t, 1) if isinstance(t, str) else t for t in terms), offset)
+
+
+def op(name: str, *args: Expr, dtype: np.dtype | None = None) -> Op:
+    """Apply a scalar operation; its dtype follows from the arguments (state it for cast and bitcast).
+
+    >>> op("lt", Const(1.0, np.dtype("f4")), Const(2.0, np.dtype("f4"))).dtype
+    dtype('bool')
+    """
+    return Op(name, args, result_dtype(name, tuple(a.dtype for a in args), dtype or args[0].dtype))
+
+
+def scratch_stride(extent: int, dtype: np.dtype) -> int:
+    """Return the bytes of a scratch parameter for one thread: whole cache lines of 64 bytes.
+
+    Thread t's part starts at t·scratch_stride from the pointer that the kernel is given.
+    """
+    return (extent * dtype.itemsize + 63) & -64
+
+
+# -------------------------------------------------------------------------------------------------- checking
+_RESERVED = {*SCALARS, *(d.name for d in DTYPES), "range", "inf", "nan", "cuda"}
+
+
+def check(kernel: Kernel) -> None:
+    """Raise LoopError, naming the rule and the statement, unless `kernel` is well formed."""
+    _Checker(kernel).run()
+
+
+class _Checker:
+    """Walks a kernel with the scope at each point: name → "size", "index", "let" or "accumulator", and its dtype."""
+
+    def __init__(self, kernel: Kernel):
+        self.kernel = kernel
+        self.params = {p.name: p for p in kernel.params}
+        self.used: set[str] = set()
+        self.where: Any = None
+
+    def run(self) -> None:
+        kernel, scope = self.kernel, {}
+        for size in kernel.sizes:
+            self._define(scope, size, "size", int64)
+        for param in kernel.params:
+            self._param(param, scope)
+        loops = [s for s in kernel.body if isinstance(s, For)]
+        rule = "the body is Lets followed by exactly one parallel For"
+        self._require(bool(kernel.body) and loops == [kernel.body[-1]] and loops[0].kind == "parallel", rule)
+        self._require(all(isinstance(s, Let) for s in kernel.body[:-1]), rule)
+        self._block(kernel.body, scope, nested=False)
+
+    def _require(self, holds: bool, rule: str) -> None:
+        if not holds:
+            where = "" if self.where is None else f", at `{_headline(self.where)}`"
+            raise LoopError(f"kernel {self.kernel.name}: {rule}{where}", fix="correct the pass that made this kernel")
+
+    def _define(self, scope: dict, name: str, role: str, dtype: np.dtype) -> None:
+        plain = name.isidentifier() and not keyword.iskeyword(name) and name not in _RESERVED
+        self._require(plain, f"{name!r} is a keyword, an operation or not an identifier")
+        self._require(name not in self.used, f"{name} is defined twice")
+        self.used.add(name)
+        scope[name] = (role, dtype)
+
+    def _param(self, param: Param, scope: dict) -> None:
+        self._define({}, param.name, "param", param.dtype)
+        self._require(param.dtype in DTYPES, f"parameter {param.name} has dtype {param.dtype}, which loops do not have")
+        self._require(param.intent in ("in", "out", "inout", "scratch"), f"{param.intent!r} is not an intent")
+        rule = f"scratch, and only scratch, states an extent (parameter {param.name})"
+        self._require((param.intent == "scratch") == (param.extent is not None), rule)
+        if isinstance(param.extent, str):
+            self._require(scope.get(param.extent, ("",))[0] == "size", f"extent {param.extent} is not a size")
+
+    def _block(self, body: tuple[Stmt, ...], scope: dict, nested: bool = True) -> None:
+        scope = dict(scope)
+        for statement in body:
+            self.where = statement
+            match statement:
+                case For(index, extent, inner, kind):
+                    self._require(kind in ("parallel", "vector", "serial"), f"{kind!r} is not a kind of loop")
+                    self._require(not (nested and kind == "parallel"), "the parallel loop is the outermost one")
+                    self._extent(extent, kind, scope)
+                    inside = dict(scope)
+                    self._define(inside, index, "index", int64)
+                    self._block(inner, inside)
+                case Let(name, value) | Init(name, value):
+                    dtype = self._expr(value, scope)
+                    self._define(scope, name, "let" if isinstance(statement, Let) else "accumulator", dtype)
+                case Update():
+                    self._update(statement, scope)
+                case Store():
+                    self._store(statement, scope)
+                case If(condition, inner):
+                    self._require(self._expr(condition, scope) == bool_, "a condition is bool")
+                    self._block(inner, scope)
+                case _:
+                    self._require(False, f"{type(statement).__name__} is not a statement")
+        self.where = None
+
+    def _extent(self, extent: int | str, kind: str, scope: dict) -> None:
+        if isinstance(extent, str):
+            role = scope.get(extent, ("undefined", None))
+            good = role == ("size", int64) or (role == ("let", int64) and kind != "parallel")
+            self._require(good, f"extent {extent} is neither a size nor (in an inner loop) an int64 Let")
+        else:
+            self._require(extent >= 0, f"extent {extent} is negative")
+
+    def _update(self, statement: Update, scope: dict) -> None:
+        role, dtype = scope.get(statement.name, ("undefined", None))
+        self._require(role == "accumulator", f"{statement.name} is no accumulator in scope")
+        self._require(statement.op in UPDATE_OPS, f"{statement.op!r} is not an update; they are {', '.join(UPDATE_OPS)}")
+        value = self._expr(statement.value, scope)
+        self._require(value == dtype, f"{statement.name} is {dtype}, the value {value}")
+        if statement.op != "set":
+            self._dtype(statement.op, (dtype, dtype), dtype)
+
+    def _store(self, statement: Store, scope: dict) -> None:
+        param = self.params.get(statement.param)
+        self._require(param is not None, f"{statement.param} is not a parameter")
+        self._require(param.intent != "in", f"{param.name} is an input and is not written")
+        value = self._expr(statement.value, scope)
+        self._require(value == param.dtype, f"{param.name} is {param.dtype}, the value {value}")
+        self._index(statement.index, scope)
+
+    def _expr(self, expr: Expr, scope: dict) -> np.dtype:
+        """Check an expression and return its dtype."""
+        match expr:
+            case Const(_, dtype):
+                self._require(dtype in DTYPES, f"a constant has dtype {dtype}, which loops do not have")
+            case Name(name, dtype):
+                role, defined = scope.get(name, ("undefined", None))
+                self._require(role in ("let", "accumulator"), f"{name} is used but no Let or Init in scope defines it")
+                self._require(defined == dtype, f"{name} is {defined}, used as {dtype}")
+            case Load():
+                self._load(expr, scope)
+            case IndexValue(index):
+                self._index(index, scope)
+            case Op(name, args, dtype):
+                found = self._dtype(name, tuple(self._expr(a, scope) for a in args), dtype)
+                self._require(found == dtype, f"{name} gives {found}, not {dtype}")
+            case _:
+                self._require(False, f"{type(expr).__name__} is not an expression")
+        return expr.dtype
+
+    def _load(self, load: Load, scope: dict) -> None:
+        param = self.params.get(load.param)
+        self._require(param is not None, f"{load.param} is not a parameter")
+        self._require(param.dtype == load.dtype, f"{load.param} is {param.dtype}, loaded as {load.dtype}")
+        self._require((load.mask is None) == (load.other is None), "a masked load has both a mask and another value")
+        if load.mask is not None and load.other is not None:
+            self._require(self._expr(load.mask, scope) == bool_, "a mask is bool")
+            other = self._expr(load.other, scope)
+            self._require(other == load.dtype, f"{load.param} is {load.dtype}, the other value {other}")
+        self._index(load.index, scope)
+
+    def _dtype(self, name: str, arguments: tuple[np.dtype, ...], stated: np.dtype) -> np.dtype:
+        try:
+            return result_dtype(name, arguments, stated)
+        except DTypeError as error:
+            self._require(False, error.summary)
+            raise
+
+    def _index(self, index: Index, scope: dict) -> None:
+        for name, stride in index.terms:
+            role, dtype = scope.get(name, ("undefined", None))
+            good = role in ("index", "let") and dtype == int64
+            self._require(good, f"index term {name} is neither a loop index nor an int64 Let in scope")
+            self._size(stride, scope)
+        for offset in index.offsets:
+            self._size(offset, scope)
+
+    def _size(self, size: int | str, scope: dict) -> None:
+        known = not isinstance(size, str) or scope.get(size, ("",))[0] == "size"
+        self._require(known, f"{size} in an index is not a size")
+
+
+# -------------------------------------------------------------------------------------------------- printing
+def format(kernel: Kernel) -> str:
+    """Return a kernel as text.
+
+    kernel scale(in x: f32, out y: f32; n)
+      parallel i < n:
+        y[i] = mul(x[i], 2.0:f32)
+    """
+    params = ", ".join(
+        f"{p.intent} {p.name}: {short_name(p.dtype)}" + (f"[{p.extent}]" if p.extent is not None else "")
+        for p in kernel.params
+    )
+    sizes = f"; {', '.join(kernel.sizes)}" if kernel.sizes else ""
+    return "\n".join([f"kernel {kernel.name}({params}{sizes})", *_format_block(kernel.body, "  ")]) + "\n"
+
+
+def format_index(index: Index) -> str:
+    """Return an index as text.
+
+    >>> format_index(at(("i", "n"), "j", offset=(3, "k")))
+    'i*n + j + 3 + k'
+    """
+    terms = [name if stride == 1 else f"{name}*{stride}" for name, stride in index.terms if stride != 0]
+    return " + ".join([*terms, *map(str, index.offsets)]).replace("+ -", "- ") or "0"
+
+
+def format_expr(expr: Expr) -> str:
+    """Return an expression as text, operations as calls."""
+    match expr:
+        case Const(value, dtype):
+            return f"{format_const(value, dtype)}:{short_name(dtype)}"
+        case Name(name):
+            return name
+        case IndexValue(index):
+            return f"({format_index(index)})"
+        case Load(param, index, _, mask, other):
+            plain = f"{param}[{format_index(index)}]"
+            return plain if mask is None else f"({plain} where {format_expr(mask)} else {format_expr(other)})"
+        case Op(name, args, dtype):
+            to = f", {short_name(dtype)}" if name in ("cast", "bitcast") else ""
+            return f"{name}({', '.join(map(format_expr, args))}{to})"
+
+
+def format_const(value: bool | int | float, dtype: np.dtype) -> str:
+    """Return the shortest text that reads back as this constant of this dtype: 0.1, -0.0, inf, 7, True."""
+    if not is_float(dtype):
+        return repr(value)
+    return str(value) if value != value or abs(value) == float("inf") else str(dtype.type(value))
+
+
+def _format_block(body: tuple[Stmt, ...], indent: str) -> list[str]:
+    lines = []
+    for statement in body:
+        lines.append(indent + _headline(statement))
+        if isinstance(statement, For | If):
+            lines += _format_block(statement.body, indent + "  ")
+    return lines
+
+
+def _headline(statement: Stmt) -> str:
+    match statement:
+        case For(index, extent, _, kind):
+            return f"{kind} {index} < {extent}:"
+        case Let(name, value):
+            return f"let {name} = {format_expr(value)}"
+        case Init(name, value):
+            return f"init {name} = {format_expr(value)}"
+        case Update(name, update, value):
+            return f"{name} {'' if update == 'set' else update}= {format_expr(value)}"
+        case Store(param, index, value):
+            return f"{param}[{format_index(index)}] = {format_expr(value)}"
+        case If(condition):
+            return f"if {format_expr(condition)}:"
+    return repr(statement)
