@@ -1,0 +1,415 @@
+; The program runner and its thread pool.
+;
+; A program is a table in memory, all words i64, all references byte offsets from its start:
+;
+;   header       { count, max_args, threads }
+;   instruction  { function, args, nargs, sizes, extent, grain }     `count` of them follow the header
+;   args         { slot, byte offset } * nargs
+;   sizes        i64 * any
+;
+; Every function has the kernel ABI   void (ptr args, ptr sizes, i64 begin, i64 end, i64 thread).
+; Behind its last argument, args[nargs] points to the failure word of the run: a function that stores a non-zero i64 there
+; ends the run. Loops and branches will be functions of this ABI too, that find their nested table through their arguments
+; and call @execute on it with their own arguments as slots.
+;
+; One parallel job runs at a time. Its chunks are claimed one by one by whoever is there: the caller, who always takes
+; part, and the workers that happen to be awake. The caller waits only for chunks that somebody has claimed, never for a
+; worker to start. All of that hangs on one word:
+;
+;   ticket = generation << 32 | threads << 16 | unclaimed
+;
+; A compare-and-swap that lowers `unclaimed` claims a chunk. Success proves that the job is still the one the ticket was
+; read for, and from then until the claim is reported the caller cannot start another, so %Job may be read without atomics.
+; The upper half of the ticket doubles as the futex word on which idle workers sleep.
+;
+; @relax (the processor's spin-wait hint), @wait and @wake (sleep while a word has a value; wake sleepers) are defined by
+; runtime.py for the platform at hand.
+
+%Header = type { i64, i64, i64 }
+%Instruction = type { i64, i64, i64, i64, i64, i64 }
+%Job = type { ptr, ptr, ptr, i64, i64, i64 }         ; function, args, sizes, extent, chunk, number of chunks
+
+; Words that different threads write lie on different cache lines.
+@ticket = internal global i64 0, align 128
+@pending = internal global i32 0, align 128          ; chunks of the job that are not reported done
+@caller_sleeps = internal global i32 0, align 4      ; the caller waits for `pending` in @wait
+@sleepers = internal global i32 0, align 128         ; workers in @wait, or about to enter it
+@busy = internal global i32 0, align 128             ; 1 while a caller owns the pool
+@job = internal global %Job zeroinitializer, align 128
+@workers = internal global i32 0, align 128          ; how many workers are alive; 0 means run serially
+@stopping = internal global i32 0, align 4           ; workers shall return
+@spins = internal global i32 0, align 4              ; how many times to spin before sleeping
+@chunks_per_thread = internal global i64 4, align 8
+
+; ---------------------------------------------------------------------------------------------------------- running
+
+; Run a program over an array of pointers. 0, or what the failing function stored.
+define i64 @run(ptr %program, ptr %slots) {
+  %failure = alloca i64
+  store i64 0, ptr %failure
+  call void @execute(ptr %program, ptr %slots, ptr %failure)
+  %result = load i64, ptr %failure
+  ret i64 %result
+}
+
+; Walk the instructions of a table until its end or until *failure is set.
+define void @execute(ptr %program, ptr %slots, ptr %failure) {
+entry:
+  %count = load i64, ptr %program
+  %max_args.at = getelementptr %Header, ptr %program, i64 0, i32 1
+  %max_args = load i64, ptr %max_args.at
+  %threads.at = getelementptr %Header, ptr %program, i64 0, i32 2
+  %threads = load i64, ptr %threads.at
+  %capacity = add i64 %max_args, 1
+  %args = alloca ptr, i64 %capacity
+  %first = getelementptr %Header, ptr %program, i64 1
+  %empty = icmp eq i64 %count, 0
+  br i1 %empty, label %done, label %instruction
+
+instruction:
+  %index = phi i64 [ 0, %entry ], [ %index.next, %next ]
+  %at = getelementptr %Instruction, ptr %first, i64 %index
+  %function.word = load i64, ptr %at
+  %function = inttoptr i64 %function.word to ptr
+  %operands.at = getelementptr %Instruction, ptr %at, i64 0, i32 1
+  %operands.offset = load i64, ptr %operands.at
+  %operands = getelementptr i8, ptr %program, i64 %operands.offset
+  %nargs.at = getelementptr %Instruction, ptr %at, i64 0, i32 2
+  %nargs = load i64, ptr %nargs.at
+  %sizes.at = getelementptr %Instruction, ptr %at, i64 0, i32 3
+  %sizes.offset = load i64, ptr %sizes.at
+  %sizes = getelementptr i8, ptr %program, i64 %sizes.offset
+  %extent.at = getelementptr %Instruction, ptr %at, i64 0, i32 4
+  %extent = load i64, ptr %extent.at
+  %grain.at = getelementptr %Instruction, ptr %at, i64 0, i32 5
+  %grain = load i64, ptr %grain.at
+  br label %gather
+
+gather:                                              ; args[i] = slots[slot] + offset
+  %i = phi i64 [ 0, %instruction ], [ %i.next, %gather.one ]
+  %gathered = icmp eq i64 %i, %nargs
+  br i1 %gathered, label %dispatch, label %gather.one
+
+gather.one:
+  %slot.at = getelementptr { i64, i64 }, ptr %operands, i64 %i
+  %slot = load i64, ptr %slot.at
+  %offset.at = getelementptr { i64, i64 }, ptr %operands, i64 %i, i32 1
+  %offset = load i64, ptr %offset.at
+  %base.at = getelementptr ptr, ptr %slots, i64 %slot
+  %base = load ptr, ptr %base.at
+  %pointer = getelementptr i8, ptr %base, i64 %offset
+  %arg.at = getelementptr ptr, ptr %args, i64 %i
+  store ptr %pointer, ptr %arg.at
+  %i.next = add i64 %i, 1
+  br label %gather
+
+dispatch:
+  %hidden.at = getelementptr ptr, ptr %args, i64 %nargs
+  store ptr %failure, ptr %hidden.at
+  %large = icmp sgt i64 %extent, %grain
+  %many = icmp sgt i64 %threads, 1
+  %split = and i1 %large, %many
+  br i1 %split, label %parallel, label %direct
+
+parallel:
+  call void @parallel(ptr %function, ptr %args, ptr %sizes, i64 %extent, i64 %grain, i64 %threads)
+  br label %next
+
+direct:
+  call void %function(ptr %args, ptr %sizes, i64 0, i64 %extent, i64 0)
+  br label %next
+
+next:
+  %failed.word = load i64, ptr %failure
+  %failed = icmp ne i64 %failed.word, 0
+  %index.next = add i64 %index, 1
+  %last = icmp eq i64 %index.next, %count
+  %stop = or i1 %failed, %last
+  br i1 %stop, label %done, label %instruction
+
+done:
+  ret void
+}
+
+; ------------------------------------------------------------------------------------------------- one parallel job
+
+; Split [0, extent) into chunks, whole multiples of the grain, and run them all. The chunks depend on the extent, the grain
+; and the program's thread count alone, not on who is there to run them: results are the same bits every time.
+define internal void @parallel(ptr %function, ptr %args, ptr %sizes, i64 %extent, i64 %grain, i64 %threads) noinline {
+  %grain.less = add i64 %grain, -1
+  %extent.up = add i64 %extent, %grain.less
+  %units = udiv i64 %extent.up, %grain
+  %per_thread = load i64, ptr @chunks_per_thread
+  %most = mul i64 %threads, %per_thread
+  %most.16 = call i64 @llvm.umin.i64(i64 %most, i64 65535)
+  %wanted = call i64 @llvm.umin.i64(i64 %units, i64 %most.16)
+  %wanted.less = add i64 %wanted, -1
+  %units.up = add i64 %units, %wanted.less
+  %units.each = udiv i64 %units.up, %wanted
+  %chunk = mul i64 %units.each, %grain
+  %chunk.less = add i64 %chunk, -1
+  %extent.up.2 = add i64 %extent, %chunk.less
+  %chunks = udiv i64 %extent.up.2, %chunk
+  %alive = load atomic i32, ptr @workers monotonic, align 4
+  %alone = icmp eq i32 %alive, 0
+  br i1 %alone, label %serial, label %acquire
+
+acquire:                                             ; somebody else's job has the pool: do not wait for it
+  %locked = cmpxchg ptr @busy, i32 0, i32 1 acquire monotonic
+  %owned = extractvalue { i32, i1 } %locked, 1
+  br i1 %owned, label %publish, label %serial
+
+publish:
+  store ptr %function, ptr @job
+  store ptr %args, ptr getelementptr (%Job, ptr @job, i64 0, i32 1)
+  store ptr %sizes, ptr getelementptr (%Job, ptr @job, i64 0, i32 2)
+  store i64 %extent, ptr getelementptr (%Job, ptr @job, i64 0, i32 3)
+  store i64 %chunk, ptr getelementptr (%Job, ptr @job, i64 0, i32 4)
+  store i64 %chunks, ptr getelementptr (%Job, ptr @job, i64 0, i32 5)
+  %chunks.32 = trunc i64 %chunks to i32
+  store atomic i32 %chunks.32, ptr @pending monotonic, align 4
+  %old = load atomic i64, ptr @ticket monotonic, align 8
+  %generation.old = lshr i64 %old, 32
+  %generation.next = add i64 %generation.old, 1
+  %generation.high = shl i64 %generation.next, 32
+  %threads.high = shl i64 %threads, 16
+  %who = or i64 %generation.high, %threads.high
+  %new = or i64 %who, %chunks
+  ; Sequentially consistent: either a worker going to sleep sees this ticket, or we see that worker among the sleepers.
+  %ignored = atomicrmw xchg ptr @ticket, i64 %new seq_cst
+  %asleep = load atomic i32, ptr @sleepers seq_cst, align 4
+  %anyone = icmp ne i32 %asleep, 0
+  br i1 %anyone, label %rouse, label %take.part
+
+rouse:
+  %others = add i32 %chunks.32, -1
+  call void @wake(ptr getelementptr (i8, ptr @ticket, i64 4), i32 %others)
+  br label %take.part
+
+take.part:
+  %generation = trunc i64 %generation.next to i32
+  %mine = call i32 @work(i32 %generation, i64 0)
+  %before = atomicrmw sub ptr @pending, i32 %mine seq_cst
+  %left = sub i32 %before, %mine
+  %complete = icmp eq i32 %left, 0
+  br i1 %complete, label %release, label %linger
+
+linger:
+  call void @await_reports()
+  br label %release
+
+release:
+  store atomic i32 0, ptr @busy release, align 4
+  ret void
+
+serial:
+  br label %serial.chunk
+
+serial.chunk:
+  %begin = phi i64 [ 0, %serial ], [ %begin.next, %serial.chunk ]
+  %begin.next = add i64 %begin, %chunk
+  %end = call i64 @llvm.umin.i64(i64 %begin.next, i64 %extent)
+  call void %function(ptr %args, ptr %sizes, i64 %begin, i64 %end, i64 0)
+  %more = icmp ult i64 %begin.next, %extent
+  br i1 %more, label %serial.chunk, label %serial.done
+
+serial.done:
+  ret void
+}
+
+; Claim and run chunks of one generation until none is left. How many this thread ran; the caller of @work reports them.
+define internal i32 @work(i32 %generation, i64 %thread) noinline {
+entry:
+  br label %look
+
+look:
+  %ran = phi i32 [ 0, %entry ], [ %ran, %claim ], [ %ran.next, %chunk ]
+  %seen = load atomic i64, ptr @ticket acquire, align 8
+  %seen.high = lshr i64 %seen, 32
+  %seen.generation = trunc i64 %seen.high to i32
+  %current = icmp eq i32 %seen.generation, %generation
+  %unclaimed = and i64 %seen, 65535
+  %open = icmp ne i64 %unclaimed, 0
+  %available = and i1 %current, %open
+  br i1 %available, label %claim, label %done
+
+claim:
+  %lower = add i64 %seen, -1
+  %swapped = cmpxchg ptr @ticket, i64 %seen, i64 %lower acq_rel monotonic
+  %claimed = extractvalue { i64, i1 } %swapped, 1
+  br i1 %claimed, label %chunk, label %look
+
+chunk:
+  %function = load ptr, ptr @job
+  %args = load ptr, ptr getelementptr (%Job, ptr @job, i64 0, i32 1)
+  %sizes = load ptr, ptr getelementptr (%Job, ptr @job, i64 0, i32 2)
+  %extent = load i64, ptr getelementptr (%Job, ptr @job, i64 0, i32 3)
+  %size = load i64, ptr getelementptr (%Job, ptr @job, i64 0, i32 4)
+  %chunks = load i64, ptr getelementptr (%Job, ptr @job, i64 0, i32 5)
+  %index = sub i64 %chunks, %unclaimed
+  %begin = mul i64 %index, %size
+  %begin.next = add i64 %begin, %size
+  %end = call i64 @llvm.umin.i64(i64 %begin.next, i64 %extent)
+  call void %function(ptr %args, ptr %sizes, i64 %begin, i64 %end, i64 %thread)
+  %ran.next = add i32 %ran, 1
+  br label %look
+
+done:
+  ret i32 %ran
+}
+
+; Wait until every claimed chunk is reported. Spinning gives way to sleeping, so that a worker which the scheduler has
+; stopped in the middle of a chunk can have this thread's core.
+define internal void @await_reports() noinline {
+entry:
+  %limit = load i32, ptr @spins
+  br label %look
+
+look:
+  %spun = phi i32 [ 0, %entry ], [ %spun.next, %spin ]
+  %left = load atomic i32, ptr @pending acquire, align 4
+  %complete = icmp eq i32 %left, 0
+  br i1 %complete, label %done, label %hesitate
+
+hesitate:
+  %tired = icmp uge i32 %spun, %limit
+  br i1 %tired, label %sleep, label %spin
+
+spin:
+  call void @relax()
+  %spun.next = add i32 %spun, 1
+  br label %look
+
+sleep:
+  store atomic i32 1, ptr @caller_sleeps seq_cst, align 4
+  %left.now = load atomic i32, ptr @pending seq_cst, align 4
+  %complete.now = icmp eq i32 %left.now, 0
+  br i1 %complete.now, label %awake, label %doze
+
+doze:
+  call void @wait(ptr @pending, i32 %left.now)
+  br label %sleep
+
+awake:
+  store atomic i32 0, ptr @caller_sleeps monotonic, align 4
+  br label %done
+
+done:
+  ret void
+}
+
+; ---------------------------------------------------------------------------------------------------------- workers
+
+; The life of worker `id` (1, 2, ...; the caller of a job is thread 0). Returns after @stop.
+define void @worker(i64 %id) {
+entry:
+  br label %look
+
+look:
+  %spun = phi i32 [ 0, %entry ], [ 0, %labour ], [ 0, %report ], [ 0, %rouse ], [ %spun.next, %spin ], [ 0, %awake ]
+  %seen = load atomic i64, ptr @ticket acquire, align 8
+  %seen.high = lshr i64 %seen, 32
+  %generation = trunc i64 %seen.high to i32
+  %unclaimed = and i64 %seen, 65535
+  %open = icmp ne i64 %unclaimed, 0
+  %threads.low = lshr i64 %seen, 16
+  %threads = and i64 %threads.low, 65535
+  %member = icmp ult i64 %id, %threads
+  %available = and i1 %open, %member
+  br i1 %available, label %labour, label %idle
+
+labour:
+  %ran = call i32 @work(i32 %generation, i64 %id)
+  %something = icmp ne i32 %ran, 0
+  br i1 %something, label %report, label %look
+
+report:
+  %before = atomicrmw sub ptr @pending, i32 %ran seq_cst
+  %last = icmp eq i32 %before, %ran
+  %sleeping = load atomic i32, ptr @caller_sleeps seq_cst, align 4
+  %sleeps = icmp ne i32 %sleeping, 0
+  %call = and i1 %last, %sleeps
+  br i1 %call, label %rouse, label %look
+
+rouse:
+  call void @wake(ptr @pending, i32 1)
+  br label %look
+
+idle:
+  %stop = load atomic i32, ptr @stopping monotonic, align 4
+  %stops = icmp ne i32 %stop, 0
+  br i1 %stops, label %leave, label %hesitate
+
+hesitate:
+  %limit = load i32, ptr @spins
+  %tired = icmp uge i32 %spun, %limit
+  br i1 %tired, label %sleep, label %spin
+
+spin:
+  call void @relax()
+  %spun.next = add i32 %spun, 1
+  br label %look
+
+sleep:                                               ; @wait returns at once if a newer generation is out
+  %ignored = atomicrmw add ptr @sleepers, i32 1 seq_cst
+  call void @wait(ptr getelementptr (i8, ptr @ticket, i64 4), i32 %generation)
+  br label %awake
+
+awake:
+  %ignored.2 = atomicrmw sub ptr @sleepers, i32 1 seq_cst
+  br label %look
+
+leave:
+  ret void
+}
+
+; -------------------------------------------------------------------------------------------------------- settings
+
+; Start over with no job: at start, and in the child of a fork, where no worker and no job survived.
+define void @reset() {
+  %old = load atomic i64, ptr @ticket monotonic, align 8
+  %generation = and i64 %old, -4294967296
+  store atomic i64 %generation, ptr @ticket monotonic, align 8
+  store atomic i32 0, ptr @workers monotonic, align 4
+  store atomic i32 0, ptr @sleepers monotonic, align 4
+  store atomic i32 0, ptr @caller_sleeps monotonic, align 4
+  store atomic i32 0, ptr @stopping monotonic, align 4
+  store atomic i32 0, ptr @busy release, align 4
+  ret void
+}
+
+; How many workers there are, how long they and callers spin, and how finely jobs are split.
+define void @configure(i32 %workers, i32 %spins, i64 %chunks_per_thread) {
+  store i32 %spins, ptr @spins
+  store i64 %chunks_per_thread, ptr @chunks_per_thread
+  store atomic i32 0, ptr @stopping monotonic, align 4
+  store atomic i32 %workers, ptr @workers release, align 4
+  ret void
+}
+
+; Ask the workers to return. A worker just falling asleep misses it: repeat until all are gone.
+define void @stop() {
+  store atomic i32 0, ptr @workers monotonic, align 4
+  store atomic i32 1, ptr @stopping seq_cst, align 4
+  call void @wake(ptr getelementptr (i8, ptr @ticket, i64 4), i32 2147483647)
+  ret void
+}
+
+; Spin as an idle worker does, to find out how long that takes.
+define void @spin(i32 %times) {
+entry:
+  br label %loop
+
+loop:
+  %i = phi i32 [ 0, %entry ], [ %i.next, %loop ]
+  call void @relax()
+  %seen = load atomic i64, ptr @ticket acquire, align 8
+  %i.next = add i32 %i, 1
+  %more = icmp ult i32 %i.next, %times
+  br i1 %more, label %loop, label %done
+
+done:
+  ret void
+}
+
+declare i64 @llvm.umin.i64(i64, i64)

@@ -1,0 +1,297 @@
+"""Programs of native instructions, and the threads that run them.
+
+A `Program` is a table that `runtime.ll` walks without Python and without the GIL; this file is its Python face. It also
+owns the life of the worker threads: daemon threads that enter native code once and stay there, started with the first
+program, gone after a fork (the child runs serially) and stopped at interpreter exit.
+"""
+
+from __future__ import annotations
+
+import array
+import atexit
+import ctypes
+import functools
+import itertools
+import os
+import platform
+import struct
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from funcgrad.compiler import cache
+from funcgrad.compiler.cpu import toolchain
+
+SPIN_SECONDS = 30e-6
+CHUNKS_PER_THREAD = 4
+_MAX_THREADS = 65535
+_EXPORTS = ("run", "execute", "worker", "reset", "configure", "stop", "spin")
+
+# The number of the futex system call; elsewhere there are no workers and programs run serially.
+_FUTEX = {"x86_64": 202, "aarch64": 98, "riscv64": 98, "ppc64le": 221, "s390x": 238}
+_RELAX = {"x86_64": ("@llvm.x86.sse2.pause", "", ""), "aarch64": ("@llvm.aarch64.isb", "i32", "i32 15")}
+_WAIT, _WAKE = 128, 129  # FUTEX_WAIT, FUTEX_WAKE; both FUTEX_PRIVATE_FLAG
+
+
+class Instruction(NamedTuple):
+    """One call of a function with the kernel ABI.
+
+    `args` are (slot, byte offset) pairs; `sizes` is what the function finds in its second argument. The iterations
+    [0, extent) are split among threads, in multiples of `grain`, if there are more than `grain` of them.
+    """
+
+    function: int
+    args: tuple[tuple[int, int], ...]
+    sizes: tuple[int, ...]
+    extent: int
+    grain: int
+
+
+class Program:
+    """A sequence of instructions over `n_slots` pointers.
+
+    `keep_alive` holds whatever owns the functions' code. The program is made for the thread count that is set when it is
+    made: its chunks, and the highest `thread` its functions see, follow from that count.
+    """
+
+    __slots__ = ("_call", "_keep_alive", "_length", "_table", "n_slots", "threads")
+
+    def __init__(self, instructions: Sequence[Instruction], n_slots: int, keep_alive: Sequence[object] = ()):
+        for instruction in instructions:
+            _check(instruction, n_slots)
+        runtime = _runtime()
+        self.n_slots, self.threads = n_slots, num_threads()
+        self._length = 8 * n_slots
+        self._table = array.array("q", _table(instructions, self.threads))
+        self._keep_alive = tuple(keep_alive)
+        self._call = functools.partial(runtime.run, self._table.buffer_info()[0])
+
+    def run(self, slots: bytes) -> None:
+        """Execute the instructions in order, without the GIL. `slots` are `n_slots` packed native pointers.
+
+        Any number of threads may run one program at once. An exception in a host function ends the run and is raised.
+        """
+        if len(slots) != self._length:
+            raise ValueError(f"a program of {self.n_slots} slots was given {len(slots)} bytes of pointers")
+        failure = self._call(slots)
+        if failure:
+            raise _failures.pop(failure)
+
+
+def host_function(
+    function: Callable[[list[int], list[int]], None], n_args: int, n_sizes: int
+) -> tuple[int, object]:
+    """Make a Python callable an instruction: returns its address and the object that keeps it alive.
+
+    It is called as `function(pointers, sizes)` with the GIL held; give its instruction extent 1, so that it runs on the
+    thread that called `Program.run`. What it raises ends the run and comes out of `Program.run`.
+    """
+
+    def call(args: Any, sizes: Any, begin: int, end: int, thread: int) -> None:
+        try:
+            function(args[:n_args], sizes[:n_sizes])
+        except BaseException as error:
+            token = next(_failure_numbers)
+            _failures[token] = error
+            ctypes.c_int64.from_address(args[n_args]).value = token
+
+    native = _HOST_ABI(call)
+    return ctypes.cast(native, ctypes.c_void_p).value, native
+
+
+def num_threads() -> int:
+    """How many threads, the caller included, programs made from now on use."""
+    return _state.threads
+
+
+def set_num_threads(count: int | None = None) -> None:
+    """Set the thread count; None is the number of processors this process may use."""
+    count = available_processors() if count is None else count
+    if not 1 <= count <= _MAX_THREADS:
+        raise ValueError(f"set_num_threads: {count} is not between 1 and {_MAX_THREADS}")
+    with _state.lock:
+        _stop_workers()
+        _state.threads = count
+        if _state.native is not None:
+            _start_workers(_state.native)
+
+
+def available_processors() -> int:
+    """The number of processors the scheduler may give to this process."""
+    if hasattr(os, "sched_getaffinity"):
+        return min(len(os.sched_getaffinity(0)), _MAX_THREADS)
+    return min(os.cpu_count() or 1, _MAX_THREADS)
+
+
+_HOST_ABI = ctypes.CFUNCTYPE(
+    None,
+    ctypes.POINTER(ctypes.c_size_t),
+    ctypes.POINTER(ctypes.c_int64),
+    ctypes.c_int64,
+    ctypes.c_int64,
+    ctypes.c_int64,
+)
+_failures: dict[int, BaseException] = {}
+_failure_numbers = itertools.count(1)
+
+
+def _check(instruction: Instruction, n_slots: int) -> None:
+    if instruction.function == 0:
+        raise ValueError("an instruction's function is null")
+    if instruction.extent < 0 or instruction.grain < 1:
+        raise ValueError(
+            f"extent {instruction.extent} and grain {instruction.grain}: need extent >= 0, grain >= 1"
+        )
+    for slot, _ in instruction.args:
+        if not 0 <= slot < n_slots:
+            raise ValueError(f"an instruction refers to slot {slot} of {n_slots}")
+
+
+def _table(instructions: Sequence[Instruction], threads: int) -> list[int]:
+    """The words that runtime.ll walks; its head describes them."""
+    header = [len(instructions), max((len(i.args) for i in instructions), default=0), threads]
+    body: list[int] = []
+    heads: list[int] = []
+    start = len(header) + 6 * len(instructions)
+    for i in instructions:
+        args = start + len(body)
+        body += [word for pair in i.args for word in pair]
+        sizes = start + len(body)
+        body += i.sizes
+        heads += [i.function, 8 * args, len(i.args), 8 * sizes, i.extent, i.grain]
+    return header + heads + body
+
+
+class _Native:
+    """The linked functions of runtime.ll as ctypes callables, which release the GIL."""
+
+    def __init__(self) -> None:
+        text = _platform_text() + Path(__file__).with_suffix(".ll").read_text(encoding="utf-8")
+        library = toolchain.link(cache.compiled(text), _EXPORTS)
+        ctypes.pythonapi.Py_IncRef(
+            ctypes.py_object(library)
+        )  # workers may run in it when the interpreter is gone
+
+        def function(name: str, result: Any, *parameters: Any) -> Any:
+            return ctypes.CFUNCTYPE(result, *parameters)(library.address(name))
+
+        pointer, i32, i64 = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
+        self.execute_address = library.address("execute")
+        self.run = function("run", i64, pointer, ctypes.c_char_p)
+        self.worker = function("worker", None, i64)
+        self.reset = function("reset", None)
+        self.configure = function("configure", None, i32, i32, i64)
+        self.stop = function("stop", None)
+        self.spin = function("spin", None, i32)
+        self.spins_per_second = self._measure_spin()
+
+    def _measure_spin(self) -> float:
+        """How fast this processor spins: its pause instruction takes 5 to 150 cycles, depending on the model."""
+        times = []
+        for _ in range(5):
+            start = time.perf_counter()
+            self.spin(200)
+            times.append(time.perf_counter() - start)
+        return 200 / min(times)
+
+
+class _State:
+    """What there is once per process."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.native: _Native | None = None
+        self.workers: list[threading.Thread] = []
+        self.threads = available_processors()
+        self.may_start = True
+
+
+_state = _State()
+
+
+def _runtime() -> _Native:
+    """The native runtime, linked and with its workers started on first use."""
+    if _state.native is None:
+        with _state.lock:
+            if _state.native is None:
+                native = _Native()
+                native.reset()
+                _start_workers(native)
+                _state.native = native
+    return _state.native
+
+
+def _platform_text() -> str:
+    """@relax, @wait and @wake for this platform."""
+    machine = platform.machine().lower()
+    machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
+    hint, parameters, arguments = _RELAX.get(machine, ("", "", ""))
+    relax = f"declare void {hint}({parameters})\n" if hint else ""
+    call = f"call void {hint}({arguments})" if hint else ""
+    relax += f"define internal void @relax() alwaysinline {{\n  {call}\n  ret void\n}}\n"
+    if not _can_sleep():
+        return (
+            relax
+            + "define internal void @wait(ptr %word, i32 %value) {\n  ret void\n}\n"
+            + ("define internal void @wake(ptr %word, i32 %count) {\n  ret void\n}\n")
+        )
+    futex = "".join(
+        f"define internal void @{name}(ptr %word, i32 %value) {{\n"
+        f"  %r = call i64 (i64, ...) @syscall(i64 {_FUTEX[machine]}, ptr %word, i32 {operation}, i32 %value, ptr null)\n"
+        "  ret void\n}\n"
+        for name, operation in (("wait", _WAIT), ("wake", _WAKE))
+    )
+    return relax + futex + "declare i64 @syscall(i64, ...)\n"
+
+
+def _can_sleep() -> bool:
+    return sys.platform == "linux" and platform.machine().lower() in _FUTEX and sys.byteorder == "little"
+
+
+def _start_workers(native: _Native) -> None:
+    """Bring the pool to the thread count. The caller holds the state's lock; no worker is alive."""
+    count = _state.threads - 1 if _state.may_start and _can_sleep() else 0
+    native.configure(count, int(SPIN_SECONDS * native.spins_per_second), CHUNKS_PER_THREAD)
+    for number in range(1, count + 1):
+        thread = threading.Thread(
+            target=native.worker, args=(number,), name=f"funcgrad-{number}", daemon=True
+        )
+        thread.start()
+        _state.workers.append(thread)
+
+
+def _stop_workers(patience: float = 10.0) -> None:
+    """Wait until the workers have left native code; those still in a kernel after `patience` seconds are left there."""
+    native = _state.native
+    deadline = time.monotonic() + patience
+    while native is not None and any(t.is_alive() for t in _state.workers) and time.monotonic() < deadline:
+        native.stop()
+        for thread in _state.workers:
+            thread.join(0.001)
+    _state.workers.clear()
+
+
+def _after_fork_in_child() -> None:
+    """No worker survives a fork, and a lock may be held by a thread that is gone."""
+    _state.lock = threading.RLock()
+    _state.workers.clear()
+    if _state.native is not None:
+        _state.native.reset()
+
+
+def _at_exit() -> None:
+    _state.may_start = False
+    _stop_workers(patience=1.0)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+atexit.register(_at_exit)
+
+
+def pack(pointers: Sequence[int]) -> bytes:
+    """Pointers as `Program.run` takes them. Callers with a fixed number of slots keep a `struct.Struct` instead."""
+    return struct.pack(f"={len(pointers)}Q", *pointers)

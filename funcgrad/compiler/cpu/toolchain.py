@@ -1,0 +1,150 @@
+"""LLVM IR text → object code → callable addresses, for the processor this process runs on.
+
+llvmlite is imported on first use, so `import funcgrad` does not pay for it. Everything here may be called from any
+thread: llvmlite serialises LLVM under its own lock and releases the GIL meanwhile.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import itertools
+import types
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+# What generated code may call in libc and libm; LLVM itself introduces the mem* functions.
+_EXTERNALS = ("memcpy", "memmove", "memset", "fmod", "fmodf", "syscall")
+_library_numbers = itertools.count()
+
+
+class Target(NamedTuple):
+    """The machine code is made for: LLVM's target triple, its name of the processor, its feature string."""
+
+    triple: str
+    cpu: str
+    features: str
+
+
+class Library:
+    """Linked machine code. It is unloaded when this object is closed or collected: keep it while addresses are in use."""
+
+    __slots__ = ("_tracker",)
+
+    def __init__(self, tracker: Any):
+        self._tracker = tracker
+
+    def address(self, name: str) -> int:
+        """The address of an exported function or global. KeyError if `name` was not among those linked."""
+        if self._tracker is None:
+            raise ValueError(f"address of {name!r}: the library is closed")
+        return self._tracker[name]
+
+    def close(self) -> None:
+        """Unload the code now. Calling into it afterwards crashes."""
+        self._tracker = None
+
+
+@functools.cache
+def _llvm() -> types.ModuleType:
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return llvm
+
+
+@functools.cache
+def host() -> Target:
+    """The processor of this machine with the features it has.
+
+    512-bit vectors are used wherever the processor has them: LLVM's tuning for Intel prefers 256 bits, a guard against
+    the clock drop of early AVX-512 parts that costs half the throughput on later ones.
+    """
+    llvm = _llvm()
+    features = llvm.get_host_cpu_features()
+    flags = features.flatten()
+    if features.get("avx512f"):
+        flags += ",-prefer-256-bit"
+    return Target(llvm.get_process_triple(), llvm.get_host_cpu_name(), flags)
+
+
+def fingerprint() -> str:
+    """What object code depends on besides its source: compiler versions and the target."""
+    import llvmlite
+
+    version = ".".join(map(str, _llvm().llvm_version_info))
+    return "\n".join((llvmlite.__version__, version, *host()))
+
+
+def compile_ir(text: str) -> bytes:
+    """Optimise a module of LLVM IR (O2, loop and SLP vectorisation) and return its object code.
+
+    Raises:
+      RuntimeError: the text is not valid IR.
+    """
+    return _machine().emit_object(_optimised(text))
+
+
+def assembly(text: str) -> str:
+    """The assembly that `compile_ir` makes of `text`, to be read by people."""
+    return _machine().emit_assembly(_optimised(text))
+
+
+def link(object_bytes: bytes, names: Iterable[str], imports: Mapping[str, int] | None = None) -> Library:
+    """Load object code into the process and export `names`.
+
+    Undefined symbols resolve to a short list of libc functions and to `imports`, a table from name to address; nothing
+    else of the process is visible, so that what a kernel may call is known.
+
+    Raises:
+      RuntimeError: a symbol is undefined, or a name is not in the object.
+    """
+    builder = _llvm().JITLibraryBuilder().add_object_img(object_bytes)
+    for name, address in {**_externals(), **(imports or {})}.items():
+        builder.import_symbol(name, address)
+    for name in names:
+        builder.export_symbol(name)
+    return Library(builder.link(_jit(), f"funcgrad.{next(_library_numbers)}"))
+
+
+@functools.cache
+def _machine() -> Any:
+    target = host()
+    return (
+        _llvm()
+        .Target.from_triple(target.triple)
+        .create_target_machine(cpu=target.cpu, features=target.features, opt=3)
+    )
+
+
+@functools.cache
+def _jit() -> Any:
+    jit = _llvm().create_lljit_compiler(_machine())
+    # Threads may still be inside linked code while the interpreter takes its modules apart: never unload it all.
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(jit))
+    return jit
+
+
+@functools.cache
+def _externals() -> dict[str, int]:
+    libraries = [ctypes.CDLL(None)] if hasattr(ctypes, "PYFUNCTYPE") else []
+    addresses = {}
+    for name in _EXTERNALS:
+        for library in libraries:
+            if hasattr(library, name):
+                addresses[name] = ctypes.cast(getattr(library, name), ctypes.c_void_p).value
+    return addresses
+
+
+def _optimised(text: str) -> Any:
+    llvm, machine = _llvm(), _machine()
+    module = llvm.parse_assembly(text, llvm.create_context())
+    module.triple = host().triple
+    module.data_layout = str(machine.target_data)
+    module.verify()
+    tuning = llvm.create_pipeline_tuning_options(speed_level=2)
+    tuning.loop_vectorization = tuning.slp_vectorization = True
+    passes = llvm.create_pass_builder(machine, tuning)
+    passes.getModulePassManager().run(module, passes)
+    return module
