@@ -78,7 +78,11 @@ class Const:
     dtype: np.dtype
 
     def __post_init__(self) -> None:
-        value = np.asarray(self.value).astype(self.dtype) if is_float(self.dtype) else np.asarray(self.value, self.dtype)
+        value = (
+            np.asarray(self.value).astype(self.dtype)
+            if is_float(self.dtype)
+            else np.asarray(self.value, self.dtype)
+        )
         plain = float(value) if is_float(self.dtype) else value.item()
         object.__setattr__(self, "value", plain)
 
@@ -270,7 +274,9 @@ class _Checker:
     def _require(self, holds: bool, rule: str) -> None:
         if not holds:
             where = "" if self.where is None else f", at `{_headline(self.where)}`"
-            raise LoopError(f"kernel {self.kernel.name}: {rule}{where}", fix="correct the pass that made this kernel")
+            raise LoopError(
+                f"kernel {self.kernel.name}: {rule}{where}", fix="correct the pass that made this kernel"
+            )
 
     def _define(self, scope: dict, name: str, role: str, dtype: np.dtype) -> None:
         plain = name.isidentifier() and not keyword.iskeyword(name) and name not in _RESERVED
@@ -281,7 +287,9 @@ class _Checker:
 
     def _param(self, param: Param, scope: dict) -> None:
         self._define({}, param.name, "param", param.dtype)
-        self._require(param.dtype in DTYPES, f"parameter {param.name} has dtype {param.dtype}, which loops do not have")
+        self._require(
+            param.dtype in DTYPES, f"parameter {param.name} has dtype {param.dtype}, which loops do not have"
+        )
         self._require(param.intent in ("in", "out", "inout", "scratch"), f"{param.intent!r} is not an intent")
         rule = f"scratch, and only scratch, states an extent (parameter {param.name})"
         self._require((param.intent == "scratch") == (param.extent is not None), rule)
@@ -295,7 +303,9 @@ class _Checker:
             match statement:
                 case For(index, extent, inner, kind):
                     self._require(kind in ("parallel", "vector", "serial"), f"{kind!r} is not a kind of loop")
-                    self._require(not (nested and kind == "parallel"), "the parallel loop is the outermost one")
+                    self._require(
+                        not (nested and kind == "parallel"), "the parallel loop is the outermost one"
+                    )
                     self._extent(extent, kind, scope)
                     inside = dict(scope)
                     self._define(inside, index, "index", int64)
@@ -325,7 +335,9 @@ class _Checker:
     def _update(self, statement: Update, scope: dict) -> None:
         role, dtype = scope.get(statement.name, ("undefined", None))
         self._require(role == "accumulator", f"{statement.name} is no accumulator in scope")
-        self._require(statement.op in UPDATE_OPS, f"{statement.op!r} is not an update; they are {', '.join(UPDATE_OPS)}")
+        self._require(
+            statement.op in UPDATE_OPS, f"{statement.op!r} is not an update; they are {', '.join(UPDATE_OPS)}"
+        )
         value = self._expr(statement.value, scope)
         self._require(value == dtype, f"{statement.name} is {dtype}, the value {value}")
         if statement.op != "set":
@@ -346,7 +358,9 @@ class _Checker:
                 self._require(dtype in DTYPES, f"a constant has dtype {dtype}, which loops do not have")
             case Name(name, dtype):
                 role, defined = scope.get(name, ("undefined", None))
-                self._require(role in ("let", "accumulator"), f"{name} is used but no Let or Init in scope defines it")
+                self._require(
+                    role in ("let", "accumulator"), f"{name} is used but no Let or Init in scope defines it"
+                )
                 self._require(defined == dtype, f"{name} is {defined}, used as {dtype}")
             case Load():
                 self._load(expr, scope)
@@ -363,7 +377,9 @@ class _Checker:
         param = self.params.get(load.param)
         self._require(param is not None, f"{load.param} is not a parameter")
         self._require(param.dtype == load.dtype, f"{load.param} is {param.dtype}, loaded as {load.dtype}")
-        self._require((load.mask is None) == (load.other is None), "a masked load has both a mask and another value")
+        self._require(
+            (load.mask is None) == (load.other is None), "a masked load has both a mask and another value"
+        )
         if load.mask is not None and load.other is not None:
             self._require(self._expr(load.mask, scope) == bool_, "a mask is bool")
             other = self._expr(load.other, scope)

@@ -1,0 +1,269 @@
+"""Loops to LLVM IR: one module of text for a batch of kernels.
+
+Every kernel becomes `void name(ptr args, ptr sizes, i64 begin, i64 end, i64 thread)`, which fetches its pointers and
+sizes and calls the loop nest proper. The nest takes them as parameters, because `noalias` on a parameter is how LLVM
+learns that buffers do not overlap.
+
+Vectorisation is LLVM's. What it needs is said here: loops whose iterations are independent carry
+`llvm.loop.parallel_accesses`, reductions `reassoc` (and those only), and scalar operations have no branches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llvmlite import ir
+
+from funcgrad.compiler.cpu.scalar_code import CONTRACT, I64, ScalarCode, constant, memory_type, register_type
+from funcgrad.compiler.loops import (
+    Const,
+    Expr,
+    For,
+    If,
+    Index,
+    IndexValue,
+    Init,
+    Kernel,
+    Let,
+    Load,
+    Name,
+    Op,
+    Param,
+    Stmt,
+    Store,
+    Update,
+)
+
+POINTER = ir.PointerType()
+VOID = ir.VoidType()
+KERNEL_TYPE = ir.FunctionType(VOID, [POINTER, POINTER, I64, I64, I64])
+# The order of a reduction's operations is free; which of two zeros a maximum returns is too.
+_REDUCTION = ("contract", "nsz", "reassoc")
+
+
+def emit(kernels: Sequence[Kernel]) -> str:
+    """Return the text of one LLVM module that defines each kernel under its name."""
+    module = ir.Module("kernels")
+    for kernel in kernels:
+        _entry(module, kernel, _LoopNest(module, kernel).function)
+    return str(module)
+
+
+def _entry(module: ir.Module, kernel: Kernel, nest: ir.Function) -> None:
+    """Define the function of the kernel ABI, which unpacks its arguments."""
+    function = ir.Function(module, KERNEL_TYPE, kernel.name)
+    arguments, sizes, begin, end, thread = function.args
+    b = ir.IRBuilder(function.append_basic_block())
+    pointers = [_element(b, arguments, i, POINTER) for i in range(len(kernel.params))]
+    values = [_element(b, sizes, i, I64) for i in range(len(kernel.sizes))]
+    by_name = dict(zip(kernel.sizes, values, strict=True))
+    for i, param in enumerate(kernel.params):
+        if param.intent == "scratch":
+            pointers[i] = b.gep(
+                pointers[i], [b.mul(thread, _scratch_stride(b, param, by_name))], source_etype=ir.IntType(8)
+            )
+    b.call(nest, [*pointers, *values, begin, end])
+    b.ret_void()
+
+
+def _element(b: ir.IRBuilder, table: ir.Value, i: int, kind: ir.Type) -> ir.Value:
+    return b.load(b.gep(table, [ir.Constant(I64, i)], source_etype=kind), typ=kind)
+
+
+def _scratch_stride(b: ir.IRBuilder, param: Param, sizes: dict[str, ir.Value]) -> ir.Value:
+    """Emit `loops.scratch_stride`."""
+    extent = sizes[param.extent] if isinstance(param.extent, str) else ir.Constant(I64, param.extent)
+    nbytes = b.mul(extent, ir.Constant(I64, param.dtype.itemsize))
+    return b.and_(b.add(nbytes, ir.Constant(I64, 63)), ir.Constant(I64, -64))
+
+
+class _Loop(ir.values.MDValue):
+    """The metadata node of one loop: distinct, and its own first operand. llvmlite's nodes cannot be either."""
+
+    def __init__(self, module: ir.Module, properties: Sequence[ir.values.MDValue]):
+        super().__init__(module, properties, name=str(len(module.metadata)))
+
+    def descr(self, buf: list[str]) -> None:
+        operands = [self, *self.operands]
+        buf += (f"distinct !{{ {', '.join(o.get_reference() for o in operands)} }}", "\n")
+
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+class _Group(_Loop):
+    """The metadata node of an access group: distinct and empty."""
+
+    def descr(self, buf: list[str]) -> None:
+        buf += ("distinct !{}", "\n")
+
+
+class _LoopNest:
+    """Emits the body of one kernel as a function of (pointers, sizes, begin, end)."""
+
+    def __init__(self, module: ir.Module, kernel: Kernel):
+        self.module = module
+        types = [POINTER] * len(kernel.params) + [I64] * (len(kernel.sizes) + 2)
+        self.function = ir.Function(module, ir.FunctionType(VOID, types), f"{kernel.name}.loops")
+        self.function.linkage = "internal"
+        names = [p.name for p in kernel.params] + [*kernel.sizes, "begin", "end"]
+        arguments = dict(zip(names, self.function.args, strict=True))
+        for name, argument in arguments.items():
+            argument.name = name
+        self.params = {p.name: (p, arguments[p.name]) for p in kernel.params}
+        for _, pointer in self.params.values():
+            pointer.add_attribute("noalias")
+        self.begin, self.end = self.function.args[-2:]
+        self.scope: dict[str, ir.Value] = {s: arguments[s] for s in kernel.sizes}
+        self.depth: dict[str, int] = {}
+        self.entry = self.function.append_basic_block("entry")
+        self.b = ir.IRBuilder(self.function.append_basic_block("start"))
+        self.code = ScalarCode(self.b)
+        self.groups: list[tuple[str, _Group]] = []
+        start = self.b.block
+        self._block(kernel.body)
+        self.b.ret_void()
+        # The entry block collects the accumulators; it is finished last.
+        ir.IRBuilder(self.entry).branch(start)
+
+    # ------------------------------------------------------------------------------------------- statements
+    def _block(self, body: tuple[Stmt, ...]) -> None:
+        for statement in body:
+            match statement:
+                case For():
+                    self._for(statement)
+                case Let(name, value):
+                    self._bind(name, self._expr(value))
+                case Init(name, value):
+                    start = self._expr(value)
+                    self.scope[name] = ir.IRBuilder(self.entry).alloca(start.type, name=name)
+                    self.b.store(start, self.scope[name])
+                case Update():
+                    self._update(statement)
+                case Store(name, index, value):
+                    param, _ = self.params[name]
+                    stored = self.code.to_memory(self._expr(value), param.dtype)
+                    self._tag(
+                        self.b.store(stored, self._address(name, index), align=param.dtype.itemsize), param
+                    )
+                case If(condition, inner):
+                    with self.b.if_then(self._expr(condition)):
+                        self._block(inner)
+
+    def _bind(self, name: str, value: ir.Value) -> None:
+        self.scope[name] = value
+        self.depth[name] = len(self.depth)
+
+    def _for(self, loop: For) -> None:
+        b, parallel = self.b, loop.kind == "parallel"
+        start = self.begin if parallel else ir.Constant(I64, 0)
+        end = self.end if parallel else self._size(loop.extent)
+        before = b.block
+        head, body, done = (b.append_basic_block(f"{loop.index}.{part}") for part in ("head", "body", "done"))
+        b.branch(head)
+        b.position_at_end(head)
+        index = b.phi(I64, name=loop.index)
+        index.add_incoming(start, before)
+        b.cbranch(b.icmp_signed("<", index, end), body, done)
+        b.position_at_end(body)
+        self._bind(loop.index, index)
+        properties = self._enter(loop)
+        self._block(loop.body)
+        index.add_incoming(b.add(index, ir.Constant(I64, 1), flags=("nsw", "nuw")), b.block)
+        back = b.branch(head)
+        if properties:
+            back.set_metadata("llvm.loop", _Loop(self.module, properties))
+        self._leave(loop)
+        b.position_at_end(done)
+
+    def _enter(self, loop: For) -> list[ir.values.MDValue]:
+        """Begin a loop body; return the properties that its metadata states."""
+        if loop.kind == "serial":
+            return []
+        group = _Group(self.module, ())
+        self.groups.append((loop.kind, group))
+        properties = [self.module.add_metadata(["llvm.loop.parallel_accesses", group])]
+        if not any(isinstance(s, For) for s in loop.body):
+            properties.append(
+                self.module.add_metadata(["llvm.loop.vectorize.enable", ir.Constant(ir.IntType(1), 1)])
+            )
+        return properties
+
+    def _leave(self, loop: For) -> None:
+        if loop.kind != "serial":
+            self.groups.pop()
+
+    def _tag(self, access: ir.Instruction, param: Param) -> ir.Instruction:
+        """Say that an access belongs to the innermost loop of independent iterations."""
+        # Iterations of the parallel loop share their thread's scratch: there they are not independent.
+        if self.groups and not (param.intent == "scratch" and self.groups[-1][0] == "parallel"):
+            access.set_metadata("llvm.access.group", self.groups[-1][1])
+        return access
+
+    def _update(self, statement: Update) -> None:
+        place, value = self.scope[statement.name], self._expr(statement.value)
+        if statement.op != "set":
+            dtype = statement.value.dtype
+            old = self.b.load(place, typ=value.type)
+            value = self.code.operation(statement.op, [old, value], dtype, dtype, flags=_REDUCTION)
+        self.b.store(value, place)
+
+    # ------------------------------------------------------------------------------------------ expressions
+    def _expr(self, expr: Expr) -> ir.Value:
+        match expr:
+            case Const(value, dtype):
+                return constant(value, dtype)
+            case Name(name, dtype):
+                value = self.scope[name]
+                accumulator = isinstance(value, ir.instructions.AllocaInstr)
+                return self.b.load(value, typ=register_type(dtype)) if accumulator else value
+            case IndexValue(index):
+                return self._index(index)
+            case Load():
+                return self._load(expr) if expr.mask is None else self._masked(expr)
+            case Op(name, args, dtype):
+                return self.code.operation(
+                    name, [self._expr(a) for a in args], args[-1].dtype, dtype, CONTRACT
+                )
+        raise TypeError(f"{expr!r} is not an expression")
+
+    def _load(self, load: Load) -> ir.Value:
+        param, _ = self.params[load.param]
+        address = self._address(load.param, load.index)
+        value = self.b.load(address, typ=memory_type(load.dtype), align=load.dtype.itemsize)
+        return self.code.from_memory(self._tag(value, param), load.dtype)
+
+    def _masked(self, load: Load) -> ir.Value:
+        """Load under a branch, which LLVM turns into a masked vector load."""
+        with self.b.if_else(self._expr(load.mask)) as (then, otherwise):
+            with then:
+                value, loaded = self._load(load), self.b.block
+            with otherwise:
+                other, skipped = self._expr(load.other), self.b.block
+        phi = self.b.phi(value.type)
+        phi.add_incoming(value, loaded)
+        phi.add_incoming(other, skipped)
+        return phi
+
+    def _address(self, name: str, index: Index) -> ir.Value:
+        param, pointer = self.params[name]
+        return self.b.gep(pointer, [self._index(index)], inbounds=True, source_etype=memory_type(param.dtype))
+
+    def _index(self, index: Index) -> ir.Value:
+        """Emit an index, outer loops' terms first so that LLVM hoists their sum."""
+        b, signed = self.b, ("nsw",)
+        total = None
+        terms = sorted((t for t in index.terms if t[1] != 0), key=lambda t: self.depth[t[0]])
+        addends = [self._size(o) for o in index.offsets]
+        for name, stride in terms:
+            addends.append(
+                self.scope[name] if stride == 1 else b.mul(self.scope[name], self._size(stride), flags=signed)
+            )
+        for addend in addends:
+            total = addend if total is None else b.add(total, addend, flags=signed)
+        return ir.Constant(I64, 0) if total is None else total
+
+    def _size(self, size: int | str) -> ir.Value:
+        return self.scope[size] if isinstance(size, str) else ir.Constant(I64, size)

@@ -1,0 +1,355 @@
+"""LLVM code for scalar operations: branch-free, so that the loops around them vectorise.
+
+A value lives in a register type and in memory as another where that pays: bool is i1 and one byte; float16 and bfloat16
+are a float that holds a value representable in the narrow type, rounded after every operation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from llvmlite import ir
+
+from funcgrad.compiler.cpu import vector_math
+from funcgrad.compiler.scalars import SCALARS
+from funcgrad.dtypes import bfloat16, bool_, float16, float32, float64, int32, is_float
+
+I1, I8, I16, I32, I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
+HALF, FLOAT, DOUBLE = ir.HalfType(), ir.FloatType(), ir.DoubleType()
+CONTRACT = ("contract",)
+
+_COMPARISONS = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
+_SHIFTS = {"shift_left": "shl", "shift_right_logical": "lshr", "shift_right_arithmetic": "ashr"}
+_FLOAT_INTRINSICS = {"abs": "fabs", "floor": "floor", "ceil": "ceil", "round": "roundeven", "round_away": "round",
+                     "sqrt": "sqrt", "max": "maximum", "min": "minimum"}  # fmt: skip
+# Operations whose result is representable in a 16-bit float when the arguments are.
+_EXACT = {
+    "neg",
+    "abs",
+    "sign",
+    "floor",
+    "ceil",
+    "round",
+    "round_away",
+    "max",
+    "min",
+    "select",
+    "clamp",
+    "nextafter",
+}
+
+
+def register_type(dtype: np.dtype) -> ir.Type:
+    """Return the LLVM type in which a value of `dtype` is computed."""
+    if dtype == bool_:
+        return I1
+    if is_float(dtype):
+        return DOUBLE if dtype == float64 else FLOAT
+    return ir.IntType(8 * dtype.itemsize)
+
+
+def memory_type(dtype: np.dtype) -> ir.Type:
+    """Return the LLVM type in which a value of `dtype` is stored. llvmlite has no bfloat type; its bits are an i16."""
+    return {bool_: I8, float16: HALF, bfloat16: I16}.get(dtype, register_type(dtype))
+
+
+def constant(value: bool | int | float, dtype: np.dtype) -> ir.Constant:
+    """Return a constant in its register type."""
+    return ir.Constant(register_type(dtype), value)
+
+
+class ScalarCode:
+    """Appends the code of scalar operations to a builder."""
+
+    def __init__(self, builder: ir.IRBuilder):
+        self.b = builder
+
+    def operation(self, name: str, values: Sequence[ir.Value], argument: np.dtype, result: np.dtype,
+                  flags: tuple[str, ...] = CONTRACT) -> ir.Value:  # fmt: skip
+        """Emit operation `name` on `values` of dtype `argument` (of `select`: that of its two values)."""
+        if name == "cast":
+            return self.cast(values[0], argument, result)
+        if name == "bitcast":
+            return self.from_bits(self.bits(values[0], argument), result)
+        if name == "select":
+            return self.b.select(*values)
+        if name == "clamp":
+            low, x, high = values
+            return self.operation(
+                "min", [self.operation("max", [x, low], argument, result), high], argument, result
+            )
+        if name in _COMPARISONS:
+            return self._compare(_COMPARISONS[name], *values, argument)
+        if not is_float(argument):
+            return (self._bool if argument == bool_ else self._integer)(name, values, argument)
+        found = self._float(name, values, argument, flags)
+        return found if name in _EXACT or result == bool_ else self.rounded(found, result)
+
+    # ------------------------------------------------------------------------------------------ conversions
+    def from_memory(self, value: ir.Value, dtype: np.dtype) -> ir.Value:
+        """Return the register form of a loaded value."""
+        if dtype == bool_:
+            return self.b.icmp_unsigned("!=", value, ir.Constant(I8, 0))
+        if dtype == float16:
+            return self.b.fpext(value, FLOAT)
+        if dtype == bfloat16:
+            return self.b.bitcast(self.b.shl(self.b.zext(value, I32), ir.Constant(I32, 16)), FLOAT)
+        return value
+
+    def to_memory(self, value: ir.Value, dtype: np.dtype) -> ir.Value:
+        """Return the form of a value that is stored."""
+        if dtype == bool_:
+            return self.b.zext(value, I8)
+        if dtype == float16:
+            return self.b.fptrunc(value, HALF)
+        if dtype == bfloat16:
+            return self.b.trunc(self.b.lshr(self.b.bitcast(value, I32), ir.Constant(I32, 16)), I16)
+        return value
+
+    def bits(self, value: ir.Value, dtype: np.dtype) -> ir.Value:
+        """Return the bits of a value as an integer of its width."""
+        stored = self.to_memory(value, dtype)
+        integer = ir.IntType(8 * dtype.itemsize)
+        return stored if stored.type == integer else self.b.bitcast(stored, integer)
+
+    def from_bits(self, bits: ir.Value, dtype: np.dtype) -> ir.Value:
+        """Return the value that has these bits."""
+        stored = bits if bits.type == memory_type(dtype) else self.b.bitcast(bits, memory_type(dtype))
+        return self.from_memory(stored, dtype)
+
+    def rounded(self, value: ir.Value, dtype: np.dtype) -> ir.Value:
+        """Round a float to the nearest float16 or bfloat16, ties to even; other dtypes need no rounding."""
+        if dtype == float16:
+            return self.b.fpext(self.b.fptrunc(value, HALF), FLOAT)
+        if dtype != bfloat16:
+            return value
+        b, bits = self.b, self.b.bitcast(value, I32)
+        odd = b.and_(b.lshr(bits, ir.Constant(I32, 16)), ir.Constant(I32, 1))
+        up = b.add(b.add(bits, ir.Constant(I32, 0x7FFF)), odd)
+        # Rounding up could carry a NaN's mantissa into infinity.
+        up = b.select(b.fcmp_unordered("uno", value, value), b.or_(bits, ir.Constant(I32, 0x400000)), up)
+        return b.bitcast(b.and_(up, ir.Constant(I32, 0xFFFF0000)), FLOAT)
+
+    def cast(self, value: ir.Value, source: np.dtype, target: np.dtype) -> ir.Value:
+        """Convert a value: floats to integers saturate, anything to bool is `value != 0`."""
+        if source == target:
+            return value
+        if target == bool_:
+            return self._compare("!=", value, ir.Constant(value.type, 0), source)
+        if is_float(source):
+            return (
+                self._float_to_float(value, source, target)
+                if is_float(target)
+                else self._saturate(value, target)
+            )
+        if is_float(target):
+            convert = self.b.sitofp if source.kind == "i" else self.b.uitofp
+            return self.rounded(convert(value, register_type(target)), target)
+        if target.itemsize < source.itemsize and source != bool_:
+            return self.b.trunc(value, register_type(target))
+        if target.itemsize == source.itemsize and source != bool_:
+            return value
+        return (self.b.sext if source.kind == "i" else self.b.zext)(value, register_type(target))
+
+    def _float_to_float(self, value: ir.Value, source: np.dtype, target: np.dtype) -> ir.Value:
+        if target == float64:
+            return self.b.fpext(value, DOUBLE)
+        if source == float64:
+            value = self._truncate_to_odd(value) if target == float16 else self.b.fptrunc(value, FLOAT)
+        return self.rounded(value, target)
+
+    def _truncate_to_odd(self, value: ir.Value) -> ir.Value:
+        """Convert f64 to f32 rounding to odd, which makes a second rounding to float16 the only one that counts.
+
+        Boldo & Melquiond, "Emulation of FMA and correctly rounded sums: proved algorithms using rounding to odd", 2008.
+        """
+        b, nearest = self.b, self.b.fptrunc(value, FLOAT)
+        back = b.fpext(nearest, DOUBLE)
+        magnitude = [self.intrinsic("fabs", [v]) for v in (back, value)]
+        above = b.zext(b.fcmp_ordered(">", *magnitude), I32)
+        inexact = b.zext(b.fcmp_ordered("!=", back, value), I32)
+        return b.bitcast(b.or_(b.sub(b.bitcast(nearest, I32), above), inexact), FLOAT)
+
+    def _saturate(self, value: ir.Value, target: np.dtype) -> ir.Value:
+        integer = register_type(target)
+        name = f"llvm.fpto{target.kind}i.sat".replace("ii", "si")
+        # x86 converts vectors to 32 and 64 bits only; narrower saturation is a clamp away.
+        return self._call(f"{name}.{integer}.{_suffix(value.type)}", integer, [value])
+
+    # --------------------------------------------------------------------------------------------- families
+    def _compare(self, sign: str, x: ir.Value, y: ir.Value, dtype: np.dtype) -> ir.Value:
+        if is_float(dtype):
+            return (self.b.fcmp_unordered if sign == "!=" else self.b.fcmp_ordered)(sign, x, y)
+        return (self.b.icmp_signed if dtype.kind == "i" else self.b.icmp_unsigned)(sign, x, y)
+
+    def _bool(self, name: str, values: Sequence[ir.Value], dtype: np.dtype) -> ir.Value:
+        if name == "not":
+            return self.b.not_(values[0])
+        if name == "xor":
+            return self.b.xor(*values)
+        return (self.b.or_ if name in ("or", "add", "max") else self.b.and_)(*values)
+
+    def _integer(self, name: str, values: Sequence[ir.Value], dtype: np.dtype) -> ir.Value:
+        b, signed, x = self.b, dtype.kind == "i", values[0]
+        if name in ("neg", "not"):
+            return b.neg(x) if name == "neg" else b.not_(x)
+        if name in ("add", "sub", "mul", "and", "or", "xor"):
+            return {"and": b.and_, "or": b.or_}.get(name, getattr(b, name, None))(*values)
+        if name == "abs":
+            return self.intrinsic("abs", [x], ir.Constant(I1, 0)) if signed else x
+        if name == "sign":
+            negative = b.icmp_signed("<", x, ir.Constant(x.type, 0)) if signed else ir.Constant(I1, 0)
+            return b.or_(
+                b.sext(negative, x.type), b.zext(b.icmp_signed("!=", x, ir.Constant(x.type, 0)), x.type)
+            )
+        if name in ("max", "min"):
+            return self.intrinsic(("s" if signed else "u") + name, values)
+        if name == "population_count":
+            return self.intrinsic("ctpop", [x])
+        if name == "clz":
+            return self.intrinsic("ctlz", [x], ir.Constant(I1, 0))
+        if name in _SHIFTS:
+            return self._shift(_SHIFTS[name], *values)
+        return {"div": self._divide, "rem": self._remainder, "pow": self._power}[name](*values, signed)
+
+    def _float(
+        self, name: str, values: Sequence[ir.Value], dtype: np.dtype, flags: tuple[str, ...]
+    ) -> ir.Value:
+        b = self.b
+        if name == "neg":
+            return b.fneg(values[0])
+        if name in ("add", "sub", "mul", "div"):
+            return getattr(b, "f" + name)(*values, flags=flags)
+        if name in _FLOAT_INTRINSICS:
+            return self.intrinsic(
+                _FLOAT_INTRINSICS[name], values, flags=tuple(f for f in flags if f == "nsz")
+            )
+        if name == "is_finite":
+            return b.fcmp_ordered(
+                "<", self.intrinsic("fabs", values), ir.Constant(values[0].type, float("inf"))
+            )
+        if name == "sign":
+            x, one = values[0], ir.Constant(values[0].type, 1.0)
+            nonzero = b.fcmp_ordered("!=", x, ir.Constant(x.type, 0.0))
+            return b.select(nonzero, self.intrinsic("copysign", [one, x]), x)
+        if name == "nextafter":
+            return self._nextafter(*values, dtype)
+        if name == "rem":
+            return self._fmod(*values) if values[0].type == FLOAT else b.frem(*values)
+        assert SCALARS[name].vector_math, name
+        return b.call(vector_math.define(b.module, name, values[0].type), values)
+
+    # ------------------------------------------------------------------------------------------- operations
+    def _shift(self, shift: str, x: ir.Value, amount: ir.Value) -> ir.Value:
+        """Shift; LLVM leaves amounts of the width and more undefined, here they give 0 or the sign."""
+        b, width = self.b, x.type.width
+        inside = b.icmp_unsigned("<", amount, ir.Constant(x.type, width))
+        most = ir.Constant(x.type, width - 1)
+        if shift == "ashr":
+            return b.ashr(x, b.select(inside, amount, most))
+        # The masked amount keeps the shift defined where the select discards it.
+        return b.select(inside, getattr(b, shift)(x, b.and_(amount, most)), ir.Constant(x.type, 0))
+
+    def _divide(self, x: ir.Value, y: ir.Value, signed: bool) -> ir.Value:
+        zero, divisor = self._safe_divisor(x, y, signed)
+        return self.b.select(zero, ir.Constant(x.type, -1), self._quotient(x, divisor, signed))
+
+    def _remainder(self, x: ir.Value, y: ir.Value, signed: bool) -> ir.Value:
+        zero, divisor = self._safe_divisor(x, y, signed)
+        quotient = self._quotient(x, divisor, signed)
+        return self.b.select(zero, x, self.b.sub(x, self.b.mul(quotient, divisor)))
+
+    def _safe_divisor(self, x: ir.Value, y: ir.Value, signed: bool) -> tuple[ir.Value, ir.Value]:
+        """Return (y is zero, y or 1 where the machine would trap): zero, and -1 under the least integer."""
+        b, one, width = self.b, ir.Constant(x.type, 1), x.type.width
+        zero = b.icmp_unsigned("==", y, ir.Constant(x.type, 0))
+        traps = zero
+        if signed:
+            least = b.icmp_unsigned("==", x, ir.Constant(x.type, -(1 << (width - 1))))
+            traps = b.or_(zero, b.and_(least, b.icmp_unsigned("==", y, ir.Constant(x.type, -1))))
+        return zero, b.select(traps, one, y)
+
+    def _quotient(self, x: ir.Value, y: ir.Value, signed: bool) -> ir.Value:
+        """Divide. CPUs have no vector integer division; below 64 bits the truncated float quotient is exact.
+
+        For n-bit integers x/y differs from the integer above by 1/x of its size at least, which n + 1 bits of
+        mantissa resolve: float holds 16-bit quotients, double 32-bit ones.
+        """
+        b, width = self.b, x.type.width
+        if width == 64 or isinstance(y, ir.Constant):
+            return (b.sdiv if signed else b.udiv)(x, y)
+        real = FLOAT if width <= 16 else DOUBLE
+        convert, back = (b.sitofp, b.fptosi) if signed else (b.uitofp, b.fptoui)
+        return back(b.fdiv(convert(x, real), convert(y, real)), x.type)
+
+    def _power(self, x: ir.Value, exponent: ir.Value, signed: bool) -> ir.Value:
+        """Power by squaring, one step for each bit of the exponent; a constant exponent folds to what it needs."""
+        b, one, zero = self.b, ir.Constant(x.type, 1), ir.Constant(x.type, 0)
+        result, square = one, x
+        for bit in range(x.type.width - signed):
+            taken = b.icmp_unsigned("!=", b.and_(exponent, ir.Constant(x.type, 1 << bit)), zero)
+            result = b.select(taken, b.mul(result, square), result)
+            square = b.mul(square, square)
+        if not signed:
+            return result
+        # 1/x truncated: the power of 1 or -1 is still right, since it depends on the exponent's parity alone.
+        unit = b.icmp_unsigned("<=", b.add(x, one), ir.Constant(x.type, 2))
+        unit = b.and_(unit, b.icmp_unsigned("!=", x, zero))
+        negative = b.icmp_signed("<", exponent, zero)
+        return b.select(b.and_(negative, b.not_(unit)), zero, result)
+
+    def _nextafter(self, x: ir.Value, y: ir.Value, dtype: np.dtype) -> ir.Value:
+        b, bits, toward = self.b, self.bits(x, dtype), self.bits(y, dtype)
+        one, sign = ir.Constant(bits.type, 1), ir.Constant(bits.type, 1 << (bits.type.width - 1))
+        zero = ir.Constant(x.type, 0.0)
+        grows = b.icmp_unsigned("==", b.fcmp_ordered("<", x, y), b.fcmp_ordered(">", x, zero))
+        moved = b.add(bits, b.select(grows, one, ir.Constant(bits.type, -1)))
+        moved = b.select(b.fcmp_ordered("==", x, zero), b.or_(b.and_(toward, sign), one), moved)
+        moved = b.select(b.fcmp_ordered("==", x, y), toward, moved)
+        nan = ir.Constant(x.type, float("nan"))
+        return b.select(b.fcmp_unordered("uno", x, y), nan, self.from_bits(moved, dtype))
+
+    def _fmod(self, x: ir.Value, y: ir.Value) -> ir.Value:
+        """C's fmod of floats, exactly, by long division in double with 52-bit digits.
+
+        A quotient below 2^277 has at most six such digits. Each is off by at most one, upward, and the fused
+        multiply-add gives the remainder exactly: it is a multiple of the smaller unit in the last place.
+        """
+        b = self.b
+        rest, divisor = (b.fpext(self.intrinsic("fabs", [v]), DOUBLE) for v in (x, y))
+        for digit in range(5, -1, -1):
+            scaled = b.fmul(divisor, ir.Constant(DOUBLE, 2.0 ** (52 * digit)))
+            count = self.intrinsic("trunc", [b.fdiv(rest, scaled)])
+            rest = self.intrinsic("fma", [b.fneg(count), scaled, rest])
+            rest = b.select(b.fcmp_ordered("<", rest, ir.Constant(DOUBLE, 0.0)), b.fadd(rest, scaled), rest)
+        rest = self.intrinsic("copysign", [b.fptrunc(rest, FLOAT), x])
+        infinity = ir.Constant(FLOAT, float("inf"))
+        whole = b.and_(b.fcmp_ordered("==", self.intrinsic("fabs", [y]), infinity),
+                       b.fcmp_ordered("<", self.intrinsic("fabs", [x]), infinity))  # fmt: skip
+        return b.select(whole, x, rest)
+
+    # ------------------------------------------------------------------------------------------- intrinsics
+    def intrinsic(
+        self, name: str, values: Sequence[ir.Value], *immediates: ir.Value, flags: tuple[str, ...] = ()
+    ) -> ir.Value:
+        """Call `llvm.<name>`, overloaded on the type of its first argument."""
+        kind = values[0].type
+        return self._call(f"llvm.{name}.{_suffix(kind)}", kind, [*values, *immediates], flags)
+
+    def _call(
+        self, name: str, result: ir.Type, values: Sequence[ir.Value], flags: tuple[str, ...] = ()
+    ) -> ir.Value:
+        return self.b.call(
+            declare(self.b.module, name, result, [v.type for v in values]), values, fastmath=flags
+        )
+
+
+def declare(module: ir.Module, name: str, result: ir.Type, arguments: Sequence[ir.Type]) -> ir.Function:
+    """Return the function `name` of a module, declared if it is new."""
+    known = module.globals.get(name)
+    return known or ir.Function(module, ir.FunctionType(result, arguments), name)
+
+
+def _suffix(kind: ir.Type) -> str:
+    return {HALF: "f16", FLOAT: "f32", DOUBLE: "f64"}.get(kind) or str(kind)
