@@ -1,35 +1,36 @@
-"""The loop IR: how a kernel computes. One small data type; lowering makes it, the emitters and the renderer read it.
+"""The loop IR: how a kernel computes. One small data type; lowering makes it, emitters and the renderer read it.
 
 The grammar, on one page (every node is frozen and hashable: a kernel is its own cache key):
 
     Kernel(name, params: (Param…), sizes: (str…), body: (Stmt…))    body = Lets, then exactly one parallel For
-    Param(name, dtype, intent, extent)     a flat, contiguous, one-dimensional buffer that overlaps no other parameter
-        intent: "in" | "out" | "inout" | "scratch". "out" holds nothing before the kernel writes it; "scratch" is a
-        buffer of `extent` elements for each thread that holds nothing when an iteration of the parallel loop starts
+    Param(name, dtype, intent, extent)  a flat, contiguous, one-dimensional buffer; no two of them overlap
+        intent: "in" | "out" | "inout" | "scratch"
+            "out" holds nothing before the kernel writes it; "scratch" is a buffer of `extent` elements for each
+            thread, and holds nothing when an iteration of the parallel loop starts
 
-    Stmt = For(index, extent, body, kind)  index = 0 … extent-1;  extent: an int, a size, or an int64 Let
+    Stmt = For(index, extent, body, kind)   index = 0 … extent-1; extent: an int, a size, or an int64 Let
              kind "parallel": the outermost loop, iterations independent
-                  "vector":   iterations independent except through Update (but not Update "set"): vectorised
+                  "vector":   iterations independent but for Updates (other than "set"): vectorised
                   "serial":   in order
-         | Let(name, value)                an immutable scalar, in scope for the rest of its block
-         | Init(name, value)               a mutable accumulator, in scope for the rest of its block
-         | Update(name, op, value)         name = op(name, value);  op: add mul max min and or xor, or set (name = value)
-                                           floating add and mul may be reassociated here, and nowhere else
+         | Let(name, value)         an immutable scalar, in scope for the rest of its block
+         | Init(name, value)        a mutable accumulator, in scope for the rest of its block
+         | Update(name, op, value)  name = op(name, value); op: add mul max min and or xor, or set: name = value.
+                                    Floating add and mul may be reassociated here, and nowhere else
          | Store(param, index, value)
          | If(condition, body)
 
     Expr = Const(value, dtype)
-         | Name(name, dtype)               a Let or an accumulator
-         | Load(param, index, dtype, mask, other)    where mask is false nothing is read and the value is `other`
-         | IndexValue(index)               an index as an int64 value
-         | Op(op, args, dtype)             a scalar operation of `compiler.scalars`
-    Index(terms: ((name, stride)…), offset)    sum of name·stride, plus offset
-             name: a loop index or an int64 Let (an indirect access);  stride: an int or a size
+         | Name(name, dtype)        a Let or an accumulator
+         | Load(param, index, dtype, mask, other)   where the mask is false, nothing is read; the value is `other`
+         | IndexValue(index)        an index as an int64 value
+         | Op(op, args, dtype)      a scalar operation of `compiler.scalars`
+    Index(terms: ((name, stride)…), offset)     the sum of name·stride, plus offset
+             name: a loop index or an int64 Let (an indirect access); stride: an int or a size
              offset: an int, a size, or a tuple of these, which are added
 
-Sizes are int64 run-time arguments: extents, strides and offsets. Only what the kernel's form depends on (strides that
-are exactly 1 or 0, extents small enough to unroll) is written as an int. Expressions are trees: a value used twice
-belongs in a Let, and so do long chains (nesting is bounded by Python's recursion limit).
+Sizes are int64 run-time arguments: extents, strides and offsets. Only what the kernel's form depends on (strides
+that are exactly 1 or 0, extents small enough to unroll) is written as an int. Expressions are trees: a value used
+twice belongs in a Let, and so do long chains (nesting is bounded by Python's recursion limit).
 """
 
 from __future__ import annotations
@@ -251,7 +252,7 @@ def check(kernel: Kernel) -> None:
 
 
 class _Checker:
-    """Walks a kernel with the scope at each point: name → "size", "index", "let" or "accumulator", and its dtype."""
+    """Walks a kernel; a scope maps a name to its role (size, index, let or accumulator) and its dtype."""
 
     def __init__(self, kernel: Kernel):
         self.kernel = kernel

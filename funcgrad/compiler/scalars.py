@@ -1,15 +1,17 @@
 """Scalar operations: one table that the op families, the renderer and both emitters share.
 
-Each entry says how many arguments an operation takes, of which kinds of dtype, what dtype comes out, what it means
-(a reference on NumPy scalars) and how Python source spells it. Arguments of one operation have one dtype, except that
-`select` takes (bool, T, T) and `cast` and `bitcast` convert.
+Each entry says how many arguments an operation takes, of which kinds of dtype, what dtype comes out, what it
+means (a reference on NumPy scalars) and how Python source spells it. Arguments of one operation have one dtype,
+except that `select` takes (bool, T, T) and `cast` and `bitcast` convert.
 
 Semantics, where C and NumPy leave a choice:
 
-- `max` and `min` propagate NaN; `clamp(lo, x, hi)` is `min(max(x, lo), hi)`.
-- Integer arithmetic wraps. Integer `div` truncates toward zero; `x div 0` has all bits set (-1, or the unsigned
-  maximum); the least integer divided by -1 is itself. `rem` has the sign of the dividend and `x rem 0` is x.
-- Shifts by the width of the type or more (or by a negative amount) give 0, an arithmetic right shift the sign.
+- `max` and `min` propagate NaN and order -0.0 below 0.0; `clamp(lo, x, hi)` is `min(max(x, lo), hi)`.
+- Integer arithmetic wraps. Integer `div` truncates toward zero; `x div 0` has all bits set (-1, or the
+  unsigned maximum); the least integer divided by -1 is itself. `rem` has the sign of the dividend and
+  `x rem 0` is x; of floats it is C's fmod.
+- Shifts by the width of the type or more (or by a negative amount) give 0, an arithmetic right shift the sign,
+  which is the top bit for unsigned types too.
 - A float cast to an integer saturates and NaN becomes 0; anything cast to bool is `x != 0`.
 - Integer `pow` with a negative exponent is 0, except that powers of 1 and -1 are right.
 - float16 and bfloat16 are computed in float32 and rounded after every operation.
@@ -25,7 +27,8 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.dtypes import as_dtype, bfloat16, bool_, is_float
+from funcgrad import dtypes
+from funcgrad.dtypes import bfloat16, bool_, is_float
 from funcgrad.errors import DTypeError
 
 Reference = Callable[..., Any]
@@ -35,9 +38,9 @@ Reference = Callable[..., Any]
 class Scalar:
     """One scalar operation.
 
-    `domain` lists the kinds of dtype it takes: b(ool), i(nt), u(int), f(loat). `result` is "same", "bool" or "free" (a
-    conversion, whose result dtype the expression states). `infix` is a Python operator; without one, or where the
-    operator means something else (`/` on integers), source text calls the operation by its name.
+    `domain` lists the kinds of dtype it takes: b(ool), i(nt), u(int), f(loat). `result` is "same", "bool" or
+    "free" (a conversion, whose result dtype the expression states). `infix` is a Python operator; without one,
+    or where the operator means something else (`/` on integers), source text calls the operation by its name.
     `vector_math`: the CPU emitter takes it from `compiler.cpu.vector_math`.
     """
 
@@ -50,7 +53,7 @@ class Scalar:
     vector_math: bool = False
 
     def operator(self, dtype: np.dtype) -> str:
-        """Return the Python operator that means this operation on arguments of `dtype`, or "" when it is a call."""
+        """Return the Python operator that means this operation on `dtype`, or "" when it is a call."""
         if dtype == bool_:
             return {"add": "|", "max": "|", "mul": "&", "min": "&", "not": "not "}.get(self.name, self.infix)
         return "" if self.name == "div" and not is_float(dtype) else self.infix
@@ -125,7 +128,7 @@ def _in_float32(function: Reference) -> Reference:
 
 
 def _special(name: str) -> Reference:
-    """Return `scipy.special.<name>`, imported when first called: references run only when kernels are interpreted."""
+    """Return `scipy.special.<name>`, imported when first called: only interpreted kernels need it."""
 
     def function(x: Any) -> Any:
         import scipy.special
@@ -143,6 +146,19 @@ def _round_away(x: Any) -> Any:
     whole = np.trunc(x)
     away = whole + np.copysign(1, x) if abs(x - whole) >= 0.5 else whole
     return np.copysign(away, x)
+
+
+def _max(x: Any, y: Any) -> Any:
+    # The sum of two zeros is -0.0 only when both are.
+    return x + y if is_float(x.dtype) and x == 0 == y else np.maximum(x, y)
+
+
+def _min(x: Any, y: Any) -> Any:
+    return -(-x + -y) if is_float(x.dtype) and x == 0 == y else np.minimum(x, y)
+
+
+def _nextafter(x: Any, y: Any) -> Any:
+    return y if x == y else np.nextafter(x, y)
 
 
 def _div(x: Any, y: Any) -> Any:
@@ -181,7 +197,9 @@ def _shift(shift: Callable[[int, int], int], *, logical: bool) -> Reference:
     def function(x: Any, y: Any) -> Any:
         bits = 8 * x.dtype.itemsize
         amount = int(y) if 0 <= y < bits else bits
-        return _wrap(shift(int(x) % (1 << bits) if logical else int(x), amount), x.dtype)
+        unsigned = int(x) % (1 << bits)
+        negative = unsigned >> (bits - 1) and not logical
+        return _wrap(shift(unsigned - (1 << bits) if negative else unsigned, amount), x.dtype)
 
     return function
 
@@ -202,8 +220,9 @@ _FLOAT_UNARY = {
 _VECTOR_MATH = {
     "exp": np.exp, "exp2": np.exp2, "log": np.log, "log2": np.log2, "log1p": np.log1p, "expm1": np.expm1,
     "rsqrt": lambda x: 1 / np.sqrt(x), "cbrt": np.cbrt, "sin": np.sin, "cos": np.cos, "tan": np.tan,
-    "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "sinh": np.sinh, "cosh": np.cosh, "tanh": np.tanh,
-    "asinh": np.arcsinh, "acosh": np.arccosh, "atanh": np.arctanh, "logistic": lambda x: 1 / (1 + np.exp(-x)),
+    "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan,
+    "sinh": np.sinh, "cosh": np.cosh, "tanh": np.tanh, "asinh": np.arcsinh, "acosh": np.arccosh, "atanh": np.arctanh,
+    "logistic": lambda x: 1 / (1 + np.exp(-x)),
 }  # fmt: skip
 
 _COMPARISONS = {
@@ -235,10 +254,10 @@ SCALARS: dict[str, Scalar] = {
         Scalar("rem", 2, "iuf", _rem),
         # Integer powers are emitted inline; only the float ones come from vector_math.
         Scalar("pow", 2, "iuf", _pow, vector_math=True),
-        Scalar("max", 2, "biuf", np.maximum),
-        Scalar("min", 2, "biuf", np.minimum),
+        Scalar("max", 2, "biuf", _max),
+        Scalar("min", 2, "biuf", _min),
         Scalar("atan2", 2, "f", _in_float32(np.arctan2), vector_math=True),
-        Scalar("nextafter", 2, "f", np.nextafter),
+        Scalar("nextafter", 2, "f", _nextafter),
         Scalar("and", 2, "biu", np.bitwise_and, infix="&"),
         Scalar("or", 2, "biu", np.bitwise_or, infix="|"),
         Scalar("xor", 2, "biu", np.bitwise_xor, infix="^"),
@@ -247,13 +266,10 @@ SCALARS: dict[str, Scalar] = {
         Scalar("shift_right_arithmetic", 2, "iu", _shift(lambda x, n: x >> n, logical=False)),
         *(Scalar(name, 2, "biuf", f, result="bool", infix=sign) for name, (sign, f) in _COMPARISONS.items()),
         Scalar("select", 3, "biuf", lambda predicate, yes, no: yes if predicate else no),
-        Scalar("clamp", 3, "iuf", lambda low, x, high: np.minimum(np.maximum(x, low), high)),
+        Scalar("clamp", 3, "iuf", lambda low, x, high: _min(_max(x, low), high)),
         Scalar("cast", 1, "biuf", cast, result="free"),
         Scalar("bitcast", 1, "biuf", bitcast, result="free"),
     )
 }
 
-DTYPES: tuple[np.dtype, ...] = tuple(
-    as_dtype(name)
-    for name in "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 bfloat16 float32 float64".split()
-)
+DTYPES: tuple[np.dtype, ...] = tuple(d for d in dtypes.ALL if not dtypes.is_complex(d))

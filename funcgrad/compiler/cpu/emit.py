@@ -1,8 +1,8 @@
 """Loops to LLVM IR: one module of text for a batch of kernels.
 
-Every kernel becomes `void name(ptr args, ptr sizes, i64 begin, i64 end, i64 thread)`, which fetches its pointers and
-sizes and calls the loop nest proper. The nest takes them as parameters, because `noalias` on a parameter is how LLVM
-learns that buffers do not overlap.
+Every kernel becomes `void name(ptr args, ptr sizes, i64 begin, i64 end, i64 thread)`, which fetches its pointers
+and sizes and calls the loop nest proper. The nest takes them as parameters, because `noalias` on a parameter is how
+LLVM learns that buffers do not overlap.
 
 Vectorisation is LLVM's. What it needs is said here: loops whose iterations are independent carry
 `llvm.loop.parallel_accesses`, reductions `reassoc` (and those only), and scalar operations have no branches.
@@ -78,7 +78,7 @@ def _scratch_stride(b: ir.IRBuilder, param: Param, sizes: dict[str, ir.Value]) -
 
 
 class _Loop(ir.values.MDValue):
-    """The metadata node of one loop: distinct, and its own first operand. llvmlite's nodes cannot be either."""
+    """The metadata node of one loop: distinct and its own first operand, which llvmlite's nodes cannot be."""
 
     def __init__(self, module: ir.Module, properties: Sequence[ir.values.MDValue]):
         super().__init__(module, properties, name=str(len(module.metadata)))

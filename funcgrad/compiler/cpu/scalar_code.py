@@ -1,19 +1,19 @@
 """LLVM code for scalar operations: branch-free, so that the loops around them vectorise.
 
-A value lives in a register type and in memory as another where that pays: bool is i1 and one byte; float16 and bfloat16
-are a float that holds a value representable in the narrow type, rounded after every operation.
+The type of a value in registers differs from its type in memory where that pays: a bool is an i1 and one byte; a
+float16 or bfloat16 is a float whose value the narrow type can represent, rounded after every operation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from llvmlite import ir
 
 from funcgrad.compiler.cpu import vector_math
 from funcgrad.compiler.scalars import SCALARS
-from funcgrad.dtypes import bfloat16, bool_, float16, float32, float64, int32, is_float
+from funcgrad.dtypes import bfloat16, bool_, float16, float64, is_float
 
 I1, I8, I16, I32, I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
 HALF, FLOAT, DOUBLE = ir.HalfType(), ir.FloatType(), ir.DoubleType()
@@ -50,7 +50,7 @@ def register_type(dtype: np.dtype) -> ir.Type:
 
 
 def memory_type(dtype: np.dtype) -> ir.Type:
-    """Return the LLVM type in which a value of `dtype` is stored. llvmlite has no bfloat type; its bits are an i16."""
+    """Return the LLVM type in which a value of `dtype` is stored (a bfloat16 as i16: llvmlite has no bfloat)."""
     return {bool_: I8, float16: HALF, bfloat16: I16}.get(dtype, register_type(dtype))
 
 
@@ -160,9 +160,9 @@ class ScalarCode:
         return self.rounded(value, target)
 
     def _truncate_to_odd(self, value: ir.Value) -> ir.Value:
-        """Convert f64 to f32 rounding to odd, which makes a second rounding to float16 the only one that counts.
+        """Convert f64 to f32 rounding to odd, so that rounding the result to float16 rounds as if once.
 
-        Boldo & Melquiond, "Emulation of FMA and correctly rounded sums: proved algorithms using rounding to odd", 2008.
+        Boldo & Melquiond, "Emulation of FMA and correctly rounded sums", IEEE Trans. Computers 57 (2008).
         """
         b, nearest = self.b, self.b.fptrunc(value, FLOAT)
         back = b.fpext(nearest, DOUBLE)
@@ -174,7 +174,6 @@ class ScalarCode:
     def _saturate(self, value: ir.Value, target: np.dtype) -> ir.Value:
         integer = register_type(target)
         name = f"llvm.fpto{target.kind}i.sat".replace("ii", "si")
-        # x86 converts vectors to 32 and 64 bits only; narrower saturation is a clamp away.
         return self._call(f"{name}.{integer}.{_suffix(value.type)}", integer, [value])
 
     # --------------------------------------------------------------------------------------------- families
@@ -284,7 +283,7 @@ class ScalarCode:
         return back(b.fdiv(convert(x, real), convert(y, real)), x.type)
 
     def _power(self, x: ir.Value, exponent: ir.Value, signed: bool) -> ir.Value:
-        """Power by squaring, one step for each bit of the exponent; a constant exponent folds to what it needs."""
+        """Power by squaring, a step for each bit of the exponent; a constant exponent folds to what it needs."""
         b, one, zero = self.b, ir.Constant(x.type, 1), ir.Constant(x.type, 0)
         result, square = one, x
         for bit in range(x.type.width - signed):
