@@ -1,0 +1,216 @@
+"""Matrix products through OpenBLAS, run in tiles by funcgrad's own threads.
+
+The OpenBLAS is the stand-alone library of the wheel `scipy-openblas32`, so the user's NumPy and its settings are left
+alone. It runs on one thread: parallelism is over tiles of the result, which the program runner hands out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import math
+import os
+import string
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from funcgrad.compiler import cache
+from funcgrad.compiler.cpu import toolchain
+
+_NO_TRANSPOSE, _TRANSPOSE = 111, 112  # CBLAS codes
+_INT32_MAX = 2**31 - 1
+_AVX512 = ("avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl")  # what OpenBLAS's SkylakeX kernels use
+
+
+class _Element(NamedTuple):
+    """How an element type appears in BLAS: its letter, its LLVM real type, and whether it is complex."""
+
+    letter: str
+    real: str
+    complex: bool
+
+
+_ELEMENTS = {
+    np.dtype(np.float32): _Element("s", "float", False),
+    np.dtype(np.float64): _Element("d", "double", False),
+    np.dtype(np.complex64): _Element("c", "float", True),
+    np.dtype(np.complex128): _Element("z", "double", True),
+}
+
+
+class Gemm(NamedTuple):
+    """A matrix product as the fields of an instruction; its args are C, A, B. `library` owns the code."""
+
+    function: int
+    sizes: tuple[int, ...]
+    extent: int
+    grain: int
+    library: toolchain.Library
+
+
+class Tiling(NamedTuple):
+    """Tiles of `rows` x `columns` of the result, and how many there are of them along each side of one matrix."""
+
+    rows: int
+    columns: int
+    row_tiles: int
+    column_tiles: int
+
+
+def supports(dtype: Any) -> bool:
+    """Whether `gemm` takes this element type."""
+    return np.dtype(dtype) in _ELEMENTS
+
+
+def gemm(
+    dtype: Any,
+    batch: int,
+    m: int,
+    n: int,
+    k: int,
+    *,
+    transpose_a: bool = False,
+    transpose_b: bool = False,
+    lda: int | None = None,
+    ldb: int | None = None,
+    ldc: int | None = None,
+    stride_a: int | None = None,
+    stride_b: int | None = None,
+    stride_c: int | None = None,
+    accumulate: bool = False,
+    threads: int = 1,
+) -> Gemm:
+    """C[b] = A[b] @ B[b] for b < batch, or C[b] += with `accumulate`.
+
+    Everything is row-major. C is (m, n); A is stored (m, k), or (k, m) with `transpose_a`; B is stored (k, n), or
+    (n, k) with `transpose_b`. A leading dimension is the distance from one stored row to the next, a batch stride that
+    from one matrix to the next, in elements; they default to contiguous storage, and a batch stride of 0 broadcasts.
+    `threads` is the thread count that the program will have; it only chooses the tiling.
+
+    Raises:
+      ValueError: the dtype is not float32, float64, complex64 or complex128; a size is negative or does not fit in 32
+        bits; or a leading dimension is shorter than a row.
+    """
+    if not supports(dtype):
+        raise ValueError(f"gemm: no BLAS for {np.dtype(dtype)}")
+    element = _ELEMENTS[np.dtype(dtype)]
+    rows_a, row_a = (k, m) if transpose_a else (m, k)
+    rows_b, row_b = (n, k) if transpose_b else (k, n)
+    lda, ldb, ldc = _leading("lda", lda, row_a), _leading("ldb", ldb, row_b), _leading("ldc", ldc, n)
+    if min(batch, m, n, k) < 0 or max(m, n, k, lda, ldb, ldc) > _INT32_MAX:
+        raise ValueError(f"gemm: batch {batch}, m {m}, n {n}, k {k}: negative, or over {_INT32_MAX}")
+    stride_a = rows_a * lda if stride_a is None else stride_a
+    stride_b = rows_b * ldb if stride_b is None else stride_b
+    stride_c = m * ldc if stride_c is None else stride_c
+    name = _variant(m, n, k)
+    tiling = tile(batch, m, n, k, threads, name)
+    codes = (_TRANSPOSE if transpose_a else _NO_TRANSPOSE, _TRANSPOSE if transpose_b else _NO_TRANSPOSE)
+    sizes = (m, n, k, *codes, lda, ldb, ldc, stride_a, stride_b, stride_c, *tiling)
+    extent = batch * tiling.row_tiles * tiling.column_tiles
+    library = _library(element, accumulate)
+    return Gemm(library.address(name), sizes, extent, _grain(tiling, k, extent, name), library)
+
+
+def tile(batch: int, m: int, n: int, k: int, threads: int, variant: str) -> Tiling:
+    """Cut the results so that every thread gets several tiles, no smaller than is worth a BLAS call.
+
+    GEMM copies the operands of each call into panels: a strip of C over all columns costs a copy of all of B. So
+    strips of rows are cut first, as tall as the balance allows, and columns only when there are too few rows.
+    """
+    wanted = -(-threads * _TILES_PER_THREAD // max(batch, 1)) if threads > 1 else 1
+    if variant == "rows":
+        columns = _cut(n, wanted, _VECTOR_STEP)
+        return Tiling(max(m, 1), columns, 1 if m else 0, -(-n // columns))
+    if variant == "columns":
+        rows = _cut(m, wanted, _VECTOR_STEP)
+        return Tiling(rows, max(n, 1), -(-m // rows), 1 if n else 0)
+    rows = _cut(m, wanted, _ROW_STEP)
+    row_tiles = -(-m // rows)
+    columns = _cut(n, -(-wanted // max(row_tiles, 1)), _COLUMN_STEP)
+    return Tiling(rows, columns, row_tiles, -(-n // columns))
+
+
+# Sizes of tiles are multiples of these: those of OpenBLAS's register blocks, large enough to amortise a call.
+_ROW_STEP, _COLUMN_STEP, _VECTOR_STEP = 48, 192, 64
+_TILES_PER_THREAD = 4
+_VECTORS = 3  # up to so many rows or columns, matrix-vector products win
+_CHUNK_MULTIPLY_ADDS = 250_000  # what is worth handing to another thread: a few µs
+_CHUNK_VECTOR_ELEMENTS = 65_536  # likewise for matrix-vector products, which read each element once
+
+
+def _cut(size: int, pieces: int, step: int) -> int:
+    """The size of a piece, a multiple of `step`, so that about `pieces` of them cover `size`."""
+    return max(1, min(size, step * math.ceil(size / (pieces * step))))
+
+
+def _grain(tiling: Tiling, k: int, extent: int, variant: str) -> int:
+    """How many tiles make a chunk worth handing to another thread."""
+    area = tiling.rows * tiling.columns * max(k, 1)
+    worth = _CHUNK_MULTIPLY_ADDS if variant == "gemm" else _CHUNK_VECTOR_ELEMENTS
+    return max(1, min(-(-worth // area), extent))
+
+
+def _variant(m: int, n: int, k: int) -> str:
+    """The kernel of blas.ll for this shape. GEMV does nothing at all when k is 0, where GEMM writes zeros."""
+    if k == 0 or (m > _VECTORS and n > _VECTORS):
+        return "gemm"
+    return "columns" if n <= m else "rows"
+
+
+def _leading(name: str, given: int | None, row: int) -> int:
+    if given is not None and given < row:
+        raise ValueError(f"gemm: {name} is {given}, less than a row of {row}")
+    return max(1, row if given is None else given)
+
+
+@functools.cache
+def _library(element: _Element, accumulate: bool) -> toolchain.Library:
+    scalar = "ptr" if element.complex else element.real
+    one, zero = ("ptr @one", "ptr @zero") if element.complex else (f"{element.real} 1.0", f"{element.real} 0.0")
+    template = string.Template(Path(__file__).with_suffix(".ll").read_text(encoding="utf-8"))
+    text = template.substitute(
+        element=f"[2 x {element.real}]" if element.complex else element.real,
+        real=element.real, scalar=scalar, one=one, beta=one if accumulate else zero,
+    )  # fmt: skip
+    imports = {f"blas_{name}": _address(element.letter + name) for name in ("gemm", "gemv")}
+    return toolchain.link(cache.compiled(text), ("gemm", "rows", "columns"), imports)
+
+
+def _address(name: str) -> int:
+    """The address of a CBLAS function."""
+    return ctypes.cast(getattr(_openblas(), f"scipy_cblas_{name}"), ctypes.c_void_p).value
+
+
+@functools.cache
+def _openblas() -> ctypes.CDLL:
+    """The library, single-threaded and with the kernels for this processor. It stays loaded."""
+    import scipy_openblas32
+
+    folder = Path(scipy_openblas32.get_lib_dir())
+    [path] = [p for p in folder.iterdir() if p.name.split(".")[0] == f"lib{scipy_openblas32.get_library()}"]
+    wanted = {"OPENBLAS_NUM_THREADS": "1"}  # else it starts threads of its own, once and for all
+    if set(_AVX512) <= set(toolchain.host().features.replace("+", "").split(",")):
+        # It takes recent AMD processors for Haswell, at half their speed.
+        wanted["OPENBLAS_CORETYPE"] = os.environ.get("OPENBLAS_CORETYPE", "SkylakeX")
+    with _environment(wanted):  # read while the library loads, and only then
+        library = ctypes.CDLL(str(path))
+    library.scipy_openblas_set_num_threads(1)
+    return library
+
+
+@contextlib.contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
