@@ -1,0 +1,196 @@
+"""Immutable arrays, and the evaluation of primitives on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from funcgrad import dtypes
+from funcgrad.core import buffers, tracing
+from funcgrad.core.avals import ShapedArray
+from funcgrad.core.primitives import Primitive
+from funcgrad.errors import AllocationError, DeletedArrayError, DTypeError
+
+
+class Array(tracing.ArrayLike):
+    """An immutable n-dimensional array.
+
+    Wraps a NumPy array or a host buffer that a compiled program wrote; each is made from the other when first asked for.
+
+    >>> import funcgrad.numpy as jnp
+    >>> jnp.array([1.0, 2.0]) + 1
+    Array([2., 3.], dtype=float32)
+    """
+
+    __slots__ = ("aval", "_host", "_buffer", "__weakref__")
+    aval: ShapedArray
+    _host: np.ndarray | None
+    _buffer: buffers.HostBuffer | None
+
+    def __init__(self, aval: ShapedArray, host: np.ndarray | None, buffer: buffers.HostBuffer | None = None):
+        self.aval, self._host, self._buffer = aval, host, buffer
+
+    @property
+    def host(self) -> np.ndarray:
+        """The value as a NumPy array; do not write to it."""
+        value = self._host
+        if value is None:
+            if self._buffer is None:
+                raise DeletedArrayError(
+                    f"the array of type {self.aval} has been deleted: it was donated to a jitted call or .delete()d",
+                    fix="do not use an argument after donating it (donate_argnums), or copy it first",
+                )
+            value = self._host = self._buffer.as_numpy(self.aval.shape, self.aval.dtype)
+        return value
+
+    @property
+    def buffer(self) -> buffers.HostBuffer:
+        """The value as contiguous memory with an address."""
+        found = self._buffer
+        if found is None:
+            found = self._buffer = buffers.wrap(np.ascontiguousarray(self.host))
+        return found
+
+    def delete(self) -> None:
+        """Free the memory now; using the array afterwards raises DeletedArrayError."""
+        self._host = self._buffer = None
+
+    def is_deleted(self) -> bool:
+        """Whether the array was donated or deleted."""
+        return self._host is None and self._buffer is None
+
+    def block_until_ready(self) -> Array:
+        """Return the array; CPU programs finish before they return."""
+        return self
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        value = self.host
+        if dtype is not None and value.dtype != dtype:
+            return value.astype(dtype)
+        return value.copy() if copy else read_only(value)
+
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        return self.host.__dlpack__(**kwargs)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.host.__dlpack_device__()
+
+    def __bool__(self) -> bool:
+        return bool(self.host)
+
+    def __int__(self) -> int:
+        return int(self.host[()])
+
+    def __float__(self) -> float:
+        return float(self.host[()])
+
+    def __complex__(self) -> complex:
+        return complex(self.host[()])
+
+    def __index__(self) -> int:
+        if self.aval.shape or not dtypes.is_integer(self.aval.dtype):
+            raise DTypeError(
+                f"only 0-d integer arrays are indices, this is {self.aval}", fix="use int(x) or x.astype(int)"
+            )
+        return int(self.host[()])
+
+    def __format__(self, spec: str) -> str:
+        return format(self.host[()], spec) if not self.aval.shape else format(str(self), spec)
+
+    def item(self, *args: int) -> Any:
+        """Return one element as a Python scalar."""
+        return self.host.item(*args)
+
+    def tolist(self) -> Any:
+        """Return the values as nested Python lists."""
+        return self.host.tolist()
+
+    def tobytes(self) -> bytes:
+        """Return the values as bytes in C order."""
+        return self.host.tobytes()
+
+    def __reduce__(self) -> tuple:
+        return _unpickle, (self.aval, np.asarray(self))
+
+    def __copy__(self) -> Array:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Array:
+        return Array(self.aval, self.host.copy())
+
+    def __repr__(self) -> str:
+        if self.is_deleted():
+            return f"Array<deleted, {self.aval}>"
+        text = np.array2string(self.host, separator=", ", prefix="Array(", max_line_width=88)
+        weak = ", weak_type=True" if self.aval.weak_type else ""
+        if self.aval.size == 0:
+            return f"Array([], shape={self.aval.shape}, dtype={self.aval.dtype.name}{weak})"
+        return f"Array({text}, dtype={self.aval.dtype.name}{weak})"
+
+    def __str__(self) -> str:
+        return str(self.host)
+
+
+def _unpickle(aval: ShapedArray, value: np.ndarray) -> Array:
+    return Array(aval, value)
+
+
+def read_only(value: np.ndarray) -> np.ndarray:
+    """Return a view that refuses writes: arrays are immutable, and so is what they hand out."""
+    if value.flags.writeable:
+        value = value.view()
+        value.flags.writeable = False
+    return value
+
+
+def as_array(x: Any) -> Array:
+    """Return `x` (an Array, NumPy value or Python scalar) as an Array; aliases no memory the caller could write."""
+    if type(x) is Array:
+        return x
+    if isinstance(x, tracing.Tracer):
+        tracing.check_not_leaked(x)
+        return x  # type: ignore[return-value]
+    aval = tracing.aval_of(x)
+    return Array(aval, np.array(x, aval.dtype))
+
+
+def _operand(x: Any) -> Array:
+    """Return an operand of an eagerly evaluated primitive as an Array."""
+    if isinstance(x, tracing.Tracer):
+        tracing.check_not_leaked(x)
+        value = x.concrete()  # a live tracer of an outer transform, reached under ensure_compile_time_eval
+        return Array(x.aval, value) if value is not None else Array(x.aval, x._known("evaluated", "do not"))
+    aval = tracing.aval_of(x)
+    return Array(aval, np.asarray(x, aval.dtype))
+
+
+def evaluate(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
+    """Evaluate a primitive on concrete values by its NumPy rule."""
+    arrays = [a if type(a) is Array else _operand(a) for a in args]
+    if primitive.higher_order:
+        return primitive.evaluate(*arrays, **params)
+    aval = primitive.typed([a.aval for a in arrays], params)
+    try:
+        with np.errstate(all="ignore"):
+            out = primitive.evaluate(*[a.host for a in arrays], **params)
+    except MemoryError as e:
+        wanted = aval if isinstance(aval, list) else [aval]
+        raise AllocationError(
+            f"{primitive.name}: the result {', '.join(map(str, wanted))} needs "
+            f"{sum(a.nbytes for a in wanted) / 2**30:.1f} GiB, which is not available",
+            fix="compute in smaller pieces, use a smaller dtype, or put the computation under jit so that it is fused",
+        ) from e
+    if primitive.multiple_results:
+        return [_result(a, o) for a, o in zip(aval, out, strict=True)]
+    return _result(aval, out)
+
+
+def _result(aval: ShapedArray, value: Any) -> Array:
+    if type(value) is not np.ndarray or value.dtype != aval.dtype:
+        value = np.asarray(value, aval.dtype)
+    return Array(aval, value)
+
+
+tracing.evaluate = evaluate

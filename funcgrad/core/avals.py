@@ -1,0 +1,99 @@
+"""Abstract values: what is known of an array before it exists."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from funcgrad import dtypes
+
+
+class ShapedArray:
+    """Shape, dtype and weak-type flag of an array; interned, so equal avals are one object.
+
+    >>> ShapedArray((2, 3), dtypes.float32)
+    f32[2,3]
+    """
+
+    __slots__ = ("shape", "dtype", "weak_type", "__weakref__")
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    weak_type: bool
+
+    _interned: dict[tuple, ShapedArray] = {}
+
+    def __new__(cls, shape: tuple[int, ...], dtype: np.dtype, weak_type: bool = False) -> ShapedArray:
+        key = (shape, dtype, weak_type)
+        found = cls._interned.get(key)
+        if found is None:
+            found = object.__new__(cls)
+            found.shape, found.dtype, found.weak_type = shape, dtype, weak_type
+            # setdefault is atomic: two threads that race agree on one object.
+            found = cls._interned.setdefault(key, found)
+        return found
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.dtype.itemsize
+
+    def update(self, **changes: Any) -> ShapedArray:
+        """Return an aval with the given fields replaced."""
+        fields = {"shape": self.shape, "dtype": self.dtype, "weak_type": self.weak_type}
+        return ShapedArray(**(fields | changes))
+
+    def strengthened(self) -> ShapedArray:
+        """Return the same aval, not weakly typed."""
+        return ShapedArray(self.shape, self.dtype) if self.weak_type else self
+
+    def tangent(self) -> ShapedArray:
+        """Return the aval of tangents of values of this aval."""
+        return ShapedArray(self.shape, dtypes.tangent_dtype(self.dtype), self.weak_type)
+
+    def __reduce__(self) -> tuple:
+        return ShapedArray, (self.shape, self.dtype, self.weak_type)
+
+    def short(self) -> str:
+        """Return the text a jaxpr prints: dtype and shape, without the weak-type mark."""
+        return f"{dtypes.short_name(self.dtype)}[{','.join(map(str, self.shape))}]"
+
+    def __repr__(self) -> str:
+        return self.short() + ("{weak_type=True}" if self.weak_type else "")
+
+
+class ShapeDtypeStruct:
+    """Shape and dtype of an array that need not exist: what `eval_shape` returns and `lower` accepts.
+
+    >>> ShapeDtypeStruct((2,), "float32")
+    ShapeDtypeStruct(shape=(2,), dtype=float32)
+    """
+
+    __slots__ = ("shape", "dtype", "weak_type")
+
+    def __init__(self, shape: Any, dtype: Any, *, weak_type: bool = False, sharding: Any = None):
+        self.shape = tuple(shape)
+        self.dtype = dtypes.canonicalize(dtype)
+        self.weak_type = weak_type
+
+    ndim = property(lambda self: len(self.shape))
+    size = property(lambda self: math.prod(self.shape))
+    aval = property(lambda self: ShapedArray(self.shape, self.dtype, self.weak_type))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ShapeDtypeStruct) and self.aval is other.aval
+
+    def __hash__(self) -> int:
+        return hash((self.shape, self.dtype))
+
+    def __repr__(self) -> str:
+        weak = ", weak_type=True" if self.weak_type else ""
+        return f"ShapeDtypeStruct(shape={self.shape}, dtype={self.dtype.name}{weak})"

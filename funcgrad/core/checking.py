@@ -1,0 +1,55 @@
+"""The rules a jaxpr keeps, checked after every pass under test."""
+
+from __future__ import annotations
+
+from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, subjaxprs
+from funcgrad.errors import JaxprError
+
+
+def check_jaxpr(jaxpr: Jaxpr | ClosedJaxpr) -> None:
+    """Raise JaxprError unless the jaxpr is well formed.
+
+    Rules: every variable is bound once, before it is used; every equation's outputs have the types that its primitive
+    infers from its inputs; jaxprs in params keep the same rules; a closed jaxpr has one const per constvar.
+    """
+    if isinstance(jaxpr, ClosedJaxpr):
+        if len(jaxpr.consts) != len(jaxpr.jaxpr.constvars):
+            raise JaxprError(f"{len(jaxpr.consts)} consts for {len(jaxpr.jaxpr.constvars)} constvars")
+        jaxpr = jaxpr.jaxpr
+    bound: set[Var] = set()
+    for var in [*jaxpr.constvars, *jaxpr.invars]:
+        _bind(var, bound, "an input", jaxpr)
+    for eqn in jaxpr.eqns:
+        for atom in eqn.invars:
+            _check_use(atom, bound, eqn, jaxpr)
+        _check_types(eqn)
+        for sub in subjaxprs(eqn.params):
+            check_jaxpr(sub)
+        for var in eqn.outvars:
+            _bind(var, bound, repr(eqn), jaxpr)
+    for atom in jaxpr.outvars:
+        if isinstance(atom, Var) and atom not in bound:
+            raise JaxprError(f"an output is not bound\n{jaxpr}")
+
+
+def _bind(var: Var, bound: set[Var], where: str, jaxpr: Jaxpr) -> None:
+    if var in bound:
+        raise JaxprError(f"a variable is bound twice, the second time by {where}\n{jaxpr}")
+    bound.add(var)
+
+
+def _check_use(atom: Atom, bound: set[Var], eqn: JaxprEqn, jaxpr: Jaxpr) -> None:
+    if isinstance(atom, Literal):
+        if atom.aval.shape:
+            raise JaxprError(f"a literal is not a scalar in {eqn!r}")
+    elif atom not in bound:
+        raise JaxprError(f"a variable is used before it is bound in {eqn!r}\n{jaxpr}")
+
+
+def _check_types(eqn: JaxprEqn) -> None:
+    inferred = eqn.primitive.infer(*(v.aval for v in eqn.invars), **eqn.params)
+    inferred = list(inferred) if eqn.primitive.multiple_results else [inferred]
+    declared = [v.aval for v in eqn.outvars]
+    # The weak-type mark does not change values, and passes may drop it.
+    if [a.strengthened() for a in inferred] != [a.strengthened() for a in declared]:
+        raise JaxprError(f"{eqn.primitive}: declared {declared}, but the primitive infers {inferred}")

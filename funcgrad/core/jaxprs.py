@@ -1,0 +1,151 @@
+"""Jaxprs: a traced function as a list of typed equations.
+
+    jaxpr ::= { lambda constvars ; invars. let eqns in outvars }
+    eqn   ::= outvars = primitive[params] atoms
+    atom  ::= var | literal
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from funcgrad import dtypes
+from funcgrad.core import tracing
+from funcgrad.core.arrays import Array
+from funcgrad.core.avals import ShapedArray
+from funcgrad.core.primitives import Primitive
+from funcgrad.errors import SourceLocation
+
+
+class Var:
+    """A variable of a jaxpr; identity is the name."""
+
+    __slots__ = ("aval",)
+
+    def __init__(self, aval: ShapedArray):
+        self.aval = aval
+
+    def __repr__(self) -> str:
+        return f"Var:{self.aval}"
+
+
+class Literal:
+    """A scalar constant written into an equation; `val` is a 0-d `Array`."""
+
+    __slots__ = ("val", "aval")
+
+    def __init__(self, val: Any, aval: ShapedArray):
+        self.val, self.aval = val, aval
+
+    def __repr__(self) -> str:
+        return f"{self.val}:{self.aval.short()}"
+
+
+Atom = Var | Literal
+
+
+class JaxprEqn:
+    """One application of a primitive to atoms."""
+
+    __slots__ = ("invars", "outvars", "primitive", "params", "source")
+
+    def __init__(
+        self,
+        invars: Sequence[Atom],
+        outvars: Sequence[Var],
+        primitive: Primitive,
+        params: dict[str, Any],
+        source: SourceLocation | None = None,
+    ):
+        self.invars, self.outvars = list(invars), list(outvars)
+        self.primitive, self.params, self.source = primitive, params, source
+
+    def replace(self, **changes: Any) -> JaxprEqn:
+        """Return the equation with the given fields replaced."""
+        fields = {name: getattr(self, name) for name in self.__slots__}
+        return JaxprEqn(**(fields | changes))
+
+
+class Jaxpr:
+    """A function body: constants, inputs, equations, outputs; open over `constvars`."""
+
+    __slots__ = ("constvars", "invars", "eqns", "outvars", "name", "__weakref__")
+
+    def __init__(
+        self,
+        constvars: Iterable[Var],
+        invars: Iterable[Var],
+        eqns: Iterable[JaxprEqn],
+        outvars: Iterable[Atom],
+        name: str = "",
+    ):
+        self.constvars, self.invars = list(constvars), list(invars)
+        self.eqns, self.outvars, self.name = list(eqns), list(outvars), name
+
+    def replace(self, **changes: Any) -> Jaxpr:
+        """Return the jaxpr with the given fields replaced."""
+        fields = {name: getattr(self, name) for name in ("constvars", "invars", "eqns", "outvars", "name")}
+        return Jaxpr(**(fields | changes))
+
+
+class ClosedJaxpr:
+    """A jaxpr with values for its constvars."""
+
+    __slots__ = ("jaxpr", "consts", "_memo", "__weakref__")
+
+    def __init__(self, jaxpr: Jaxpr, consts: Sequence[Any] = ()):
+        self.jaxpr, self.consts = jaxpr, list(consts)
+        self._memo: dict[Any, Any] = {}
+
+    in_avals = property(lambda self: [v.aval for v in self.jaxpr.invars])
+    out_avals = property(lambda self: [v.aval for v in self.jaxpr.outvars])
+    eqns = property(lambda self: self.jaxpr.eqns)
+
+    def memo(self, key: Any, make: Any) -> Any:
+        """Return `make()`, computed once per key for the life of this jaxpr: what transforms of it cache by."""
+        if key not in self._memo:
+            self._memo[key] = make()
+        return self._memo[key]
+
+
+def jaxpr_as_fun(closed: ClosedJaxpr) -> Any:
+    """Return a function of flat arguments that evaluates the jaxpr."""
+    return lambda *args: eval_jaxpr(closed.jaxpr, closed.consts, *args)
+
+
+def eval_jaxpr(jaxpr: Jaxpr, consts: Sequence[Any], *args: Any) -> list[Any]:
+    """Apply the equations of `jaxpr` to values, under the current trace."""
+    env: dict[Var, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
+    env.update(zip(jaxpr.invars, args, strict=True))
+
+    def read(atom: Atom) -> Any:
+        return atom.val if type(atom) is Literal else env[atom]
+
+    for eqn in jaxpr.eqns:
+        with tracing.source_of(eqn.source):
+            out = eqn.primitive.bind(*map(read, eqn.invars), **eqn.params)
+        env.update(zip(eqn.outvars, out if eqn.primitive.multiple_results else [out], strict=True))
+    return [read(v) for v in jaxpr.outvars]
+
+
+def subjaxprs(params: dict[str, Any]) -> Iterator[Jaxpr]:
+    """Yield the jaxprs in an equation's params, one level deep."""
+    for value in params.values():
+        for item in value if isinstance(value, (tuple, list)) else (value,):
+            if isinstance(item, ClosedJaxpr):
+                yield item.jaxpr
+            elif isinstance(item, Jaxpr):
+                yield item
+
+
+def literal_of(value: Any) -> Literal | None:
+    """Return a Literal for a concrete scalar, else None: constants that print inside the equation."""
+    if isinstance(value, tracing.Tracer):
+        return None
+    aval = tracing.aval_of(value)
+    if aval.shape or aval.dtype == dtypes.float0:
+        return None
+    return Literal(value if isinstance(value, Array) else Array(aval, np.asarray(value, aval.dtype)), aval)

@@ -1,0 +1,126 @@
+"""How the compiler sees a primitive: descriptions, not code generators.
+
+Each primitive's `lowering` is one of these. The compiler interprets them; nothing here knows of loops or targets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+
+class Strided(NamedTuple):
+    """An affine access to a buffer: element (i, j, …) of the view is buffer[offset + i·strides[0] + j·strides[1] + …]."""
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    offset: int
+
+
+class ScalarBuilder(Protocol):
+    """Builds scalar expressions by name; what composite `Scalar` lowerings are written with."""
+
+    def op(self, name: str, *args: Any, dtype: np.dtype | None = None) -> Any: ...
+    def const(self, value: Any, dtype: np.dtype) -> Any: ...
+    def cast(self, x: Any, dtype: np.dtype) -> Any: ...
+
+
+class Lowering:
+    """Base of all lowerings."""
+
+
+@dataclass(frozen=True)
+class Scalar(Lowering):
+    """out[i] = op(x[i], y[i], …): the name of one scalar operation, or a function that builds an expression of them.
+
+    The function is called as build(builder, *operands, **params); operands know their `.dtype`.
+    """
+
+    op: str | Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class View(Lowering):
+    """out[i] = x[affine(i)]: `apply(view, **params)` maps the operand's access to the result's, or None when the result
+    is not an affine access of the operand (a reshape that mixes strides)."""
+
+    apply: Callable[..., Strided | None]
+
+
+@dataclass(frozen=True)
+class Pad(Lowering):
+    """out[i] = x[(i − low) / (interior + 1)] where that is inside x, else the padding value."""
+
+
+@dataclass(frozen=True)
+class Concatenate(Lowering):
+    """Operands one after another along a dimension."""
+
+
+@dataclass(frozen=True)
+class Iota(Lowering):
+    """out[i] = i[dimension]."""
+
+
+@dataclass(frozen=True)
+class Reduce(Lowering):
+    """Fold operand dimensions `axes` with an associative scalar operation from its identity element.
+
+    `op` is one of add, mul, max, min, and, or, xor.
+    """
+
+    op: str
+    identity: Callable[[np.dtype], Any]
+
+
+@dataclass(frozen=True)
+class ArgReduce(Lowering):
+    """Index of the first extreme element (NaN counts as extreme) along one axis; `op` is max or min."""
+
+    op: str
+
+
+@dataclass(frozen=True)
+class Contract(Lowering):
+    """Sum of products over contracted dimensions, batched: dot_general."""
+
+
+@dataclass(frozen=True)
+class Gather(Lowering):
+    """Slices of the operand at positions that are computed at run time."""
+
+
+@dataclass(frozen=True)
+class Inline(Lowering):
+    """A jaxpr in the params that is spliced into the caller: jit, custom rules after differentiation."""
+
+    jaxpr: Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Rewrite(Lowering):
+    """The operation in terms of simpler primitives: `expand(*args, **params)` is traced in its place."""
+
+    expand: Callable[..., Any]
+
+
+class _Host(Lowering):
+    """No native lowering: the program calls the primitive's NumPy rule."""
+
+    def __repr__(self) -> str:
+        return "host"
+
+
+host = _Host()
+
+
+def contiguous(shape: Sequence[int]) -> Strided:
+    """Return the row-major access of a whole buffer of this shape."""
+    strides, step = [], 1
+    for n in reversed(shape):
+        strides.append(step)
+        step *= n
+    return Strided(tuple(shape), tuple(reversed(strides)), 0)

@@ -1,0 +1,94 @@
+"""Primitives: an operation together with every rule that transforms and compilers ask of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from funcgrad.core import tracing
+from funcgrad.core.avals import ShapedArray
+from funcgrad.core.lowering import Lowering, host
+from funcgrad.errors import MissingRuleError
+
+registry: dict[str, Primitive] = {}
+
+
+class Primitive:
+    """One operation, declared once with all its rules.
+
+    Rules (each takes the params as keywords after the positional arguments named here):
+
+    ==============  ======================================================================================
+    `infer`         avals → the result's aval (a list of them when `multiple_results`); raises on bad input
+    `evaluate`      NumPy arrays → NumPy result(s): eager mode, and what every other rule is tested against
+    `jvp`           (primals, tangents) → (primal out, tangent out); tangents may be `Zero`
+    `transpose`     (cotangent, *args) → a cotangent per arg; args that are linear are `UndefinedPrimal`
+    `batch`         (args, dims) → (result, result's batch dim); at least one dim is not None
+    `lowering`      how the compiler sees it: a `core.lowering` description, not code
+    `partial_eval`  (trace, args) → result, for primitives that carry jaxprs
+    ==============  ======================================================================================
+
+    >>> from funcgrad.ops.elementwise import sin_p
+    >>> sin_p
+    sin
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        infer: Callable[..., Any],
+        evaluate: Callable[..., Any],
+        jvp: Callable[..., Any] | None = None,
+        transpose: Callable[..., Any] | None = None,
+        batch: Callable[..., Any] | None = None,
+        lowering: Lowering | None = None,
+        partial_eval: Callable[..., Any] | None = None,
+        multiple_results: bool = False,
+        higher_order: bool = False,
+    ):
+        self.name = name
+        self.infer, self.evaluate, self.lowering = infer, evaluate, lowering or host
+        self._jvp, self._transpose, self._batch = jvp, transpose, batch
+        self.partial_eval = partial_eval
+        self.multiple_results = multiple_results
+        # Higher-order primitives carry jaxprs in their params and do their own caching and compiling.
+        self.higher_order = higher_order
+        self._inferred: dict[Any, Any] = {}
+        registry[name] = self
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def bind(self, *args: Any, **params: Any) -> Any:
+        """Apply the primitive under the transform that is current in this thread."""
+        return tracing.state.trace.process_primitive(self, args, params)
+
+    def typed(self, avals: Sequence[ShapedArray], params: dict[str, Any]) -> Any:
+        """Return `infer(*avals, **params)`, remembered per avals and params."""
+        try:
+            key = (*avals, *params.items())
+            found = self._inferred.get(key)
+        except TypeError:  # a param that does not hash
+            return self.infer(*avals, **params)
+        if found is None:
+            found = self._inferred[key] = self.infer(*avals, **params)
+            if len(self._inferred) > 4096:
+                self._inferred.clear()
+        return found
+
+    jvp = property(lambda self: self._rule(self._jvp, "jvp"))
+    transpose = property(lambda self: self._rule(self._transpose, "transpose"))
+    batch = property(lambda self: self._rule(self._batch, "batch"))
+
+    def _rule(self, rule: Callable[..., Any] | None, kind: str) -> Callable[..., Any]:
+        if rule is None:
+            module = getattr(self.infer, "__module__", "its declaration")
+            raise MissingRuleError(
+                f"{self.name}: no {kind} rule", fix=f"declare {kind}= where the primitive is made (see {module})"
+            )
+        return rule
+
+    def has(self, kind: str) -> bool:
+        """Whether the primitive has a rule of this kind ("jvp", "transpose", "batch")."""
+        return getattr(self, f"_{kind}") is not None

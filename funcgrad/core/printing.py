@@ -1,0 +1,189 @@
+"""Jaxprs as text, in JAX's syntax, and as HTML for notebooks."""
+
+from __future__ import annotations
+
+import html as html_escape
+import itertools
+import string
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from funcgrad import dtypes
+from funcgrad.core.avals import ShapedArray
+from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, subjaxprs
+
+_WIDTH = 100
+
+
+class _Names:
+    """Names for variables in order of first appearance, shared by a jaxpr and those inside it."""
+
+    def __init__(self) -> None:
+        self.of: dict[Var, str] = {}
+        self._fresh = (
+            "".join(letters)
+            for n in itertools.count(1)
+            for letters in itertools.product(string.ascii_lowercase, repeat=n)
+        )
+        self.shared: dict[int, str] = {}
+
+    def __getitem__(self, var: Var) -> str:
+        if var not in self.of:
+            self.of[var] = next(self._fresh)
+        return self.of[var]
+
+    def adopt(self, inner: Iterable[Atom], outer: Iterable[Atom]) -> None:
+        """Give variables of an inner jaxpr the names of the values that flow into them, where they have none yet."""
+        for i, o in zip(inner, outer, strict=True):
+            if isinstance(i, Var) and isinstance(o, Var) and i not in self.of:
+                self.of[i] = self[o]
+
+
+def format_jaxpr(jaxpr: Jaxpr) -> str:
+    """Return the jaxpr as JAX prints it.
+
+    >>> import funcgrad as fg
+    >>> print(fg.make_jaxpr(lambda x: fg.numpy.sin(x) * 2)(1.0))
+    { lambda ; a:f32[]. let b:f32[] = sin a; c:f32[] = mul b 2.0:f32[] in (c,) }
+    """
+    names = _Names()
+    counts = Counter(_all_subjaxprs(jaxpr))
+    repeated = [j for j, n in counts.items() if n > 1]
+    hoisted = []
+    for j in repeated:
+        name = _unique(names, j.name or "fn")
+        hoisted.append(f"let {name} = {_block(j, names, 0)} in\n")
+        names.shared[id(j)] = name
+    return "".join(hoisted) + _block(jaxpr, names, 0)
+
+
+def _unique(names: _Names, wanted: str) -> str:
+    taken = set(names.shared.values())
+    wanted = wanted.strip("<>")
+    return next(n for n in itertools.chain([wanted], (f"{wanted}{i}" for i in itertools.count(1))) if n not in taken)
+
+
+def _all_subjaxprs(jaxpr: Jaxpr) -> Iterable[Jaxpr]:
+    seen = set()
+    stack = [jaxpr]
+    while stack:
+        for eqn in stack.pop().eqns:
+            for sub in subjaxprs(eqn.params):
+                yield sub
+                if id(sub) not in seen:
+                    seen.add(id(sub))
+                    stack.append(sub)
+
+
+def _block(jaxpr: Jaxpr, names: _Names, indent: int) -> str:
+    binder = lambda vs: "".join(f"{names[v]}:{v.aval.short()} " for v in vs).rstrip()  # noqa: E731
+    constvars = binder(jaxpr.constvars)
+    head = f"{{ lambda {constvars + ' ' if constvars else ''}; {binder(jaxpr.invars)}. let"
+    used = {v for e in jaxpr.eqns for v in e.invars if isinstance(v, Var)}
+    used |= {v for v in jaxpr.outvars if isinstance(v, Var)}
+    eqns = [_equation(e, names, indent + 4, used) for e in jaxpr.eqns]
+    outs = [_atom(v, names) for v in jaxpr.outvars]
+    result = f"({outs[0]},)" if len(outs) == 1 else f"({', '.join(outs)})"
+    one_line = f"{head} {'; '.join(eqns)} in {result} }}"
+    if "\n" not in one_line and len(one_line) + indent <= _WIDTH:
+        return one_line
+    pad = " " * indent
+    body = "".join(f"{pad}    {e}\n" for e in eqns)
+    return f"{head}\n{body}{pad}  in {result} }}"
+
+
+def _equation(eqn: JaxprEqn, names: _Names, indent: int, used: set[Var]) -> str:
+    args = "".join(f" {_atom(v, names)}" for v in eqn.invars)
+    outs = " ".join(f"{names[v] if v in used else '_'}:{v.aval.short()}" for v in eqn.outvars)
+    head = f"{outs} = {eqn.primitive.name}" if outs else eqn.primitive.name
+    if eqn.primitive.name == "jit":
+        (inner,) = subjaxprs(eqn.params)
+        if id(inner) not in names.shared:
+            names.adopt(inner.invars, eqn.invars)
+            names.adopt(inner.outvars, eqn.outvars)
+    shown = _shown_params(eqn)
+    if not shown:
+        return head + args
+    params = [f"{k}={_param(v, names, indent + 2)}" for k, v in shown]
+    one_line = f"{head}[{' '.join(params)}]{args}"
+    if not any("\n" in p for p in params) and len(one_line) + indent <= _WIDTH and not _carries_jaxpr(eqn):
+        return one_line
+    pad = " " * indent
+    return f"{head}[\n" + "".join(f"{pad}  {p}\n" for p in params) + f"{pad}]{args}"
+
+
+def _carries_jaxpr(eqn: JaxprEqn) -> bool:
+    return next(subjaxprs(eqn.params), None) is not None
+
+
+def _shown_params(eqn: JaxprEqn) -> list[tuple[str, Any]]:
+    """Params in alphabetical order, the name of a jitted function first, its defaults left out."""
+    params = dict(eqn.params)
+    if eqn.primitive.name == "jit":
+        name = params.pop("name")
+        params = {k: v for k, v in params.items() if k == "jaxpr" or v}
+        return [("name", name), *sorted(params.items())]
+    return sorted(params.items())
+
+
+def _atom(atom: Atom, names: _Names) -> str:
+    if isinstance(atom, Var):
+        return names[atom]
+    value = np.asarray(atom.val)[()]
+    text = str(value.item()) if atom.aval.dtype != dtypes.bfloat16 else str(float(value))
+    return f"{text}:{atom.aval.short()}"
+
+
+def _param(value: Any, names: _Names, indent: int) -> str:
+    if isinstance(value, ClosedJaxpr):
+        value = value.jaxpr
+    if isinstance(value, Jaxpr):
+        return names.shared.get(id(value)) or _block(value, names, indent)
+    if isinstance(value, tuple) and value and all(isinstance(v, (Jaxpr, ClosedJaxpr)) for v in value):
+        inner = "\n".join(" " * (indent + 2) + _param(v, names, indent + 2) for v in value)
+        return f"(\n{inner}\n{' ' * indent})"
+    if isinstance(value, np.dtype):
+        return value.name
+    if isinstance(value, ShapedArray):
+        return value.short()
+    if callable(value) and hasattr(value, "__name__"):
+        return value.__name__
+    return str(value)
+
+
+def format_eqn(eqn: JaxprEqn) -> str:
+    """Return one equation as text, its variables named from a."""
+    return _equation(eqn, _Names(), 0, set(eqn.outvars))
+
+
+_HTML = """<pre style="line-height:1.35;font-size:90%">{}</pre>"""
+
+
+def html(jaxpr: Jaxpr) -> str:
+    """Return the jaxpr as HTML: primitives bold, types grey."""
+    text = html_escape.escape(format_jaxpr(jaxpr))
+    prims = {e.primitive.name for j in [jaxpr, *_all_subjaxprs(jaxpr)] for e in j.eqns}
+    lines = []
+    for line in text.split("\n"):
+        words = line.split(" ")
+        for i, w in enumerate(words):
+            stem = w.split("[")[0]
+            if stem in prims and i and words[i - 1] == "=":
+                words[i] = f"<b style='color:#0b5394'>{stem}</b>{w[len(stem) :]}"
+            elif ":" in w and "[" in w:
+                name, _, kind = w.partition(":")
+                words[i] = f"{name}<span style='color:#888'>:{kind}</span>"
+        lines.append(" ".join(words))
+    return _HTML.format("\n".join(lines))
+
+
+# Jaxprs print themselves through this module, which is above the one that defines them.
+Jaxpr.__str__ = Jaxpr.__repr__ = format_jaxpr  # type: ignore[method-assign,assignment]
+Jaxpr._repr_html_ = html  # type: ignore[attr-defined]
+ClosedJaxpr.__str__ = ClosedJaxpr.__repr__ = lambda self: format_jaxpr(self.jaxpr)  # type: ignore[method-assign]
+ClosedJaxpr._repr_html_ = lambda self: html(self.jaxpr)  # type: ignore[attr-defined]
+JaxprEqn.__repr__ = format_eqn  # type: ignore[method-assign,assignment]
+Literal.__repr__ = lambda self: _atom(self, _Names())  # type: ignore[method-assign]

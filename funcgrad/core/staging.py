@@ -1,0 +1,118 @@
+"""Recording a function's primitives as a jaxpr."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from funcgrad.core import tracing
+from funcgrad.core.arrays import as_array
+from funcgrad.core.avals import ShapedArray
+from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Var, literal_of
+from funcgrad.core.primitives import Primitive
+from funcgrad.core.tracing import Trace, Tracer
+from funcgrad.errors import SourceLocation, user_location
+
+
+class JaxprTracer(Tracer):
+    """A value that a recorded jaxpr will compute."""
+
+    __slots__ = ("aval", "var", "location", "argument")
+
+    def __init__(self, trace: JaxprTrace, var: Var, location: SourceLocation | None, argument: str = ""):
+        self.trace, self.var, self.aval = trace, var, var.aval
+        self.location, self.argument = location, argument
+
+    def origin(self) -> str:
+        if self.argument:
+            return f" (it is {self.argument})"
+        return f" (it was computed at {self.location})" if self.location else ""
+
+
+class JaxprTrace(Trace):
+    """Record every primitive as an equation."""
+
+    def __init__(self, parent: Trace, description: str = ""):
+        self.parent, self.description = parent, description
+        self.invars: list[Var] = []
+        self.eqns: list[JaxprEqn] = []
+        self.consts: dict[int, tuple[Var, Any]] = {}
+
+    def new_argument(self, aval: ShapedArray, argument: str = "") -> JaxprTracer:
+        """Add an input to the jaxpr and return its tracer."""
+        var = Var(aval)
+        self.invars.append(var)
+        return JaxprTracer(self, var, None, argument)
+
+    def atom(self, x: Any) -> Atom:
+        """Return the atom that stands for `x`: its variable, a literal, or a new constant."""
+        if isinstance(x, Tracer):
+            if x.trace is self:
+                return x.var  # type: ignore[attr-defined]
+            tracing.check_not_leaked(x)
+        else:
+            literal = literal_of(x)
+            if literal is not None:
+                return literal
+            x = as_array(x)
+        if id(x) not in self.consts:
+            self.consts[id(x)] = (Var(tracing.aval_of(x)), x)
+        return self.consts[id(x)][0]
+
+    def process_primitive(self, primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
+        return self.record(primitive, args, params)
+
+    def record(self, primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
+        """Add an equation and return tracers of its results."""
+        atoms = [self.atom(a) for a in args]
+        out = primitive.typed([a.aval for a in atoms], params)
+        avals = out if primitive.multiple_results else [out]
+        source = tracing.state.source or user_location()
+        outvars = [Var(a) for a in avals]
+        self.eqns.append(JaxprEqn(atoms, outvars, primitive, params, source))
+        tracers = [JaxprTracer(self, v, source) for v in outvars]
+        return tracers if primitive.multiple_results else tracers[0]
+
+    def finish(self, outs: Sequence[Any], name: str = "") -> ClosedJaxpr:
+        """Return the recorded jaxpr with `outs` as its results."""
+        outvars = [self.atom(x) for x in outs]
+        constvars = [v for v, _ in self.consts.values()]
+        jaxpr = Jaxpr(constvars, self.invars, self.eqns, outvars, name)
+        return ClosedJaxpr(jaxpr, [c for _, c in self.consts.values()])
+
+
+def trace_to_jaxpr(
+    fun: Callable[..., Sequence[Any]],
+    avals: Sequence[ShapedArray],
+    *,
+    description: str = "",
+    name: str = "",
+    argument_names: Sequence[str] | None = None,
+) -> ClosedJaxpr:
+    """Trace `fun`, a function of flat arrays to flat arrays, at the given avals.
+
+    Consts of the result may be tracers of outer traces; `hoist_tracers` turns those into inputs.
+    """
+    trace = JaxprTrace(tracing.state.trace, description)
+    argument_names = argument_names or [""] * len(avals)
+    with tracing.new_trace(trace):
+        source, tracing.state.source = tracing.state.source, None
+        try:
+            outs = fun(*map(trace.new_argument, avals, argument_names))
+        finally:
+            tracing.state.source = source
+        return trace.finish(outs, name)
+
+
+def hoist_tracers(closed: ClosedJaxpr) -> tuple[ClosedJaxpr, list[Any]]:
+    """Turn consts that are tracers into leading inputs; return the jaxpr and the values for them."""
+    pairs = list(zip(closed.jaxpr.constvars, closed.consts, strict=True))
+    hoisted = [(v, c) for v, c in pairs if isinstance(c, Tracer)]
+    if not hoisted:
+        return closed, []
+    kept = [(v, c) for v, c in pairs if not isinstance(c, Tracer)]
+    jaxpr = closed.jaxpr.replace(
+        constvars=[v for v, _ in kept], invars=[v for v, _ in hoisted] + closed.jaxpr.invars
+    )
+    return ClosedJaxpr(jaxpr, [c for _, c in kept]), [c for _, c in hoisted]
+

@@ -1,0 +1,283 @@
+"""Tracing: the current trace, tracers, and evaluation.
+
+A *trace* says what applying a primitive means just now: evaluate it (`EvalTrace`), record it, push a tangent or a batch
+dimension through it. Exactly one trace is current in a thread. A transform makes its trace current, keeps the one it
+found as its parent, and runs rules of primitives with the parent current; values that are not its own tracers are
+constants to it. (The manner of JAX's "stackless" tracing.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from funcgrad import dtypes, errors
+from funcgrad.core.avals import ShapedArray
+from funcgrad.errors import ConcretizationError, LeakedTracerError, SourceLocation
+
+if TYPE_CHECKING:
+    from funcgrad.core.primitives import Primitive
+
+
+class Trace:
+    """What applying a primitive means while this trace is current."""
+
+    parent: Trace | None = None
+    valid = True
+    description = ""
+
+    def process_primitive(self, primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
+        raise NotImplementedError
+
+    def invalidate(self) -> None:
+        """Mark the trace as finished: tracers of it that are still around have leaked."""
+        self.valid = False
+
+
+class _State(threading.local):
+    """This thread's current trace, and the axis names that vmap has bound."""
+
+    def __init__(self) -> None:
+        self.trace: Trace = eval_trace
+        self.axis_sizes: dict[Any, int] = {}
+        # While a transform rewrites an equation, the equations it makes keep that equation's source line.
+        self.source: SourceLocation | None = None
+
+
+class ArrayLike:
+    """Base of `Array` and `Tracer`: what user code sees as an array. Operators and methods are injected here, once."""
+
+    __slots__ = ()
+    # Higher than NumPy's, so that `np_array + array` comes to our __radd__.
+    __array_priority__ = 100
+    aval: ShapedArray
+
+    shape = property(lambda self: self.aval.shape)
+    dtype = property(lambda self: self.aval.dtype)
+    ndim = property(lambda self: len(self.aval.shape))
+    size = property(lambda self: self.aval.size)
+    weak_type = property(lambda self: self.aval.weak_type)
+    nbytes = property(lambda self: self.aval.nbytes)
+    itemsize = property(lambda self: self.aval.dtype.itemsize)
+
+    def __len__(self) -> int:
+        if not self.aval.shape:
+            raise errors.ArgumentError("len() of a 0-d array", fix="use .size, or reshape to one dimension")
+        return self.aval.shape[0]
+
+    def __hash__(self) -> int:
+        raise errors.ArgumentError(
+            f"unhashable type: {type(self).__name__} of type {self.aval}",
+            fix="arrays are values, not keys: use id(x), x.tobytes(), or pass it as a traced argument",
+        )
+
+
+class Tracer(ArrayLike):
+    """Stands for an array while a function is traced or transformed."""
+
+    __slots__ = ("trace", "__weakref__")
+    trace: Trace
+
+    def concrete(self) -> np.ndarray | None:
+        """Return the value if it is known (grad of concrete values), else None."""
+        return None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}<{self.aval}>"
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        return np.asarray(self._known("converted to a NumPy array", "use funcgrad.numpy instead of numpy"), dtype)
+
+    def __bool__(self) -> bool:
+        return bool(self._known(
+            "used as a Python bool (in `if`, `while`, `and`, `or`, `not`)",
+            "use funcgrad.numpy.where or lax.cond for a choice, & | ~ for logic, or make the argument static",
+        ))  # fmt: skip
+
+    def __int__(self) -> int:
+        return int(self._known("converted with int()", "use .astype(int), or make the argument static"))
+
+    def __float__(self) -> float:
+        return float(self._known("converted with float()", "use .astype(float), or make the argument static"))
+
+    def __complex__(self) -> complex:
+        return complex(self._known("converted with complex()", "use .astype(complex)"))
+
+    def __index__(self) -> int:
+        return self._known("used as a Python index, size or shape", "make it static (static_argnums)").__index__()
+
+    def item(self, *args: int) -> Any:
+        """Return the value as a Python scalar."""
+        return self._known("read with .item()", "return the array and read it outside the transform").item(*args)
+
+    def tolist(self) -> Any:
+        """Return the value as nested Python lists."""
+        return self._known("read with .tolist()", "return the array and read it outside").tolist()
+
+    def _known(self, use: str, fix: str) -> np.ndarray:
+        check_not_leaked(self)
+        value = self.concrete()
+        if value is None:
+            made = self.origin()
+            raise ConcretizationError(
+                f"a traced array of type {self.aval} was {use}, but its value is not known while "
+                f"{self.trace.description or 'tracing'}{made}",
+                fix=fix,
+            )
+        return value
+
+    def origin(self) -> str:
+        """Return a phrase saying where the tracer came from, for error messages."""
+        return ""
+
+
+class EvalTrace(Trace):
+    """Evaluate primitives on concrete arrays; the trace below all others."""
+
+    def process_primitive(self, primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
+        return evaluate(primitive, args, params)
+
+
+eval_trace = EvalTrace()
+state = _State()
+
+
+class current:
+    """Make a trace the current one within a ``with`` block (a class: entered for every primitive of a transform)."""
+
+    __slots__ = ("trace", "previous")
+
+    def __init__(self, trace: Trace):
+        self.trace = trace
+
+    def __enter__(self) -> None:
+        self.previous, state.trace = state.trace, self.trace
+
+    def __exit__(self, *exc: object) -> None:
+        state.trace = self.previous
+
+
+@contextlib.contextmanager
+def new_trace(trace: Trace) -> Iterator[Trace]:
+    """Make `trace` current within a ``with`` block; tracers that survive the block have leaked."""
+    previous, state.trace = state.trace, trace
+    try:
+        yield trace
+    finally:
+        state.trace = previous
+        trace.invalidate()
+
+
+@contextlib.contextmanager
+def bound_axis(name: Any, size: int) -> Iterator[None]:
+    """Bind a vmap axis name within a ``with`` block."""
+    old = state.axis_sizes
+    state.axis_sizes = {**old, name: size}
+    try:
+        yield
+    finally:
+        state.axis_sizes = old
+
+
+def _describe_context() -> str:
+    parts, trace = [], state.trace
+    while trace is not None and trace is not eval_trace:
+        if trace.description and trace.description not in parts:
+            parts.append(trace.description)
+        trace = trace.parent
+    return ", inside ".join(parts)
+
+
+errors.describe_context = _describe_context
+
+
+def check_not_leaked(tracer: Tracer) -> None:
+    """Raise LeakedTracerError when the transform that made `tracer` has finished."""
+    if not tracer.trace.valid:
+        raise LeakedTracerError(
+            f"a tracer of type {tracer.aval} outlived its transform ({tracer.trace.description or 'a transform'})"
+            f"{tracer.origin()}",
+            fix="do not keep traced values in globals, attributes or closures; return them from the function instead",
+        )
+
+
+# Set by core.arrays, which is above: how a primitive is evaluated on concrete values.
+def evaluate(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
+    raise RuntimeError("core.arrays is not loaded")
+
+
+class source_of:
+    """Attribute equations recorded within a ``with`` block to a location, unless a block outside already does."""
+
+    __slots__ = ("location", "previous")
+
+    def __init__(self, location: SourceLocation | None):
+        self.location = location
+
+    def __enter__(self) -> None:
+        self.previous = state.source
+        state.source = self.previous or self.location
+
+    def __exit__(self, *exc: object) -> None:
+        state.source = self.previous
+
+
+class Zero:
+    """A tangent or cotangent that is zero and was never computed."""
+
+    __slots__ = ("aval",)
+
+    def __init__(self, aval: ShapedArray):
+        self.aval = aval
+
+    def __repr__(self) -> str:
+        return f"Zero({self.aval})"
+
+
+class UndefinedPrimal:
+    """Marks a linear argument in a transpose rule: it has a type and no value."""
+
+    __slots__ = ("aval",)
+
+    def __init__(self, aval: ShapedArray):
+        self.aval = aval
+
+    def __repr__(self) -> str:
+        return f"UndefinedPrimal({self.aval})"
+
+
+def is_undefined(x: Any) -> bool:
+    """Whether `x` is the linear argument of a transpose rule."""
+    return type(x) is UndefinedPrimal
+
+
+def aval_of(x: Any) -> ShapedArray:
+    """Return the abstract value of an array, tracer, NumPy value or Python scalar.
+
+    >>> aval_of(1.0)
+    f32[]{weak_type=True}
+    """
+    if isinstance(x, (ArrayLike, Zero, UndefinedPrimal)):
+        return x.aval
+    if isinstance(x, (np.ndarray, np.generic)):
+        dtype = x.dtype if x.dtype == dtypes.float0 else dtypes.canonicalize(x.dtype)
+        return ShapedArray(x.shape, dtype)
+    scalar = dtypes.of_python_scalar(x)
+    if scalar is not None:
+        return ShapedArray((), scalar, scalar != dtypes.bool_)
+    aval = getattr(x, "aval", None)
+    if isinstance(aval, ShapedArray):
+        return aval
+    raise errors.ArgumentError(
+        f"{x!r:.80} of type {type(x).__name__} is not an array",
+        fix="pass an array, a NumPy array or a Python number; mark other arguments as static or close over them",
+    )
+
+
+def location_phrase(location: SourceLocation | None, verb: str) -> str:
+    """Return ", VERB at file:line" or nothing."""
+    return f", {verb} at {location}" if location else ""

@@ -1,0 +1,213 @@
+"""Data types: names, 32-bit defaults, weak types and the promotion lattice.
+
+The lattice is JAX's: bool → weak int → {u8, i8, …}; u8 → {i16, u16}; …; i64, u64 → weak float → {bf16, f16, weak complex};
+bf16, f16 → f32 → {f64, c64}; f64, c64 → c128. A *weak* type comes from a Python scalar and yields to any array dtype
+of its own kind. The promotion of two types is their least upper bound in the lattice.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from funcgrad.config import config
+from funcgrad.errors import DTypeError, TypePromotionError
+
+bool_ = np.dtype(np.bool_)
+int8, int16, int32, int64 = (np.dtype(f"int{n}") for n in (8, 16, 32, 64))
+uint8, uint16, uint32, uint64 = (np.dtype(f"uint{n}") for n in (8, 16, 32, 64))
+bfloat16 = np.dtype(ml_dtypes.bfloat16)
+float16, float32, float64 = (np.dtype(f"float{n}") for n in (16, 32, 64))
+complex64, complex128 = np.dtype(np.complex64), np.dtype(np.complex128)
+
+
+
+# JAX spells the tangent type of integers as a void NumPy dtype; so do we.
+float0 = np.dtype([("float0", np.void, 0)])
+
+ALL = (bool_, int8, int16, int32, int64, uint8, uint16, uint32, uint64,
+       bfloat16, float16, float32, float64, complex64, complex128)  # fmt: skip
+
+_SHORT = {"bool": "bool", "bfloat16": "bf16"} | {
+    f"{kind}{bits}": f"{letter}{bits}"
+    for kind, letter in (("int", "i"), ("uint", "u"), ("float", "f"), ("complex", "c"))
+    for bits in (8, 16, 32, 64, 128)
+}
+_CANONICAL = {int64: int32, uint64: uint32, float64: float32, complex128: complex64}
+_PYTHON_SCALARS: dict[type, np.dtype] = {int: int64, float: float64, complex: complex128}
+_KNOWN = {d.name: d for d in ALL}
+
+
+def short_name(dtype: np.dtype) -> str:
+    """Return the name a jaxpr prints: f32, i8, bool, bf16."""
+    return "float0" if dtype == float0 else _SHORT.get(dtype.name, dtype.name)
+
+
+def as_dtype(dtype: Any) -> np.dtype:
+    """Return the NumPy dtype that `dtype` names, without 32-bit canonicalisation.
+
+    >>> as_dtype("bfloat16"), as_dtype(float)
+    (dtype(bfloat16), dtype('float64'))
+    """
+    if isinstance(dtype, np.dtype):
+        found = dtype
+    elif isinstance(dtype, str) and dtype in _KNOWN:
+        return _KNOWN[dtype]
+    elif dtype in _PYTHON_SCALARS:
+        return _PYTHON_SCALARS[dtype]
+    else:
+        try:
+            found = np.dtype(dtype)
+        except TypeError as e:
+            raise DTypeError(f"{dtype!r} is not a dtype", fix=f"use one of {', '.join(_KNOWN)}") from e
+    if found.name not in _KNOWN and found != float0:
+        raise DTypeError(
+            f"dtype {found.name!r} is not supported by arrays", fix=f"convert to one of {', '.join(_KNOWN)}"
+        )
+    return found
+
+
+def canonicalize(dtype: Any) -> np.dtype:
+    """Return `dtype` with 64-bit types narrowed to 32 bits unless `enable_x64` is set."""
+    found = as_dtype(dtype)
+    return found if config.enable_x64 else _CANONICAL.get(found, found)
+
+
+def requested(dtype: Any, operation: str) -> np.dtype:
+    """Canonicalise a dtype that the user asked for by name; warn when x64 mode is off and it is narrowed."""
+    found = as_dtype(dtype)
+    result = canonicalize(found)
+    # Python's own `float`, `int` and `complex` mean the default width, so narrowing them is no surprise.
+    if result != found and dtype not in _PYTHON_SCALARS:
+        warnings.warn(
+            f"{operation}: dtype {found.name} was requested but 64-bit types are disabled; using {result.name}. "
+            "fix: funcgrad.config.update('enable_x64', True), or ask for the 32-bit type",
+            stacklevel=3,
+        )
+    return result
+
+
+def is_integer(dtype: np.dtype) -> bool:
+    """True for signed and unsigned integers (not bool)."""
+    return dtype.kind in "iu"
+
+
+def is_float(dtype: np.dtype) -> bool:
+    """True for real floating types, bfloat16 included."""
+    return dtype.kind == "f" or dtype == bfloat16
+
+
+def is_complex(dtype: np.dtype) -> bool:
+    """True for complex64 and complex128."""
+    return dtype.kind == "c"
+
+
+def is_inexact(dtype: np.dtype) -> bool:
+    """True for real and complex floating types: those that carry derivatives."""
+    return is_float(dtype) or is_complex(dtype)
+
+
+def tangent_dtype(dtype: np.dtype) -> np.dtype:
+    """Return the dtype of the tangent space: itself when inexact, else float0."""
+    return dtype if is_inexact(dtype) else float0
+
+
+def real_dtype(dtype: np.dtype) -> np.dtype:
+    """Return the dtype of the real part of a value of `dtype`."""
+    return {complex64: float32, complex128: float64}.get(dtype, dtype)
+
+
+def complex_dtype(dtype: np.dtype) -> np.dtype:
+    """Return the complex dtype that holds real values of `dtype`."""
+    return complex128 if dtype in (float64, complex128) else complex64
+
+
+def finfo(dtype: Any) -> Any:
+    """Return machine limits of a floating dtype; like `numpy.finfo`, bfloat16 included."""
+    return ml_dtypes.finfo(as_dtype(dtype)) if as_dtype(dtype) == bfloat16 else np.finfo(as_dtype(dtype))
+
+
+# The lattice: each type and the types directly above it. "i*", "f*", "c*" are the weak types of Python scalars.
+_ABOVE: dict[Any, tuple[Any, ...]] = {
+    bool_: ("i*",),
+    "i*": (uint8, int8),
+    uint8: (int16, uint16), uint16: (int32, uint32), uint32: (int64, uint64), uint64: ("f*",),
+    int8: (int16,), int16: (int32,), int32: (int64,), int64: ("f*",),
+    "f*": (bfloat16, float16, "c*"),
+    bfloat16: (float32,), float16: (float32,), float32: (float64, complex64), float64: (complex128,),
+    "c*": (complex64,), complex64: (complex128,), complex128: (),
+}  # fmt: skip
+_WEAK_NODE = {"i": "i*", "u": "i*", "f": "f*", "c": "c*", "V": "f*"}
+_WEAK_DTYPE = {"i*": int64, "f*": float64, "c*": complex128}
+
+
+@functools.cache
+def _upper_bounds(node: Any) -> frozenset[Any]:
+    return frozenset({node}).union(*(_upper_bounds(n) for n in _ABOVE[node]))
+
+
+@functools.cache
+def _join(nodes: frozenset[Any]) -> Any:
+    """Least upper bound: the common upper bound that is below all the others."""
+    common = frozenset.intersection(*(_upper_bounds(n) for n in nodes))
+    least = [n for n in common if common <= _upper_bounds(n)]
+    return least[0]
+
+
+def _node(dtype: np.dtype, weak: bool) -> Any:
+    return _WEAK_NODE[dtype.kind] if weak and dtype != bool_ else dtype
+
+
+def promote(types: tuple[tuple[np.dtype, bool], ...]) -> tuple[np.dtype, bool]:
+    """Return the common (dtype, weak_type) of several (dtype, weak_type) pairs.
+
+    >>> promote(((int32, False), (float32, True)))
+    (dtype('float32'), True)
+    >>> promote(((int8, False), (int32, True)))
+    (dtype('int8'), False)
+    """
+    return _promote(types, config.enable_x64, config.numpy_dtype_promotion)
+
+
+@functools.cache
+def _promote(types: tuple[tuple[np.dtype, bool], ...], x64: bool, mode: str) -> tuple[np.dtype, bool]:
+    strong = {d for d, weak in types if not weak}
+    if mode == "strict" and len(strong) > 1:
+        names = " and ".join(sorted(d.name for d in strong))
+        raise TypePromotionError(
+            f"{names} have no implicit promotion when numpy_dtype_promotion is 'strict'",
+            fix="cast one operand with .astype(...)",
+        )
+    for d, _ in types:
+        if d not in _ABOVE:
+            raise TypePromotionError(
+                f"{d.name} does not promote implicitly", fix="cast it with .astype(...) to the dtype you mean"
+            )
+    node = _join(frozenset(_node(d, weak) for d, weak in types))
+    if isinstance(node, str):
+        # A weak result keeps the width of its weak inputs of that kind: weak f32 + weak i32 is weak f32.
+        return (_WEAK_DTYPE[node] if x64 else _CANONICAL[_WEAK_DTYPE[node]]), True
+    # bool never is weak; all-weak inputs of one node never reach here, so the result is strong.
+    return (node if x64 else _CANONICAL.get(node, node)), False
+
+
+def promote_types(a: Any, b: Any) -> np.dtype:
+    """Return the dtype that a binary operation on arrays of dtypes `a` and `b` computes in; Python types are weak.
+
+    >>> promote_types("int32", "float16")
+    dtype('float16')
+    """
+    pairs = tuple((canonicalize(d), d in _PYTHON_SCALARS) for d in (a, b))
+    return promote(pairs)[0]
+
+
+def of_python_scalar(value: Any) -> np.dtype | None:
+    """Return the canonical dtype of a Python bool, int, float or complex (subclasses included), or None."""
+    for kind, dtype in ((bool, bool_), (int, int64), (float, float64), (complex, complex128)):
+        if isinstance(value, kind):
+            return canonicalize(dtype)
+    return None

@@ -1,0 +1,114 @@
+"""Error classes: the operation, both values, the user's own line, and the remedy.
+
+Every error funcgrad raises on bad input is one of these classes. Each also derives from the builtin exception that a
+NumPy or JAX user would expect to catch (`TypeError`, `ValueError`, `IndexError`, `MemoryError`).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import NamedTuple
+
+_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_INTERNAL = (_PACKAGE, os.path.dirname(os.__file__) + os.sep + "functools.py",
+             os.path.dirname(os.__file__) + os.sep + "contextlib.py", "<frozen", "<string>")  # fmt: skip
+
+
+class SourceLocation(NamedTuple):
+    """A line of user code: file, line number and the function around it."""
+
+    filename: str
+    line: int
+    function: str
+
+    def __str__(self) -> str:
+        return f"{os.path.basename(self.filename)}:{self.line} in {self.function}"
+
+
+def user_location() -> SourceLocation | None:
+    """Return the innermost stack frame that is not funcgrad's own, or None when there is none."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code
+        if not code.co_filename.startswith(_INTERNAL):
+            return SourceLocation(code.co_filename, frame.f_lineno, code.co_name)
+        frame = frame.f_back
+    return None
+
+
+# core.tracing sets this to describe the transforms under way ("tracing jit(loss)"); errors is below it in the import order.
+describe_context: Callable[[], str] = lambda: ""  # noqa: E731
+
+
+class FuncgradError(Exception):
+    """Base of all funcgrad errors; formats the location and the remedy below the message.
+
+    >>> print(ShapeError("add: shapes differ: f32[2] and f32[3]", fix="broadcast one of them").summary)
+    add: shapes differ: f32[2] and f32[3]
+    """
+
+    def __init__(self, summary: str, *, fix: str = "", location: SourceLocation | None = None):
+        self.summary, self.fix = summary, fix
+        self.location = location or user_location()
+        context = describe_context()
+        where = ", ".join(p for p in (f"at {self.location}" if self.location else "", context and f"while {context}") if p)
+        super().__init__("\n  ".join([summary, *([where] if where else []), *([f"fix: {fix}"] if fix else [])]))
+
+
+class ShapeError(FuncgradError, TypeError, ValueError):
+    """Shapes do not fit the operation."""
+
+
+class DTypeError(FuncgradError, TypeError):
+    """A dtype is unknown, or the operation does not take it."""
+
+
+class TypePromotionError(DTypeError, ValueError):
+    """Two dtypes have no implicit common type."""
+
+
+class ArgumentError(FuncgradError, TypeError, ValueError):
+    """An argument that is not an array is wrong: an axis, a count, a mode, a tree structure."""
+
+
+class IndexingError(FuncgradError, TypeError, IndexError):
+    """An index is of the wrong kind, or there are too many."""
+
+
+class NotDifferentiableError(FuncgradError, TypeError):
+    """A derivative was asked for that does not exist: non-scalar output, integer input, no rule."""
+
+
+class MissingRuleError(FuncgradError, NotImplementedError):
+    """A primitive lacks the rule that a transform asked for."""
+
+
+class ConcretizationError(FuncgradError, TypeError):
+    """A tracer was used where a concrete Python value is needed."""
+
+
+class LeakedTracerError(FuncgradError):
+    """A tracer outlived the transform that made it."""
+
+
+class StaticArgumentError(FuncgradError, TypeError, ValueError):
+    """A static argument is not hashable, or static_argnums/static_argnames do not fit the function."""
+
+
+class BatchingError(FuncgradError, ValueError):
+    """vmap's in_axes, out_axes or sizes do not fit."""
+
+
+class DeletedArrayError(FuncgradError, RuntimeError):
+    """The array's buffer was donated or deleted."""
+
+
+class AllocationError(FuncgradError, MemoryError):
+    """The array would not fit in memory."""
+
+
+class JaxprError(FuncgradError):
+    """A jaxpr breaks a rule of the intermediate form; a bug in a transform, not in user code."""

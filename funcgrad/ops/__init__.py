@@ -1,0 +1,1 @@
+"""First-order primitives, each declared once with all its rules."""

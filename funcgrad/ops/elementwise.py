@@ -1,0 +1,214 @@
+"""The families of elementwise primitives: out[i] = f(x[i], y[i], …).
+
+Operands have one shape, or are scalars that stand for every element. Derivatives are given per operand as the factor
+∂f/∂x that multiplies the tangent; shapes, batching and lowering follow from the family. The operations themselves are
+in `ops.arithmetic` and `ops.special`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from funcgrad import dtypes
+from funcgrad.core.avals import ShapedArray
+from funcgrad.core.lowering import Lowering, Scalar
+from funcgrad.core.primitives import Primitive
+from funcgrad.core.tracing import Zero, aval_of, is_undefined
+from funcgrad.errors import DTypeError, ShapeError
+from funcgrad.ops import shapes
+
+Derivative = Callable[..., Any] | None
+_KINDS: dict[str, Callable[[np.dtype], bool]] = {
+    "bool": lambda d: d == dtypes.bool_,
+    "int": dtypes.is_integer,
+    "float": dtypes.is_float,
+    "complex": dtypes.is_complex,
+}
+NUMBER = ("int", "float", "complex")
+REAL = ("int", "float")
+INEXACT = ("float", "complex")
+BITS = ("bool", "int")
+ANY = ("bool", "int", "float", "complex")
+
+
+def check_operands(name: str, avals: Sequence[ShapedArray], kinds: Sequence[str]) -> tuple[int, ...]:
+    """Check that operands have one dtype of the given kinds, and one shape apart from scalars; return the shape."""
+    first = avals[0]
+    for i, aval in enumerate(avals):
+        if not any(_KINDS[k](aval.dtype) for k in kinds):
+            raise DTypeError(
+                f"{name}: operand {i} has type {aval}; {name} takes {', '.join(kinds)} operands",
+                fix="cast it with .astype(...)",
+            )
+        if aval.dtype != first.dtype:
+            raise DTypeError(
+                f"{name}: operands have different dtypes: {', '.join(a.short() for a in avals)}",
+                fix="cast one with .astype(...), or use funcgrad.numpy, which promotes",
+            )
+    return common_shape(name, avals)
+
+
+def common_shape(name: str, avals: Sequence[ShapedArray]) -> tuple[int, ...]:
+    """Return the one shape of the operands that are not scalars; raise ShapeError when they differ."""
+    wanted = {a.shape for a in avals if a.shape}
+    if len(wanted) > 1:
+        raise ShapeError(
+            f"{name}: operands have different shapes: {', '.join(a.short() for a in avals)}",
+            fix="broadcast or reshape one of them to the shape of the other",
+        )
+    return wanted.pop() if wanted else ()
+
+
+def elementwise(
+    name: str,
+    evaluate: Callable[..., Any],
+    *,
+    derivative: Derivative | Sequence[Derivative] = None,
+    scalar: str | Callable[..., Any] | None = None,
+    kinds: Sequence[str] = INEXACT,
+    result: Callable[..., np.dtype] | None = None,
+    arity: int | None = None,
+    transpose: Callable[..., Any] | None = None,
+    jvp: Callable[..., Any] | None = None,
+    lowering: Lowering | None = None,
+    infer: Callable[..., ShapedArray] | None = None,
+) -> Primitive:
+    """Declare an elementwise primitive.
+
+    `derivative`: per operand a function (ans, *operands) → ∂f/∂operand, or None where it is zero. `scalar`: the name of
+    the scalar operation, by default the primitive's. `result`: dtype of the result from the operands' dtype.
+
+    >>> from funcgrad.ops.arithmetic import exp_p
+    >>> exp_p.has("jvp"), exp_p.lowering
+    (True, Scalar(op='exp'))
+    """
+    derivatives = derivative if isinstance(derivative, (tuple, list)) else (derivative,)
+
+    def default_infer(*avals: ShapedArray, **params: Any) -> ShapedArray:
+        shape = check_operands(name, avals, kinds)
+        dtype = avals[0].dtype if result is None else result(avals[0].dtype, **params)
+        return ShapedArray(shape, dtype, all(a.weak_type for a in avals) and dtype != dtypes.bool_)
+
+    def default_jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> tuple[Any, Any]:
+        ans = primitive.bind(*primals, **params)
+        aval = aval_of(ans).tangent()
+        total: Any = Zero(aval)
+        for d, t in zip(derivatives, tangents, strict=True):
+            if d is None or type(t) is Zero or aval.dtype == dtypes.float0:
+                continue
+            term = d(ans, *primals, **params) if callable(d) else d
+            total = add_tangents(total, _scaled(t, term, aval))
+        return ans, total
+
+    primitive = Primitive(
+        name,
+        infer=infer or default_infer,
+        evaluate=evaluate,
+        jvp=jvp or default_jvp,
+        transpose=transpose,
+        batch=lambda args, dims, **params: batch_elementwise(primitive, args, dims, **params),
+        lowering=lowering or Scalar(scalar or name),
+    )
+    return primitive
+
+
+def _scaled(tangent: Any, factor: Any, aval: ShapedArray) -> Any:
+    """tangent · factor with the result's shape; a plain 1 or −1 needs no multiplication."""
+    if factor is IDENTITY:
+        out = tangent
+    elif factor is NEGATION:
+        out = -tangent
+    else:
+        out = tangent * factor
+    return shapes.broadcast_scalar(out, aval.shape)
+
+
+class _Sign:
+    """Marks a derivative that is ±1 everywhere, so that no multiplication is recorded."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+IDENTITY, NEGATION = _Sign("identity"), _Sign("negation")
+
+
+def batch_elementwise(primitive: Primitive, args: Sequence[Any], dims: Sequence[Any], **params: Any) -> tuple[Any, int]:
+    """Batch by aligning: bring all batch dimensions to one place; unbatched operands are broadcast."""
+    ranks = [aval_of(a).ndim - (d is not None) for a, d in zip(args, dims, strict=True)]
+    rank = max(ranks)
+    given = {d for a, d, r in zip(args, dims, ranks, strict=True) if d is not None and r == rank}
+    if len(given) == 1 and all(d is not None or aval_of(a).ndim == 0 for a, d in zip(args, dims, strict=True)):
+        (dim,) = given
+        if all(r == rank or d is None for r, d in zip(ranks, dims, strict=True)):
+            return primitive.bind(*args, **params), dim
+    full = next(aval_of(a).shape for a, d, r in zip(args, dims, ranks, strict=True) if r == rank)
+    size = next(aval_of(a).shape[d] for a, d in zip(args, dims, strict=True) if d is not None)
+    unbatched = {aval_of(a).shape[:d] + aval_of(a).shape[d + 1 :] if d is not None else aval_of(a).shape
+                 for a, d, r in zip(args, dims, ranks, strict=True) if r == rank}  # fmt: skip
+    shape = (size, *next(iter(unbatched))) if unbatched else full
+    aligned = []
+    for a, d, r in zip(args, dims, ranks, strict=True):
+        if d is None and r == 0:
+            aligned.append(a)
+        elif d is None:
+            aligned.append(shapes.broadcast_in_dim(a, shape, tuple(range(1, rank + 1))))
+        else:
+            moved = shapes.move_axis(a, d, 0)
+            dims_out = tuple(range(rank + 1)) if r == rank else (0,)
+            aligned.append(moved if r == rank else shapes.broadcast_in_dim(moved, shape, dims_out))
+    return primitive.bind(*aligned, **params), 0
+
+
+def linear(name: str, evaluate: Callable[..., Any], transpose: Callable[..., Any], **options: Any) -> Primitive:
+    """Declare an elementwise primitive of one operand that is linear: its derivative is itself.
+
+    `transpose(ct, aval)` gives the cotangent of the operand.
+    """
+
+    def jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> tuple[Any, Any]:
+        return primitive.bind(*primals, **params), primitive.bind(*tangents, **params)
+
+    primitive = elementwise(
+        name,
+        evaluate,
+        jvp=jvp,
+        transpose=lambda ct, x, **params: [transpose(ct, aval_of(x), **params)],
+        **options,
+    )
+    return primitive
+
+
+def unbroadcast(cotangent: Any, aval: ShapedArray) -> Any:
+    """Sum a cotangent down to the shape of a scalar operand that stood for every element."""
+    if type(cotangent) is Zero or aval_of(cotangent).shape == aval.shape:
+        return cotangent
+    return shapes.sum_all(cotangent)
+
+
+def add_tangents(a: Any, b: Any) -> Any:
+    """a + b, where either may be Zero."""
+    if type(a) is Zero:
+        return b
+    return a if type(b) is Zero else add_any(a, b)
+
+
+def _add_any_transpose(ct: Any, x: Any, y: Any) -> list[Any]:
+    return [unbroadcast(ct, aval_of(v)) if is_undefined(v) else None for v in (x, y)]
+
+
+add_any_p = elementwise(
+    "add_any", np.add, derivative=(lambda *_: IDENTITY, lambda *_: IDENTITY), scalar="add", kinds=ANY,
+    transpose=_add_any_transpose,
+)  # fmt: skip
+
+
+def add_any(a: Any, b: Any) -> Any:
+    """Accumulate two tangents or cotangents of one type."""
+    return add_any_p.bind(a, b)

@@ -1,0 +1,93 @@
+"""Between pytree functions and flat ones."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from funcgrad import tree
+from funcgrad.core.tracing import aval_of
+from funcgrad.errors import ArgumentError
+
+
+def name_of(fun: Any) -> str:
+    """Return a name for messages and jaxprs: the function's own, through partials and wrappers."""
+    while isinstance(fun, functools.partial):
+        fun = fun.func
+    return getattr(fun, "__name__", type(fun).__name__)
+
+
+def callable_or_error(fun: Any, transform: str) -> None:
+    """Raise unless `fun` can be called."""
+    if not callable(fun):
+        raise ArgumentError(f"{transform}: {fun!r:.80} is not callable", fix="pass a function, e.g. a lambda")
+
+
+class FlatFunction:
+    """A function of a pytree of arguments as one of flat arrays to flat arrays; remembers the output's structure.
+
+    The last call's structure is in `out_tree`; with `has_aux` the function returns (out, aux), and the leaves of aux,
+    which may be any objects, are kept in `aux`.
+    """
+
+    def __init__(self, fun: Callable[..., Any], in_tree: Any, *, has_aux: bool = False, transform: str = ""):
+        self.fun, self.in_tree, self.has_aux, self.transform = fun, in_tree, has_aux, transform
+        self.out_tree: Any = None
+        self.aux: list[Any] = []
+        self.aux_tree: Any = None
+        self.__name__ = name_of(fun)
+
+    def __call__(self, *flat: Any) -> list[Any]:
+        args, kwargs = self.in_tree.unflatten(flat)
+        out = self.fun(*args, **kwargs)
+        if not self.has_aux:
+            leaves, self.out_tree = tree.flatten(out)
+            return checked_outputs(leaves, self.out_tree, self.__name__)
+        if not isinstance(out, (tuple, list)) or len(out) != 2:
+            raise ArgumentError(
+                f"{self.transform}: with has_aux=True, {self.__name__} must return a pair (output, aux), "
+                f"it returned {type(out).__name__}",
+                fix="return (output, aux), or drop has_aux",
+            )
+        leaves, self.out_tree = tree.flatten(out[0])
+        self.aux, self.aux_tree = tree.flatten(out[1])
+        return checked_outputs(leaves, self.out_tree, self.__name__)
+
+    def unflatten_out(self, leaves: Sequence[Any]) -> Any:
+        """Return output leaves in the structure that the last call returned."""
+        return self.out_tree.unflatten(leaves)
+
+    def unflatten_aux(self) -> Any:
+        """Return the last call's aux."""
+        return self.aux_tree.unflatten(self.aux)
+
+
+def checked_outputs(leaves: Sequence[Any], structure: Any, name: str) -> list[Any]:
+    """Raise unless every leaf that a transformed function returns is an array."""
+    for i, leaf in enumerate(leaves):
+        try:
+            aval_of(leaf)
+        except ArgumentError:
+            paths = tree.leaves_with_path(structure.unflatten(range(len(leaves))))
+            place = tree.keystr(paths[i][0]) or "the output"
+            raise ArgumentError(
+                f"{name} returned {leaf!r:.60} of type {type(leaf).__name__} at {place}, which is not an array",
+                fix="return arrays (strings and other objects may go through has_aux or be left out)",
+            ) from None
+    return list(leaves)
+
+
+def split_argnums(args: tuple, argnums: int | Sequence[int], transform: str) -> tuple[tuple[int, ...], bool]:
+    """Return argnums as nonnegative positions, and whether a single int was given."""
+    single = isinstance(argnums, int)
+    given = (argnums,) if single else tuple(argnums)
+    positions = []
+    for n in given:
+        if not -len(args) <= n < len(args):
+            raise ArgumentError(
+                f"{transform}: argnums={argnums} but the function was called with {len(args)} positional arguments",
+                fix="choose argnums among the positional arguments; keyword arguments are not differentiated",
+            )
+        positions.append(n % len(args))
+    return tuple(positions), single

@@ -1,0 +1,447 @@
+"""Derivatives for users: jvp, linearize, vjp, grad and the Jacobians, over pytrees."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from funcgrad import dtypes, tree
+from funcgrad.core import tracing
+from funcgrad.core.arrays import as_array
+from funcgrad.core.avals import ShapedArray
+from funcgrad.core.jaxprs import eval_jaxpr
+from funcgrad.core.staging import trace_to_jaxpr
+from funcgrad.core.tracing import UndefinedPrimal, Zero, aval_of
+from funcgrad.errors import ArgumentError, DTypeError, NotDifferentiableError, ShapeError
+from funcgrad.ops.shapes import full, instantiate, reshape, zeros_of
+from funcgrad.transforms.api import FlatFunction, callable_or_error, name_of, split_argnums
+from funcgrad.transforms.jvp import jvp_flat
+from funcgrad.transforms.partial_eval import Linearized, linearize_flat
+from funcgrad.transforms.transpose import backward_pass
+from funcgrad.transforms.vmap import vmap
+
+
+def _arrays(flat: Sequence[Any]) -> list[Any]:
+    return [x if isinstance(x, tracing.ArrayLike) else as_array(x) for x in flat]
+
+
+def _checked_tangents(primals: Sequence[Any], tangents: Sequence[Any], operation: str) -> list[Any]:
+    """Raise unless tangents have the tangent types of primals; float0 tangents become Zero."""
+    out = []
+    for p, t in zip(primals, tangents, strict=True):
+        wanted, have = aval_of(p).tangent(), aval_of(t)
+        if have.shape != wanted.shape or have.dtype != wanted.dtype:
+            error = ShapeError if have.shape != wanted.shape else DTypeError
+            raise error(
+                f"{operation}: a tangent has type {have}, but its primal {aval_of(p)} has tangents of type {wanted}",
+                fix="give a tangent with the primal's shape and dtype (float0 zeros for integers)",
+            )
+        out.append(Zero(wanted) if wanted.dtype == dtypes.float0 else t)
+    return out
+
+
+def _visible(tangent: Any) -> Any:
+    """A tangent as users see it: zeros are made, those of integers have dtype float0."""
+    return zeros_of(tangent.aval) if type(tangent) is Zero else tangent
+
+
+def jvp(fun: Callable[..., Any], primals: Any, tangents: Any, has_aux: bool = False) -> Any:
+    """Return f(x) and the directional derivative ∂f(x)·v, computed together in one forward pass.
+
+    `primals` and `tangents` are tuples of positional arguments, equal in structure and shapes. With `has_aux`, `fun`
+    returns (output, aux) and the result is (output, tangent, aux).
+
+    >>> import funcgrad.numpy as jnp
+    >>> jvp(lambda x: x * x, (3.0,), (1.0,))
+    (Array(9., dtype=float32, weak_type=True), Array(6., dtype=float32, weak_type=True))
+    """
+    callable_or_error(fun, "jvp")
+    if not isinstance(primals, (tuple, list)) or not isinstance(tangents, (tuple, list)):
+        raise ArgumentError(
+            f"jvp: primals and tangents are {type(primals).__name__} and {type(tangents).__name__}",
+            fix="give tuples of positional arguments, e.g. jvp(f, (x,), (v,))",
+        )
+    flat, in_tree = tree.flatten((tuple(primals), {}))
+    flat_tangents, tangent_tree = tree.flatten((tuple(tangents), {}))
+    if in_tree != tangent_tree:
+        raise ArgumentError(
+            "jvp: primals and tangents have different structures"
+            + tree.describe_mismatch("primals", primals, "tangents", tangents),
+            fix="give one tangent leaf per primal leaf",
+        )
+    flat = _arrays(flat)
+    flat_fun = FlatFunction(fun, in_tree, has_aux=has_aux, transform="jvp")
+    outs, out_tangents = jvp_flat(flat_fun, flat, _checked_tangents(flat, _arrays(flat_tangents), "jvp"))
+    result = flat_fun.unflatten_out(_arrays(outs)), flat_fun.unflatten_out([_visible(t) for t in out_tangents])
+    return (*result, flat_fun.unflatten_aux()) if has_aux else result
+
+
+def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
+    """Return f(x) and the linear map v ↦ ∂f(x)·v, whose nonlinear work is done already.
+
+    >>> y, f_lin = linearize(lambda x: x * x, 3.0)
+    >>> f_lin(1.0)
+    Array(6., dtype=float32, weak_type=True)
+    """
+    callable_or_error(fun, "linearize")
+    flat, in_tree = tree.flatten((primals, {}))
+    flat = _arrays(flat)
+    flat_fun = FlatFunction(fun, in_tree, has_aux=has_aux, transform="linearize")
+    nonzero = [dtypes.is_inexact(aval_of(x).dtype) for x in flat]
+    linear = linearize_flat(flat_fun, flat, nonzero)
+
+    def f_lin(*tangents: Any) -> Any:
+        flat_tangents, tangent_tree = tree.flatten((tangents, {}))
+        if tangent_tree != in_tree:
+            raise ArgumentError(
+                "the linearized function was called with tangents of another structure than the primals"
+                + tree.describe_mismatch("primals", primals, "tangents", tangents),
+                fix="give one tangent per primal",
+            )
+        checked = _checked_tangents(flat, _arrays(flat_tangents), "linearize")
+        given = [t for t, nz in zip(checked, nonzero, strict=True) if nz]
+        outs = iter(eval_jaxpr(linear.jaxpr.jaxpr, linear.jaxpr.consts, *given))
+        return flat_fun.unflatten_out(
+            [
+                next(outs) if nz else zeros_of(aval_of(p).tangent())
+                for p, nz in zip(linear.primals_out, linear.nonzero_out, strict=True)
+            ]
+        )
+
+    out = flat_fun.unflatten_out(_arrays(linear.primals_out))
+    return (out, f_lin, flat_fun.unflatten_aux()) if has_aux else (out, f_lin)
+
+
+def _pull_back(linear: Linearized, in_avals: Sequence[ShapedArray], cotangents: Sequence[Any]) -> list[Any]:
+    """Apply the transpose of a linearized function; `in_avals` are the types of its nonzero tangents."""
+    given = [ct for ct, nz in zip(cotangents, linear.nonzero_out, strict=True) if nz]
+    closed = linear.jaxpr
+    return backward_pass(closed.jaxpr, closed.consts, [UndefinedPrimal(a) for a in in_avals], given)
+
+
+def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False, reduce_axes: Any = ()) -> Any:
+    """Return f(x) and the map from cotangents of the output to cotangents of the inputs: ct ↦ ∂f(x)ᵀ·ct.
+
+    The returned function gives a tuple, one entry per primal. With `has_aux` the result is (output, f_vjp, aux).
+
+    >>> y, f_vjp = vjp(lambda x, y: x * y, 3.0, 4.0)
+    >>> f_vjp(1.0)
+    (Array(4., dtype=float32, weak_type=True), Array(3., dtype=float32, weak_type=True))
+    """
+    callable_or_error(fun, "vjp")
+    flat, in_tree = tree.flatten((primals, {}))
+    flat = _arrays(flat)
+    flat_fun = FlatFunction(fun, in_tree, has_aux=has_aux, transform="vjp")
+    nonzero = [dtypes.is_inexact(aval_of(x).dtype) for x in flat]
+    linear = linearize_flat(flat_fun, flat, nonzero)
+    primals_tree = tree.structure(primals)
+
+    def f_vjp(cotangent: Any) -> Any:
+        flat_ct, ct_tree = tree.flatten(cotangent)
+        if ct_tree != flat_fun.out_tree:
+            raise ArgumentError(
+                f"vjp of {name_of(fun)}: the cotangent has structure {ct_tree}, the output has {flat_fun.out_tree}",
+                fix="give a cotangent with the structure of the function's output",
+            )
+        checked = _checked_tangents(linear.primals_out, _arrays(flat_ct), f"vjp of {name_of(fun)}")
+        back = iter(_pull_back(linear, [aval_of(x).tangent() for x, nz in zip(flat, nonzero, strict=True) if nz], checked))
+        cotangents = [
+            _visible(next(back)) if nz else zeros_of(aval_of(x).tangent()) for x, nz in zip(flat, nonzero, strict=True)
+        ]
+        return primals_tree.unflatten(cotangents)
+
+    out = flat_fun.unflatten_out(_arrays(linear.primals_out))
+    return (out, f_vjp, flat_fun.unflatten_aux()) if has_aux else (out, f_vjp)
+
+
+def linear_transpose(fun: Callable[..., Any], *primals: Any, reduce_axes: Any = ()) -> Callable[[Any], Any]:
+    """Return the transpose of a linear function: ct ↦ Aᵀ·ct. `primals` give only types; `ShapeDtypeStruct` will do.
+
+    >>> linear_transpose(lambda x: x * 3.0, np.float32(1))(np.float32(2))
+    (Array(6., dtype=float32),)
+    """
+    flat, in_tree = tree.flatten((primals, {}))
+    avals = [aval_of(x) for x in flat]
+    flat_fun = FlatFunction(fun, in_tree, transform="linear_transpose")
+    closed = trace_to_jaxpr(flat_fun, avals, description=f"tracing {name_of(fun)} for linear_transpose")
+    primals_tree = tree.structure(primals)
+
+    def transposed(cotangent: Any) -> Any:
+        flat_ct, ct_tree = tree.flatten(cotangent)
+        if ct_tree != flat_fun.out_tree:
+            raise ArgumentError(
+                f"linear_transpose: the cotangent has structure {ct_tree}, the output has {flat_fun.out_tree}",
+                fix="give a cotangent with the structure of the function's output",
+            )
+        back = backward_pass(closed.jaxpr, closed.consts, [UndefinedPrimal(a) for a in avals], _arrays(flat_ct))
+        return primals_tree.unflatten([instantiate(c) for c in back])
+
+    return transposed
+
+
+def _check_differentiable(x: Any, transform: str, name: str, holomorphic: bool, allow_int: bool) -> None:
+    dtype = aval_of(x).dtype
+    if holomorphic:
+        if not dtypes.is_complex(dtype):
+            raise NotDifferentiableError(
+                f"{transform} of {name}: with holomorphic=True inputs must be complex, got {aval_of(x)}",
+                fix="cast the input with .astype(complex), or drop holomorphic",
+            )
+    elif not dtypes.is_inexact(dtype) and not allow_int:
+        raise NotDifferentiableError(
+            f"{transform} of {name}: an argument to differentiate has type {aval_of(x)}, which is not real or complex",
+            fix="pass floats (2.0, not 2), choose other argnums, or give allow_int=True for float0 zeros",
+        )
+    elif dtypes.is_complex(dtype) and transform in ("jacfwd",):
+        raise NotDifferentiableError(
+            f"{transform} of {name}: the argument has complex type {aval_of(x)}", fix="give holomorphic=True"
+        )
+
+
+def _check_scalar_output(outs: Sequence[Any], name: str, holomorphic: bool) -> None:
+    avals = [aval_of(o) for o in outs]
+    if len(avals) != 1 or avals[0].shape:
+        shown = ", ".join(map(repr, avals)) or "nothing"
+        raise NotDifferentiableError(
+            f"grad of {name}: the output must be one scalar, it is {shown}",
+            fix="reduce it (for instance .sum() or .mean()), use jacrev for arrays, or has_aux=True for extra outputs",
+        )
+    dtype = avals[0].dtype
+    if holomorphic and not dtypes.is_complex(dtype):
+        raise NotDifferentiableError(f"grad of {name}: with holomorphic=True the output must be complex, it is {avals[0]}",
+                                     fix="drop holomorphic")  # fmt: skip
+    if not holomorphic and not dtypes.is_float(dtype):
+        raise NotDifferentiableError(
+            f"grad of {name}: the output must be a real float, it is {avals[0]}",
+            fix="return a float (for complex outputs take .real, abs, or give holomorphic=True)",
+        )
+
+
+def value_and_grad(
+    fun: Callable[..., Any],
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+    reduce_axes: Any = (),
+) -> Callable[..., Any]:
+    """Return a function that gives (f(x), ∇f(x)) of a scalar function, by one forward and one backward pass.
+
+    `argnums` chooses the positional arguments to differentiate (pytrees of floats); keyword arguments are constants.
+    With `has_aux`, f returns (value, aux) and the result is ((value, aux), gradient).
+
+    >>> value_and_grad(lambda x: x ** 2)(3.0)
+    (Array(9., dtype=float32, weak_type=True), Array(6., dtype=float32, weak_type=True))
+    """
+    callable_or_error(fun, "grad")
+
+    @functools.wraps(fun)
+    def value_and_gradient(*args: Any, **kwargs: Any) -> Any:
+        positions, single = split_argnums(args, argnums, f"grad of {name_of(fun)}")
+        chosen, chosen_tree = tree.flatten(tuple(args[i] for i in positions))
+        chosen = _arrays(chosen)
+        for x in chosen:
+            _check_differentiable(x, "grad", name_of(fun), holomorphic, allow_int)
+
+        def of_chosen(*values: Any) -> Any:
+            full_args = list(args)
+            for i, v in zip(positions, values, strict=True):
+                full_args[i] = v
+            return fun(*full_args, **kwargs)
+
+        of_chosen.__name__ = name_of(fun)
+        flat_fun = FlatFunction(of_chosen, tree.structure((chosen_tree.unflatten(chosen), {})), has_aux=has_aux, transform="grad")
+        nonzero = [dtypes.is_inexact(aval_of(x).dtype) for x in chosen]
+        linear = linearize_flat(flat_fun, chosen, nonzero)
+        _check_scalar_output(linear.primals_out, name_of(fun), holomorphic)
+        out = linear.primals_out[0]
+        seed = full((), 1, aval_of(out).dtype, aval_of(out).weak_type)
+        in_avals = [aval_of(x).tangent() for x, nz in zip(chosen, nonzero, strict=True) if nz]
+        back = iter(_pull_back(linear, in_avals, [seed]))
+        gradient = chosen_tree.unflatten([_visible(next(back) if nz else Zero(aval_of(x).tangent()))
+                                          for x, nz in zip(chosen, nonzero, strict=True)])  # fmt: skip
+        value = flat_fun.unflatten_out(_arrays(linear.primals_out))
+        gradient = gradient[0] if single else gradient
+        return ((value, flat_fun.unflatten_aux()), gradient) if has_aux else (value, gradient)
+
+    return value_and_gradient
+
+
+def grad(
+    fun: Callable[..., Any],
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+    reduce_axes: Any = (),
+) -> Callable[..., Any]:
+    """Return the gradient function ∇f of a scalar function; arguments as for `value_and_grad`.
+
+    With `has_aux` the result is (gradient, aux).
+
+    >>> grad(lambda x: x ** 3)(2.0)
+    Array(12., dtype=float32, weak_type=True)
+    """
+    both = value_and_grad(fun, argnums, has_aux, holomorphic, allow_int, reduce_axes)
+
+    @functools.wraps(fun)
+    def gradient(*args: Any, **kwargs: Any) -> Any:
+        value, g = both(*args, **kwargs)
+        return (g, value[1]) if has_aux else g
+
+    return gradient
+
+
+def _basis(leaves: Sequence[Any]) -> list[Any]:
+    """Unit tangents of all leaves together: leaf k gets shape (total, *shape of k)."""
+    total = sum(aval_of(x).size for x in leaves)
+    out, start = [], 0
+    for x in leaves:
+        aval = aval_of(x)
+        block = np.zeros((total, aval.size), aval.dtype)
+        block[np.arange(start, start + aval.size), np.arange(aval.size)] = 1
+        out.append(as_array(block.reshape(total, *aval.shape)))
+        start += aval.size
+    return out
+
+
+def _split_columns(x: Any, leaves: Sequence[Any]) -> list[Any]:
+    """Cut the trailing axis of total size into one block per leaf, shaped (…, *shape of the leaf)."""
+    from_shape, start, out = aval_of(x).shape[:-1], 0, []
+    for leaf in leaves:
+        size = aval_of(leaf).size
+        out.append(reshape(x[..., start : start + size], (*from_shape, *aval_of(leaf).shape)))
+        start += size
+    return out
+
+
+def jacfwd(
+    fun: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False, holomorphic: bool = False
+) -> Callable[..., Any]:
+    """Return the Jacobian of `fun`, a column at a time by forward mode: J[i, j] = ∂fᵢ/∂xⱼ.
+
+    The result has the structure of the output, each leaf holding the structure of the chosen arguments, with arrays of
+    shape (*output shape, *argument shape). Cheaper than `jacrev` when there are more outputs than inputs.
+
+    >>> import funcgrad.numpy as jnp
+    >>> jacfwd(lambda x: x * x)(jnp.array([1.0, 2.0]))
+    Array([[2., 0.],
+           [0., 4.]], dtype=float32)
+    """
+    callable_or_error(fun, "jacfwd")
+
+    @functools.wraps(fun)
+    def jacobian_function(*args: Any, **kwargs: Any) -> Any:
+        positions, single = split_argnums(args, argnums, "jacfwd")
+        chosen, chosen_tree = tree.flatten(tuple(args[i] for i in positions))
+        chosen = _arrays(chosen)
+        for x in chosen:
+            _check_differentiable(x, "jacfwd", name_of(fun), holomorphic, False)
+        of_chosen = _function_of(fun, args, kwargs, positions, chosen_tree)
+        results = {}
+
+        def push(*tangents: Any) -> Any:
+            out = jvp(of_chosen, tuple(chosen), tangents, has_aux=has_aux)
+            results["aux"] = out[2] if has_aux else None
+            return (out[1], out[2]) if has_aux else out[1]
+
+        pushed = vmap(push, out_axes=(-1, None) if has_aux else -1)(*_basis(chosen))
+        columns, aux = pushed if has_aux else (pushed, None)
+
+        def blocks(x: Any) -> Any:
+            parts = chosen_tree.unflatten(_split_columns(x, chosen))
+            return parts[0] if single else parts
+
+        jacobian_value = tree.map(blocks, columns)
+        return (jacobian_value, aux) if has_aux else jacobian_value
+
+    return jacobian_function
+
+
+def _function_of(fun: Any, args: tuple, kwargs: dict, positions: Sequence[int], chosen_tree: Any) -> Callable[..., Any]:
+    """Return `fun` as a function of the flat leaves of the chosen arguments."""
+
+    def of_chosen(*leaves: Any) -> Any:
+        full_args = list(args)
+        for i, v in zip(positions, chosen_tree.unflatten(leaves), strict=True):
+            full_args[i] = v
+        return fun(*full_args, **kwargs)
+
+    of_chosen.__name__ = name_of(fun)
+    return of_chosen
+
+
+def jacrev(
+    fun: Callable[..., Any],
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+) -> Callable[..., Any]:
+    """Return the Jacobian of `fun`, a row at a time by reverse mode; see `jacfwd` for its shape.
+
+    Cheaper than `jacfwd` when there are more inputs than outputs.
+
+    >>> import funcgrad.numpy as jnp
+    >>> jacrev(lambda x: (x * x).sum())(jnp.array([1.0, 2.0]))
+    Array([2., 4.], dtype=float32)
+    """
+    callable_or_error(fun, "jacrev")
+
+    @functools.wraps(fun)
+    def jacobian_function(*args: Any, **kwargs: Any) -> Any:
+        positions, single = split_argnums(args, argnums, "jacrev")
+        chosen, chosen_tree = tree.flatten(tuple(args[i] for i in positions))
+        chosen = _arrays(chosen)
+        for x in chosen:
+            _check_differentiable(x, "jacrev", name_of(fun), holomorphic, allow_int)
+        of_chosen = _function_of(fun, args, kwargs, positions, chosen_tree)
+        out, pull, *aux = vjp(of_chosen, *chosen, has_aux=has_aux)
+        out_leaves, out_tree = tree.flatten(out)
+        for o in out_leaves:
+            _check_jacrev_output(o, name_of(fun), holomorphic)
+        rows = vmap(lambda *cts: pull(out_tree.unflatten(cts)))(*_basis(out_leaves))
+        blocks, start = [], 0
+        for o in out_leaves:
+            stop = start + aval_of(o).size
+            parts = [reshape(r[start:stop], (*aval_of(o).shape, *aval_of(r).shape[1:])) for r in rows]
+            inner = chosen_tree.unflatten(parts)
+            blocks.append(inner[0] if single else inner)
+            start = stop
+        result = out_tree.unflatten(blocks)
+        return (result, aux[0]) if has_aux else result
+
+    return jacobian_function
+
+
+def _check_jacrev_output(out: Any, name: str, holomorphic: bool) -> None:
+    dtype = aval_of(out).dtype
+    if dtypes.is_complex(dtype) != holomorphic or not dtypes.is_inexact(dtype):
+        wanted = "complex" if holomorphic else "real floats"
+        raise NotDifferentiableError(
+            f"jacrev of {name}: outputs must be {wanted}, one is {aval_of(out)}",
+            fix="cast the output, or change holomorphic=",
+        )
+
+
+jacobian = jacrev
+
+
+def hessian(
+    fun: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False, holomorphic: bool = False
+) -> Callable[..., Any]:
+    """Return the Hessian of `fun`: H[i, j] = ∂²f/∂xᵢ∂xⱼ, forward over reverse.
+
+    >>> import funcgrad.numpy as jnp
+    >>> hessian(lambda x: x[0] ** 2 * x[1])(jnp.array([1.0, 2.0]))
+    Array([[4., 2.],
+           [2., 0.]], dtype=float32)
+    """
+    return jacfwd(jacrev(fun, argnums, has_aux, holomorphic), argnums, has_aux, holomorphic)
+
+
+__all__ = ["grad", "hessian", "jacfwd", "jacobian", "jacrev", "jvp", "linear_transpose", "linearize",
+           "value_and_grad", "vjp"]  # fmt: skip

@@ -1,0 +1,436 @@
+"""jit: trace once per types of the arguments, compile, and run native code from then on."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from funcgrad import tree
+from funcgrad.compiler import pipeline
+from funcgrad.config import config
+from funcgrad.core import tracing
+from funcgrad.core.arrays import Array, as_array
+from funcgrad.core.avals import ShapedArray
+from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr
+from funcgrad.core.lowering import Inline
+from funcgrad.core.primitives import Primitive
+from funcgrad.core.staging import hoist_tracers, trace_to_jaxpr
+from funcgrad.core.tracing import UndefinedPrimal, Zero, aval_of, eval_trace, is_undefined
+from funcgrad.errors import ArgumentError, StaticArgumentError
+from funcgrad.transforms.api import FlatFunction, callable_or_error, name_of
+from funcgrad.transforms.jvp import jvp_jaxpr
+from funcgrad.transforms.partial_eval import Split, partial_eval_jaxpr
+from funcgrad.transforms.stages import Lowered, Traced
+from funcgrad.transforms.transpose import backward_pass
+from funcgrad.transforms.vmap import batch_jaxpr, to_dim
+
+# ---------------------------------------------------------------- the primitive
+
+
+def _jit_infer(*avals: ShapedArray, jaxpr: ClosedJaxpr, name: str, inline: bool = False) -> list[ShapedArray]:
+    return jaxpr.out_avals
+
+
+def _jit_evaluate(*arrays: Array, jaxpr: ClosedJaxpr, name: str, inline: bool = False) -> list[Array]:
+    if config.disable_jit:
+        return eval_jaxpr(jaxpr.jaxpr, jaxpr.consts, *arrays)
+    return pipeline.executable(jaxpr, name)(arrays)
+
+
+def _jit_jvp(primals: Sequence[Any], tangents: Sequence[Any], *, jaxpr: ClosedJaxpr, name: str, inline: bool = False) -> Any:
+    nonzero = [type(t) is not Zero for t in tangents]
+    jvp, nonzero_out = jvp_jaxpr(jaxpr, nonzero)
+    given = [t for t in tangents if type(t) is not Zero]
+    out = jit_p.bind(*primals, *given, jaxpr=jvp, name=name, inline=inline)
+    n = len(nonzero_out)
+    rest = iter(out[n:])
+    return out[:n], [next(rest) if nz else Zero(a.tangent()) for nz, a in zip(nonzero_out, jaxpr.out_avals, strict=True)]
+
+
+def _jit_partial_eval(
+    unknown: list[bool], avals: Sequence[ShapedArray], *, jaxpr: ClosedJaxpr, name: str, inline: bool = False
+) -> Split:
+    split = partial_eval_jaxpr(jaxpr, unknown)
+    known = {"jaxpr": split.known, "name": name, "inline": inline}
+    rest = {"jaxpr": split.unknown, "name": name, "inline": inline}
+    return Split((jit_p, known), (jit_p, rest), split.unknown_out, split.residual_avals)
+
+
+def _jit_transpose(cts: Sequence[Any], *args: Any, jaxpr: ClosedJaxpr, name: str, inline: bool = False) -> list[Any]:
+    linear = tuple(is_undefined(a) for a in args)
+    nonzero = tuple(type(ct) is not Zero for ct in cts)
+    transposed, nonzero_back = jaxpr.memo(
+        ("transpose", linear, nonzero), lambda: _transposed(jaxpr, linear, nonzero, name)
+    )
+    values = [a for a, is_linear in zip(args, linear, strict=True) if not is_linear]
+    given = [ct for ct in cts if type(ct) is not Zero]
+    out = iter(jit_p.bind(*values, *given, jaxpr=transposed, name=name, inline=inline))
+    back = iter(nonzero_back)
+    return [
+        (next(out) if next(back) else Zero(aval_of(a).tangent())) if is_linear else None
+        for a, is_linear in zip(args, linear, strict=True)
+    ]
+
+
+def _transposed(
+    jaxpr: ClosedJaxpr, linear: Sequence[bool], nonzero: Sequence[bool], name: str
+) -> tuple[ClosedJaxpr, list[bool]]:
+    """The jaxpr of (values, nonzero cotangents) → nonzero cotangents of the linear inputs."""
+    avals = jaxpr.in_avals
+    nonzero_back: list[bool] = []
+
+    def fun(*flat: Any) -> list[Any]:
+        given = iter(flat)
+        args = [UndefinedPrimal(a) if lin else next(given) for a, lin in zip(avals, linear, strict=True)]
+        cts = [next(given) if nz else Zero(a.tangent()) for a, nz in zip(jaxpr.out_avals, nonzero, strict=True)]
+        back = backward_pass(jaxpr.jaxpr, jaxpr.consts, args, cts)
+        of_linear = [b for b, lin in zip(back, linear, strict=True) if lin]
+        nonzero_back[:] = [type(b) is not Zero for b in of_linear]
+        return [b for b in of_linear if type(b) is not Zero]
+
+    in_avals = [a for a, lin in zip(avals, linear, strict=True) if not lin]
+    in_avals += [a.tangent() for a, nz in zip(jaxpr.out_avals, nonzero, strict=True) if nz]
+    return trace_to_jaxpr(fun, in_avals, name=f"transpose_{name}"), nonzero_back
+
+
+def _jit_batch(args: Sequence[Any], dims: Sequence[Any], *, jaxpr: ClosedJaxpr, name: str, inline: bool = False) -> Any:
+    size = next(aval_of(a).shape[d] for a, d in zip(args, dims, strict=True) if d is not None)
+    batched, batched_out = batch_jaxpr(jaxpr, size, [d is not None for d in dims])
+    leading = [to_dim(a, d, None if d is None else 0, size) for a, d in zip(args, dims, strict=True)]
+    out = jit_p.bind(*leading, jaxpr=batched, name=name, inline=inline)
+    return out, [0 if b else None for b in batched_out]
+
+
+jit_p = Primitive(
+    "jit",
+    infer=_jit_infer,
+    evaluate=_jit_evaluate,
+    jvp=_jit_jvp,
+    transpose=_jit_transpose,
+    batch=_jit_batch,
+    partial_eval=_jit_partial_eval,
+    lowering=Inline(lambda params: params["jaxpr"]),
+    multiple_results=True,
+    higher_order=True,
+)
+
+# ---------------------------------------------------------------- the function
+
+
+class CacheInfo(NamedTuple):
+    """What a jitted function's calls did: `misses` is one line per trace, saying why it was needed."""
+
+    hits: int
+    traces: int
+    kernels_compiled: int
+    kernels_reused: int
+    misses: list[str]
+
+
+class _Entry(NamedTuple):
+    """One specialisation: how to run it, and the structure of its result."""
+
+    run: Callable[[Sequence[Any]], list[Array]]
+    unflatten: Callable[[list[Array]], Any]
+    traced: Traced
+
+
+class _Signature(NamedTuple):
+    """Which arguments are static or donated: positions, and names for keywords."""
+
+    static_nums: tuple[int, ...]
+    static_names: frozenset[str]
+    donate_nums: tuple[int, ...]
+    donate_names: frozenset[str]
+
+
+class JitFunction:
+    """A jitted function; call it like the original. See `jit`."""
+
+    def __init__(self, fun: Callable[..., Any], signature: _Signature, keep_unused: bool, inline: bool):
+        functools.update_wrapper(self, fun)
+        self._fun, self._signature = fun, signature
+        self._keep_unused, self._inline = keep_unused, inline
+        self._name = name_of(fun)
+        self._plain = not (signature.static_nums or signature.static_names or signature.donate_nums or signature.donate_names)
+        self._entries: dict[Any, _Entry] = {}
+        self._hits = 0
+        self._misses: list[str] = []
+
+    def __repr__(self) -> str:
+        return f"<jitted {self._name}>"
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else functools.partial(self, instance)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._plain and not kwargs and tracing.state.trace is eval_trace:
+            # The common case, kept short: every argument is an array and these types were seen before.
+            try:
+                entry = self._entries.get((config.enable_x64, config.disable_jit, *[x.aval for x in args]))
+            except AttributeError:
+                entry = None
+            if entry is not None:
+                self._hits += 1
+                return entry.unflatten(entry.run(args))
+        return self._call(args, kwargs)
+
+    def _call(self, args: tuple, kwargs: dict[str, Any]) -> Any:
+        if config.disable_jit:
+            return self._fun(*args, **kwargs)
+        static, dynamic_args, dynamic_kwargs, donated = self._divide(args, kwargs)
+        flat, in_tree = tree.flatten((dynamic_args, dynamic_kwargs))
+        flat = [x if isinstance(x, tracing.ArrayLike) else as_array(x) for x in flat]
+        avals = tuple(x.aval for x in flat)
+        eager = tracing.state.trace is eval_trace and all(type(x) is Array for x in flat)
+        all_arrays = self._plain and not kwargs and all(isinstance(x, tracing.ArrayLike) for x in args)
+        if all_arrays:
+            key: Any = (config.enable_x64, False, *avals)
+        else:
+            key = (config.enable_x64, static, in_tree, avals, tuple(tracing.state.axis_sizes.items()))
+        entry = self._entries.get(key)
+        if entry is None:
+            entry, hoisted = self._specialise(key, static, in_tree, avals, donated)
+        else:
+            self._hits += 1
+            hoisted = []
+        if not eager or hoisted:
+            closed = entry.traced.jaxpr
+            if self._inline:
+                out = eval_jaxpr(closed.jaxpr, closed.consts, *hoisted, *flat)
+            else:
+                out = jit_p.bind(*hoisted, *flat, jaxpr=closed, name=self._name, inline=False)
+            return entry.unflatten(out)
+        out = entry.run(flat)
+        for x, is_donated in zip(flat, donated, strict=True) if any(donated) else ():
+            if is_donated and not any(o is x for o in out):
+                x.delete()
+        return entry.unflatten(out)
+
+    def _divide(self, args: tuple, kwargs: dict[str, Any]) -> tuple[Any, tuple, dict[str, Any], list[bool]]:
+        """Separate static from traced arguments; also say which traced leaves are donated."""
+        sig = self._signature
+        n = len(args)
+        nums = {i % n if -n <= i < n else i for i in sig.static_nums}
+        static = []
+        for where, value in [(i, args[i]) for i in sorted(nums) if 0 <= i < n] + sorted(
+            (k, v) for k, v in kwargs.items() if k in sig.static_names
+        ):
+            _check_hashable(value, where, self._name)
+            static.append((where, type(value), value))
+        dynamic_args = tuple(_STATIC if i in nums else a for i, a in enumerate(args))
+        dynamic_kwargs = {k: v for k, v in kwargs.items() if k not in sig.static_names}
+        if self._plain:
+            return (), dynamic_args, dynamic_kwargs, ()  # type: ignore[return-value]
+        given = tuple(i % n for i in sig.donate_nums if -n <= i < n)
+        donated = [i in given for i, a in enumerate(dynamic_args) for _ in tree.leaves(a)]
+        donated += [k in sig.donate_names for k in sorted(dynamic_kwargs) for _ in tree.leaves(dynamic_kwargs[k])]
+        return tuple(static), dynamic_args, dynamic_kwargs, donated
+
+    def _with_static(self, static: Any) -> Callable[..., Any]:
+        if not static:
+            return self._fun
+
+        def fun(*args: Any, **kwargs: Any) -> Any:
+            args_list = list(args)
+            for where, _, value in static:
+                if isinstance(where, int):
+                    args_list[where] = value
+                else:
+                    kwargs[where] = value
+            return self._fun(*args_list, **kwargs)
+
+        return functools.update_wrapper(fun, self._fun)
+
+    def _trace(self, static: Any, in_tree: Any, avals: Sequence[ShapedArray], donated: Sequence[bool]) -> tuple[Traced, list[Any]]:
+        flat_fun = FlatFunction(self._with_static(static), in_tree, transform="jit")
+        names = _argument_names(self._fun, in_tree, len(avals))
+        closed = trace_to_jaxpr(
+            flat_fun, avals, description=f"tracing jit({self._name})", name=self._name, argument_names=names
+        )
+        closed, hoisted = hoist_tracers(closed)
+        return Traced(closed, self._name, in_tree, flat_fun.out_tree, tuple(donated)), hoisted
+
+    def _specialise(
+        self, key: Any, static: Any, in_tree: Any, avals: tuple[ShapedArray, ...], donated: Sequence[bool]
+    ) -> tuple[_Entry, list[Any]]:
+        reason = self._explain(static, in_tree, avals)
+        traced, hoisted = self._trace(static, in_tree, avals, donated)
+        closed = traced.jaxpr
+        leaf = tree.structure(0)
+        unflatten = (lambda out: out[0]) if traced.out_tree == leaf else traced.out_tree.unflatten
+        entry = _Entry(lambda flat: pipeline.executable(closed, self._name)(flat), unflatten, traced)
+        if not hoisted:
+            # A trace that closes over another trace's values is good for this call only.
+            if tracing.state.trace is eval_trace:
+                entry = entry._replace(run=pipeline.executable(closed, self._name))
+            self._entries[key] = entry
+        self._misses.append(reason)
+        if config.explain_cache_misses or config.log_compiles:
+            pipeline.log(f"jit({self._name}): {reason}")
+        return entry, hoisted
+
+    def _explain(self, static: Any, in_tree: Any, avals: Sequence[ShapedArray]) -> str:
+        """Say what is new about a call that needs a trace."""
+        shown = ", ".join(map(repr, avals))
+        if not self._entries:
+            return f"first call, with ({shown})"
+        closest: Traced = min(
+            (e.traced for e in self._entries.values()),
+            key=lambda t: sum(a is not b for a, b in zip(t.in_avals, avals, strict=False)) + (t.in_tree != in_tree),
+        )
+        if closest.in_tree != in_tree:
+            return f"new structure of arguments {in_tree}; seen before: {closest.in_tree}"
+        for i, (a, b) in enumerate(zip(closest.in_avals, avals, strict=False)):
+            if a is not b:
+                return f"argument leaf {i} has type {b!r}; seen before: {a!r}"
+        return f"new static arguments {[v for *_, v in static]}" if static else f"new configuration, with ({shown})"
+
+    def trace(self, *args: Any, **kwargs: Any) -> Traced:
+        """Trace without compiling; `ShapeDtypeStruct` arguments will do."""
+        static, dynamic_args, dynamic_kwargs, donated = self._divide(args, kwargs)
+        flat, in_tree = tree.flatten((dynamic_args, dynamic_kwargs))
+        traced, hoisted = self._trace(static, in_tree, [aval_of(x) for x in flat], donated)
+        if hoisted:
+            raise ArgumentError(
+                f"jit({self._name}).trace: the function closes over traced values of another transform",
+                fix="pass them as arguments",
+            )
+        return traced
+
+    def lower(self, *args: Any, **kwargs: Any) -> Lowered:
+        """Trace, and return every stage of compilation as text: see `Lowered`."""
+        return self.trace(*args, **kwargs).lower()
+
+    def eval_shape(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the result's shapes and dtypes without computing it."""
+        return self.trace(*args, **kwargs).out_info
+
+    def cache_info(self) -> CacheInfo:
+        """Say how often calls hit the cache, and why each trace and compilation happened."""
+        stats = [pipeline.statistics(e.traced.jaxpr) for e in self._entries.values()]
+        return CacheInfo(
+            self._hits, len(self._misses), sum(s.compiled for s in stats), sum(s.reused for s in stats), list(self._misses)
+        )
+
+    def clear_cache(self) -> None:
+        """Forget every trace of this function."""
+        self._entries.clear()
+
+    def _cache_size(self) -> int:
+        return len(self._entries)
+
+
+# Stands in the traced arguments where a static one was; an empty pytree.
+_STATIC = None
+
+
+def _argument_names(fun: Any, in_tree: Any, n: int) -> list[str]:
+    try:
+        parameters = list(inspect.signature(fun).parameters)
+    except (TypeError, ValueError):
+        parameters = []
+    names = []
+    for path, _ in tree.leaves_with_path(in_tree.unflatten(range(n))):
+        first, *rest = path[1:]
+        index = getattr(first, "idx", None)
+        root = parameters[index] if index is not None and index < len(parameters) else str(getattr(first, "key", first))
+        names.append(f"argument {root}{tree.keystr(tuple(rest))} of {name_of(fun)}")
+    return names
+
+
+def _check_hashable(value: Any, where: Any, name: str) -> None:
+    try:
+        hash(value)
+    except TypeError as e:
+        raise StaticArgumentError(
+            f"jit({name}): static argument {where!r} of type {type(value).__name__} does not hash: {value!r:.60}",
+            fix="pass a hashable value (tuple instead of list, frozenset instead of set), or do not make it static",
+        ) from e
+
+
+def _as_tuple(value: Any, kind: type) -> tuple:
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, kind) else tuple(value)
+
+
+def _signature(fun: Any, static_argnums: Any, static_argnames: Any, donate_argnums: Any, donate_argnames: Any) -> _Signature:
+    """Complete positions by names and names by positions, as far as the function's parameters are known."""
+    try:
+        parameters = list(inspect.signature(fun).parameters.values())
+    except (TypeError, ValueError):
+        parameters = []
+    positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    known = {p.name for p in parameters}
+    variadic = {p.kind for p in parameters}
+    name = name_of(fun)
+
+    def complete(nums: tuple[int, ...], names: Iterable[str], what: str) -> tuple[tuple[int, ...], frozenset[str]]:
+        names = set(names)
+        for n in names - known if inspect.Parameter.VAR_KEYWORD not in variadic and parameters else ():
+            raise StaticArgumentError(
+                f"jit({name}): {what}_argnames has {n!r}, which is not a parameter; parameters are {sorted(known)}",
+                fix="correct the name",
+            )
+        count = len(positional)
+        if parameters and inspect.Parameter.VAR_POSITIONAL not in variadic:
+            for i in nums:
+                if not -count <= i < count:
+                    raise StaticArgumentError(
+                        f"jit({name}): {what}_argnums={nums} but the function has {count} positional parameters",
+                        fix="count from 0, or use names",
+                    )
+        full_nums = set(nums) | {positional.index(n) for n in names if n in positional}
+        full_names = names | {positional[i] for i in nums if -count <= i < count}
+        return tuple(sorted(full_nums)), frozenset(full_names)
+
+    static = complete(_as_tuple(static_argnums, int), _as_tuple(static_argnames, str), "static")
+    donate = complete(_as_tuple(donate_argnums, int), _as_tuple(donate_argnames, str), "donate")
+    both = set(static[0]) & set(donate[0])
+    if both:
+        raise StaticArgumentError(f"jit({name}): arguments {sorted(both)} are both static and donated",
+                                  fix="static arguments cannot be donated")  # fmt: skip
+    return _Signature(*static, *donate)
+
+
+def jit(
+    fun: Callable[..., Any] | None = None,
+    *,
+    static_argnums: int | Sequence[int] | None = None,
+    static_argnames: str | Iterable[str] | None = None,
+    donate_argnums: int | Sequence[int] | None = None,
+    donate_argnames: str | Iterable[str] | None = None,
+    keep_unused: bool = False,
+    inline: bool = False,
+    **ignored: Any,
+) -> Any:
+    """Return `fun` compiled to native code, specialised to the types of its arguments.
+
+    The function is traced once per combination of argument shapes, dtypes and static values, so its side effects happen
+    at tracing only. Static arguments must hash; donated arrays are deleted by the call; `inline` splices the traced
+    equations into an enclosing trace. Without `fun`, returns a decorator. `device`, `backend` and shardings are
+    accepted for compatibility.
+
+    >>> @jit
+    ... def f(x):
+    ...     return x * 2 + 1
+    >>> f(3.0)
+    Array(7., dtype=float32, weak_type=True)
+    """
+    unknown = set(ignored) - {"device", "backend", "in_shardings", "out_shardings", "abstracted_axes", "compiler_options"}
+    if unknown:
+        raise ArgumentError(f"jit: unexpected options {sorted(unknown)}", fix="see help(funcgrad.jit)")
+    if fun is None:
+        return functools.partial(
+            jit, static_argnums=static_argnums, static_argnames=static_argnames, donate_argnums=donate_argnums,
+            donate_argnames=donate_argnames, keep_unused=keep_unused, inline=inline,
+        )  # fmt: skip
+    callable_or_error(fun, "jit")
+    signature = _signature(fun, static_argnums, static_argnames, donate_argnums, donate_argnames)
+    return JitFunction(fun, signature, keep_unused, inline)
+
+
+__all__ = ["CacheInfo", "JitFunction", "jit", "jit_p"]

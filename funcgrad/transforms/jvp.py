@@ -1,0 +1,103 @@
+"""Forward mode: push tangents through primitives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from funcgrad import dtypes
+from funcgrad.core import tracing
+from funcgrad.core.avals import ShapedArray
+from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr
+from funcgrad.core.primitives import Primitive
+from funcgrad.core.staging import trace_to_jaxpr
+from funcgrad.core.tracing import Trace, Tracer, Zero, aval_of
+from funcgrad.ops.shapes import instantiate
+from funcgrad.transforms.api import FlatFunction
+
+
+class JVPTracer(Tracer):
+    """A primal value and its tangent."""
+
+    __slots__ = ("primal", "tangent")
+
+    def __init__(self, trace: JVPTrace, primal: Any, tangent: Any):
+        self.trace, self.primal, self.tangent = trace, primal, tangent
+
+    aval = property(lambda self: aval_of(self.primal))
+
+    def concrete(self) -> np.ndarray | None:
+        if isinstance(self.primal, Tracer):
+            return self.primal.concrete()
+        return np.asarray(self.primal)
+
+    def origin(self) -> str:
+        return self.primal.origin() if isinstance(self.primal, Tracer) else ""
+
+
+class JVPTrace(Trace):
+    """Apply jvp rules; primitives whose inputs carry no tangent go straight to the parent."""
+
+    def __init__(self, parent: Trace, description: str = ""):
+        self.parent, self.description = parent, description
+
+    def pair(self, x: Any) -> tuple[Any, Any]:
+        """Return (primal, tangent) of a value; a constant's tangent is Zero."""
+        if isinstance(x, JVPTracer) and x.trace is self:
+            return x.primal, x.tangent
+        return x, Zero(aval_of(x).tangent())
+
+    def process_primitive(self, primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
+        pairs = [self.pair(a) for a in args]
+        primals, tangents = [p for p, _ in pairs], [t for _, t in pairs]
+        with tracing.current(self.parent):
+            if all(type(t) is Zero for t in tangents):
+                return primitive.bind(*primals, **params)
+            out, tangent = primitive.jvp(primals, tangents, **params)
+        if primitive.multiple_results:
+            return [self.join(o, t) for o, t in zip(out, tangent, strict=True)]
+        return self.join(out, tangent)
+
+    def join(self, primal: Any, tangent: Any) -> Any:
+        """Return a tracer, or the primal itself when there is no tangent to carry."""
+        return primal if type(tangent) is Zero else JVPTracer(self, primal, tangent)
+
+
+def jvp_flat(
+    fun: Callable[..., Sequence[Any]], primals: Sequence[Any], tangents: Sequence[Any], parent: Trace | None = None
+) -> tuple[list[Any], list[Any]]:
+    """Evaluate a flat function and its directional derivative: (f(x), ∂f(x)·v). Tangents may be Zero."""
+    trace = JVPTrace(parent or tracing.state.trace, f"differentiating {getattr(fun, '__name__', 'a function')}")
+    with tracing.new_trace(trace):
+        outs = fun(*map(trace.join, primals, tangents))
+        if isinstance(fun, FlatFunction):
+            fun.aux = [a.primal if isinstance(a, JVPTracer) and a.trace is trace else a for a in fun.aux]
+        pairs = [trace.pair(o) for o in outs]
+    return [p for p, _ in pairs], [t for _, t in pairs]
+
+
+def jvp_jaxpr(closed: ClosedJaxpr, nonzero: Sequence[bool], instantiate_out: bool = False) -> tuple[ClosedJaxpr, list[bool]]:
+    """Return the jaxpr of (primals, nonzero tangents) → (primals out, nonzero tangents out), and which out are nonzero."""
+    return closed.memo(("jvp", tuple(nonzero), instantiate_out), lambda: _jvp_jaxpr(closed, nonzero, instantiate_out))
+
+
+def _jvp_jaxpr(closed: ClosedJaxpr, nonzero: Sequence[bool], instantiate_out: bool) -> tuple[ClosedJaxpr, list[bool]]:
+    avals: list[ShapedArray] = closed.in_avals
+    nonzero_out: list[bool] = []
+
+    def fun(*flat: Any) -> list[Any]:
+        primals, given = flat[: len(avals)], iter(flat[len(avals) :])
+        tangents = [next(given) if nz else Zero(a.tangent()) for a, nz in zip(avals, nonzero, strict=True)]
+        out, tangents_out = jvp_flat(lambda *xs: eval_jaxpr(closed.jaxpr, closed.consts, *xs), primals, tangents)
+        if instantiate_out:
+            tangents_out = [
+                instantiate(t) if dtypes.is_inexact(aval_of(o).dtype) else t for o, t in zip(out, tangents_out, strict=True)
+            ]
+        nonzero_out[:] = [type(t) is not Zero for t in tangents_out]
+        return [*out, *(t for t in tangents_out if type(t) is not Zero)]
+
+    tangent_avals = [a.tangent() for a, nz in zip(avals, nonzero, strict=True) if nz]
+    result = trace_to_jaxpr(fun, [*avals, *tangent_avals], name=f"jvp_{closed.jaxpr.name}")
+    return result, nonzero_out

@@ -1,0 +1,57 @@
+"""make_jaxpr and eval_shape: tracing for users."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from funcgrad import tree
+from funcgrad.core.avals import ShapeDtypeStruct
+from funcgrad.core.jaxprs import ClosedJaxpr
+from funcgrad.core.staging import trace_to_jaxpr
+from funcgrad.core.tracing import aval_of
+from funcgrad.transforms.api import FlatFunction, callable_or_error, name_of
+
+
+def make_jaxpr(
+    fun: Callable[..., Any], static_argnums: int | Sequence[int] = (), return_shape: bool = False, axis_env: Any = None
+) -> Callable[..., Any]:
+    """Return a function that traces `fun` at its arguments and returns the jaxpr instead of the value.
+
+    >>> make_jaxpr(lambda x: x * x + 1)(2.0)
+    { lambda ; a:f32[]. let b:f32[] = mul a a; c:f32[] = add b 1.0:f32[] in (c,) }
+    """
+    callable_or_error(fun, "make_jaxpr")
+    static = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
+
+    @functools.wraps(fun)
+    def traced(*args: Any, **kwargs: Any) -> Any:
+        positions = {i % len(args) for i in static}
+
+        def of_dynamic(*dynamic: Any, **kw: Any) -> Any:
+            rest = iter(dynamic)
+            return fun(*(a if i in positions else next(rest) for i, a in enumerate(args)), **kw)
+
+        of_dynamic.__name__ = name_of(fun)
+        dynamic = tuple(a for i, a in enumerate(args) if i not in positions)
+        flat, in_tree = tree.flatten((dynamic, kwargs))
+        flat_fun = FlatFunction(of_dynamic, in_tree, transform="make_jaxpr")
+        closed: ClosedJaxpr = trace_to_jaxpr(
+            flat_fun, [aval_of(x) for x in flat], description=f"tracing make_jaxpr({name_of(fun)})", name=name_of(fun)
+        )
+        if not return_shape:
+            return closed
+        shapes = [ShapeDtypeStruct(a.shape, a.dtype, weak_type=a.weak_type) for a in closed.out_avals]
+        return closed, flat_fun.unflatten_out(shapes)
+
+    return traced
+
+
+def eval_shape(fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Return the shapes and dtypes of `fun(*args, **kwargs)` without computing anything.
+
+    >>> eval_shape(lambda x: x[None] * 2, ShapeDtypeStruct((3,), "float32"))
+    ShapeDtypeStruct(shape=(1, 3), dtype=float32)
+    """
+    return make_jaxpr(fun, return_shape=True)(*args, **kwargs)[1]

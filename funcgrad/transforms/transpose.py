@@ -1,0 +1,61 @@
+"""Transposition: run a linear jaxpr backwards, from cotangents of its outputs to cotangents of its inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from funcgrad.core import tracing
+from funcgrad.core.jaxprs import Atom, Jaxpr, Literal, Var
+from funcgrad.core.tracing import UndefinedPrimal, Zero, aval_of
+from funcgrad.ops.elementwise import add_any
+
+
+def backward_pass(jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any], cotangents: Sequence[Any]) -> list[Any]:
+    """Return the cotangent of each argument: Aᵀ·ct for the linear map A that `jaxpr` is.
+
+    Arguments given as `UndefinedPrimal` are the linear ones; the others are values. Cotangents may be Zero, and Zero is
+    returned where nothing flows back (always for arguments that are values).
+    """
+    env: dict[Var, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
+    linear: set[Var] = set()
+    for var, arg in zip(jaxpr.invars, args, strict=True):
+        if type(arg) is UndefinedPrimal:
+            linear.add(var)
+        else:
+            env[var] = arg
+
+    def read(atom: Atom) -> Any:
+        if type(atom) is Literal:
+            return atom.val
+        return UndefinedPrimal(atom.aval) if atom in linear else env[atom]
+
+    linear_eqns = []
+    for eqn in jaxpr.eqns:
+        if any(v in linear for v in eqn.invars):
+            linear_eqns.append(eqn)
+            linear.update(eqn.outvars)
+        else:
+            with tracing.source_of(eqn.source):
+                out = eqn.primitive.bind(*map(read, eqn.invars), **eqn.params)
+            env.update(zip(eqn.outvars, out if eqn.primitive.multiple_results else [out], strict=True))
+
+    flowing: dict[Var, Any] = {}
+
+    def accumulate(atom: Atom, cotangent: Any) -> None:
+        if type(cotangent) is not Zero and cotangent is not None and atom in linear:
+            flowing[atom] = add_any(flowing[atom], cotangent) if atom in flowing else cotangent
+
+    for atom, cotangent in zip(jaxpr.outvars, cotangents, strict=True):
+        accumulate(atom, cotangent)
+    for eqn in reversed(linear_eqns):
+        if not any(v in flowing for v in eqn.outvars):
+            continue
+        out = [flowing.pop(v) if v in flowing else Zero(v.aval.tangent()) for v in eqn.outvars]
+        with tracing.source_of(eqn.source):
+            back = eqn.primitive.transpose(
+                out if eqn.primitive.multiple_results else out[0], *map(read, eqn.invars), **eqn.params
+            )
+            for atom, cotangent in zip(eqn.invars, back, strict=True):
+                accumulate(atom, cotangent)
+    return [flowing.get(v, Zero(aval_of(a).tangent())) for v, a in zip(jaxpr.invars, args, strict=True)]

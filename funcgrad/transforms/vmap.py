@@ -1,0 +1,225 @@
+"""Vectorisation: push a batch dimension through primitives."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from funcgrad import tree
+from funcgrad.core import tracing
+from funcgrad.core.arrays import as_array
+from funcgrad.core.avals import ShapedArray
+from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr
+from funcgrad.core.primitives import Primitive
+from funcgrad.core.staging import trace_to_jaxpr
+from funcgrad.core.tracing import Trace, Tracer, aval_of
+from funcgrad.errors import BatchingError
+from funcgrad.ops.shapes import broadcast_in_batch, move_axis
+from funcgrad.transforms.api import FlatFunction, callable_or_error, name_of
+
+
+class BatchTracer(Tracer):
+    """One element of a batch: `value` holds them all along dimension `dim`."""
+
+    __slots__ = ("value", "dim", "aval")
+
+    def __init__(self, trace: BatchTrace, value: Any, dim: int):
+        self.trace, self.value, self.dim = trace, value, dim
+        full = aval_of(value)
+        self.aval = full.update(shape=full.shape[:dim] + full.shape[dim + 1 :])
+
+    def concrete(self) -> np.ndarray | None:
+        return None
+
+    def origin(self) -> str:
+        return f" (it is one of a batch of {aval_of(self.value).shape[self.dim]})"
+
+
+class BatchTrace(Trace):
+    """Apply batching rules; primitives whose inputs are not batched go straight to the parent."""
+
+    def __init__(self, parent: Trace, size: int, axis_name: Any = None, description: str = ""):
+        self.parent, self.size, self.axis_name, self.description = parent, size, axis_name, description
+
+    def unpack(self, x: Any) -> tuple[Any, int | None]:
+        """Return (value, batch dimension or None)."""
+        if isinstance(x, BatchTracer) and x.trace is self:
+            return x.value, x.dim
+        return x, None
+
+    def pack(self, value: Any, dim: int | None) -> Any:
+        """Return a tracer, or the value itself when it is not batched."""
+        return value if dim is None else BatchTracer(self, value, dim)
+
+    def process_primitive(self, primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
+        pairs = [self.unpack(a) for a in args]
+        values, dims = [v for v, _ in pairs], [d for _, d in pairs]
+        with tracing.current(self.parent):
+            if all(d is None for d in dims):
+                return primitive.bind(*values, **params)
+            out, out_dim = primitive.batch(values, dims, **params)
+        if primitive.multiple_results:
+            return [self.pack(o, d) for o, d in zip(out, out_dim, strict=True)]
+        return self.pack(out, out_dim)
+
+
+def vmap_flat(
+    fun: Callable[..., Sequence[Any]],
+    size: int,
+    dims: Sequence[int | None],
+    args: Sequence[Any],
+    axis_name: Any = None,
+) -> tuple[list[Any], list[int | None]]:
+    """Apply a flat function to every element of the batch; return results and their batch dimensions."""
+    trace = BatchTrace(
+        tracing.state.trace, size, axis_name, f"vectorising (vmap) {getattr(fun, '__name__', 'a function')}"
+    )
+    with tracing.new_trace(trace), tracing.bound_axis(axis_name, size):
+        outs = fun(*map(trace.pack, args, dims))
+        pairs = [trace.unpack(o) for o in outs]
+    return [v for v, _ in pairs], [d for _, d in pairs]
+
+
+def to_dim(value: Any, dim: int | None, wanted: int | None, size: int) -> Any:
+    """Move or create the batch dimension so that it stands at `wanted` (None: must not be batched)."""
+    if wanted is None or dim == wanted:
+        return value
+    return broadcast_in_batch(value, size, wanted) if dim is None else move_axis(value, dim, wanted)
+
+
+def batch_jaxpr(
+    closed: ClosedJaxpr, size: int, batched: Sequence[bool], force_out: Sequence[bool] | bool = False
+) -> tuple[ClosedJaxpr, list[bool]]:
+    """Return the jaxpr with leading batch dimensions on the inputs marked, and which outputs are batched (leading).
+
+    Outputs marked in `force_out` are batched even when they need not be.
+    """
+    n_out = len(closed.jaxpr.outvars)
+    force = tuple(force_out) if not isinstance(force_out, bool) else (force_out,) * n_out
+    axes = tuple(tracing.state.axis_sizes.items())
+    return closed.memo(
+        ("batch", size, tuple(batched), force, axes), lambda: _batch_jaxpr(closed, size, batched, force)
+    )
+
+
+def _batch_jaxpr(
+    closed: ClosedJaxpr, size: int, batched: Sequence[bool], force: Sequence[bool]
+) -> tuple[ClosedJaxpr, list[bool]]:
+    batched_out: list[bool] = []
+
+    def fun(*args: Any) -> list[Any]:
+        dims = [0 if b else None for b in batched]
+        outs, out_dims = vmap_flat(lambda *xs: eval_jaxpr(closed.jaxpr, closed.consts, *xs), size, dims, args)
+        batched_out[:] = [d is not None or f for d, f in zip(out_dims, force, strict=True)]
+        return [to_dim(o, d, 0 if b else None, size) for o, d, b in zip(outs, out_dims, batched_out, strict=True)]
+
+    avals = [
+        ShapedArray((size, *a.shape), a.dtype, a.weak_type) if b else a
+        for a, b in zip(closed.in_avals, batched, strict=True)
+    ]
+    return trace_to_jaxpr(fun, avals, name=closed.jaxpr.name), batched_out
+
+
+def vmap(
+    fun: Callable[..., Any],
+    in_axes: Any = 0,
+    out_axes: Any = 0,
+    axis_name: Any = None,
+    axis_size: int | None = None,
+    spmd_axis_name: Any = None,
+) -> Callable[..., Any]:
+    """Return `fun` mapped over array axes: out[i] = fun(x[i], y[i], …), in one pass over whole arrays.
+
+    `in_axes` and `out_axes` are an int, None (not mapped), or pytree prefixes of the arguments and results holding
+    those; keyword arguments are mapped over axis 0. `axis_size` is needed when nothing is mapped. `spmd_axis_name` is
+    accepted for compatibility.
+
+    >>> import funcgrad.numpy as jnp
+    >>> vmap(lambda x, y: x * y, in_axes=(0, None))(jnp.array([1.0, 2.0]), 3.0)
+    Array([3., 6.], dtype=float32)
+    """
+    callable_or_error(fun, "vmap")
+    if isinstance(in_axes, list):
+        in_axes = tuple(in_axes)
+    if not isinstance(in_axes, (int, tuple, type(None))):
+        raise BatchingError(
+            f"vmap: in_axes={in_axes!r} is a {type(in_axes).__name__}",
+            fix="give an int, None, or a tuple with one entry per positional argument",
+        )
+
+    @functools.wraps(fun)
+    def mapped(*args: Any, **kwargs: Any) -> Any:
+        flat, in_tree = tree.flatten((args, kwargs))
+        flat = [x if isinstance(x, tracing.ArrayLike) else as_array(x) for x in flat]
+        if isinstance(in_axes, tuple) and len(in_axes) != len(args):
+            raise BatchingError(
+                f"vmap: in_axes={in_axes} has {len(in_axes)} entries, but {name_of(fun)} was called with {len(args)} "
+                "positional arguments",
+                fix="give one entry per positional argument (keyword arguments are mapped over axis 0)",
+            )
+        axes = tree.flatten_axes("vmap in_axes", in_tree, (in_axes, 0))
+        dims = [_normalized(ax, x, i) for i, (ax, x) in enumerate(zip(axes, flat, strict=True))]
+        size = _batch_size(fun, flat, dims, axis_size, in_tree)
+        flat_fun = FlatFunction(fun, in_tree, transform="vmap")
+        outs, out_dims = vmap_flat(flat_fun, size, dims, flat, axis_name)
+        wanted = tree.flatten_axes("vmap out_axes", flat_fun.out_tree, out_axes)
+        return flat_fun.unflatten_out([_placed(o, d, w, size) for o, d, w in zip(outs, out_dims, wanted, strict=True)])
+
+    return mapped
+
+
+def _normalized(axis: Any, x: Any, position: int) -> int | None:
+    aval = aval_of(x)
+    if axis is None:
+        return None
+    if not isinstance(axis, int) or not -aval.ndim <= axis < aval.ndim:
+        raise BatchingError(
+            f"vmap: in_axes asks for axis {axis!r} of argument leaf {position}, which has type {aval}",
+            fix=f"choose an axis in [{-aval.ndim}, {aval.ndim}), or None to leave it unmapped",
+        )
+    return axis % aval.ndim
+
+
+def _batch_size(fun: Any, flat: Sequence[Any], dims: Sequence[int | None], given: int | None, in_tree: Any) -> int:
+    sizes = {aval_of(x).shape[d] for x, d in zip(flat, dims, strict=True) if d is not None}
+    if given is not None:
+        sizes.add(given)
+    if len(sizes) == 1:
+        return sizes.pop()
+    if not sizes:
+        raise BatchingError(
+            f"vmap of {name_of(fun)}: no argument is mapped (every entry of in_axes is None)",
+            fix="map at least one argument, or give axis_size",
+        )
+    paths = tree.leaves_with_path(in_tree.unflatten(range(len(flat))))
+    lines = [
+        f"\n    {tree.keystr(path)}: {aval_of(flat[i])}, axis {dims[i]} has size {aval_of(flat[i]).shape[dims[i]]}"
+        for path, i in paths
+        if dims[i] is not None
+    ]
+    if given is not None:
+        lines.append(f"\n    axis_size={given}")
+    raise BatchingError(
+        f"vmap of {name_of(fun)}: mapped axes have different sizes:{''.join(lines)}",
+        fix="mapped axes must have one size; give in_axes=None for arguments that are not mapped",
+    )
+
+
+def _placed(value: Any, dim: int | None, wanted: Any, size: int) -> Any:
+    if wanted is None:
+        if dim is not None:
+            raise BatchingError(
+                f"vmap: out_axes is None for an output that depends on mapped arguments (type {aval_of(value)})",
+                fix="give an axis in out_axes, or reduce over the batch first",
+            )
+        return value
+    rank = aval_of(value).ndim + (dim is None)
+    if not isinstance(wanted, int) or not -rank <= wanted < rank:
+        raise BatchingError(
+            f"vmap: out_axes asks for axis {wanted!r} of an output with {rank} dimensions (batch included)",
+            fix=f"choose an axis in [{-rank}, {rank})",
+        )
+    return to_dim(value, dim, wanted % rank, size)
