@@ -392,7 +392,7 @@ def flatten_axes(name: str, treedef: PyTreeDef, axis_tree: Any) -> list[Any]:
     counts: list[int] = []
     if _count_leaves(prefix.spec, treedef.spec, counts):
         return _repeat(axes, counts)
-    differences = _differences(name, axis_tree, "value", treedef, prefix=True)
+    differences = _differences(name, prefix, "value", treedef, prefix=True)
     raise ArgumentError(
         f"{name} is no prefix of its value: {differences}\n  {name}: {axis_tree}\n  value: {treedef}",
         fix=_fix_axes(name, prefix, axis_tree, treedef),
@@ -450,8 +450,6 @@ def _differences(name_a: str, tree_a: Any, name_b: str, tree_b: Any, *, prefix: 
 def _compare(path: KeyPath, a: Any, b: Any, prefix: bool) -> Iterator[tuple[KeyPath, str, str]]:
     """Yield where the structures of two trees differ, and what each has there."""
     a_leaf, b_leaf = not is_tree_node(type(a)), not is_tree_node(type(b))
-    if prefix:
-        a_leaf = a_leaf or a is None
     if a_leaf and (prefix or b_leaf):
         return
     if not (a_leaf or b_leaf) and type(a) is type(b):

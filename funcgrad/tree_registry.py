@@ -245,7 +245,7 @@ def register_dataclass(
         if (data_fields is None) != (meta_fields is None) or not dataclasses.is_dataclass(nodetype):
             raise ArgumentError(
                 f"register_dataclass: {nodetype.__name__} got {data_fields=} and {meta_fields=}",
-                fix="give both lists, or neither for a dataclass with static fields declared by tree.static()",
+                fix="give both lists, or neither for a dataclass; tree.static() declares static fields",
             )
         fields = [f for f in dataclasses.fields(nodetype) if f.name not in drop_fields]
         data_fields = [f.name for f in fields if not f.metadata.get("static", False)]
