@@ -1,0 +1,249 @@
+"""exp and log and what is made of them: exp2 expm1 log2 log1p logistic pow, and the roots rsqrt and cbrt."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from funcgrad.compiler.cpu.vector_math import coefficients
+from funcgrad.compiler.cpu.vector_math.constants import LN2, LOG2_E, SQRT_HALF, part, parts
+from funcgrad.compiler.cpu.vector_math.registry import math_function
+from funcgrad.compiler.cpu.vector_math.scalar import (
+    F32,
+    Scalar,
+    absolute,
+    at_least,
+    at_most,
+    copysign,
+    floor,
+    fma,
+    from_bits,
+    horner,
+    integer_to_float,
+    power_of_two,
+    quick_two_sum,
+    quotient,
+    round_to_integer,
+    scale,
+    select,
+    sqrt,
+    two_product,
+    two_sum,
+    unshift,
+)
+
+INF = float("inf")
+NAN = float("nan")
+
+
+def reduce_exp(x: Scalar) -> tuple[Scalar, Scalar]:
+    """(r, n) with exp(x) = 2^n exp(r) and |r| <= ln(2)/2, by Cody and Waite's subtraction of n ln(2) in two parts."""
+    n_float, n = unshift(fma(x, part(LOG2_E, x), x.format.round_magic))
+    high, low = parts(LN2, x)
+    return fma(n_float, -low, fma(n_float, -high, x)), n
+
+
+def exp_parts(x: Scalar) -> tuple[Scalar, Scalar]:
+    """(p, n) with exp(x) = 2^n p, sqrt(1/2) <= p <= sqrt(2); for x within a few times the exponent range."""
+    r, n = reduce_exp(x)
+    return fma(r * r, horner(r, coefficients.EXP), r) + 1.0, n
+
+
+@math_function(f32=1.1, f64=1.1)
+def exp(x: Scalar) -> Scalar:
+    """e^x: argument reduction by ln 2, a minimax polynomial, and a scaling that rounds subnormal results once."""
+    low, high = (-104.0, 89.0) if x.type == F32 else (-746.0, 710.0)
+    return scale(*exp_parts(at_least(at_most(x, high), low)))
+
+
+@math_function(f32=1.0, f64=1.0)
+def exp2(x: Scalar) -> Scalar:
+    """2^x: the reduction x - round(x) is exact, and so are the results at integers."""
+    low, high = (-151.0, 129.0) if x.type == F32 else (-1076.0, 1025.0)
+    x = at_least(at_most(x, high), low)
+    n_float, n = round_to_integer(x)
+    r = x - n_float
+    return scale(fma(r, horner(r, coefficients.EXP2), 1.0), n)
+
+
+@math_function(f32=1.4, f64=1.4)
+def expm1(x: Scalar) -> Scalar:
+    """e^x - 1 = 2^n (r + r² P(r)) + (2^n - 1), at half scale so that n = 1024 does not overflow early."""
+    low, high, tiny = (-18.0, 89.0, 2.0**-25) if x.type == F32 else (-38.0, 710.0, 2.0**-54)
+    r, n = reduce_exp(at_least(at_most(x, high), low))
+    half = power_of_two(n - 1)
+    result = fma(half * (r * r), horner(r, coefficients.EXP), fma(half, r, half - 0.5))
+    return select(absolute(x) < tiny, x, result + result)
+
+
+@math_function(f32=1.5, f64=1.5)
+def logistic(x: Scalar) -> Scalar:
+    """1 / (1 + e^-x), through e^-|x| so that small results keep their precision."""
+    e = exp(-absolute(x))
+    denominator, denominator_low = quick_two_sum(x.like(1.0), e)
+    return quotient(select(x < 0.0, e, 1.0), x.like(0.0), denominator, denominator_low)
+
+
+def split_normal(x: Scalar) -> tuple[Scalar, Scalar]:
+    """(e, m) with x = 2^e m and sqrt(1/2) <= m < sqrt(2), e an integer, for positive normal x."""
+    shift = x.format.mantissa_bits
+    bits = x.bits()
+    e = (bits - x.like(part(SQRT_HALF, x)).bits()) >> shift
+    return e, from_bits(bits - (e << shift))
+
+
+def split(x: Scalar) -> tuple[Scalar, Scalar]:
+    """`split_normal` with e as a float, for subnormal x too."""
+    shift = x.format.mantissa_bits + 1
+    small = x < x.format.tiny
+    e, m = split_normal(select(small, x * 2.0**shift, x))
+    return integer_to_float(e) - select(small, x.like(float(shift)), 0.0), m
+
+
+def log_kernel(e: Scalar, f: Scalar) -> Scalar:
+    """e ln(2) + log(1 + f) for sqrt(1/2) <= 1 + f <= sqrt(2).
+
+    f32 uses a polynomial in f; f64 needs half the terms in s = f / (2 + f), since log(1 + f) = 2 atanh(s), written
+    as f - f²/2 + s (f²/2 + s² P(s²)) to keep the leading term exact (FreeBSD's msun, after Ng).
+    """
+    high, low = parts(LN2, f)
+    square = f * f
+    if f.type == F32:
+        tail = fma(e, low, square * (f * horner(f, coefficients.LOG)))
+        return fma(e, high, f + fma(square, -0.5, tail))
+    s = f / (f + 2.0)
+    z = s * s
+    half = square * 0.5
+    tail = fma(s, fma(z, horner(z, coefficients.ATANH), half), e * low)
+    return fma(e, high, f - (half - tail))
+
+
+def log_edges(x: Scalar, result: Scalar) -> Scalar:
+    """The limits of a logarithm: -inf at 0, NaN below, inf and NaN as they are."""
+    positive = select(x < INF, result, x)
+    return select(x > 0.0, positive, select(x.same(0.0), x.like(-INF), NAN))
+
+
+@math_function(f32=1.0, f64=1.2)
+def log(x: Scalar) -> Scalar:
+    """ln(x) from x = 2^e m and `log_kernel`."""
+    e, m = split(x)
+    return log_edges(x, log_kernel(e, m - 1.0))
+
+
+def log_sum(high: Scalar, low: Scalar) -> Scalar:
+    """log(high + low) for normal high > 0 and |low| at most half an ulp of it; high at 0 or inf is not handled."""
+    e, m = split_normal(high)
+    # Above 2^60 the scaled low part is far below the last place, and 2^-e would leave the normal range.
+    unscale = select(high < 2.0**60, power_of_two(-e), 0.0)
+    return log_kernel(integer_to_float(e), fma(low, unscale, m - 1.0))
+
+
+@math_function(f32=1.5, f64=1.5)
+def log1p(x: Scalar) -> Scalar:
+    """log(1 + x), with the rounding error of 1 + x added back before the polynomial."""
+    u, error = two_sum(x.like(1.0), x)
+    result = log_edges(u, log_sum(u, select(x < 2.0**60, error, 0.0)))
+    return select(x.same(0.0), x, result)
+
+
+@math_function(f32=1.2, f64=1.2)
+def log2(x: Scalar) -> Scalar:
+    """log2(x): exact at powers of two; log2(e) and the leading terms are carried in two parts."""
+    e, m = split(x)
+    f = m - 1.0
+    log2e, log2e_low = parts(LOG2_E, x)
+    if x.type == F32:
+        leading, tail = f, f * f * horner(f, coefficients.LOG2)
+    else:
+        half, half_low = two_product(f * 0.5, f)
+        s = f / (f + 2.0)
+        z = s * s
+        leading, leading_low = quick_two_sum(f, -half)
+        tail = (fma(s, fma(z, horner(z, coefficients.ATANH), half), leading_low) - half_low) * log2e
+    high, low = two_product(leading, log2e)
+    total, total_low = quick_two_sum(e, high)
+    return log_edges(x, total + (total_low + (low + fma(leading, log2e_low, tail))))
+
+
+def log2_double_double(x: Scalar) -> tuple[Scalar, Scalar]:
+    """log2 of a positive finite f64 as an unevaluated sum, to about 2^-65 relative.
+
+    With s = (m - 1) / (m + 1): log2(m) = log2(e) s (2 + s² (2/3 + s² T(s²))), all but T in double-double.
+    """
+    e, m = split(x)
+    numerator = m - 1.0
+    denominator, denominator_low = two_sum(m, x.like(1.0))
+    s = numerator / denominator
+    s_low = fma(-s, denominator_low, fma(-s, denominator, numerator)) / denominator
+    z, z_low = two_product(s, s)
+    z_low = fma(s + s, s_low, z_low)
+    third, third_low = parts(Fraction(2, 3), x)
+    v, v_low = quick_two_sum(x.like(third), fma(z, horner(z, coefficients.LOG_TAIL), third_low))
+    w, w_low = two_product(z, v)
+    w_low = w_low + fma(z, v_low, z_low * v)
+    g, g_low = quick_two_sum(x.like(2.0), w)
+    g_low = g_low + w_low
+    h, h_low = two_product(s, g)
+    h_low = h_low + fma(s, g_low, s_low * g)
+    log2e, log2e_low = parts(LOG2_E, x)
+    k, k_low = two_product(h, log2e)
+    k_low = k_low + fma(h, log2e_low, h_low * log2e)
+    total, total_low = quick_two_sum(e, k)
+    return quick_two_sum(total, total_low + k_low)
+
+
+@math_function(f32=1.0, f64=1.2)
+def pow(x: Scalar, y: Scalar) -> Scalar:
+    """x^y = 2^(y log2 |x|) with the sign of an odd power; f64 takes the logarithm in double-double, f32 in f64.
+
+    Special cases are those of C99 F.9.4.4.
+    """
+    type, x, y = x.type, x.to_f64(), y.to_f64()
+    a = absolute(x)
+    power, power_low = (log2(a), x.like(0.0)) if type == F32 else log2_double_double(a)
+    outside = select(a.same(0.0), x.like(-INF), a)
+    power = select((a > 0.0) & (a < INF), power, outside)
+    t, t_low = two_product(y, power)
+    in_range = absolute(t) < 1100.0
+    t_low = select(in_range, fma(y, power_low, t_low), 0.0)
+    t = at_least(at_most(t, 1100.0), -1100.0)
+    n_float, n = round_to_integer(t)
+    r = (t - n_float) + t_low
+    size = scale(fma(r, horner(r, coefficients.EXP2), 1.0), n)
+
+    half = y * 0.5
+    odd = floor(y).same(y) & ~floor(half).same(half)
+    result = select((x < 0.0) & ~floor(y).same(y), NAN, size)
+    # The sign test is on the bits, for a base of -0.
+    result = select((x.bits() < 0) & odd, -result, result)
+    one = x.same(1.0) | y.same(0.0) | (a.same(1.0) & absolute(y).same(INF))
+    return select(one, 1.0, result).to(type)
+
+
+@math_function(f32=1.5, f64=1.5)
+def rsqrt(x: Scalar) -> Scalar:
+    """1 / sqrt(x)."""
+    return 1.0 / sqrt(x)
+
+
+@math_function(f32=0.7, f64=0.7)
+def cbrt(x: Scalar) -> Scalar:
+    """The real cube root: exponent divided by three, a polynomial guess, Halley's iteration, one exact Newton step."""
+    a = absolute(x)
+    lift = 8 if x.type == F32 else 18
+    small = a < x.format.tiny
+    bits = select(small, a * 2.0 ** (3 * lift), a).bits()
+    shift = x.format.mantissa_bits
+    e = (bits >> shift) - x.format.bias
+    third_float, third = round_to_integer(integer_to_float(e) * (1.0 / 3.0))
+    m = from_bits(bits - ((third + third + third) << shift))
+    y = horner(m, coefficients.CBRT)
+    for _ in range(1 if x.type == F32 else 2):
+        cube = y * y * y
+        y = y * (cube + (m + m)) / (cube + cube + m)
+    square, square_low = two_product(y, y)
+    cube, cube_low = two_product(square, y)
+    residual = (cube - m) + fma(square_low, y, cube_low)
+    y = y - residual / (square * 3.0)
+    root = y * power_of_two(third - select(small, third.like(lift), 0))
+    return select((a > 0.0) & (a < INF), copysign(root, x), x)

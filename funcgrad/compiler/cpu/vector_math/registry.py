@@ -1,0 +1,93 @@
+"""Which math functions exist, and how one becomes an LLVM function in a module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from inspect import signature
+
+from llvmlite import ir
+
+from funcgrad.compiler.cpu.vector_math.scalar import FORMATS, Scalar
+from funcgrad.errors import ArgumentError, DTypeError
+
+
+@dataclass(frozen=True)
+class MathFunction:
+    """A scalar function: its name, its formula over `Scalar`, and its error bounds in ULP."""
+
+    name: str
+    formula: Callable[..., Scalar]
+    arity: int
+    ulp_f32: float
+    ulp_f64: float
+
+
+_FUNCTIONS: dict[str, MathFunction] = {}
+
+
+def math_function(f32: float, f64: float) -> Callable[[Callable[..., Scalar]], Callable[..., Scalar]]:
+    """Register a formula under its own name with its error bounds; calls of the result emit an LLVM call."""
+
+    def register(formula: Callable[..., Scalar]) -> Callable[..., Scalar]:
+        name = formula.__name__
+        _FUNCTIONS[name] = MathFunction(name, formula, len(signature(formula).parameters), f32, f64)
+
+        def call(*args: Scalar) -> Scalar:
+            builder = args[0].builder
+            function = define(builder.module, name, args[0].type)
+            return Scalar(builder, builder.call(function, [a.value for a in args]))
+
+        call.__name__, call.__doc__ = name, formula.__doc__
+        return call
+
+    return register
+
+
+def names() -> tuple[str, ...]:
+    """The functions that `define` knows, sorted."""
+    return tuple(sorted(_FUNCTIONS))
+
+
+def arity(name: str) -> int:
+    """How many arguments the function takes."""
+    return _lookup(name).arity
+
+
+def ulp_bounds() -> dict[str, tuple[float, float]]:
+    """The largest error of each function in units in the last place, as (f32, f64)."""
+    return {name: (f.ulp_f32, f.ulp_f64) for name, f in _FUNCTIONS.items()}
+
+
+def define(module: ir.Module, name: str, type: ir.Type) -> ir.Function:
+    """The `internal alwaysinline` function ``fg.<name>.<f32|f64>`` of ``module``, built on first use.
+
+    It takes and returns scalars of ``type`` and has one basic block, so a loop that calls it still vectorises.
+
+    >>> module = ir.Module()
+    >>> define(module, "exp", ir.FloatType()).name
+    'fg.exp.f32'
+    """
+    function = _lookup(name)
+    if type not in FORMATS:
+        raise DTypeError(
+            f"{name}: there is no implementation for LLVM type {type}", fix="cast to float or double"
+        )
+    symbol = f"fg.{name}.{FORMATS[type].name}"
+    if symbol in module.globals:
+        return module.globals[symbol]
+    result = ir.Function(module, ir.FunctionType(type, [type] * function.arity), symbol)
+    result.linkage = "internal"
+    result.attributes.add("alwaysinline")
+    result.attributes.add("nounwind")
+    builder = ir.IRBuilder(result.append_basic_block("entry"))
+    builder.ret(function.formula(*(Scalar(builder, argument) for argument in result.args)).value)
+    return result
+
+
+def _lookup(name: str) -> MathFunction:
+    if name not in _FUNCTIONS:
+        raise ArgumentError(
+            f"vector_math: no function named {name!r}", fix=f"use one of {', '.join(names())}"
+        )
+    return _FUNCTIONS[name]
