@@ -262,6 +262,7 @@ class _Checker:
 
     def run(self) -> None:
         kernel, scope = self.kernel, {}
+        self._define({}, kernel.name, "kernel", bool_)
         for size in kernel.sizes:
             self._define(scope, size, "size", int64)
         for param in kernel.params:
