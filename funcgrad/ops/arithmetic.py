@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
+from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import Scalar
-from funcgrad.core.tracing import Zero, aval_of, is_undefined
+from funcgrad.core.tracing import Tracer, Zero, aval_of, is_undefined
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 from funcgrad.ops.elementwise import (
     ANY,
@@ -563,6 +564,9 @@ def convert_element_type(x: Any, dtype: np.dtype, weak_type: bool = False) -> An
     aval = aval_of(x)
     if aval.dtype == dtype and aval.weak_type == weak_type:
         return x
+    if not aval.shape and not isinstance(x, Tracer):
+        # A constant scalar becomes a literal of the new type, not an equation.
+        return Array(ShapedArray((), dtype, weak_type), cast(np.asarray(x, aval.dtype), dtype))
     return convert_element_type_p.bind(x, new_dtype=dtype, weak_type=weak_type)
 
 
