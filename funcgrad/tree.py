@@ -67,26 +67,22 @@ class PyTreeDef:
 
     def unflatten(self, leaves: Iterable[Any]) -> Any:
         """Build the tree that has this structure and these leaves; their number must fit."""
-        try:
-            return self.spec.unflatten(leaves)
-        except ValueError as error:
-            leaves = list(leaves) if not isinstance(leaves, Iterator) else None
-            if leaves is None or len(leaves) == self.num_leaves:
-                # A class's own unflatten function raised, or the leaves are gone and optree's words must do.
-                raise
+        if not isinstance(leaves, list):
+            leaves = list(leaves)
+        if len(leaves) != self.spec.num_leaves:
             raise ArgumentError(
                 f"unflatten: {self} has {self.num_leaves} leaves, got {len(leaves)}",
                 fix="give one value per leaf",
-            ) from error
+            )
+        return self.spec.unflatten(leaves)
 
     def flatten_up_to(self, tree: Any) -> list[Any]:
         """Return the subtrees of `tree` where this structure has leaves; it must be a prefix of `tree`."""
         try:
             return self.spec.flatten_up_to(tree)
         except ValueError as error:
-            differences = _differences("first tree", self, "other tree", tree, prefix=True)
             raise ArgumentError(
-                f"the trees differ: {differences or error}",
+                f"the trees differ: {_differences('first tree', self, 'other tree', tree, prefix=True)}",
                 fix="give trees that have the first one's structure as a prefix",
             ) from error
 
@@ -96,13 +92,10 @@ class PyTreeDef:
 
     def node_data(self) -> tuple[type, Any] | None:
         """Return the root's class and metadata, or None for a leaf."""
-        if self.spec.is_leaf():
-            return None if self.spec.type is None else (type(None), None)
-        seen: list[tuple[type, Any]] = []
-        self.spec.one_level().walk(
-            [None] * self.spec.num_children, lambda typ, data, _: seen.append((typ, data))
-        )
-        (typ, data) = seen[0]
+        node = self.spec.one_level()
+        if node is None:
+            return None
+        [(typ, data)] = _nodes(node)
         return typ, None if data is typ else node_metadata(typ, data)
 
     def compose(self, inner: PyTreeDef) -> PyTreeDef:
@@ -111,10 +104,11 @@ class PyTreeDef:
 
     def from_iterable_tree(self, tree: Iterable[Any]) -> Any:
         """Build a tree of this structure from nested iterables of children."""
-        if self.node_data() is None:
+        node = self.spec.one_level()
+        if node is None:
             return tree
         parts = zip(self.children(), tree, strict=True)
-        return self.spec.one_level().unflatten([child.from_iterable_tree(part) for child, part in parts])
+        return node.unflatten([child.from_iterable_tree(part) for child, part in parts])
 
     def __eq__(self, other: object) -> bool:
         return self is other or (isinstance(other, PyTreeDef) and self.spec == other.spec)
@@ -168,13 +162,13 @@ def _make_sound(
     tree: Any, is_leaf: IsLeaf, leaves: list[Any], treedef: PyTreeDef
 ) -> tuple[list[Any], PyTreeDef]:
     """Flatten again where optree takes leaves for nodes, and refuse dicts whose keys have no order."""
-    nodes = _nodes(treedef)
+    nodes = _nodes(treedef.spec)
     if opaque := {typ for typ, _ in nodes if not is_tree_node(typ)}:
         leaves, spec = _C.flatten(
             tree, lambda x: type(x) in opaque or (is_leaf is not None and is_leaf(x)), False, NAMESPACE
         )
         treedef = PyTreeDef(spec)
-        nodes = _nodes(treedef)
+        nodes = _nodes(treedef.spec)
     for typ, data in nodes:
         if typ in (dict, collections.defaultdict):
             _check_sortable(data if typ is dict else data[1])
@@ -184,9 +178,10 @@ def _make_sound(
     return leaves, treedef
 
 
-def _nodes(treedef: PyTreeDef) -> list[tuple[type, Any]]:
+def _nodes(spec: optree.PyTreeSpec) -> list[tuple[type, Any]]:
+    """Return the class and metadata of every node that is no leaf."""
     nodes: list[tuple[type, Any]] = []
-    treedef.spec.walk([None] * treedef.num_leaves, lambda typ, data, _: nodes.append((typ, data)))
+    spec.walk([None] * spec.num_leaves, lambda typ, data, _: nodes.append((typ, data)))
     return nodes
 
 
@@ -438,13 +433,19 @@ def describe_mismatch(name_a: str, tree_a: Any, name_b: str, tree_b: Any) -> str
 
 
 def _differences(name_a: str, tree_a: Any, name_b: str, tree_b: Any, *, prefix: bool) -> str:
-    trees = [
-        t.unflatten([_Placeholder()] * t.num_leaves) if isinstance(t, PyTreeDef) else t
-        for t in (tree_a, tree_b)
-    ]
+    a, b = (t if isinstance(t, PyTreeDef) else structure(t) for t in (tree_a, tree_b))
+    try:
+        trees = [_example(tree_a), _example(tree_b)]
+    except Exception:
+        # A class's own unflatten function may take no placeholders; then the places stay unknown.
+        return "" if a == b else f"{name_a} is {a}, {name_b} is {b}"
     found = list(itertools.islice(_compare((), *trees, prefix), 9))
     lines = [f"{name_a}{keystr(p)} is {a}, {name_b}{keystr(p)} {b}" for p, a, b in found[:8]]
     return "\n  ".join(lines + ["…"] * (len(found) > 8))
+
+
+def _example(tree: Any) -> Any:
+    return tree.unflatten([_Placeholder()] * tree.num_leaves) if isinstance(tree, PyTreeDef) else tree
 
 
 def _compare(path: KeyPath, a: Any, b: Any, prefix: bool) -> Iterator[tuple[KeyPath, str, str]]:

@@ -21,10 +21,12 @@ from funcgrad.errors import ArgumentError
 NAMESPACE = "funcgrad"
 
 T = TypeVar("T")
-Class = TypeVar("Class", bound=type)
+Class = TypeVar("Class", bound=type[Any])
 KeyEntry = Any
 KeyPath = tuple[KeyEntry, ...]
 
+# optree annotates nodes as Collections, which the nodes of users need not be.
+_optree_register: Any = optree.register_pytree_node
 _LEAF_KINDS = (optree.PyTreeKind.DEQUE, optree.PyTreeKind.STRUCTSEQUENCE)
 
 
@@ -96,7 +98,7 @@ def is_tree_node(typ: type) -> bool:
     (True, False, False)
     """
     # optree has deques and C struct sequences as nodes; JAX's programs rely on their being leaves.
-    entry = optree.register_pytree_node.get(typ, namespace=NAMESPACE)
+    entry = _optree_register.get(typ, namespace=NAMESPACE)
     return entry is not None and entry.kind not in _LEAF_KINDS
 
 
@@ -173,7 +175,7 @@ def register_pytree_node(
     with warnings.catch_warnings():
         # optree warns when a namedtuple class gets functions of its own; asking for it is explicit enough.
         warnings.simplefilter("ignore", UserWarning)
-        optree.register_pytree_node(nodetype, flatten_func, unflatten_func, namespace=NAMESPACE)
+        _optree_register(nodetype, flatten_func, unflatten_func, namespace=NAMESPACE)
     if flatten_with_keys_func is not None:
         _flatten_with_keys[nodetype] = flatten_with_keys_func
 
