@@ -154,10 +154,21 @@ def check_axes(name: str, x: ShapedArray, axes: Sequence[int]) -> None:
         raise ArgumentError(f"{name}: axes {tuple(axes)} do not fit operand {x}", fix=f"give distinct axes in [0, {x.ndim})")
 
 
-def reduction(name: str, op: str, evaluate: Callable[..., Any], identity: Callable[[np.dtype], Any], **rules: Any) -> Primitive:
-    """Declare a primitive that folds `axes` of its operand with an associative operation; it keeps the dtype."""
+def reduction(
+    name: str,
+    op: str,
+    evaluate: Callable[..., Any],
+    identity: Callable[[np.dtype], Any],
+    check: Callable[[ShapedArray], Any] = lambda x: None,
+    **rules: Any,
+) -> Primitive:
+    """Declare a primitive that folds `axes` of its operand with an associative operation; it keeps the dtype.
+
+    `check(x)` raises on operands that the operation does not take.
+    """
 
     def infer(x: ShapedArray, *, axes: tuple[int, ...]) -> ShapedArray:
+        check(x)
         check_axes(name, x, axes)
         return ShapedArray(_reduced(x.shape, axes), x.dtype, x.weak_type)
 
