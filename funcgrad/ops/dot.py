@@ -1,0 +1,196 @@
+"""dot_general: sums of products over contracted dimensions, for every element of the batch dimensions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from funcgrad import dtypes
+from funcgrad.core.avals import ShapedArray
+from funcgrad.core.lowering import Contract
+from funcgrad.core.primitives import Primitive
+from funcgrad.core.tracing import Zero, aval_of, is_undefined
+from funcgrad.errors import ArgumentError, DTypeError, ShapeError
+from funcgrad.ops.arithmetic import convert_element_type
+from funcgrad.ops.elementwise import add_tangents
+from funcgrad.ops.reductions import accumulator
+from funcgrad.ops.shapes import transpose
+
+Axes = tuple[int, ...]
+
+
+class DotDimensionNumbers(tuple):
+    """((lhs contracted, rhs contracted), (lhs batch, rhs batch)), each a tuple of axes; paired by position.
+
+    >>> DotDimensionNumbers.of((((1,), [0]), ((), ())))
+    (([1], [0]), ([], []))
+    """
+
+    @classmethod
+    def of(cls, numbers: Any) -> DotDimensionNumbers:
+        """Return the numbers as plain integers, from any nesting of sequences."""
+        try:
+            (lhs_contract, rhs_contract), (lhs_batch, rhs_batch) = numbers
+            axes = [tuple(map(int, a)) for a in (lhs_contract, rhs_contract, lhs_batch, rhs_batch)]
+        except (TypeError, ValueError) as e:
+            raise ArgumentError(
+                f"dot_general: dimension_numbers are {numbers!r}",
+                fix="give ((lhs contracted axes, rhs contracted axes), (lhs batch axes, rhs batch axes))",
+            ) from e
+        return cls(((axes[0], axes[1]), (axes[2], axes[3])))
+
+    def __repr__(self) -> str:
+        # As JAX prints them in a jaxpr: lists of axes.
+        (lc, rc), (lb, rb) = self
+        return f"(({list(lc)}, {list(rc)}), ({list(lb)}, {list(rb)}))"
+
+
+def _free(ndim: int, *taken: Axes) -> Axes:
+    used = {d for axes in taken for d in axes}
+    return tuple(d for d in range(ndim) if d not in used)
+
+
+def _check_pairs(kind: str, lhs: ShapedArray, rhs: ShapedArray, lhs_axes: Axes, rhs_axes: Axes) -> None:
+    if len(lhs_axes) != len(rhs_axes):
+        raise ArgumentError(
+            f"dot_general: {len(lhs_axes)} {kind} axes {lhs_axes} of lhs {lhs}, but {len(rhs_axes)} {rhs_axes} of rhs {rhs}",
+            fix=f"{kind} axes are paired: give as many for lhs as for rhs",
+        )
+    for i, j in zip(lhs_axes, rhs_axes, strict=True):
+        if lhs.shape[i] != rhs.shape[j]:
+            raise ShapeError(
+                f"dot_general: {kind} axes differ: axis {i} of lhs {lhs} is {lhs.shape[i]}, "
+                f"axis {j} of rhs {rhs} is {rhs.shape[j]}",
+                fix=f"transpose or reshape one operand so that the {kind} axes have one size",
+            )
+
+
+def _infer(
+    lhs: ShapedArray,
+    rhs: ShapedArray,
+    *,
+    dimension_numbers: DotDimensionNumbers,
+    preferred_element_type: np.dtype | None = None,
+) -> ShapedArray:
+    (lc, rc), (lb, rb) = dimension_numbers
+    if lhs.dtype != rhs.dtype:
+        raise DTypeError(
+            f"dot_general: operands have different dtypes: {lhs} and {rhs}",
+            fix="cast one with .astype(...), or use funcgrad.numpy.matmul, which promotes",
+        )
+    for side, x, axes in (("lhs", lhs, (*lc, *lb)), ("rhs", rhs, (*rc, *rb))):
+        if len(set(axes)) != len(axes) or any(not 0 <= d < x.ndim for d in axes):
+            raise ArgumentError(
+                f"dot_general: contracted and batch axes {axes} of {side} do not fit {x}",
+                fix=f"name each of the axes 0..{x.ndim - 1} of {side} at most once",
+            )
+    _check_pairs("contracted", lhs, rhs, lc, rc)
+    _check_pairs("batch", lhs, rhs, lb, rb)
+    shape = (
+        *(lhs.shape[d] for d in lb),
+        *(lhs.shape[d] for d in _free(lhs.ndim, lc, lb)),
+        *(rhs.shape[d] for d in _free(rhs.ndim, rc, rb)),
+    )
+    weak = lhs.weak_type and rhs.weak_type and preferred_element_type is None
+    return ShapedArray(shape, preferred_element_type or lhs.dtype, weak)
+
+
+def _evaluate(
+    lhs: Any, rhs: Any, *, dimension_numbers: DotDimensionNumbers, preferred_element_type: np.dtype | None = None
+) -> Any:
+    """Bring both operands to (batch, free, contracted) and (batch, contracted, free) and multiply matrices."""
+    (lc, rc), (lb, rb) = dimension_numbers
+    result = preferred_element_type or lhs.dtype
+    wide = np.promote_types(accumulator(lhs.dtype), accumulator(result)) if result != dtypes.bool_ else lhs.dtype
+    lf, rf = _free(lhs.ndim, lc, lb), _free(rhs.ndim, rc, rb)
+    batch, rows, columns = ([x.shape[d] for d in axes] for x, axes in ((lhs, lb), (lhs, lf), (rhs, rf)))
+    depth = int(np.prod([lhs.shape[d] for d in lc]))
+    left = lhs.transpose(*lb, *lf, *lc).reshape(*batch, int(np.prod(rows)), depth)
+    right = rhs.transpose(*rb, *rc, *rf).reshape(*batch, depth, int(np.prod(columns)))
+    out = np.matmul(left.astype(wide, copy=False), right.astype(wide, copy=False))
+    return out.reshape(*batch, *rows, *columns).astype(result, copy=False)
+
+
+def _jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> tuple[Any, Any]:
+    (x, y), (dx, dy) = primals, tangents
+    ans = dot_general_p.bind(x, y, **params)
+    total: Any = Zero(aval_of(ans).tangent())
+    if total.aval.dtype == dtypes.float0:
+        return ans, total
+    if type(dx) is not Zero:
+        total = add_tangents(total, dot_general_p.bind(dx, y, **params))
+    if type(dy) is not Zero:
+        total = add_tangents(total, dot_general_p.bind(x, dy, **params))
+    return ans, total
+
+
+def _operand_cotangent(
+    ct: Any, x: ShapedArray, y: Any, numbers: tuple, preferred_element_type: np.dtype | None, x_is_rhs: bool
+) -> Any:
+    """Cotangent of operand x, whose axes come first in `numbers`: contract ct with the axes that y keeps."""
+    (xc, yc), (xb, yb) = numbers
+    y_ndim = aval_of(y).ndim
+    xf, yf = _free(x.ndim, xc, xb), _free(y_ndim, yc, yb)
+    first = len(xb) if x_is_rhs else len(xb) + len(xf)
+    of_y = tuple(range(first, first + len(yf)))
+    batch = tuple(range(len(xb)))
+    wide = aval_of(ct).dtype
+    out = dot_general(
+        ct, convert_element_type(y, wide), (((of_y, yf)), (batch, yb)),
+        preferred_element_type=preferred_element_type and wide,
+    )  # fmt: skip
+    # What remains of y are its contracted axes in ascending order; each belongs to the x axis it was paired with.
+    contracted = [xc[i] for i in np.argsort(yc)] if yc else []
+    order = [*xb, *xf, *contracted]
+    return convert_element_type(transpose(out, np.argsort(order).tolist()), x.dtype)
+
+
+def _transpose(
+    ct: Any, x: Any, y: Any, *, dimension_numbers: DotDimensionNumbers, preferred_element_type: np.dtype | None = None
+) -> list[Any]:
+    if is_undefined(x):
+        return [_operand_cotangent(ct, x.aval, y, dimension_numbers, preferred_element_type, False), None]
+    swapped = tuple(pair[::-1] for pair in dimension_numbers)
+    return [None, _operand_cotangent(ct, y.aval, x, swapped, preferred_element_type, True)]
+
+
+def _batch(
+    args: Sequence[Any], dims: Sequence[int | None], *, dimension_numbers: DotDimensionNumbers, **params: Any
+) -> tuple[Any, int]:
+    (x, y), (x_dim, y_dim) = args, dims
+    (xc, yc), (xb, yb) = dimension_numbers
+
+    def shifted(axes: Axes, dim: int | None) -> Axes:
+        return axes if dim is None else tuple(d + (d >= dim) for d in axes)
+
+    xc, xb, yc, yb = shifted(xc, x_dim), shifted(xb, x_dim), shifted(yc, y_dim), shifted(yb, y_dim)
+    x_free = _free(aval_of(x).ndim, xc, xb)
+    if x_dim is not None and y_dim is not None:
+        xb, yb, out_dim = (x_dim, *xb), (y_dim, *yb), 0
+    elif x_dim is not None:
+        out_dim = len(xb) + x_free.index(x_dim)
+    else:
+        out_dim = len(xb) + len(x_free) + _free(aval_of(y).ndim, yc, yb).index(y_dim)
+    numbers = DotDimensionNumbers(((xc, yc), (xb, yb)))
+    return dot_general_p.bind(x, y, dimension_numbers=numbers, **params), out_dim
+
+
+dot_general_p = Primitive(
+    "dot_general", infer=_infer, evaluate=_evaluate, jvp=_jvp, transpose=_transpose, batch=_batch, lowering=Contract()
+)
+
+
+def dot_general(x: Any, y: Any, dimension_numbers: Any, preferred_element_type: np.dtype | None = None) -> Any:
+    """Contract axes of `x` with axes of `y`: out[b, i, j] = Σₖ x[b, i, k] · y[b, k, j], b, i, j and k standing for several axes.
+
+    `dimension_numbers` are ((x contracted, y contracted), (x batch, y batch)). The result has the batch axes, then the
+    remaining axes of `x`, then those of `y`, in dtype `preferred_element_type` (the operands' by default). 16-bit floats
+    accumulate in float32; products of integers wrap around; bools give and/or.
+
+    >>> dot_general(np.ones((2, 3), np.float32), np.ones((3,), np.float32), (((1,), (0,)), ((), ())))
+    Array([3., 3.], dtype=float32)
+    """
+    params = {} if preferred_element_type is None else {"preferred_element_type": preferred_element_type}
+    return dot_general_p.bind(x, y, dimension_numbers=DotDimensionNumbers.of(dimension_numbers), **params)
