@@ -1,0 +1,40 @@
+"""Settings of the whole suite: hypothesis profiles, the kernel cache, and the oracle."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import tempfile
+
+import hypothesis
+import pytest
+
+_common = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow], "print_blob": True}
+_seed = os.environ.get("FUNCGRAD_FUZZ_SEED")
+_examples = os.environ.get("FUNCGRAD_FUZZ_EXAMPLES")
+
+# Every run draws the same examples, so that a failure is due to the change at hand. Longer runs draw others:
+# FUNCGRAD_FUZZ_SEED=7 FUNCGRAD_FUZZ_EXAMPLES=5000 python -m pytest tests/test_tree.py
+hypothesis.settings.register_profile("ci", derandomize=True, max_examples=50, database=None, **_common)
+hypothesis.settings.register_profile(
+    "fuzz", derandomize=_seed is None, max_examples=int(_examples or 1000), **_common
+)
+hypothesis.settings.load_profile("fuzz" if _seed or _examples else "ci")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    if _seed:
+        config.option.hypothesis_seed = _seed
+    if not hasattr(config, "workerinput"):
+        # Set here and not by a fixture: collecting a test may compile already, and the workers of xdist inherit it.
+        directory = tempfile.TemporaryDirectory(prefix="funcgrad-tests-", ignore_cleanup_errors=True)
+        config.add_cleanup(directory.cleanup)
+        os.environ["FUNCGRAD_CACHE_DIR"] = directory.name
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if importlib.util.find_spec("jax") is None:
+        for item in items:
+            if item.get_closest_marker("oracle"):
+                item.add_marker(pytest.mark.skip(reason="JAX, the oracle of this test, is not installed"))
