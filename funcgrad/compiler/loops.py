@@ -431,7 +431,9 @@ def format_index(index: Index) -> str:
     >>> format_index(at(("i", "n"), "j", offset=(3, "k")))
     'i*n + j + 3 + k'
     """
-    terms = [name if stride == 1 else f"{name}*{stride}" for name, stride in index.terms if stride != 0]
+    terms = [
+        {1: name, -1: f"-{name}"}.get(stride, f"{name}*{stride}") for name, stride in index.terms if stride != 0
+    ]
     return " + ".join([*terms, *map(str, index.offsets)]).replace("+ -", "- ") or "0"
 
 

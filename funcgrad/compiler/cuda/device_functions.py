@@ -1,8 +1,8 @@
 """Scalar operations on the device, as Python functions that numba.cuda compiles.
 
-Functions of real numbers come from libdevice, which has one for each width (`expf`, `exp`); the simulator, which has no
-libdevice, takes the references of `compiler.scalars`. The rest are written here once for every dtype T, and the
-simulator runs the same text that the device does.
+Functions of real numbers come from libdevice, which has one for each width (`expf`, `exp`); the simulator has no
+libdevice and takes the references of `compiler.scalars`. The rest are written here once for every dtype T, and
+the simulator runs the same text that the device does.
 """
 
 from __future__ import annotations
@@ -20,10 +20,7 @@ from funcgrad.dtypes import float32, is_float
 
 Function = Callable[..., Any]
 
-_LIBDEVICE = {name: name for name in (
-    "exp exp2 log log2 log1p expm1 rsqrt cbrt sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh erf erfc "
-    "lgamma pow atan2 nextafter sqrt floor ceil"
-).split()} | {"abs": "fabs", "round": "rint", "round_away": "round", "rem": "fmod", "erf_inv": "erfinv"}  # fmt: skip
+_LIBDEVICE = {name: name for name in ["exp", "exp2", "log", "log2", "log1p", "expm1", "rsqrt", "cbrt", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "erf", "erfc", "lgamma", "pow", "atan2", "nextafter", "sqrt", "floor", "ceil"]} | {"abs": "fabs", "round": "rint", "round_away": "round", "rem": "fmod", "erf_inv": "erfinv"}  # fmt: skip
 # Of libdevice's functions these three spell single precision otherwise.
 _BITCASTS = {("float32", "int32"): "float_as_int", ("int32", "float32"): "int_as_float",
              ("float64", "int64"): "double_as_longlong", ("int64", "float64"): "longlong_as_double"}  # fmt: skip
@@ -35,9 +32,7 @@ def operation(name: str, dtype: np.dtype) -> Function:
     if is_float(dtype) and name in _LIBDEVICE:
         single = "f" if dtype == float32 else ""
         return SCALARS[name].reference if target.SIMULATED else target.library(_LIBDEVICE[name] + single)
-    families = (_FLOAT, _ANY) if is_float(dtype) else (_INTEGER, _ANY)
-    make = next(family[name] for family in families if name in family)
-    return target.device_function(make(dtype))
+    return target.device_function((_FLOAT if is_float(dtype) else _INTEGER)[name](dtype))
 
 
 @functools.cache
@@ -150,7 +145,9 @@ def _digamma(dtype: np.dtype) -> Function:
             total -= 1.0 / z
             z += 1.0
         w = 1.0 / (z * z)
-        series = w * (1 / 12 - w * (1 / 120 - w * (1 / 252 - w * (1 / 240 - w * (1 / 132 - w * (691 / 32760))))))
+        series = w * (
+            1 / 12 - w * (1 / 120 - w * (1 / 252 - w * (1 / 240 - w * (1 / 132 - w * (691 / 32760)))))
+        )
         return T(total + math.log(z) - 0.5 / z - series)
 
     return digamma
@@ -218,7 +215,6 @@ def _count(dtype: np.dtype, name: str, library: str, excess: int) -> Function:
     return lambda x: T(count(W(U(x))) - excess)
 
 
-_ANY: dict[str, Callable[[np.dtype], Function]] = {}
 _FLOAT: dict[str, Callable[[np.dtype], Function]] = {
     "max": _max, "min": _min, "sign": _sign, "is_finite": _is_finite, "logistic": _logistic, "digamma": _digamma,
 }  # fmt: skip
