@@ -23,7 +23,6 @@ from funcgrad.compiler.cpu import toolchain
 
 _NO_TRANSPOSE, _TRANSPOSE = 111, 112  # CBLAS codes
 _INT32_MAX = 2**31 - 1
-_AVX512 = ("avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl")  # what OpenBLAS's SkylakeX kernels use
 
 
 class _Element(NamedTuple):
@@ -118,33 +117,35 @@ def gemm(
 def tile(batch: int, m: int, n: int, k: int, threads: int, variant: str) -> Tiling:
     """Cut the results so that every thread gets several tiles, no smaller than is worth a BLAS call.
 
-    GEMM copies the operands of each call into panels: a strip of C over all columns costs a copy of all of B. So
-    strips of rows are cut first, as tall as the balance allows, and columns only when there are too few rows.
+    GEMM copies the operands of each call into panels: a strip of C over all columns costs a copy of all of B. So strips
+    of rows are cut first, as tall as the balance allows, and columns only when there are too few rows.
     """
     wanted = -(-threads * _TILES_PER_THREAD // max(batch, 1)) if threads > 1 else 1
-    if variant == "rows":
-        columns = _cut(n, wanted, _VECTOR_STEP)
-        return Tiling(max(m, 1), columns, 1 if m else 0, -(-n // columns))
     if variant == "columns":
-        rows = _cut(m, wanted, _VECTOR_STEP)
-        return Tiling(rows, max(n, 1), -(-m // rows), 1 if n else 0)
-    rows = _cut(m, wanted, _ROW_STEP)
-    row_tiles = -(-m // rows)
-    columns = _cut(n, -(-wanted // max(row_tiles, 1)), _COLUMN_STEP)
-    return Tiling(rows, columns, row_tiles, -(-n // columns))
+        rows, columns = _cut(m, wanted), max(n, 1)
+    elif variant == "rows":
+        rows, columns = max(m, 1), _cut(n, min(wanted, threads))  # narrow strips of a matrix read slowly
+    else:
+        rows = _cut(m, wanted)
+        columns = _cut(n, wanted // max(1, -(-m // rows)))
+        unpacked = _UNPACKED // max(1, min(m, n) * k) // _STEP * _STEP
+        if min(m, n) <= _SKINNY and unpacked:
+            rows, columns = (rows, min(columns, unpacked)) if m <= n else (min(rows, unpacked), columns)
+    return Tiling(rows, columns, -(-m // rows), -(-n // columns))
 
 
-# Sizes of tiles are multiples of these: those of OpenBLAS's register blocks, large enough to amortise a call.
-_ROW_STEP, _COLUMN_STEP, _VECTOR_STEP = 48, 192, 64
 _TILES_PER_THREAD = 4
+_STEP = 64  # sides of tiles are multiples of this, hence of OpenBLAS's register blocks
 _VECTORS = 3  # up to so many rows or columns, matrix-vector products win
+_SKINNY = 16  # up to so many rows or columns, packing costs more than it brings, and
+_UNPACKED = 1_000_000  # up to so many multiply-adds, OpenBLAS's AVX-512 kernels do without it
 _CHUNK_MULTIPLY_ADDS = 250_000  # what is worth handing to another thread: a few µs
 _CHUNK_VECTOR_ELEMENTS = 65_536  # likewise for matrix-vector products, which read each element once
 
 
-def _cut(size: int, pieces: int, step: int) -> int:
-    """The size of a piece, a multiple of `step`, so that about `pieces` of them cover `size`."""
-    return max(1, min(size, step * math.ceil(size / (pieces * step))))
+def _cut(size: int, pieces: int) -> int:
+    """The side of a tile so that about `pieces` of them cover `size`."""
+    return max(1, min(size, _STEP * math.ceil(size / (max(pieces, 1) * _STEP))))
 
 
 def _grain(tiling: Tiling, k: int, extent: int, variant: str) -> int:
@@ -192,25 +193,20 @@ def _openblas() -> ctypes.CDLL:
 
     folder = Path(scipy_openblas32.get_lib_dir())
     [path] = [p for p in folder.iterdir() if p.name.split(".")[0] == f"lib{scipy_openblas32.get_library()}"]
-    wanted = {"OPENBLAS_NUM_THREADS": "1"}  # else it starts threads of its own, once and for all
-    if set(_AVX512) <= set(toolchain.host().features.replace("+", "").split(",")):
-        # It takes recent AMD processors for Haswell, at half their speed.
-        wanted["OPENBLAS_CORETYPE"] = os.environ.get("OPENBLAS_CORETYPE", "SkylakeX")
-    with _environment(wanted):  # read while the library loads, and only then
+    with _environment("OPENBLAS_NUM_THREADS", "1"):  # read while it loads; else it starts threads of its own
         library = ctypes.CDLL(str(path))
     library.scipy_openblas_set_num_threads(1)
     return library
 
 
 @contextlib.contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
+def _environment(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import itertools
+import os
 import types
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -94,8 +95,7 @@ def assembly(text: str) -> str:
 def link(object_bytes: bytes, names: Iterable[str], imports: Mapping[str, int] | None = None) -> Library:
     """Load object code into the process and export `names`.
 
-    Undefined symbols resolve to a short list of libc functions and to `imports`, a table from name to address; nothing
-    else of the process is visible, so that what a kernel may call is known.
+    Undefined symbols resolve to `imports`, a table from name to address, and to a few functions of libc and libm.
 
     Raises:
       RuntimeError: a symbol is undefined, or a name is not in the object.
@@ -128,13 +128,9 @@ def _jit() -> Any:
 
 @functools.cache
 def _externals() -> dict[str, int]:
-    libraries = [ctypes.CDLL(None)] if hasattr(ctypes, "PYFUNCTYPE") else []
-    addresses = {}
-    for name in _EXTERNALS:
-        for library in libraries:
-            if hasattr(library, name):
-                addresses[name] = ctypes.cast(getattr(library, name), ctypes.c_void_p).value
-    return addresses
+    libc = ctypes.CDLL("msvcrt" if os.name == "nt" else None)
+    found = {name: getattr(libc, name, None) for name in _EXTERNALS}
+    return {name: ctypes.cast(f, ctypes.c_void_p).value for name, f in found.items() if f is not None}
 
 
 def _optimised(text: str) -> Any:
