@@ -195,7 +195,7 @@ TREE_OPS = {
 
 @st.composite
 def trees(draw, dtype: np.dtype, params: tuple[Param, ...], depth: int = 4) -> Expr:
-    """Draw an expression of `dtype` over every operation, with casts, comparisons and selects between dtypes."""
+    """Draw an expression of `dtype`: every operation, casts, comparisons and selects between dtypes."""
     choice = draw(st.sampled_from(["leaf"] if depth == 0 else ["op", "op", "op", "leaf", "cast", "select"]))
     if choice == "leaf":
         names = [p.name for p in params if p.dtype == dtype]
@@ -371,7 +371,8 @@ def test_conditionals_and_plain_assignment():
     x = Load("x", at(("i", "n"), "j"), float32)
     better = op("gt", Name("value", float32), Name("best", float32))
     search = For("j", "n", (Let("value", x), Let("found", better), If(Name("found", bool_), (
-        Update("best", "set", Name("value", float32)), Update("where", "set", IndexValue(at("j")))))), "serial")  # fmt: skip
+        Update("best", "set", Name("value", float32)), Update("where", "set", IndexValue(at("j"))))),
+    ), "serial")  # fmt: skip
     body = (Init("best", Const(-np.inf, float32)), Init("where", Const(0, int64)), search,
             Store("y", at("i"), op("cast", Name("where", int64), dtype=int32)))  # fmt: skip
     guard = If(op("ne", Load("flag", at("i"), uint8), Const(0, uint8)), body)
@@ -440,7 +441,7 @@ def test_reductions_vectorise_with_several_accumulators(update, packed):
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_every_operation_vectorises(dtype):
-    """A loop over any operation has packed code, and no calls: only float64 rem is fmod, 64-bit division scalar."""
+    """A loop over any operation is packed and calls nothing, but for float64 rem and 64-bit division."""
     width = vector_width()
     for name in [n for n, d in CASES if d == dtype]:
         if name in ("div", "rem") and dtype.itemsize == 8 and (name == "rem" or not is_float(dtype)):

@@ -44,7 +44,7 @@ COPY = Store("y", at("i"), X)
 
 
 def kernel(*statements, before=(), params=(), sizes=("n",), kind="parallel", extent="n") -> Kernel:
-    """Return a kernel of x and y whose parallel loop over i has these statements; whole unless they are not."""
+    """Return a kernel of x, y and z whose parallel loop over i has these statements."""
     standard = (Param("x", float32, "in"), Param("y", float32, "out"), Param("z", int32, "in"))
     return Kernel("k", (*standard, *params), sizes, (*before, For("i", extent, statements, kind)))
 
@@ -201,7 +201,7 @@ def test_scratch_of_a_thread_is_whole_cache_lines():
 
 # ------------------------------------------------------------------------------------- printing and rendering
 def every_operator() -> Kernel:
-    """Return a kernel that prints every Python operator in a nesting that needs or does not need parentheses."""
+    """Return a kernel of every Python operator, nested with and without need for parentheses."""
     _, (a, b, c) = loads(int32, int32, int32)
     sums = op("sub", op("sub", a, b), op("sub", b, c))
     products = op("mul", op("add", a, b), op("neg", op("mul", b, c)))
@@ -257,15 +257,18 @@ def test_tracebacks_show_the_rendered_source():
     ("div", (np.int8(5), np.int8(0)), -1), ("div", (np.uint8(5), np.uint8(0)), 255),
     ("rem", (np.int8(-7), np.int8(2)), -1), ("rem", (np.int8(7), np.int8(0)), 7),
     ("rem", (np.float32(-7.5), np.float32(2)), -1.5),
-    ("pow", (np.int8(3), np.int8(5)), -13), ("pow", (np.int8(-1), np.int8(-3)), -1), ("pow", (np.int8(2), np.int8(-1)), 0),
+    ("pow", (np.int8(3), np.int8(5)), -13), ("pow", (np.int8(-1), np.int8(-3)), -1),
+    ("pow", (np.int8(2), np.int8(-1)), 0),
     ("shift_left", (np.int8(1), np.int8(8)), 0), ("shift_left", (np.uint8(200), np.uint8(1)), 144),
-    ("shift_right_logical", (np.int8(-1), np.int8(4)), 15), ("shift_right_logical", (np.int8(-1), np.int8(-1)), 0),
+    ("shift_right_logical", (np.int8(-1), np.int8(4)), 15),
+    ("shift_right_logical", (np.int8(-1), np.int8(-1)), 0),
     ("shift_right_arithmetic", (np.int8(-128), np.int8(9)), -1),
     ("shift_right_arithmetic", (np.uint8(128), np.uint8(1)), 192),
     ("clz", (np.int16(1),), 15), ("clz", (np.uint8(0),), 8), ("population_count", (np.int8(-1),), 8),
     ("round", (np.float32(2.5),), 2), ("round_away", (np.float32(2.5),), 3),
     ("round_away", (np.float32(0.49999997),), 0), ("sign", (np.float32(-3),), -1),
-    ("clamp", (np.int32(0), np.int32(-4), np.int32(9)), 0), ("nextafter", (np.float32(0), np.float32(1)), 1e-45),
+    ("clamp", (np.int32(0), np.int32(-4), np.int32(9)), 0),
+    ("nextafter", (np.float32(0), np.float32(1)), 1e-45),
 ])  # fmt: skip
 def test_references_at_their_corners(name, arguments, expected):
     result = SCALARS[name].reference(*arguments)

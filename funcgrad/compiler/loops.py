@@ -1,12 +1,12 @@
-"""The loop IR: how a kernel computes. One small data type; lowering makes it, emitters and the renderer read it.
+"""The loop IR: how a kernel computes. One small data type, which lowering makes and emitters read.
 
 The grammar, on one page (every node is frozen and hashable: a kernel is its own cache key):
 
     Kernel(name, params: (Param…), sizes: (str…), body: (Stmt…))    body = Lets, then exactly one parallel For
     Param(name, dtype, intent, extent)  a flat, contiguous, one-dimensional buffer; no two of them overlap
         intent: "in" | "out" | "inout" | "scratch"
-            "out" holds nothing before the kernel writes it; "scratch" is a buffer of `extent` elements for each
-            thread, and holds nothing when an iteration of the parallel loop starts
+            "out" holds nothing before the kernel writes it; "scratch" is a buffer of `extent` elements for
+            each thread, and holds nothing when an iteration of the parallel loop starts
 
     Stmt = For(index, extent, body, kind)   index = 0 … extent-1; extent: an int, a size, or an int64 Let
              kind "parallel": the outermost loop, iterations independent
@@ -14,23 +14,24 @@ The grammar, on one page (every node is frozen and hashable: a kernel is its own
                   "serial":   in order
          | Let(name, value)         an immutable scalar, in scope for the rest of its block
          | Init(name, value)        a mutable accumulator, in scope for the rest of its block
-         | Update(name, op, value)  name = op(name, value); op: add mul max min and or xor, or set: name = value.
+         | Update(name, op, value)  name = op(name, value); op: add mul max min and or xor, or set (it = value).
                                     Floating add and mul may be reassociated here, and nowhere else
          | Store(param, index, value)
          | If(condition, body)
 
     Expr = Const(value, dtype)
          | Name(name, dtype)        a Let or an accumulator
-         | Load(param, index, dtype, mask, other)   where the mask is false, nothing is read; the value is `other`
+         | Load(param, index, dtype, mask, other)   where the mask is false nothing is read: it is `other`
          | IndexValue(index)        an index as an int64 value
          | Op(op, args, dtype)      a scalar operation of `compiler.scalars`
     Index(terms: ((name, stride)…), offset)     the sum of name·stride, plus offset
              name: a loop index or an int64 Let (an indirect access); stride: an int or a size
              offset: an int, a size, or a tuple of these, which are added
 
-Sizes are int64 run-time arguments: extents, strides and offsets. Only what the kernel's form depends on (strides
-that are exactly 1 or 0, extents small enough to unroll) is written as an int. Expressions are trees: a value used
-twice belongs in a Let, and so do long chains (nesting is bounded by Python's recursion limit).
+Sizes are int64 run-time arguments: extents, strides and offsets. Only what the kernel's form depends on
+(strides that are exactly 1 or 0, extents small enough to unroll) is written as an int. Expressions are
+trees: a value used twice belongs in a Let, and so do long chains (nesting is bounded by Python's recursion
+limit).
 """
 
 from __future__ import annotations
@@ -432,7 +433,9 @@ def format_index(index: Index) -> str:
     'i*n + j + 3 + k'
     """
     terms = [
-        {1: name, -1: f"-{name}"}.get(stride, f"{name}*{stride}") for name, stride in index.terms if stride != 0
+        {1: name, -1: f"-{name}"}.get(stride, f"{name}*{stride}")
+        for name, stride in index.terms
+        if stride != 0
     ]
     return " + ".join([*terms, *map(str, index.offsets)]).replace("+ -", "- ") or "0"
 

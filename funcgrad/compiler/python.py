@@ -4,9 +4,10 @@
         for i in range(n):
             y[i] = x[i] * float32(2.0)
 
-Scalars are NumPy scalars, so float32 arithmetic is float32 and int8 wraps. Running the function gives what the compiled
-kernel gives, but for the order of reductions, fused multiply-adds and the error bounds of vector math. It is what
-`as_text("kernels")` shows, what pdb steps through when kernels are disabled, and what numba.cuda compiles.
+Scalars are NumPy scalars, so float32 arithmetic is float32 and int8 wraps. Running the function gives what
+the compiled kernel gives, but for the order of reductions, fused multiply-adds and the error bounds of
+vector math. It is what `as_text("kernels")` shows, what pdb steps through when kernels are disabled, and
+what numba.cuda compiles.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ from funcgrad.dtypes import as_dtype, bool_
 
 _file_numbers = itertools.count()
 
-# How tightly Python's operators bind; a conditional expression and `not` loosest, then comparisons, then these.
+# How tightly Python's operators bind: conditional expressions and `not` loosest, then comparisons.
 _LOOSE, _COMPARISON, _UNARY, _ATOM = 0, 1, 8, 9
 _BINDING = {"|": 2, "^": 3, "&": 4, "+": 6, "-": 6, "*": 7, "/": 7}
 
@@ -54,7 +55,7 @@ def render(kernel: Kernel) -> str:
 
 
 def compile_python(kernel: Kernel) -> Callable[..., None]:
-    """Return the rendered kernel as a callable of (arrays…, sizes…); arrays are flat, scratch is one thread's.
+    """Return the rendered kernel as a callable of (flat arrays…, sizes…); scratch is one thread's.
 
     pdb and tracebacks show the rendered source.
     """

@@ -1,8 +1,8 @@
 """Scalar operations: one table that the op families, the renderer and both emitters share.
 
 Each entry says how many arguments an operation takes, of which kinds of dtype, what dtype comes out, what it
-means (a reference on NumPy scalars) and how Python source spells it. Arguments of one operation have one dtype,
-except that `select` takes (bool, T, T) and `cast` and `bitcast` convert.
+means (a reference on NumPy scalars) and how Python source spells it. Arguments of one operation have one
+dtype, except that `select` takes (bool, T, T) and `cast` and `bitcast` convert.
 
 Semantics, where C and NumPy leave a choice:
 
@@ -10,8 +10,8 @@ Semantics, where C and NumPy leave a choice:
 - Integer arithmetic wraps. Integer `div` truncates toward zero; `x div 0` has all bits set (-1, or the
   unsigned maximum); the least integer divided by -1 is itself. `rem` has the sign of the dividend and
   `x rem 0` is x; of floats it is C's fmod.
-- Shifts by the width of the type or more (or by a negative amount) give 0, an arithmetic right shift the sign,
-  which is the top bit for unsigned types too.
+- Shifts by the width of the type or more (or by a negative amount) give 0, arithmetic right shifts the sign,
+  which is the top bit of unsigned types too.
 - A float cast to an integer saturates and NaN becomes 0; anything cast to bool is `x != 0`.
 - Integer `pow` with a negative exponent is 0, except that powers of 1 and -1 are right.
 - float16 and bfloat16 are computed in float32 and rounded after every operation.
@@ -39,8 +39,8 @@ class Scalar:
     """One scalar operation.
 
     `domain` lists the kinds of dtype it takes: b(ool), i(nt), u(int), f(loat). `result` is "same", "bool" or
-    "free" (a conversion, whose result dtype the expression states). `infix` is a Python operator; without one,
-    or where the operator means something else (`/` on integers), source text calls the operation by its name.
+    "free" (a conversion, whose result dtype the expression states). `infix` is a Python operator; without
+    one, or where the operator means something else (`/` on integers), source calls the operation by its name.
     `vector_math`: the CPU emitter takes it from `compiler.cpu.vector_math`.
     """
 
@@ -221,7 +221,8 @@ _VECTOR_MATH = {
     "exp": np.exp, "exp2": np.exp2, "log": np.log, "log2": np.log2, "log1p": np.log1p, "expm1": np.expm1,
     "rsqrt": lambda x: 1 / np.sqrt(x), "cbrt": np.cbrt, "sin": np.sin, "cos": np.cos, "tan": np.tan,
     "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan,
-    "sinh": np.sinh, "cosh": np.cosh, "tanh": np.tanh, "asinh": np.arcsinh, "acosh": np.arccosh, "atanh": np.arctanh,
+    "sinh": np.sinh, "cosh": np.cosh, "tanh": np.tanh, 
+    "asinh": np.arcsinh, "acosh": np.arccosh, "atanh": np.arctanh,
     "logistic": lambda x: 1 / (1 + np.exp(-x)),
 }  # fmt: skip
 

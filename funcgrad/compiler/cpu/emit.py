@@ -1,8 +1,8 @@
 """Loops to LLVM IR: one module of text for a batch of kernels.
 
-Every kernel becomes `void name(ptr args, ptr sizes, i64 begin, i64 end, i64 thread)`, which fetches its pointers
-and sizes and calls the loop nest proper. The nest takes them as parameters, because `noalias` on a parameter is how
-LLVM learns that buffers do not overlap.
+Every kernel becomes `void name(ptr args, ptr sizes, i64 begin, i64 end, i64 thread)`, which fetches its
+pointers and sizes and calls the loop nest proper. The nest takes them as parameters, because `noalias` on a
+parameter is how LLVM learns that buffers do not overlap.
 
 Vectorisation is LLVM's. What it needs is said here: loops whose iterations are independent carry
 `llvm.loop.parallel_accesses`, reductions `reassoc` (and those only), and scalar operations have no branches.

@@ -1,7 +1,8 @@
 """LLVM code for scalar operations: branch-free, so that the loops around them vectorise.
 
-The type of a value in registers differs from its type in memory where that pays: a bool is an i1 and one byte; a
-float16 or bfloat16 is a float whose value the narrow type can represent, rounded after every operation.
+The type of a value in registers differs from its type in memory where that pays: a bool is an i1 and one
+byte; a float16 or bfloat16 is a float whose value the narrow type can represent, rounded after every
+operation.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ CONTRACT = ("contract",)
 
 _COMPARISONS = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 _SHIFTS = {"shift_left": "shl", "shift_right_logical": "lshr", "shift_right_arithmetic": "ashr"}
-_FLOAT_INTRINSICS = {"abs": "fabs", "floor": "floor", "ceil": "ceil", "round": "roundeven", "round_away": "round",
+_FLOAT_INTRINSICS = {"abs": "fabs", "floor": "floor", "ceil": "ceil", "round": "roundeven", 
+                     "round_away": "round",
                      "sqrt": "sqrt", "max": "maximum", "min": "minimum"}  # fmt: skip
 # Operations whose result is representable in a 16-bit float when the arguments are.
 _EXACT = {
@@ -50,7 +52,7 @@ def register_type(dtype: np.dtype) -> ir.Type:
 
 
 def memory_type(dtype: np.dtype) -> ir.Type:
-    """Return the LLVM type in which a value of `dtype` is stored (a bfloat16 as i16: llvmlite has no bfloat)."""
+    """Return the LLVM type in which a value of `dtype` is stored: i16 for bfloat16, which llvmlite lacks."""
     return {bool_: I8, float16: HALF, bfloat16: I16}.get(dtype, register_type(dtype))
 
 
@@ -283,7 +285,7 @@ class ScalarCode:
         return back(b.fdiv(convert(x, real), convert(y, real)), x.type)
 
     def _power(self, x: ir.Value, exponent: ir.Value, signed: bool) -> ir.Value:
-        """Power by squaring, a step for each bit of the exponent; a constant exponent folds to what it needs."""
+        """Power by squaring, a step for each bit of the exponent; for a constant one the rest folds away."""
         b, one, zero = self.b, ir.Constant(x.type, 1), ir.Constant(x.type, 0)
         result, square = one, x
         for bit in range(x.type.width - signed):

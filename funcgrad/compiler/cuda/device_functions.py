@@ -1,8 +1,8 @@
 """Scalar operations on the device, as Python functions that numba.cuda compiles.
 
-Functions of real numbers come from libdevice, which has one for each width (`expf`, `exp`); the simulator has no
-libdevice and takes the references of `compiler.scalars`. The rest are written here once for every dtype T, and
-the simulator runs the same text that the device does.
+Functions of real numbers come from libdevice, which has one for each width (`expf`, `exp`); the simulator
+has no libdevice and takes the references of `compiler.scalars`. The rest are written here once for every
+dtype T, and the simulator runs the same text that the device does.
 """
 
 from __future__ import annotations
@@ -20,10 +20,17 @@ from funcgrad.dtypes import float32, is_float
 
 Function = Callable[..., Any]
 
-_LIBDEVICE = {name: name for name in ["exp", "exp2", "log", "log2", "log1p", "expm1", "rsqrt", "cbrt", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "erf", "erfc", "lgamma", "pow", "atan2", "nextafter", "sqrt", "floor", "ceil"]} | {"abs": "fabs", "round": "rint", "round_away": "round", "rem": "fmod", "erf_inv": "erfinv"}  # fmt: skip
-# Of libdevice's functions these three spell single precision otherwise.
-_BITCASTS = {("float32", "int32"): "float_as_int", ("int32", "float32"): "int_as_float",
-             ("float64", "int64"): "double_as_longlong", ("int64", "float64"): "longlong_as_double"}  # fmt: skip
+# libdevice's name of each function in double precision; single precision adds an f.
+_SAME_NAME = """exp exp2 log log2 log1p expm1 rsqrt cbrt sin cos tan asin acos atan sinh cosh tanh asinh
+acosh atanh erf erfc lgamma pow atan2 nextafter sqrt floor ceil"""
+_OTHER_NAME = {"abs": "fabs", "round": "rint", "round_away": "round", "rem": "fmod", "erf_inv": "erfinv"}
+_LIBDEVICE = {name: name for name in _SAME_NAME.split()} | _OTHER_NAME
+_BITCASTS = {
+    ("float32", "int32"): "float_as_int",
+    ("int32", "float32"): "int_as_float",
+    ("float64", "int64"): "double_as_longlong",
+    ("int64", "float64"): "longlong_as_double",
+}
 
 
 @functools.cache
@@ -216,8 +223,13 @@ def _count(dtype: np.dtype, name: str, library: str, excess: int) -> Function:
 
 
 _FLOAT: dict[str, Callable[[np.dtype], Function]] = {
-    "max": _max, "min": _min, "sign": _sign, "is_finite": _is_finite, "logistic": _logistic, "digamma": _digamma,
-}  # fmt: skip
+    "max": _max,
+    "min": _min,
+    "sign": _sign,
+    "is_finite": _is_finite,
+    "logistic": _logistic,
+    "digamma": _digamma,
+}
 _INTEGER: dict[str, Callable[[np.dtype], Function]] = {
     "max": _integer_max,
     "min": _integer_min,

@@ -4,9 +4,10 @@
         for i in range(cuda.grid(1), n, cuda.gridsize(1)):
             y[i] = x[i] * float32(2.0)
 
-The parallel loop is a grid-stride loop, so any grid computes the whole; its iterations run one per thread. In this
-dialect every result of an operation on integers is converted to its dtype, because numba would widen it to 64 bits, and
-operations that Python has no operator for are named after their dtype (`max_float32`): see `device_functions`.
+The parallel loop is a grid-stride loop, so any grid computes the whole; its iterations run one per thread.
+In this dialect every result of an operation on integers is converted to its dtype, because numba would
+widen it to 64 bits, and operations that Python has no operator for are named after their dtype
+(`max_float32`): see `device_functions`.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _SIMULATED_THREADS, _SIMULATED_BLOCKS = 4, 2
 
 
 def render(kernel: Kernel) -> str:
-    """Return the source of a kernel for numba.cuda. DTypeError: it computes in a dtype that the target lacks."""
+    """Return a kernel's source for numba.cuda; DTypeError if it computes in a dtype that the target lacks."""
     return _CudaRenderer().function(kernel)
 
 
@@ -42,7 +43,8 @@ def compile_ptx(kernel: Kernel, cc: tuple[int, int] = (9, 0)) -> str:
 def launch(kernel: Kernel, arrays: Sequence[Any], sizes: Sequence[int]) -> None:
     """Run a kernel on the current device, or under the simulator.
 
-    `arrays` are flat, of the device or of NumPy (copied there and back), one for each parameter that is not scratch.
+    `arrays` are flat, of the device or of NumPy (copied there and back), one for each parameter that is not
+    scratch.
     """
     extent = kernel.parallel.extent
     count = extent if isinstance(extent, int) else sizes[kernel.sizes.index(extent)]

@@ -1,8 +1,9 @@
 """The only place that imports numba.cuda: what the CUDA target uses of it.
 
-numba-cuda may be replaced by another compiler of the same language; then this file changes. Importing it is slow, so
-it is imported when a kernel is first compiled for CUDA. With NUMBA_ENABLE_CUDASIM=1 in the environment numba's
-simulator runs kernels as Python, one operating system thread for each thread of a block.
+numba-cuda may be replaced by another compiler of the same language; then this file changes. Importing it is
+slow, so it is imported when a kernel is first compiled for CUDA. With NUMBA_ENABLE_CUDASIM=1 in the
+environment numba's simulator runs kernels as Python, one operating system thread for each thread of a
+block.
 """
 
 from __future__ import annotations
