@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,27 @@ from funcgrad.ops.reductions import accumulator
 from funcgrad.ops.shapes import transpose
 
 Axes = tuple[int, ...]
+
+
+class Precision(enum.Enum):
+    """How exactly to multiply float32. CPUs have one way, the exact one: all three give it."""
+
+    DEFAULT = 0
+    HIGH = 1
+    HIGHEST = 2
+
+
+_PRECISIONS = {"default", "fastest", "bfloat16", "high", "bfloat16_3x", "tensorfloat32", "highest", "float32"}
+
+
+def check_precision(operation: str, precision: Any) -> None:
+    """Raise unless `precision` is None, a Precision, its name, or a pair of those."""
+    for p in precision if isinstance(precision, (tuple, list)) else (precision,):
+        if not (p is None or isinstance(p, Precision) or (isinstance(p, str) and p.lower() in _PRECISIONS)):
+            raise ArgumentError(
+                f"{operation}: precision is {precision!r}",
+                fix="give None, 'default', 'high', 'highest' or a Precision, or one such for each operand",
+            )
 
 
 class DotDimensionNumbers(tuple):
@@ -98,19 +120,25 @@ def _infer(
 
 
 def _evaluate(
-    lhs: Any, rhs: Any, *, dimension_numbers: DotDimensionNumbers, preferred_element_type: np.dtype | None = None
+    lhs: Any,
+    rhs: Any,
+    *,
+    dimension_numbers: DotDimensionNumbers,
+    preferred_element_type: np.dtype | None = None,
 ) -> Any:
     """Bring both operands to (batch, free, contracted) and (batch, contracted, free) and multiply matrices."""
     (lc, rc), (lb, rb) = dimension_numbers
     result = preferred_element_type or lhs.dtype
-    wide = np.promote_types(accumulator(lhs.dtype), accumulator(result)) if result != dtypes.bool_ else lhs.dtype
+    wide = (
+        np.promote_types(accumulator(lhs.dtype), accumulator(result)) if result != dtypes.bool_ else lhs.dtype
+    )
     lf, rf = _free(lhs.ndim, lc, lb), _free(rhs.ndim, rc, rb)
     batch, rows, columns = ([x.shape[d] for d in axes] for x, axes in ((lhs, lb), (lhs, lf), (rhs, rf)))
     depth = int(np.prod([lhs.shape[d] for d in lc]))
     left = lhs.transpose(*lb, *lf, *lc).reshape(*batch, int(np.prod(rows)), depth)
     right = rhs.transpose(*rb, *rc, *rf).reshape(*batch, depth, int(np.prod(columns)))
     out = np.matmul(left.astype(wide, copy=False), right.astype(wide, copy=False))
-    return out.reshape(*batch, *rows, *columns).astype(result, copy=False)
+    return np.reshape(out, (*batch, *rows, *columns)).astype(result, copy=False)
 
 
 def _jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> tuple[Any, Any]:
@@ -148,7 +176,12 @@ def _operand_cotangent(
 
 
 def _transpose(
-    ct: Any, x: Any, y: Any, *, dimension_numbers: DotDimensionNumbers, preferred_element_type: np.dtype | None = None
+    ct: Any,
+    x: Any,
+    y: Any,
+    *,
+    dimension_numbers: DotDimensionNumbers,
+    preferred_element_type: np.dtype | None = None,
 ) -> list[Any]:
     if is_undefined(x):
         return [_operand_cotangent(ct, x.aval, y, dimension_numbers, preferred_element_type, False), None]
@@ -178,11 +211,19 @@ def _batch(
 
 
 dot_general_p = Primitive(
-    "dot_general", infer=_infer, evaluate=_evaluate, jvp=_jvp, transpose=_transpose, batch=_batch, lowering=Contract()
+    "dot_general",
+    infer=_infer,
+    evaluate=_evaluate,
+    jvp=_jvp,
+    transpose=_transpose,
+    batch=_batch,
+    lowering=Contract(),
 )
 
 
-def dot_general(x: Any, y: Any, dimension_numbers: Any, preferred_element_type: np.dtype | None = None) -> Any:
+def dot_general(
+    x: Any, y: Any, dimension_numbers: Any, preferred_element_type: np.dtype | None = None
+) -> Any:
     """Contract axes of `x` with axes of `y`: out[b, i, j] = Σₖ x[b, i, k] · y[b, k, j], b, i, j and k standing for several axes.
 
     `dimension_numbers` are ((x contracted, y contracted), (x batch, y batch)). The result has the batch axes, then the

@@ -91,7 +91,9 @@ def _reducer(
 
     def evaluate(x: Any, *, axes: Axes) -> Any:
         wide = accumulator(x.dtype)
-        return ufunc.reduce(x.astype(wide, copy=False), axis=axes, dtype=wide, initial=identity(wide)).astype(x.dtype)
+        return ufunc.reduce(x.astype(wide, copy=False), axis=axes, dtype=wide, initial=identity(wide)).astype(
+            x.dtype
+        )
 
     def jvp(primals: Sequence[Any], tangents: Sequence[Any], *, axes: Axes) -> Pair:
         ans = primitive.bind(*primals, axes=axes)
@@ -196,14 +198,19 @@ def _arg_reduction(name: str, op: str, evaluate: Callable[..., Any]) -> Primitiv
                 fix="reshape so that the axes are one, and give an integer index_dtype",
             )
         if x.shape[axes[0]] == 0:
-            raise ShapeError(f"{name}: axis {axes[0]} of {x} is empty", fix="an empty axis has no extreme: check the size first")
+            raise ShapeError(
+                f"{name}: axis {axes[0]} of {x} is empty",
+                fix="an empty axis has no extreme: check the size first",
+            )
         return ShapedArray(tuple(n for d, n in enumerate(x.shape) if d not in axes), index_dtype)
 
     def positions(x: Any, *, axes: Axes, index_dtype: np.dtype) -> Any:
         # ml_dtypes' own argmax does not put NaN first.
         return evaluate(x.astype(accumulator(x.dtype), copy=False), axes[0]).astype(index_dtype)
 
-    def batch(args: Sequence[Any], dims: Sequence[int], *, axes: Axes, index_dtype: np.dtype) -> tuple[Any, int]:
+    def batch(
+        args: Sequence[Any], dims: Sequence[int], *, axes: Axes, index_dtype: np.dtype
+    ) -> tuple[Any, int]:
         (dim,), (axis,) = dims, axes
         axis += axis >= dim
         return primitive.bind(args[0], axes=(axis,), index_dtype=index_dtype), dim - (axis < dim)
@@ -233,7 +240,9 @@ def argmin(x: Any, axis: int, index_dtype: np.dtype = dtypes.int32) -> Any:
 # ---------------------------------------------------------------- cumulative folds
 
 
-def associative_scan(combine: Callable[[list, list], list], elements: Sequence[Any], axis: int, reverse: bool = False) -> list:
+def associative_scan(
+    combine: Callable[[list, list], list], elements: Sequence[Any], axis: int, reverse: bool = False
+) -> list:
     """Return all prefixes x₀, x₀∘x₁, x₀∘x₁∘x₂, … along `axis`, in O(log n) steps of whole-array operations.
 
     `combine` takes and returns lists of arrays, one per element of `elements`. Neighbours are combined in pairs, the
@@ -267,7 +276,9 @@ def _interleave(even: Any, odd: Any, axis: int) -> Any:
     """even₀, odd₀, even₁, odd₁, …; there may be one more even element."""
     shape = list(aval_of(odd).shape)
     n = shape[axis]
-    both = concatenate([expand_dims(_every_other(even, axis, 0, n, 1), (axis + 1,)), expand_dims(odd, (axis + 1,))], axis + 1)
+    both = concatenate(
+        [expand_dims(_every_other(even, axis, 0, n, 1), (axis + 1,)), expand_dims(odd, (axis + 1,))], axis + 1
+    )
     shape[axis] = 2 * n
     out = reshape(both, shape)
     extra = aval_of(even).shape[axis]
@@ -275,7 +286,11 @@ def _interleave(even: Any, odd: Any, axis: int) -> Any:
 
 
 def _cumulative(
-    name: str, ufunc: np.ufunc, kinds: Sequence[str], tangent: Callable[..., Any], transpose_: Callable[..., Any] | None = None
+    name: str,
+    ufunc: np.ufunc,
+    kinds: Sequence[str],
+    tangent: Callable[..., Any],
+    transpose_: Callable[..., Any] | None = None,
 ) -> Primitive:
     """Declare out[i] = x[0] ∘ … ∘ x[i] along an axis; `tangent(x, t, axis, reverse)` is its derivative."""
 
@@ -287,7 +302,9 @@ def _cumulative(
     def evaluate(x: Any, *, axis: int, reverse: bool) -> Any:
         wide = accumulator(x.dtype)
         ordered = np.flip(x, axis) if reverse else x
-        out = ufunc.accumulate(ordered.astype(wide, copy=False), axis=axis, dtype=wide).astype(x.dtype, copy=False)
+        out = ufunc.accumulate(ordered.astype(wide, copy=False), axis=axis, dtype=wide).astype(
+            x.dtype, copy=False
+        )
         return np.flip(out, axis) if reverse else out
 
     def jvp(primals: Sequence[Any], tangents: Sequence[Any], *, axis: int, reverse: bool) -> Pair:
