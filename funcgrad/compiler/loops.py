@@ -14,7 +14,7 @@ The grammar, on one page (every node is frozen and hashable: a kernel is its own
                   "serial":   in order
          | Let(name, value)         an immutable scalar, in scope for the rest of its block
          | Init(name, value)        a mutable accumulator, in scope for the rest of its block
-         | Update(name, op, value)  name = op(name, value); op: add mul max min and or xor, or set (it = value).
+         | Update(name, op, value)  name = op(name, value); op: add mul max min and or xor, or set: it = value
                                     Floating add and mul may be reassociated here, and nowhere else
          | Store(param, index, value)
          | If(condition, body)
@@ -37,6 +37,7 @@ limit).
 from __future__ import annotations
 
 import keyword
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -488,3 +489,46 @@ def _headline(statement: Stmt) -> str:
         case If(condition):
             return f"if {format_expr(condition)}:"
     return repr(statement)
+
+
+# -------------------------------------------------------------------------------------------------- rewriting
+def unique_indices(body: Sequence[Stmt]) -> tuple[Stmt, ...]:
+    """Rename loop indices so that each loop of a nest has its own: i1 of a second loop becomes i1_2."""
+    return tuple(_renamed(body, {}, {}))
+
+
+def _renamed(body: Sequence[Stmt], names: dict[str, str], uses: dict[str, int]) -> list[Stmt]:
+    out: list[Stmt] = []
+    for s in body:
+        match s:
+            case For(index, extent, inner, kind):
+                uses[index] = uses.get(index, 0) + 1
+                fresh = index if uses[index] == 1 else f"{index}_{uses[index]}"
+                out.append(For(fresh, extent, tuple(_renamed(inner, {**names, index: fresh}, uses)), kind))
+            case Let(name, value):
+                out.append(Let(name, _renamed_expr(value, names)))
+            case Init(name, value):
+                out.append(Init(name, _renamed_expr(value, names)))
+            case Update(name, update, value):
+                out.append(Update(name, update, _renamed_expr(value, names)))
+            case Store(param, index, value):
+                out.append(Store(param, _renamed_index(index, names), _renamed_expr(value, names)))
+            case If(condition, inner):
+                out.append(If(_renamed_expr(condition, names), tuple(_renamed(inner, names, uses))))
+    return out
+
+
+def _renamed_index(index: Index, names: dict[str, str]) -> Index:
+    return Index(tuple((names.get(n, n), s) for n, s in index.terms), index.offset)
+
+
+def _renamed_expr(expr: Expr, names: dict[str, str]) -> Expr:
+    match expr:
+        case Load(param, index, dtype, mask, other):
+            inside = [None if e is None else _renamed_expr(e, names) for e in (mask, other)]
+            return Load(param, _renamed_index(index, names), dtype, *inside)
+        case IndexValue(index):
+            return IndexValue(_renamed_index(index, names))
+        case Op(name, args, dtype):
+            return Op(name, tuple(_renamed_expr(a, names) for a in args), dtype)
+    return expr

@@ -184,12 +184,7 @@ class _LoopNest:
             return []
         group = _Group(self.module, ())
         self.groups.append((loop.kind, group))
-        properties = [self.module.add_metadata(["llvm.loop.parallel_accesses", group])]
-        if not any(isinstance(s, For) for s in loop.body):
-            properties.append(
-                self.module.add_metadata(["llvm.loop.vectorize.enable", ir.Constant(ir.IntType(1), 1)])
-            )
-        return properties
+        return [self.module.add_metadata(["llvm.loop.parallel_accesses", group])]
 
     def _leave(self, loop: For) -> None:
         if loop.kind != "serial":
