@@ -1,16 +1,17 @@
 """Fit the polynomials of `funcgrad.compiler.cpu.vector_math` and write its `coefficients.py`.
 
-Run `python tools/fit_polynomials.py` (needs mpmath, numpy, scipy; about a minute).
+Run `python tools/fit_polynomials.py` (needs mpmath, numpy, scipy; a quarter of a minute).
 
-Each fit minimises ``max |weight(x) (target(x) - P(x))|`` over an interval, where ``weight`` turns an error of the
-polynomial into the relative error of the function it serves. The fit is done in two steps: interpolation at Chebyshev
-nodes with 60 digits, then a linear program on a dense grid for the small correction that levels the error. The low
-coefficients are rounded to the working precision one after the other, each time refitting the rest, so that rounding
-them costs no accuracy (the idea of Brisebarre and Chevillard's fpminimax, done greedily).
+Each fit minimises ``max |weight(x) (target(x) - P(x))|`` over an interval, where ``weight`` turns an error of
+the polynomial into the relative error of the function it serves. It takes two steps: interpolation at
+Chebyshev nodes with 60 digits, then a linear program on a dense grid for the small correction that levels the
+error. The low coefficients are rounded to the working precision one after the other, each time refitting the
+rest, so that rounding them costs no accuracy (the idea of Brisebarre and Chevillard's fpminimax, greedily).
 """
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ DIGAMMA_ROOT = mp.findroot(mp.digamma, 1.4616)
 
 @dataclass(frozen=True)
 class Fit:
-    """One polynomial: ``target`` on [low, high] with ``terms`` coefficients in each precision (0: not needed)."""
+    """One polynomial: ``target`` on [low, high], the number of terms in each precision (0: not needed)."""
 
     name: str
     meaning: str
@@ -62,7 +63,7 @@ def evaluate(coefficients, x):
 
 
 def level(residual, weights, xs, lowest_power: int, basis) -> list[mp.mpf]:
-    """Monomial coefficients, from ``lowest_power`` on, that minimise max |weights (residual - x^lowest_power P)|."""
+    """The coefficients P that minimise max |weights (residual - x^lowest_power P(x))|."""
     scale = max(abs(w * r) for w, r in zip(weights, residual, strict=True))
     columns = [
         [float(w * x**lowest_power * evaluate(b, x)) for w, x in zip(weights, xs, strict=True)] for b in basis
@@ -348,13 +349,13 @@ FITS = [
     Fit("CBRT", "cbrt(m), 1/2 <= m <= 4, a first guess", mp.cbrt, lambda m: 1 / mp.cbrt(m), 0.5, 4, 5, 5),
     Fit(
         "LGAMMA",
-        "lgamma(2 + t) / t, |t| <= 1/2",
+        "lgamma(2 + t) / t, -3/4 <= t <= 1/4",
         lambda t: mp.loggamma(2 + t) / t,
         lambda t: 1 / (mp.loggamma(2 + t) / t),
-        -0.5,
-        0.5,
+        -0.75,
+        0.25,
         0,
-        21,
+        22,
     ),
     Fit(
         "LGAMMA_STIRLING",
@@ -390,7 +391,7 @@ FITS = [
 
 HEADER = '''"""Polynomial coefficients, lowest power first. Written by tools/fit_polynomials.py; do not edit.
 
-The comment above a table is what it approximates; the numbers after a precision are the largest relative error that
+The comment above a table is what it approximates; after a precision stands the largest relative error that
 the polynomial alone causes in the function, as a power of two.
 """
 
@@ -406,6 +407,12 @@ class Coefficients(NamedTuple):
 '''
 
 
+def table(row: list) -> str:
+    """A tuple of numbers, wrapped and indented."""
+    text = textwrap.fill(", ".join(map(str, row)), 100, initial_indent=" " * 8, subsequent_indent=" " * 8)
+    return f"(\n{text},\n    )" if row else "()"
+
+
 def main() -> None:
     blocks = [HEADER]
     for fit in FITS:
@@ -417,8 +424,8 @@ def main() -> None:
             found[precision] = minimax(fit, terms, round_to) if terms else ([], None)
         errors = ", ".join(f"{p} 2^{e:.1f}" for p, (_, e) in found.items() if e is not None)
         print(f"{fit.name:16s} {errors}", flush=True)
-        tables = ", ".join(f"{p}=({''.join(f'{c!s}, ' for c in cs)})" for p, (cs, _) in found.items())
-        blocks.append(f"\n# {fit.meaning}: {errors}\n{fit.name} = Coefficients({tables})\n")
+        rows = "".join(f"    {precision}={table(row)},\n" for precision, (row, _) in found.items())
+        blocks.append(f"\n# {fit.meaning}: {errors}.\n{fit.name} = Coefficients(\n{rows})  # fmt: skip\n")
     OUTPUT.write_text("".join(blocks))
 
 

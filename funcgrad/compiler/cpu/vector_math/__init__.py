@@ -1,9 +1,9 @@
 """Scalar math functions that LLVM's loop vectoriser turns into vector code.
 
 LLVM has no vector exp or sin of its own and would call libm once per element. Here every function is one
-basic block of arithmetic, selects and integer operations on the bit pattern: no branches, no calls, no tables.
-`define` puts a function into a module; inlined into a loop, it vectorises with the loop, to whatever width the
-target has.
+basic block of arithmetic, selects and integer operations on the bit pattern: no branches, no calls, no tables
+in memory. `define` puts a function into a module; inlined into a loop, it vectorises with the loop, to
+whatever width the target has.
 
 They expect a target with fused multiply-add (x86-64-v3, or any AArch64); elsewhere LLVM calls libm's fma.
 """
@@ -11,6 +11,16 @@ They expect a target with fused multiply-add (x86-64-v3, or any AArch64); elsewh
 from funcgrad.compiler.cpu.vector_math import exponential, hyperbolic, special, trigonometric
 from funcgrad.compiler.cpu.vector_math.registry import arity, define, names, ulp_bounds
 
-__all__ = ["ULP_BOUNDS", "arity", "define", "exponential", "hyperbolic", "names", "special", "trigonometric"]
+__all__ = [
+    "ULP_BOUNDS",
+    "arity",
+    "define",
+    "exponential",
+    "hyperbolic",
+    "names",
+    "special",
+    "trigonometric",
+]
 
 ULP_BOUNDS = ulp_bounds()
+"""Largest error of each function in units in the last place: name → (f32, f64). The tests hold them."""

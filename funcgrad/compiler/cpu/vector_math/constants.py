@@ -1,4 +1,4 @@
-"""Real constants to 256 bits, and their expansion into floating-point parts."""
+"""Real constants to 256 bits and their expansion into floating-point parts."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ LOG2_E = _fixed_point(2, 0xB8AA3B295C17F0BBBE87FED0691D3E88EB577AA8DD695A588B251
 HALF_LOG_2PI = _fixed_point(1, 0xEB3F8E4325F5A53494BC900144192023CFB08F8D13458B4DDEC6A3133DAA155D)
 DIGAMMA_ROOT = _fixed_point(2, 0xBB16C31AB5F1FB70D4E4432F05278358A9AFA431BC426074F8C1E1107FF7126A)
 SQRT_HALF = Fraction(0.7071067811865476)
+INF = float("inf")
+NAN = float("nan")
 
 
 def parts(value: Fraction, x: Scalar, count: int = 2) -> list[float]:

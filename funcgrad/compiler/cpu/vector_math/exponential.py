@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from funcgrad.compiler.cpu.vector_math import coefficients
-from funcgrad.compiler.cpu.vector_math.constants import LN2, LOG2_E, SQRT_HALF, part, parts
+from funcgrad.compiler.cpu.vector_math.constants import INF, LN2, LOG2_E, NAN, SQRT_HALF, part, parts
 from funcgrad.compiler.cpu.vector_math.registry import math_function
 from funcgrad.compiler.cpu.vector_math.scalar import (
     F32,
@@ -31,12 +31,9 @@ from funcgrad.compiler.cpu.vector_math.scalar import (
     unshift,
 )
 
-INF = float("inf")
-NAN = float("nan")
-
 
 def reduce_exp(x: Scalar) -> tuple[Scalar, Scalar]:
-    """(r, n) with exp(x) = 2^n exp(r) and |r| <= ln(2)/2, by Cody and Waite's subtraction of n ln(2) in two parts."""
+    """(r, n) with exp(x) = 2^n exp(r) and |r| <= ln(2)/2, n ln(2) taken off in two parts (Cody, Waite)."""
     n_float, n = unshift(fma(x, part(LOG2_E, x), x.format.round_magic))
     high, low = parts(LN2, x)
     return fma(n_float, -low, fma(n_float, -high, x)), n
@@ -50,7 +47,7 @@ def exp_parts(x: Scalar) -> tuple[Scalar, Scalar]:
 
 @math_function(f32=1.1, f64=1.1)
 def exp(x: Scalar) -> Scalar:
-    """e^x: argument reduction by ln 2, a minimax polynomial, and a scaling that rounds subnormal results once."""
+    """e^x: reduction by ln 2, a minimax polynomial, and a scaling that rounds subnormal results once."""
     low, high = (-104.0, 89.0) if x.type == F32 else (-746.0, 710.0)
     return scale(*exp_parts(at_least(at_most(x, high), low)))
 
@@ -102,8 +99,8 @@ def split(x: Scalar) -> tuple[Scalar, Scalar]:
 def log_kernel(e: Scalar, f: Scalar) -> Scalar:
     """e ln(2) + log(1 + f) for sqrt(1/2) <= 1 + f <= sqrt(2).
 
-    f32 uses a polynomial in f; f64 needs half the terms in s = f / (2 + f), since log(1 + f) = 2 atanh(s), written
-    as f - f²/2 + s (f²/2 + s² P(s²)) to keep the leading term exact (FreeBSD's msun, after Ng).
+    f32 uses a polynomial in f; f64 needs a third of the terms in s = f / (2 + f), as log(1 + f) = 2 atanh(s),
+    written f - f²/2 + s (f²/2 + s² P(s²)) to keep the leading term exact (as fdlibm does).
     """
     high, low = parts(LN2, f)
     square = f * f
@@ -131,7 +128,7 @@ def log(x: Scalar) -> Scalar:
 
 
 def log_sum(high: Scalar, low: Scalar) -> Scalar:
-    """log(high + low) for normal high > 0 and |low| at most half an ulp of it; high at 0 or inf is not handled."""
+    """log(high + low) for normal high > 0 and |low| at most half an ulp of it; meaningless at 0 and inf."""
     e, m = split_normal(high)
     # Above 2^60 the scaled low part is far below the last place, and 2^-e would leave the normal range.
     unscale = select(high < 2.0**60, power_of_two(-e), 0.0)
@@ -194,9 +191,9 @@ def log2_double_double(x: Scalar) -> tuple[Scalar, Scalar]:
 
 @math_function(f32=1.0, f64=1.2)
 def pow(x: Scalar, y: Scalar) -> Scalar:
-    """x^y = 2^(y log2 |x|) with the sign of an odd power; f64 takes the logarithm in double-double, f32 in f64.
+    """x^y = 2^(y log2 |x|) with the sign of an odd power; special cases as in C99 F.9.4.4.
 
-    Special cases are those of C99 F.9.4.4.
+    f64 takes the logarithm in double-double, f32 in f64.
     """
     type, x, y = x.type, x.to_f64(), y.to_f64()
     a = absolute(x)
@@ -212,8 +209,9 @@ def pow(x: Scalar, y: Scalar) -> Scalar:
     size = scale(fma(r, horner(r, coefficients.EXP2), 1.0), n)
 
     half = y * 0.5
-    odd = floor(y).same(y) & ~floor(half).same(half)
-    result = select((x < 0.0) & ~floor(y).same(y), NAN, size)
+    integer = floor(y).same(y)
+    odd = integer & ~floor(half).same(half)
+    result = select((x < 0.0) & (a < INF) & ~integer, NAN, size)
     # The sign test is on the bits, for a base of -0.
     result = select((x.bits() < 0) & odd, -result, result)
     one = x.same(1.0) | y.same(0.0) | (a.same(1.0) & absolute(y).same(INF))
@@ -228,7 +226,7 @@ def rsqrt(x: Scalar) -> Scalar:
 
 @math_function(f32=0.7, f64=0.7)
 def cbrt(x: Scalar) -> Scalar:
-    """The real cube root: exponent divided by three, a polynomial guess, Halley's iteration, one exact Newton step."""
+    """The real cube root: a third of the exponent, a guess, Halley's iteration, an exact Newton step."""
     a = absolute(x)
     lift = 8 if x.type == F32 else 18
     small = a < x.format.tiny

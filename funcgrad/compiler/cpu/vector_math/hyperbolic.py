@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from funcgrad.compiler.cpu.vector_math import coefficients
-from funcgrad.compiler.cpu.vector_math.constants import LN2, part
-from funcgrad.compiler.cpu.vector_math.exponential import NAN, exp_parts, log, log1p, log_sum
+from funcgrad.compiler.cpu.vector_math.constants import LN2, NAN, part
+from funcgrad.compiler.cpu.vector_math.exponential import exp_parts, log, log1p, log_sum
 from funcgrad.compiler.cpu.vector_math.registry import math_function
 from funcgrad.compiler.cpu.vector_math.scalar import (
     F32,
@@ -62,7 +62,7 @@ def cosh(x: Scalar) -> Scalar:
 
 @math_function(f32=0.6, f64=1.5)
 def asinh(x: Scalar) -> Scalar:
-    """asinh(x): an odd polynomial to 1/2, then log(|x| + sqrt(x² + 1)) with the sum and the root in two parts."""
+    """asinh(x): an odd polynomial to 1/2, then log(|x| + sqrt(x² + 1)), sum and root in two parts."""
     a = absolute(x.to_f64())
     square, square_low = two_product(a, a)
     radicand, radicand_low = two_sum(square, a.like(1.0))

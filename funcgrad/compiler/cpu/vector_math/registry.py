@@ -62,7 +62,7 @@ def ulp_bounds() -> dict[str, tuple[float, float]]:
 def define(module: ir.Module, name: str, type: ir.Type) -> ir.Function:
     """The `internal alwaysinline` function ``fg.<name>.<f32|f64>`` of ``module``, built on first use.
 
-    It takes and returns scalars of ``type`` and has one basic block, so a loop that calls it still vectorises.
+    It takes and returns scalars of ``type`` and has one basic block, so a loop that calls it vectorises.
 
     >>> module = ir.Module()
     >>> define(module, "exp", ir.FloatType()).name

@@ -1,7 +1,8 @@
 """A small expression layer over llvmlite's IRBuilder, so that a math function reads as its formula.
 
-A `Scalar` is one SSA value. Arithmetic is rounded operation by operation: nothing here carries fast-math flags, and a
-fused multiply-add happens only where `fma` is written, because the error-free transformations below depend on it.
+A `Scalar` is one SSA value. Arithmetic is rounded operation by operation: nothing here carries fast-math
+flags, and a fused multiply-add happens only where `fma` is written, because the error-free transformations
+depend on it.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ FORMATS = {
 class Scalar:
     """An SSA value with Python's operators; Python numbers are converted to the type of the other operand.
 
-    Comparisons are ordered (false on NaN) and signed for integers; equality is `same`, since `==` stays identity.
+    Comparisons are ordered (false on NaN) and signed for integers; equality is `same`, `==` stays identity.
     """
 
     builder: ir.IRBuilder
@@ -232,7 +233,7 @@ def unshift(shifted: Scalar) -> tuple[Scalar, Scalar]:
 
 
 def integer_to_float(n: Scalar) -> Scalar:
-    """A float from a small signed integer of the same width, without the conversion that AVX2 lacks for 64 bits."""
+    """A float from a small signed integer of its width, without the 64-bit conversion that AVX2 lacks."""
     float_like = from_bits(n)
     magic = float_like.like(float_like.format.round_magic)
     return from_bits(n + magic.bits()) - magic

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from funcgrad.compiler.cpu.vector_math import coefficients
-from funcgrad.compiler.cpu.vector_math.constants import DIGAMMA_ROOT, HALF_LOG_2PI, PI, part, parts
-from funcgrad.compiler.cpu.vector_math.exponential import INF, NAN, exp_parts, log, log1p
+from funcgrad.compiler.cpu.vector_math.constants import DIGAMMA_ROOT, HALF_LOG_2PI, INF, NAN, PI, part, parts
+from funcgrad.compiler.cpu.vector_math.exponential import exp_parts, log, log1p
 from funcgrad.compiler.cpu.vector_math.registry import math_function
 from funcgrad.compiler.cpu.vector_math.scalar import (
     F32,
-    F64,
     Scalar,
     absolute,
     at_most,
@@ -29,7 +28,7 @@ ERF_SMALL_LIMIT = 0.95
 def erfc_positive(a: Scalar) -> Scalar:
     """erfc(a), a >= 0: e^-a² g((a - 4) / (a + 4)) / (1 + 2a), the rounding error of a² put back.
 
-    After Shepherd and Laframboise, "Chebyshev approximation of (1 + 2x) exp(x²) erfc x in 0 <= x < inf" (1981).
+    After Shepherd and Laframboise, "Chebyshev approximation of (1 + 2x) exp(x²) erfc x in [0, inf)" (1981).
     """
     a = at_most(a, 10.3 if a.type == F32 else 27.5)
     square, square_low = two_product(a, a)
@@ -44,7 +43,7 @@ def erf_small(a: Scalar) -> Scalar:
     return fma(a, horner(a * a, coefficients.ERF_SMALL), a)
 
 
-@math_function(f32=1.1, f64=1.2)
+@math_function(f32=1.2, f64=1.0)
 def erf(x: Scalar) -> Scalar:
     """erf(x): a polynomial to 0.95, then 1 - erfc(|x|); in f32, erfc is e to a polynomial."""
     a = absolute(x)
@@ -56,7 +55,7 @@ def erf(x: Scalar) -> Scalar:
     return copysign(select(a < ERF_SMALL_LIMIT, erf_small(a), large), x)
 
 
-@math_function(f32=4.0, f64=4.0)
+@math_function(f32=4.5, f64=3.0)
 def erfc(x: Scalar) -> Scalar:
     """erfc(x) = 1 - erf(x) to 1/2, then `erfc_positive`, reflected at 0."""
     tail = erfc_positive(absolute(x))
@@ -74,12 +73,12 @@ GILES_TAIL = (
 )  # fmt: skip
 
 
-@math_function(f32=80.0, f64=3.0)
+@math_function(f32=80.0, f64=2.5)
 def erf_inv(x: Scalar) -> Scalar:
-    """The inverse of erf: x P(w) with w = -log(1 - x²), with one polynomial for the centre and others for the tails.
+    """The inverse of erf: x P(w), w = -log(1 - x²), one polynomial for the centre and others for the tails.
 
-    f32 is Giles' approximation as JAX evaluates it, w = -log1p(-x·x), within a few ULP of JAX; rounding x·x costs up
-    to 80 ULP where |x| > 0.99, and is kept so that random numbers made from it agree.
+    f32 is Giles' approximation as JAX evaluates it, w = -log1p(-x·x), within a few ULP of JAX. Rounding x·x
+    costs up to 80 ULP where |x| > 0.99, and is kept so that random numbers made from it agree.
     """
     if x.type == F32:
         w = -log1p(-(x * x))
@@ -104,28 +103,26 @@ def sine_of_half_turns(t: Scalar) -> Scalar:
     return fma(r * z, horner(z, coefficients.SINE), r)
 
 
-@math_function(f32=1.0, f64=4.0)
+@math_function(f32=1.0, f64=3.5)
 def lgamma(x: Scalar) -> Scalar:
     """log |gamma(x)|.
 
-    To 7.5, recurrences lead to 1.5 <= x < 2.5, where lgamma is (x - 2) P(x - 2); beyond, Stirling's series; below 0,
-    the reflection log(pi / |x sin(pi x)|) - lgamma(|x|). Each needs one logarithm of a product. For x < 0 the bound is
-    in ULP of max(1, |result|), since the result has zeros that no reflection resolves.
+    To 7.5, recurrences lead to 1.25 <= x < 2.25, where lgamma is (x - 2) P(x - 2); beyond, Stirling's series;
+    below 0, the reflection log(pi / |x sin(pi x)|) - lgamma(|x|). For x < 0 the f64 bound is in ULP of
+    max(1, |result|), since the reflection cannot resolve the zeros between the poles.
     """
     wide = x.to_f64()
     a = absolute(wide)
-    # Product P and offset t with gamma(a) = gamma(2 + t) P, or gamma(2 + t) / P below 1.5.
-    t = select(a < 1.5, a - 1.0, a - 2.0)
-    t = select(a < 0.5, a, t)
-    product = select(a < 0.5, a * (a + 1.0), select(a < 1.5, a, 1.0))
-    for step in range(2, 7):
-        above = a >= step + 0.5
-        factor = a - float(step - 1)
-        product = select(above, product * factor, product)
+    # gamma(a) = gamma(2 + t) product, or gamma(2 + t) / product below 1.25.
+    t = select(a < 0.25, a, select(a < 1.25, a - 1.0, a - 2.0))
+    product = select(a < 0.25, a * (a + 1.0), select(a < 1.25, a, 1.0))
+    for step in range(2, 8):
+        above = a >= step + 0.25
+        product = select(above, product * (a - float(step - 1)), product)
         t = select(above, a - float(step + 1), t)
     stirling = a >= 7.5
     logarithm = log(select(stirling, a, product))
-    near = fma(t, horner(t, coefficients.LGAMMA), select(a < 1.5, -logarithm, logarithm))
+    near = fma(t, horner(t, coefficients.LGAMMA), select(a < 1.25, -logarithm, logarithm))
     u = 1.0 / a
     series = fma(horner(u * u, coefficients.LGAMMA_STIRLING), u, part(HALF_LOG_2PI, a))
     far = fma(a - 0.5, logarithm, -a) + series
@@ -142,9 +139,9 @@ def lgamma(x: Scalar) -> Scalar:
 def digamma(x: Scalar) -> Scalar:
     """The derivative of lgamma: (b - root) P(b) on 1 <= b < 2, which holds its one positive zero.
 
-    To 8, recurrences lead there, their sum of reciprocals kept as one fraction; beyond, the asymptotic series; below 0,
-    the reflection digamma(1 - x) - pi / tan(pi x), where the bound is in ULP of max(1, |result|). NaN at 0 and at the
-    negative integers.
+    To 8, recurrences lead there, their reciprocals summed as one fraction; beyond, the asymptotic series;
+    below 0, the reflection digamma(1 - x) - pi / tan(pi x), where the f64 bound is in ULP of
+    max(|result|, digamma(1 - x), 1). NaN at 0 and at the negative integers.
     """
     wide = x.to_f64()
     a = select(wide < 0.0, 1.0 - wide, wide)

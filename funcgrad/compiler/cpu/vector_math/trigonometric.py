@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from funcgrad.compiler.cpu.vector_math import coefficients
-from funcgrad.compiler.cpu.vector_math.constants import INVERSE_PI, PI, part, parts
+from funcgrad.compiler.cpu.vector_math.constants import INVERSE_PI, NAN, PI, part, parts
 from funcgrad.compiler.cpu.vector_math.registry import math_function
 from funcgrad.compiler.cpu.vector_math.scalar import (
     F32,
@@ -23,13 +23,14 @@ from funcgrad.compiler.cpu.vector_math.scalar import (
     unshift,
 )
 
-# For |x| >= 2^limit a float32 is a multiple of 2^(limit - 23), so a part of 1/pi that is a multiple of 2^(24 - limit)
-# contributes a multiple of 2 to x / pi: whole turns, which may be dropped. What is left is small enough for float64.
+# For |x| >= 2^limit a float32 is a multiple of 2^(limit - 23), so a part of 1/pi that is a multiple of
+# 2^(24 - limit) contributes whole turns, multiples of 2, to x / pi. Those may go; the rest fits a float64.
 WINDOW_LIMITS = (50, 76, 102)
+F64_LIMIT = 2.0**48
 
 
 def inverse_pi_windows(x: Scalar, wide: Scalar) -> tuple[Scalar, Scalar]:
-    """(high, low) in f64 with x (high + low) = x / pi modulo 2, for every finite f32 x (Payne and Hanek's idea)."""
+    """(high, low) in f64 with x (high + low) = x / pi modulo 2, for every f32 x (after Payne and Hanek)."""
     high, low = (wide.like(p) for p in parts(INVERSE_PI, wide))
     for limit in WINDOW_LIMITS:
         unit = Fraction(1, 2 ** (limit - 24))
@@ -43,8 +44,9 @@ def inverse_pi_windows(x: Scalar, wide: Scalar) -> tuple[Scalar, Scalar]:
 def quarter_turns(x: Scalar) -> tuple[Scalar, Scalar, Scalar]:
     """(r, r_low, n) with x = n pi/2 + r + r_low modulo 2 pi, |r| <= 0.57 pi/2, n an i64, all f64.
 
-    f32: 2 x / pi modulo 4 in f64, right for every x; r_low is 0. f64: Cody and Waite's subtraction with 159 bits of
-    pi, right for |x| <= 2^48.
+    f32: 2 x / pi modulo 4 in f64, right for every x; r_low is 0. f64: Cody and Waite's subtraction with 159
+    bits of pi, right for |x| <= 2^48, where neighbouring arguments are 1/16 apart; r is NaN beyond, since a
+    wrong value would look like a right one and the right one would cost every element three times the work.
     """
     wide = x.to_f64()
     magic = wide.format.round_magic
@@ -57,7 +59,7 @@ def quarter_turns(x: Scalar) -> tuple[Scalar, Scalar, Scalar]:
     n_float, n = unshift(fma(wide, part(INVERSE_PI * 2, wide), magic))
     high, middle, low = parts(PI / 2, wide, 3)
     partial = fma(n_float, -middle, fma(n_float, -high, wide))
-    r = fma(n_float, -low, partial)
+    r = select(absolute(wide) <= F64_LIMIT, fma(n_float, -low, partial), NAN)
     return r, fma(n_float, -low, partial - r), n
 
 
@@ -78,19 +80,19 @@ def sine_or_cosine(x: Scalar, quarters: int) -> Scalar:
 
 @math_function(f32=1.5, f64=1.5)
 def sin(x: Scalar) -> Scalar:
-    """sin(x): reduction to an eighth of a turn, then the polynomial of sin or cos. f64: for |x| <= 2^48."""
+    """sin(x): reduction to an eighth of a turn, then the polynomial of sin or cos. f64: NaN above 2^48."""
     return select(x.same(0.0), x, sine_or_cosine(x, 0))
 
 
 @math_function(f32=1.5, f64=1.5)
 def cos(x: Scalar) -> Scalar:
-    """cos(x) = sin(x + pi/2), the quarter turn added after the reduction. f64: for |x| <= 2^48."""
+    """cos(x) = sin(x + pi/2), the quarter turn added after the reduction. f64: NaN above 2^48."""
     return sine_or_cosine(x, 1)
 
 
 @math_function(f32=0.6, f64=1.8)
 def tan(x: Scalar) -> Scalar:
-    """tan(x) = s/c, or -c/s in odd quarter turns, s and c in two parts; f32 works in f64. f64: for |x| <= 2^48."""
+    """tan(x) = s/c, or -c/s in odd quarter turns; f32 works in f64, f64 in two parts. f64: NaN above 2^48."""
     r, r_low, n = quarter_turns(x)
     z = r * r
     sine, cosine = coefficients.SINE_QUARTER, coefficients.COSINE_QUARTER
@@ -124,7 +126,7 @@ def asin_core(x: Scalar) -> tuple[Scalar, Scalar, Scalar]:
 
 @math_function(f32=1.2, f64=1.2)
 def asin(x: Scalar) -> Scalar:
-    """asin(x): a polynomial to 1/2, then pi/2 - 2 asin(sqrt((1 - |x|)/2)) with the root's rounding error put back."""
+    """asin(x): a polynomial to 1/2, then pi/2 - 2 asin(sqrt((1 - |x|)/2)), the root in two parts."""
     small, s, t = asin_core(x)
     pi_half, pi_half_low = parts(PI / 2, x)
     high, low = two_sum(x.like(pi_half), -(s + s))
@@ -148,8 +150,8 @@ def atan_quotient(y: Scalar, x: Scalar, x_negative: Scalar) -> Scalar:
     """The angle of (x, |y|) from |y| and |x|: atan of the smaller over the larger, turned into its octant."""
     swap = y > x
     small, large = select(swap, x, y), select(swap, y, x)
-    ratio = select(small.same(large), 1.0, small / large)
-    ratio = select(large.same(0.0), 0.0, ratio)
+    # Equal sides: 0/0 counts as 0, inf/inf as 1.
+    ratio = select(small.same(large), select(large.same(0.0), y.like(0.0), 1.0), small / large)
     z = ratio * ratio
     angle = fma(ratio * z, horner(z, coefficients.ATAN), ratio)
     angle = select(swap ^ x_negative, -angle, angle)
