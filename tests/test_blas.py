@@ -1,4 +1,4 @@
-"""Matrix products against NumPy: every dtype, orientation, batch layout and kernel variant, with odd sizes."""
+"""Matrix products against NumPy: every dtype, orientation, batch layout and kernel, with odd sizes."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ import pytest
 from funcgrad.compiler.cpu import runtime, toolchain
 from funcgrad.compiler.cpu.runtime import Instruction, Program
 
-# double: y = 2 x.  mark: out[i] = thread, and for the first of a chunk, thread + 1000.  append: out[++out[0]] = sizes[0].
+# double: y = 2 x.  mark: out[i] += thread, and 1000 more at the start of a chunk.  append: sizes[0] to a log.
 IR = """
 define void @double(ptr %args, ptr %sizes, i64 %begin, i64 %end, i64 %thread) {
 entry:
@@ -366,7 +366,8 @@ from funcgrad.compiler.cpu.runtime import Instruction, Program
 runtime.set_num_threads(4)
 library = toolchain.link(toolchain.compile_ir({IR!r}), ["double"])
 x, y = np.ones(1 << 20, np.float32), np.empty(1 << 20, np.float32)
-program = Program([Instruction(library.address("double"), ((0, 0), (1, 0)), (), x.size, 1000)] * 50, 2, [library])
+double = Instruction(library.address("double"), ((0, 0), (1, 0)), (), x.size, 1000)
+program = Program([double] * 50, 2, [library])
 slots = runtime.pack([a.__array_interface__["data"][0] for a in (y, x)])
 def run():
     y[:] = 0

@@ -1,11 +1,13 @@
 """Object code on disk, so that a kernel compiled once is never compiled again on this machine.
 
-An entry is a file named by the SHA-256 of everything its content depends on. It holds a checksum of its content, is
-written under a temporary name and renamed into place, so that readers see a whole entry or none; several processes may
-share the directory, and the last writer of an entry wins with the same bytes. An entry that is damaged counts as missing.
+An entry is a file named by the SHA-256 of everything its content depends on. It holds a checksum of its
+content, is written under a temporary name and renamed into place, so that readers see a whole entry or none;
+several processes may share the directory, and the last writer of an entry wins with the same bytes. An entry
+that is damaged counts as missing.
 
-Loading object code is running it. The directory must therefore belong to the user and be writable by nobody else;
-otherwise it is not used, with a warning. No I/O error ever reaches the caller: without a cache, code is compiled again.
+Loading object code is running it. The directory must therefore belong to the user and be writable by nobody
+else; otherwise it is not used, with a warning. No I/O error ever reaches the caller: without a cache, code is
+compiled again.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ def directory() -> Path:
 
 
 def key(content: str) -> str:
-    """The name of the entry for `content` (LLVM IR, or any text that determines it) on this target and these versions."""
+    """The name of the entry for `content`: LLVM IR, or any text that determines the code on this target."""
     return hashlib.sha256(f"{CODEGEN_VERSION}\n{_fingerprint()}\n{content}".encode()).hexdigest()
 
 
@@ -92,7 +94,7 @@ def compiled(text: str) -> bytes:
 
 
 def prune(root: Path, limit: int | None = None) -> None:
-    """Remove the entries unused for longest until the directory holds at most `limit` bytes (default `LIMIT_BYTES`)."""
+    """Remove what was not used for longest until at most `limit` bytes are left (default `LIMIT_BYTES`)."""
     limit = LIMIT_BYTES if limit is None else limit
     entries = []
     with os.scandir(root) as scan:

@@ -1,10 +1,11 @@
 """Host memory for arrays, taken from a pool.
 
-Fresh memory costs a page fault per 4 KiB, which for a 4 MB result is many times the cost of an addition into it. Freed
-blocks are therefore kept, by size class, and handed out again: a loop that allocates the same sizes in every round
-touches the same warm pages. Blocks of 2 MiB and more ask the kernel for huge pages.
+Fresh memory costs a page fault per 4 KiB, which for a 4 MB result is many times the cost of an addition into
+it. Freed blocks are therefore kept, by size class, and handed out again: a loop that allocates the same sizes
+in every round touches the same warm pages. Blocks of 2 MiB and more ask the kernel for huge pages.
 
-A block goes back to the pool when its `HostBuffer` and every NumPy view of it are gone; views hold the buffer.
+A block goes back to the pool when its `HostBuffer` and every NumPy view of it are gone; views hold the
+buffer.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ Block = tuple[Any, int]  # the object that owns the memory, and the aligned addr
 
 
 class _Class(list):
-    """The idle blocks of one size class, warmest last. List operations are atomic, so the pool needs no lock for them."""
+    """The idle blocks of one size class, warmest last. List operations are atomic, so the pool needs no lock
+    for them."""
 
     __slots__ = ("capacity", "size")
 
@@ -69,14 +71,16 @@ class HostBuffer:
         for size in shape:
             count *= size
         if count > self.nbytes:
-            raise ValueError(f"as_numpy: {dtype}{list(shape)} needs {count} bytes, the buffer has {self.nbytes}")
-        if dtype.kind != "V":
-            return np.asarray(_View(self, tuple(shape), dtype.str))
-        return np.asarray(_View(self, tuple(shape), f"|u{dtype.itemsize}")).view(dtype)  # bfloat16 and the like
+            wanted = f"{dtype}{list(shape)} needs {count} bytes"
+            raise ValueError(f"as_numpy: {wanted}, the buffer has {self.nbytes}")
+        if dtype.kind == "V":  # bfloat16 and the like, which the array interface cannot name
+            return np.asarray(_View(self, tuple(shape), f"|u{dtype.itemsize}")).view(dtype)
+        return np.asarray(_View(self, tuple(shape), dtype.str))
 
 
 class _View:
-    """What NumPy makes an array from, and keeps as its base: the array interface, and the buffer that owns the memory."""
+    """What NumPy makes an array from, and keeps as its base: the array interface, and the buffer that owns
+    the memory."""
 
     __slots__ = ("__array_interface__", "buffer")
 
@@ -104,7 +108,8 @@ def allocate(nbytes: int) -> HostBuffer:
 
 
 def wrap(array: np.ndarray) -> HostBuffer:
-    """The memory of a NumPy array as a buffer: shared if the array is C-contiguous, else a contiguous copy of it."""
+    """The memory of a NumPy array as a buffer: shared if the array is C-contiguous, else a contiguous copy of
+    it."""
     if not array.flags.c_contiguous:
         array = np.ascontiguousarray(array)
     return HostBuffer((array, array.__array_interface__["data"][0]), array.nbytes, _not_pooled)
@@ -113,7 +118,8 @@ def wrap(array: np.ndarray) -> HostBuffer:
 def set_pool_limit(nbytes: int | None = None) -> None:
     """Set how many bytes may lie idle in the pool; None is a quarter of the machine's memory, at least 1 GiB.
 
-    The many small blocks are bounded class by class, at 1 MiB or the limit if that is less, and not counted together.
+    The many small blocks are bounded class by class, at 1 MiB or the limit if that is less, and not counted
+    together.
     """
     global _limit
     _limit = max(1 << 30, _physical_memory() // 4) if nbytes is None else nbytes

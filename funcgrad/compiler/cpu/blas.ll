@@ -1,10 +1,12 @@
-; Matrix products with the kernel ABI, for one element type and one accumulation mode; blas.py fills in the $$names.
+; Matrix products with the kernel ABI, for one element type and one accumulation mode; blas.py fills in the
+; $$names. Everything is row-major.
 ;
-;   C[b] = A[b] @ B[b] + beta C[b],   row-major, C (m, n), A (m, k) or stored transposed, B (k, n) or stored transposed
+;   C[b] = A[b] @ B[b] + beta C[b]     C is (m, n); A is (m, k) and B is (k, n), or stored transposed
 ;
 ;   args   C, A, B
-;   sizes  as in %Sizes: the matrices, the CBLAS codes 111 (as stored) or 112 (transposed), leading dimensions, strides from
-;          one matrix of the batch to the next, then the tiling: rows and columns of a tile, row and column tiles of a matrix
+;   sizes  %Sizes below: the matrices, CBLAS's codes 111 (as stored) or 112 (transposed), leading dimensions,
+;          strides from one matrix of the batch to the next; then the tiling: rows and columns of a tile, row
+;          tiles and column tiles of a matrix
 ;
 ; An iteration is one tile: index = (b * row_tiles + i) * column_tiles + j.
 ; @gemm is for matrices; @rows for very few rows and @columns for very few columns, where a
@@ -57,7 +59,7 @@ tile:
   %within = urem i64 %index, %per.matrix
   %i = udiv i64 %within, %column.tiles
   %j = urem i64 %within, %column.tiles
-  ; Adjacent tiles that span all columns are one product: a call with the whole range is one BLAS call per matrix.
+  ; Adjacent tiles over all columns are one product: a call with the whole range is one BLAS call a matrix.
   %to.end = sub i64 %end, %index
   %to.last = sub i64 %row.tiles, %i
   %adjacent = call i64 @llvm.umin.i64(i64 %to.end, i64 %to.last)
@@ -91,7 +93,8 @@ done:
   ret void
 }
 
-define internal void @gemm.product(%Shape %shape, i64 %height, i64 %width, ptr %c, ptr %a, ptr %b) alwaysinline {
+define internal void @gemm.product(%Shape %shape, i64 %height, i64 %width, ptr %c, ptr %a, ptr %b)
+    alwaysinline {
   %m = trunc i64 %height to i32
   %n = trunc i64 %width to i32
   %k.64 = extractvalue %Shape %shape, 2
@@ -106,12 +109,14 @@ define internal void @gemm.product(%Shape %shape, i64 %height, i64 %width, ptr %
   %ldb = trunc i64 %ldb.64 to i32
   %ldc.64 = extractvalue %Shape %shape, 7
   %ldc = trunc i64 %ldc.64 to i32
-  call void @blas_gemm(i32 101, i32 %ta, i32 %tb, i32 %m, i32 %n, i32 %k, $one, ptr %a, i32 %lda, ptr %b, i32 %ldb, $beta, ptr %c, i32 %ldc)
+  call void @blas_gemm(i32 101, i32 %ta, i32 %tb, i32 %m, i32 %n, i32 %k, $one,
+                     ptr %a, i32 %lda, ptr %b, i32 %ldb, $beta, ptr %c, i32 %ldc)
   ret void
 }
 
 ; Each row of C is op(B) transposed, times the row of op(A).
-define internal void @rows.product(%Shape %shape, i64 %height, i64 %width, ptr %c, ptr %a, ptr %b) alwaysinline {
+define internal void @rows.product(%Shape %shape, i64 %height, i64 %width, ptr %c, ptr %a, ptr %b)
+    alwaysinline {
 entry:
   %k = extractvalue %Shape %shape, 2
   %ta = extractvalue %Shape %shape, 3
@@ -138,7 +143,8 @@ row:
   %x = getelementptr $element, ptr %a, i64 %x.offset
   %y.offset = mul i64 %i, %ldc
   %y = getelementptr $element, ptr %c, i64 %y.offset
-  call void @blas_gemv(i32 101, i32 %b.code, i32 %b.rows.32, i32 %b.columns.32, $one, ptr %b, i32 %ldb.32, ptr %x, i32 %a.step.32, $beta, ptr %y, i32 1)
+  call void @blas_gemv(i32 101, i32 %b.code, i32 %b.rows.32, i32 %b.columns.32, $one,
+                     ptr %b, i32 %ldb.32, ptr %x, i32 %a.step.32, $beta, ptr %y, i32 1)
   %i.next = add i64 %i, 1
   %more = icmp slt i64 %i.next, %height
   br i1 %more, label %row, label %done
@@ -148,7 +154,8 @@ done:
 }
 
 ; Each column of C is op(A) times the column of op(B).
-define internal void @columns.product(%Shape %shape, i64 %height, i64 %width, ptr %c, ptr %a, ptr %b) alwaysinline {
+define internal void @columns.product(%Shape %shape, i64 %height, i64 %width, ptr %c, ptr %a, ptr %b)
+    alwaysinline {
 entry:
   %k = extractvalue %Shape %shape, 2
   %ta = extractvalue %Shape %shape, 3
@@ -175,7 +182,8 @@ column:
   %x.offset = mul i64 %j, %b.column
   %x = getelementptr $element, ptr %b, i64 %x.offset
   %y = getelementptr $element, ptr %c, i64 %j
-  call void @blas_gemv(i32 101, i32 %a.code, i32 %a.rows.32, i32 %a.columns.32, $one, ptr %a, i32 %lda.32, ptr %x, i32 %b.step.32, $beta, ptr %y, i32 %ldc.32)
+  call void @blas_gemv(i32 101, i32 %a.code, i32 %a.rows.32, i32 %a.columns.32, $one,
+                     ptr %a, i32 %lda.32, ptr %x, i32 %b.step.32, $beta, ptr %y, i32 %ldc.32)
   %j.next = add i64 %j, 1
   %more = icmp slt i64 %j.next, %width
   br i1 %more, label %column, label %done

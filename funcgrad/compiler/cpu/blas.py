@@ -1,7 +1,8 @@
 """Matrix products through OpenBLAS, run in tiles by funcgrad's own threads.
 
-The OpenBLAS is the stand-alone library of the wheel `scipy-openblas32`, so the user's NumPy and its settings are left
-alone. It runs on one thread: parallelism is over tiles of the result, which the program runner hands out.
+The OpenBLAS is the stand-alone library of the wheel `scipy-openblas32`, so the user's NumPy and its settings
+are left alone. It runs on one thread: parallelism is over tiles of the result, which the program runner hands
+out.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ class Gemm(NamedTuple):
 
 
 class Tiling(NamedTuple):
-    """Tiles of `rows` x `columns` of the result, and how many there are of them along each side of one matrix."""
+    """Tiles of `rows` x `columns` of the result, and how many there are of them along each side of one
+    matrix."""
 
     rows: int
     columns: int
@@ -85,13 +87,15 @@ def gemm(
 ) -> Gemm:
     """C[b] = A[b] @ B[b] for b < batch, or C[b] += with `accumulate`.
 
-    Everything is row-major. C is (m, n); A is stored (m, k), or (k, m) with `transpose_a`; B is stored (k, n), or
-    (n, k) with `transpose_b`. A leading dimension is the distance from one stored row to the next, a batch stride that
-    from one matrix to the next, in elements; they default to contiguous storage, and a batch stride of 0 broadcasts.
-    `threads` is the thread count that the program will have; it only chooses the tiling.
+    Everything is row-major. C is (m, n); A is stored (m, k), or (k, m) with `transpose_a`; B is stored (k,
+    n), or (n, k) with `transpose_b`. A leading dimension is the distance from one stored row to the next, a
+    batch stride that from one matrix to the next, in elements; they default to contiguous storage, and a
+    batch stride of 0 broadcasts. `threads` is the thread count that the program will have; it only chooses
+    the tiling.
 
     Raises:
-      ValueError: the dtype is not float32, float64, complex64 or complex128; a size is negative or does not fit in 32
+      ValueError: the dtype is not float32, float64, complex64 or complex128; a size is negative or does not
+      fit in 32
         bits; or a leading dimension is shorter than a row.
     """
     if not supports(dtype):
@@ -117,8 +121,9 @@ def gemm(
 def tile(batch: int, m: int, n: int, k: int, threads: int, variant: str) -> Tiling:
     """Cut the results so that every thread gets several tiles, no smaller than is worth a BLAS call.
 
-    GEMM copies the operands of each call into panels: a strip of C over all columns costs a copy of all of B. So strips
-    of rows are cut first, as tall as the balance allows, and columns only when there are too few rows.
+    GEMM copies the operands of each call into panels: a strip of C over all columns costs a copy of all of B.
+    So strips of rows are cut first, as tall as the balance allows, and columns only when there are too few
+    rows.
     """
     wanted = -(-threads * _TILES_PER_THREAD // max(batch, 1)) if threads > 1 else 1
     if variant == "columns":
@@ -171,7 +176,9 @@ def _leading(name: str, given: int | None, row: int) -> int:
 @functools.cache
 def _library(element: _Element, accumulate: bool) -> toolchain.Library:
     scalar = "ptr" if element.complex else element.real
-    one, zero = ("ptr @one", "ptr @zero") if element.complex else (f"{element.real} 1.0", f"{element.real} 0.0")
+    one, zero = (
+        (f"{scalar} @one", f"{scalar} @zero") if element.complex else (f"{scalar} 1.0", f"{scalar} 0.0")
+    )
     template = string.Template(Path(__file__).with_suffix(".ll").read_text(encoding="utf-8"))
     text = template.substitute(
         element=f"[2 x {element.real}]" if element.complex else element.real,

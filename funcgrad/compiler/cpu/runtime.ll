@@ -8,22 +8,22 @@
 ;   sizes        i64 * any
 ;
 ; Every function has the kernel ABI   void (ptr args, ptr sizes, i64 begin, i64 end, i64 thread).
-; Behind its last argument, args[nargs] points to the failure word of the run: a function that stores a non-zero i64 there
-; ends the run. Loops and branches will be functions of this ABI too, that find their nested table through their arguments
-; and call @execute on it with their own arguments as slots.
+; Behind its last argument, args[nargs] points to the failure word of the run: a function that stores a
+; non-zero i64 there ends the run. Loops and branches will be functions of this ABI too, that find their
+; nested table through their arguments and call @execute on it with their own arguments as slots.
 ;
-; One parallel job runs at a time. Its chunks are claimed one by one by whoever is there: the caller, who always takes
-; part, and the workers that happen to be awake. The caller waits only for chunks that somebody has claimed, never for a
-; worker to start. All of that hangs on one word:
+; One parallel job runs at a time. Its chunks are claimed one by one by whoever is there: the caller, who
+; always takes part, and the workers that happen to be awake. The caller waits only for chunks that somebody
+; has claimed, never for a worker to start. All of that hangs on one word:
 ;
 ;   ticket = generation << 32 | threads << 16 | unclaimed
 ;
-; A compare-and-swap that lowers `unclaimed` claims a chunk. Success proves that the job is still the one the ticket was
-; read for, and from then until the claim is reported the caller cannot start another, so %Job may be read without atomics.
-; The upper half of the ticket doubles as the futex word on which idle workers sleep.
+; A compare-and-swap that lowers `unclaimed` claims a chunk. Success proves that the job is still the one the
+; ticket was read for, and from then until the claim is reported the caller cannot start another, so %Job may
+; be read without atomics. The upper half of the ticket doubles as the futex word on which idle workers sleep.
 ;
-; @relax (the processor's spin-wait hint), @wait and @wake (sleep while a word has a value; wake sleepers) are defined by
-; runtime.py for the platform at hand.
+; @relax (the processor's spin-wait hint), @wait and @wake (sleep while a word has a value; wake sleepers) are
+; defined by runtime.py for the platform at hand.
 
 %Header = type { i64, i64, i64 }
 %Instruction = type { i64, i64, i64, i64, i64, i64 }
@@ -41,7 +41,7 @@
 @spins = internal global i32 0, align 4              ; how many times to spin before sleeping
 @chunks_per_thread = internal global i64 4, align 8
 
-; ---------------------------------------------------------------------------------------------------------- running
+; --------------------------------------------------------------------------------------------------- running
 
 ; Run a program over an array of pointers. 0, or what the failing function stored.
 define i64 @run(ptr %program, ptr %slots) {
@@ -131,11 +131,13 @@ done:
   ret void
 }
 
-; ------------------------------------------------------------------------------------------------- one parallel job
+; ------------------------------------------------------------------------------------------ one parallel job
 
-; Split [0, extent) into chunks, whole multiples of the grain, and run them all. The chunks depend on the extent, the grain
-; and the program's thread count alone, not on who is there to run them: results are the same bits every time.
-define internal void @parallel(ptr %function, ptr %args, ptr %sizes, i64 %extent, i64 %grain, i64 %threads) noinline {
+; Split [0, extent) into chunks, whole multiples of the grain, and run them all. The chunks depend on the
+; extent, the grain and the program's thread count alone, not on who is there to run them: results are the
+; same bits every time.
+define internal void @parallel(ptr %function, ptr %args, ptr %sizes, i64 %extent, i64 %grain, i64 %threads)
+    noinline {
   %grain.less = add i64 %grain, -1
   %extent.up = add i64 %extent, %grain.less
   %units = udiv i64 %extent.up, %grain
@@ -175,7 +177,8 @@ publish:
   %threads.high = shl i64 %threads, 16
   %who = or i64 %generation.high, %threads.high
   %new = or i64 %who, %chunks
-  ; Sequentially consistent: either a worker going to sleep sees this ticket, or we see that worker among the sleepers.
+  ; Sequentially consistent: either a worker going to sleep sees this ticket, or we see that worker among the
+  ; sleepers.
   %ignored = atomicrmw xchg ptr @ticket, i64 %new seq_cst
   %asleep = load atomic i32, ptr @sleepers seq_cst, align 4
   %anyone = icmp ne i32 %asleep, 0
@@ -217,7 +220,8 @@ serial.done:
   ret void
 }
 
-; Claim and run chunks of one generation until none is left. How many this thread ran; the caller of @work reports them.
+; Claim and run chunks of one generation until none is left. How many this thread ran; the caller of @work
+; reports them.
 define internal i32 @work(i32 %generation, i64 %thread) noinline {
 entry:
   br label %look
@@ -258,8 +262,8 @@ done:
   ret i32 %ran
 }
 
-; Wait until every claimed chunk is reported. Spinning gives way to sleeping, so that a worker which the scheduler has
-; stopped in the middle of a chunk can have this thread's core.
+; Wait until every claimed chunk is reported. Spinning gives way to sleeping, so that a worker which the
+; scheduler has stopped in the middle of a chunk can have this thread's core.
 define internal void @await_reports() noinline {
 entry:
   %limit = load i32, ptr @spins
@@ -298,7 +302,7 @@ done:
   ret void
 }
 
-; ---------------------------------------------------------------------------------------------------------- workers
+; --------------------------------------------------------------------------------------------------- workers
 
 ; The life of worker `id` (1, 2, ...; the caller of a job is thread 0). Returns after @stop.
 define void @worker(i64 %id) {
@@ -306,7 +310,8 @@ entry:
   br label %look
 
 look:
-  %spun = phi i32 [ 0, %entry ], [ 0, %labour ], [ 0, %report ], [ 0, %rouse ], [ %spun.next, %spin ], [ 0, %awake ]
+  %spun = phi i32 [ 0, %entry ], [ 0, %labour ], [ 0, %report ], [ 0, %rouse ], [ 0, %awake ],
+                  [ %more, %spin ]
   %seen = load atomic i64, ptr @ticket acquire, align 8
   %seen.high = lshr i64 %seen, 32
   %generation = trunc i64 %seen.high to i32
@@ -347,7 +352,7 @@ hesitate:
 
 spin:
   call void @relax()
-  %spun.next = add i32 %spun, 1
+  %more = add i32 %spun, 1
   br label %look
 
 sleep:                                               ; @wait returns at once if a newer generation is out
@@ -363,7 +368,7 @@ leave:
   ret void
 }
 
-; -------------------------------------------------------------------------------------------------------- settings
+; -------------------------------------------------------------------------------------------------- settings
 
 ; Start over with no job: at start, and in the child of a fork, where no worker and no job survived.
 define void @reset() {

@@ -1,8 +1,8 @@
 """Programs of native instructions, and the threads that run them.
 
-A `Program` is a table that `runtime.ll` walks without Python and without the GIL; this file is its Python face. It also
-owns the life of the worker threads: daemon threads that enter native code once and stay there, started with the first
-program, gone after a fork (the child runs serially) and stopped at interpreter exit.
+A `Program` is a table that `runtime.ll` walks without Python and without the GIL; this file is its Python
+face. It also owns the life of the worker threads: daemon threads that enter native code once and stay there,
+started with the first program, gone after a fork (the child runs serially) and stopped at interpreter exit.
 """
 
 from __future__ import annotations
@@ -39,8 +39,9 @@ _WAIT, _WAKE = 128, 129  # FUTEX_WAIT, FUTEX_WAKE; both FUTEX_PRIVATE_FLAG
 class Instruction(NamedTuple):
     """One call of a function with the kernel ABI.
 
-    `args` are (slot, byte offset) pairs; `sizes` is what the function finds in its second argument. The iterations
-    [0, extent) are split among threads, in multiples of `grain`, if there are more than `grain` of them.
+    `args` are (slot, byte offset) pairs; `sizes` is what the function finds in its second argument. The
+    iterations [0, extent) are split among threads, in multiples of `grain`, if there are more than `grain` of
+    them.
     """
 
     function: int
@@ -53,8 +54,8 @@ class Instruction(NamedTuple):
 class Program:
     """A sequence of instructions over `n_slots` pointers.
 
-    `keep_alive` holds whatever owns the functions' code. The program is made for the thread count that is set when it is
-    made: its chunks, and the highest `thread` its functions see, follow from that count.
+    `keep_alive` holds whatever owns the functions' code. The program is made for the thread count that is set
+    when it is made: its chunks, and the highest `thread` its functions see, follow from that count.
     """
 
     __slots__ = ("_call", "_keep_alive", "_length", "_table", "n_slots", "threads")
@@ -72,7 +73,8 @@ class Program:
     def run(self, slots: bytes) -> None:
         """Execute the instructions in order, without the GIL. `slots` are `n_slots` packed native pointers.
 
-        Any number of threads may run one program at once. An exception in a host function ends the run and is raised.
+        Any number of threads may run one program at once. An exception in a host function ends the run and is
+        raised.
         """
         if len(slots) != self._length:
             raise ValueError(f"a program of {self.n_slots} slots was given {len(slots)} bytes of pointers")
@@ -86,8 +88,8 @@ def host_function(
 ) -> tuple[int, object]:
     """Make a Python callable an instruction: returns its address and the object that keeps it alive.
 
-    It is called as `function(pointers, sizes)` with the GIL held; give its instruction extent 1, so that it runs on the
-    thread that called `Program.run`. What it raises ends the run and comes out of `Program.run`.
+    It is called as `function(pointers, sizes)` with the GIL held; give its instruction extent 1, so that it
+    runs on the thread that called `Program.run`. What it raises ends the run and comes out of `Program.run`.
     """
 
     def call(args: Any, sizes: Any, begin: int, end: int, thread: int) -> None:
@@ -189,7 +191,7 @@ class _Native:
         self.spins_per_second = self._measure_spin()
 
     def _measure_spin(self) -> float:
-        """How fast this processor spins: its pause instruction takes 5 to 150 cycles, depending on the model."""
+        """How fast this processor spins: the pause instruction takes 5 to 150 cycles, by the model."""
         times = []
         for _ in range(5):
             start = time.perf_counter()
@@ -240,7 +242,8 @@ def _platform_text() -> str:
         )
     futex = "".join(
         f"define internal void @{name}(ptr %word, i32 %value) {{\n"
-        f"  %r = call i64 (i64, ...) @syscall(i64 {_FUTEX[machine]}, ptr %word, i32 {operation}, i32 %value, ptr null)\n"
+        f"  %result = call i64 (i64, ...) @syscall(i64 {_FUTEX[machine]}, ptr %word, i32 {operation},"
+        " i32 %value, ptr null)\n"
         "  ret void\n}\n"
         for name, operation in (("wait", _WAIT), ("wake", _WAKE))
     )
@@ -264,7 +267,7 @@ def _start_workers(native: _Native) -> None:
 
 
 def _stop_workers(patience: float = 10.0) -> None:
-    """Wait until the workers have left native code; those still in a kernel after `patience` seconds are left there."""
+    """Call the workers back; one that is still in a kernel after `patience` seconds is left there."""
     native = _state.native
     deadline = time.monotonic() + patience
     while native is not None and any(t.is_alive() for t in _state.workers) and time.monotonic() < deadline:
@@ -293,5 +296,5 @@ atexit.register(_at_exit)
 
 
 def pack(pointers: Sequence[int]) -> bytes:
-    """Pointers as `Program.run` takes them. Callers with a fixed number of slots keep a `struct.Struct` instead."""
+    """Pointers as `Program.run` takes them; who calls it often keeps a `struct.Struct` instead."""
     return struct.pack(f"={len(pointers)}Q", *pointers)

@@ -1,7 +1,7 @@
 """LLVM IR text → object code → callable addresses, for the processor this process runs on.
 
-llvmlite is imported on first use, so `import funcgrad` does not pay for it. Everything here may be called from any
-thread: llvmlite serialises LLVM under its own lock and releases the GIL meanwhile.
+llvmlite is imported on first use, so `import funcgrad` does not pay for it. Everything here may be called
+from any thread: llvmlite serialises LLVM under its own lock and releases the GIL meanwhile.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Target(NamedTuple):
 
 
 class Library:
-    """Linked machine code. It is unloaded when this object is closed or collected: keep it while addresses are in use."""
+    """Linked machine code, unloaded when this object is closed or collected."""
 
     __slots__ = ("_tracker",)
 
@@ -59,8 +59,8 @@ def _llvm() -> types.ModuleType:
 def host() -> Target:
     """The processor of this machine with the features it has.
 
-    512-bit vectors are used wherever the processor has them: LLVM's tuning for Intel prefers 256 bits, a guard against
-    the clock drop of early AVX-512 parts that costs half the throughput on later ones.
+    512-bit vectors are used wherever the processor has them: LLVM's tuning for Intel prefers 256 bits, a
+    guard against the clock drop of early AVX-512 parts that costs half the throughput on later ones.
     """
     llvm = _llvm()
     features = llvm.get_host_cpu_features()
@@ -95,7 +95,8 @@ def assembly(text: str) -> str:
 def link(object_bytes: bytes, names: Iterable[str], imports: Mapping[str, int] | None = None) -> Library:
     """Load object code into the process and export `names`.
 
-    Undefined symbols resolve to `imports`, a table from name to address, and to a few functions of libc and libm.
+    Undefined symbols resolve to `imports`, a table from name to address, and to a few functions of libc and
+    libm.
 
     Raises:
       RuntimeError: a symbol is undefined, or a name is not in the object.
@@ -121,7 +122,7 @@ def _machine() -> Any:
 @functools.cache
 def _jit() -> Any:
     jit = _llvm().create_lljit_compiler(_machine())
-    # Threads may still be inside linked code while the interpreter takes its modules apart: never unload it all.
+    # Threads may still be inside linked code while the interpreter shuts down: never dispose of it.
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(jit))
     return jit
 
