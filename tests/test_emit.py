@@ -83,7 +83,8 @@ def assert_same_bits(actual: np.ndarray, expected: np.ndarray, context: object =
     unsigned = f"u{actual.dtype.itemsize}"
     same = actual.view(unsigned) == expected.view(unsigned)
     if is_float(actual.dtype):
-        same |= (actual != actual) & (expected != expected)
+        with np.errstate(invalid="ignore"):
+            same |= (actual != actual) & (expected != expected)
     bad = np.flatnonzero(~same)
     assert not bad.size, (
         f"{context}: {bad.size} differ, first at {bad[0]}: {actual[bad[0]]} != {expected[bad[0]]}"

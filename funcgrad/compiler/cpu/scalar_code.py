@@ -174,7 +174,7 @@ class ScalarCode:
         return b.bitcast(b.or_(b.sub(b.bitcast(nearest, I32), above), inexact), FLOAT)
 
     def _saturate(self, value: ir.Value, target: np.dtype) -> ir.Value:
-        """Convert a float to an integer: clamp, then convert. LLVM's saturating intrinsic is ten times slower."""
+        """Convert a float to an integer by clamping; LLVM's saturating intrinsic is far slower."""
         b, limits = self.b, np.iinfo(target)
         real = np.float64 if value.type == DOUBLE else np.float32
         lowest, highest = real(limits.min), real(limits.max)
@@ -301,7 +301,7 @@ class ScalarCode:
         return back(b.fdiv(convert(x, real), convert(y, real)), x.type)
 
     def _power(self, x: ir.Value, exponent: ir.Value, signed: bool) -> ir.Value:
-        """Power by squaring: the multiplications that a constant exponent needs, a loop for a variable one."""
+        """Power by squaring: the multiplications of a constant exponent, a loop for a variable one."""
         if not isinstance(exponent, ir.Constant):
             return self.b.call(_power_function(self.b.module, x.type, signed), [x, exponent])
         if exponent.constant < 0:
@@ -313,7 +313,7 @@ class ScalarCode:
         return result
 
     def _reciprocal_power(self, x: ir.Value, odd: ir.Value) -> ir.Value:
-        """Return x to a negative power, truncated: 1 or -1, by the exponent's parity, for x = ±1 and else 0."""
+        """Return x to a negative power: for x = ±1 by the exponent's parity 1 or -1, truncated to 0 else."""
         b, one, minus, zero = self.b, *(ir.Constant(x.type, v) for v in (1, -1, 0))
         of_minus = b.select(odd, minus, one)
         other = b.select(b.icmp_signed("==", x, minus), of_minus, zero)
