@@ -1,0 +1,507 @@
+"""Reading windows of an array at positions computed at run time: gather and dynamic_slice.
+
+A gather reads one window of static size per index vector. With operand `x`, indices `i` of shape (batch…, k) and the
+dimension numbers' `start_index_map`, window b starts at s[start_index_map[j]] = i[b, j] (0 in the other dimensions):
+
+    out[b, w] = x[clamp(s_b) + w]            windows of `slice_sizes`; collapsed dimensions have size 1 and are dropped
+
+Scattering (`ops.scatters`) is the same picture with the arrow turned round, and shares everything here.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from funcgrad import dtypes
+from funcgrad.core.arrays import Array, as_array
+from funcgrad.core.avals import ShapedArray
+from funcgrad.core.lowering import Gather
+from funcgrad.core.primitives import Primitive, registry
+from funcgrad.core.tracing import Tracer, Zero, aval_of, is_undefined
+from funcgrad.errors import ArgumentError, DTypeError, IndexingError, ShapeError
+from funcgrad.ops.shapes import Dims, broadcast_in_batch, broadcast_in_dim, concatenate, full, move_axis
+
+
+class GatherDimensionNumbers(NamedTuple):
+    """Which dimensions of operand, indices and result of a gather correspond.
+
+    `offset_dims`: result dimensions that hold the window; the others are the batch. `collapsed_slice_dims`: operand
+    dimensions of window size 1 that are dropped. `start_index_map`: the operand dimension of each entry of an index
+    vector (the last dimension of the indices). `operand_batching_dims` go along with `start_indices_batching_dims`.
+    """
+
+    offset_dims: tuple[int, ...]
+    collapsed_slice_dims: tuple[int, ...]
+    start_index_map: tuple[int, ...]
+    operand_batching_dims: tuple[int, ...] = ()
+    start_indices_batching_dims: tuple[int, ...] = ()
+
+
+class GatherScatterMode(enum.Enum):
+    """What becomes of windows that reach outside the operand.
+
+    CLIP: the window is moved inside. FILL_OR_DROP: a read gives the fill value, a write is dropped. PROMISE_IN_BOUNDS:
+    there are none; if there are, as CLIP. ONE_HOT: as FILL_OR_DROP, filling with zero.
+    """
+
+    CLIP = enum.auto()
+    FILL_OR_DROP = enum.auto()
+    PROMISE_IN_BOUNDS = enum.auto()
+    ONE_HOT = enum.auto()
+
+    @staticmethod
+    def from_any(mode: str | GatherScatterMode | None) -> GatherScatterMode:
+        """Return the mode that a name stands for; None is FILL_OR_DROP.
+
+        >>> GatherScatterMode.from_any("clip")
+        <GatherScatterMode.CLIP: 1>
+        """
+        if isinstance(mode, GatherScatterMode):
+            return mode
+        if mode is None or (isinstance(mode, str) and mode in _MODES):
+            return _MODES[mode or "fill"]
+        raise ArgumentError(
+            f"indexing: unknown mode {mode!r}", fix=f"use one of {', '.join(map(repr, _MODES))} or a GatherScatterMode"
+        )
+
+    @property
+    def checks_bounds(self) -> bool:
+        """Whether windows outside the operand are left out instead of moved inside."""
+        return self in (GatherScatterMode.FILL_OR_DROP, GatherScatterMode.ONE_HOT)
+
+
+_MODES = {
+    "clip": GatherScatterMode.CLIP,
+    "fill": GatherScatterMode.FILL_OR_DROP,
+    "drop": GatherScatterMode.FILL_OR_DROP,
+    "promise_in_bounds": GatherScatterMode.PROMISE_IN_BOUNDS,
+    "one_hot": GatherScatterMode.ONE_HOT,
+}
+
+
+def default_fill(dtype: np.dtype) -> Any:
+    """Return what out-of-range reads give unless told: NaN, the least signed or greatest unsigned integer, or True."""
+    if dtypes.is_inexact(dtype):
+        return math.nan
+    if dtype == dtypes.bool_:
+        return True
+    limits = np.iinfo(dtype)
+    return int(limits.min if dtype.kind == "i" else limits.max)
+
+
+def wrap_index(index: Any, size: int) -> Any:
+    """Return index + size where the index is negative (counted from the end), else the index."""
+    dtype = aval_of(index).dtype
+    if dtype.kind == "u":
+        return index
+    if not isinstance(index, Tracer):
+        i = np.asarray(index)
+        return np.where(i < 0, i + np.array(size, dtype), i)
+    zero, step = full((), 0, dtype), full((), size, dtype)
+    negative = registry["lt"].bind(index, zero)
+    return registry["select_n"].bind(negative, index, registry["add"].bind(index, step))
+
+
+# ---------------------------------------------------------------- windows, shared with scatter
+
+
+def check_windows(
+    name: str,
+    operand: ShapedArray,
+    indices: ShapedArray,
+    numbers: GatherDimensionNumbers,
+    sizes: Sequence[int],
+) -> None:
+    """Raise unless dimension numbers and window sizes fit the operand and the indices."""
+
+    def require(fits: bool, error: type, problem: str, fix: str) -> None:
+        if not fits:
+            raise error(f"{name}: {problem} (operand {operand}, indices {indices}, {numbers})", fix=fix)
+
+    offset, collapsed, index_map, batching, index_batching = map(tuple, numbers)
+    require(dtypes.is_integer(indices.dtype), DTypeError, f"indices have dtype {indices.dtype.name}",
+            "cast them with .astype('int32')")  # fmt: skip
+    require(indices.ndim >= 1, ShapeError, "indices are a scalar", "the last dimension holds the index vector: i[None]")
+    require(len(index_map) == indices.shape[-1], ShapeError,
+            f"index vectors have {indices.shape[-1]} entries for {len(index_map)} dimensions",
+            "give one operand dimension per entry of the last dimension of the indices")  # fmt: skip
+    for label, dims in (("index map", index_map), ("window dimensions dropped", (*collapsed, *batching))):
+        require(len(set(dims)) == len(dims) and all(0 <= d < operand.ndim for d in dims), ArgumentError,
+                f"{label} {dims} are not distinct operand dimensions", f"choose in [0, {operand.ndim})")  # fmt: skip
+    rank = indices.ndim - 1 + len(offset)
+    require(list(offset) == sorted(set(offset)) and all(0 <= d < rank for d in offset), ArgumentError,
+            f"window dimensions {offset} are not increasing dimensions in [0, {rank})", "sort them")  # fmt: skip
+    require(len(offset) + len(collapsed) + len(batching) == operand.ndim, ShapeError,
+            f"{len(offset)} window, {len(collapsed)} dropped and {len(batching)} batching dimensions",
+            "each operand dimension is exactly one of these")  # fmt: skip
+    require(len(sizes) == operand.ndim and all(0 <= m <= n for m, n in zip(sizes, operand.shape, strict=True)),
+            ShapeError, f"window sizes {tuple(sizes)} exceed the operand", "keep each within its dimension")  # fmt: skip
+    require(all(sizes[d] == 1 for d in (*collapsed, *batching) if operand.shape[d]), ShapeError,
+            f"window sizes {tuple(sizes)} are not 1 where dimensions are dropped", "give size 1 there")  # fmt: skip
+    require(
+        len(batching) == len(index_batching)
+        and [operand.shape[d] for d in batching] == [indices.shape[d] for d in index_batching],
+        ShapeError, "batching dimensions of operand and indices differ", "they go together, one size each",
+    )  # fmt: skip
+
+
+def window_dims(numbers: GatherDimensionNumbers, rank: int) -> tuple[int, ...]:
+    """Return the operand dimensions that a window keeps, in order."""
+    dropped = {*numbers.collapsed_slice_dims, *numbers.operand_batching_dims}
+    return tuple(d for d in range(rank) if d not in dropped)
+
+
+def windows_first(numbers: GatherDimensionNumbers, rank: int) -> tuple[int, ...]:
+    """Return the permutation that brings a gather's result to (batch…, window…)."""
+    return (*(d for d in range(rank) if d not in numbers.offset_dims), *numbers.offset_dims)
+
+
+class Windows(NamedTuple):
+    """Where the windows of a gather or scatter lie, for N windows in row-major order of the batch.
+
+    `lead` are the operand dimensions in which windows differ, `rest` those that every window covers whole. `positions`
+    has one array per dimension of `lead`, which broadcast to (N, window sizes in lead…). `valid`: which windows are
+    inside, or None when out-of-range windows were moved inside.
+    """
+
+    lead: tuple[int, ...]
+    rest: tuple[int, ...]
+    positions: tuple[np.ndarray, ...]
+    valid: np.ndarray | None
+
+
+def locate(
+    shape: Sequence[int],
+    indices: np.ndarray,
+    numbers: GatherDimensionNumbers,
+    sizes: Sequence[int],
+    mode: GatherScatterMode,
+) -> Windows:
+    """Return where the windows lie in an operand of the given shape."""
+    batch = indices.shape[:-1]
+    count = math.prod(batch)
+    starts: dict[int, np.ndarray] = {}
+    valid = np.ones(count, bool) if mode.checks_bounds else None
+    for j, d in enumerate(numbers.start_index_map):
+        last = shape[d] - sizes[d]
+        given = indices[..., j].reshape(count)
+        if valid is not None:
+            valid &= (given >= 0) & (given <= last)
+        starts[d] = np.clip(given, 0, min(last, np.iinfo(given.dtype).max)).astype(np.intp)
+    for d, along in zip(numbers.operand_batching_dims, numbers.start_indices_batching_dims, strict=True):
+        own = np.arange(batch[along]).reshape([-1 if b == along else 1 for b in range(len(batch))])
+        starts[d] = np.broadcast_to(own, batch).reshape(count)
+    lead = tuple(d for d in range(len(shape)) if sizes[d] != shape[d] or d in numbers.operand_batching_dims)
+    positions = []
+    for axis, d in enumerate(lead, 1):
+        start = starts.get(d, np.zeros(1, np.intp)).reshape([-1] + [1] * len(lead))
+        within = np.arange(sizes[d]).reshape([-1 if a == axis else 1 for a in range(len(lead) + 1)])
+        positions.append(start + within)
+    rest = tuple(d for d in range(len(shape)) if d not in lead)
+    return Windows(lead, rest, tuple(positions), valid)
+
+
+# ---------------------------------------------------------------- gather
+
+
+def _gather_infer(
+    operand: ShapedArray,
+    indices: ShapedArray,
+    *,
+    dimension_numbers: GatherDimensionNumbers,
+    slice_sizes: tuple[int, ...],
+    **_: Any,
+) -> ShapedArray:
+    check_windows("gather", operand, indices, dimension_numbers, slice_sizes)
+    batch, window = iter(indices.shape[:-1]), iter(window_dims(dimension_numbers, operand.ndim))
+    rank = indices.ndim - 1 + len(dimension_numbers.offset_dims)
+    shape = (slice_sizes[next(window)] if p in dimension_numbers.offset_dims else next(batch) for p in range(rank))
+    return ShapedArray(tuple(shape), operand.dtype, operand.weak_type)
+
+
+def _gather_evaluate(
+    operand: np.ndarray,
+    indices: np.ndarray,
+    *,
+    dimension_numbers: GatherDimensionNumbers,
+    slice_sizes: tuple[int, ...],
+    mode: GatherScatterMode,
+    fill_value: Any,
+    **_: Any,
+) -> np.ndarray:
+    numbers, count = dimension_numbers, math.prod(indices.shape[:-1])
+    kept = [slice_sizes[d] for d in window_dims(numbers, operand.ndim)]
+    if operand.size == 0:  # every window is empty, or lies outside: there is nothing to read
+        read = np.zeros((count, *kept), operand.dtype)
+        valid = np.zeros(count, bool) if mode.checks_bounds else None
+    else:
+        lead, rest, positions, valid = locate(operand.shape, indices, numbers, slice_sizes, mode)
+        if len(lead) == 1:  # take is several times as fast as an index array
+            read = np.moveaxis(np.take(operand, np.broadcast_to(positions[0], (count, slice_sizes[lead[0]])), lead[0]), lead[0], 0)
+        else:
+            ordered = operand.transpose((*lead, *rest))
+            read = ordered[positions] if lead else ordered[None]
+            read = np.broadcast_to(read, (count, *read.shape[1:]))
+            read = read.transpose((0, *(1 + p for p in np.argsort((*lead, *rest)))))
+        read = read.reshape((count, *kept))
+    if valid is not None and not valid.all():
+        fill = _fill(fill_value, operand.dtype, mode)
+        read = np.where(valid.reshape([-1] + [1] * len(kept)), read, np.asarray(fill).astype(operand.dtype))
+    rank = indices.ndim - 1 + len(kept)
+    order = np.argsort(windows_first(numbers, rank))
+    return read.reshape((*indices.shape[:-1], *kept)).transpose(order)
+
+
+def _fill(fill_value: Any, dtype: np.dtype, mode: GatherScatterMode) -> Any:
+    if mode is GatherScatterMode.ONE_HOT:
+        return 0
+    return default_fill(dtype) if fill_value is None else fill_value
+
+
+def _gather_jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> tuple[Any, Any]:
+    ans = gather_p.bind(*primals, **params)
+    if type(tangents[0]) is Zero:
+        return ans, Zero(aval_of(ans).tangent())
+    if params["mode"].checks_bounds:
+        params["fill_value"] = 0
+    return ans, gather_p.bind(tangents[0], primals[1], **params)
+
+
+def _gather_transpose(
+    ct: Any,
+    operand: Any,
+    indices: Any,
+    *,
+    dimension_numbers: GatherDimensionNumbers,
+    indices_are_sorted: bool,
+    unique_indices: bool,
+    mode: GatherScatterMode,
+    **_: Any,
+) -> list[Any]:
+    if not is_undefined(operand):
+        return [None, None]
+    aval = aval_of(operand)
+    # By name: scattering is above this module.
+    back = registry["scatter-add"].bind(
+        full(aval.shape, 0, aval.dtype), indices, ct,
+        dimension_numbers=as_scatter_numbers(dimension_numbers), indices_are_sorted=indices_are_sorted,
+        unique_indices=unique_indices, mode=mode,
+    )  # fmt: skip
+    return [back, None]
+
+
+def batched_numbers(
+    numbers: GatherDimensionNumbers, operand_batched: bool, indices_batched: bool
+) -> GatherDimensionNumbers:
+    """Return dimension numbers for operands, indices and results with leading batch dimensions, where marked."""
+    offset, collapsed, index_map, batching, index_batching = numbers
+    up = lambda dims, by: tuple(d + by for d in dims)  # noqa: E731
+    o, i = int(operand_batched), int(indices_batched)
+    offset, collapsed, index_map = up(offset, 1), up(collapsed, o), up(index_map, o)
+    batching, index_batching = up(batching, o), up(index_batching, i)
+    if operand_batched and indices_batched:
+        batching, index_batching = (0, *batching), (0, *index_batching)
+    elif operand_batched:
+        offset = (0, *offset)
+    return GatherDimensionNumbers(offset, collapsed, index_map, batching, index_batching)
+
+
+def _gather_batch(
+    args: Sequence[Any],
+    dims: Dims,
+    *,
+    dimension_numbers: GatherDimensionNumbers,
+    slice_sizes: tuple[int, ...],
+    **params: Any,
+) -> tuple[Any, int]:
+    (operand, indices), (operand_dim, indices_dim) = args, dims
+    by_operand, by_indices = operand_dim is not None, indices_dim is not None
+    if by_operand:
+        operand = move_axis(operand, operand_dim, 0)
+        size = aval_of(operand).shape[0]
+        slice_sizes = (min(1, size) if by_indices else size, *slice_sizes)
+    if by_indices:
+        indices = move_axis(indices, indices_dim, 0)
+    numbers = batched_numbers(dimension_numbers, by_operand, by_indices)
+    return gather_p.bind(operand, indices, dimension_numbers=numbers, slice_sizes=slice_sizes, **params), 0
+
+
+gather_p = Primitive(
+    "gather",
+    infer=_gather_infer,
+    evaluate=_gather_evaluate,
+    jvp=_gather_jvp,
+    transpose=_gather_transpose,
+    batch=_gather_batch,
+    lowering=Gather(),
+)
+
+
+def gather(
+    operand: Any,
+    indices: Any,
+    dimension_numbers: GatherDimensionNumbers,
+    slice_sizes: Sequence[int],
+    *,
+    unique_indices: bool = False,
+    indices_are_sorted: bool = False,
+    mode: str | GatherScatterMode | None = None,
+    fill_value: Any = None,
+) -> Any:
+    """Read one window of `slice_sizes` per index vector; see GatherDimensionNumbers and GatherScatterMode.
+
+    >>> rows = GatherDimensionNumbers(offset_dims=(1,), collapsed_slice_dims=(0,), start_index_map=(0,))
+    >>> gather(np.arange(6).reshape(3, 2), np.array([[2], [0]]), rows, (1, 2))
+    Array([[4, 5],
+           [0, 1]], dtype=int32)
+    """
+    mode = GatherScatterMode.from_any(mode)
+    if mode is GatherScatterMode.FILL_OR_DROP and fill_value is None:
+        fill_value = default_fill(aval_of(operand).dtype)
+    return gather_p.bind(
+        operand,
+        indices,
+        dimension_numbers=GatherDimensionNumbers(*map(tuple, dimension_numbers)),
+        fill_value=_hashable(fill_value) if mode is GatherScatterMode.FILL_OR_DROP else None,
+        indices_are_sorted=indices_are_sorted,
+        mode=mode,
+        slice_sizes=tuple(slice_sizes),
+        unique_indices=unique_indices,
+    )
+
+
+def _hashable(fill_value: Any) -> Any:
+    value = fill_value.item() if hasattr(fill_value, "item") else fill_value
+    # One NaN object: params that hold another would not compare equal.
+    return math.nan if isinstance(value, float) and math.isnan(value) else value
+
+
+def as_scatter_numbers(numbers: GatherDimensionNumbers) -> Any:
+    """Return the scatter dimension numbers of the transposed gather."""
+    return registry["scatter-add"].dimension_numbers(*numbers)
+
+
+# ---------------------------------------------------------------- dynamic_slice
+
+
+def check_starts(name: str, operand: ShapedArray, starts: Sequence[ShapedArray], sizes: Sequence[int]) -> None:
+    """Raise unless there is one integer scalar start per dimension, and the window fits in the operand."""
+    if len(starts) != operand.ndim or len(sizes) != operand.ndim:
+        raise ShapeError(
+            f"{name}: {len(starts)} start indices and window sizes {tuple(sizes)} for operand {operand}",
+            fix="give one start index and one size per dimension",
+        )
+    for s in starts:
+        if s.shape or not dtypes.is_integer(s.dtype):
+            raise IndexingError(f"{name}: a start index has type {s}", fix="start indices are integer scalars")
+    if any(not 0 <= m <= n for m, n in zip(sizes, operand.shape, strict=True)):
+        raise ShapeError(
+            f"{name}: a window of shape {tuple(sizes)} does not fit in operand {operand}",
+            fix="window sizes must be at most the operand's",
+        )
+
+
+def clamped_starts(shape: Sequence[int], starts: Sequence[np.ndarray], sizes: Sequence[int]) -> tuple[slice, ...]:
+    """Return the window as slices, moved inside the operand."""
+    low = [min(max(int(s), 0), n - m) for s, n, m in zip(starts, shape, sizes, strict=True)]
+    return tuple(slice(s, s + m) for s, m in zip(low, sizes, strict=True))
+
+
+def _dynamic_slice_infer(operand: ShapedArray, *starts: ShapedArray, slice_sizes: tuple[int, ...]) -> ShapedArray:
+    check_starts("dynamic_slice", operand, starts, slice_sizes)
+    return ShapedArray(slice_sizes, operand.dtype, operand.weak_type)
+
+
+def _dynamic_slice_jvp(primals: Sequence[Any], tangents: Sequence[Any], *, slice_sizes: Any) -> tuple[Any, Any]:
+    ans = dynamic_slice_p.bind(*primals, slice_sizes=slice_sizes)
+    if type(tangents[0]) is Zero:
+        return ans, Zero(aval_of(ans).tangent())
+    return ans, dynamic_slice_p.bind(tangents[0], *primals[1:], slice_sizes=slice_sizes)
+
+
+def _dynamic_slice_transpose(ct: Any, operand: Any, *starts: Any, slice_sizes: Any) -> list[Any]:
+    if not is_undefined(operand):
+        return [None] * (1 + len(starts))
+    aval = aval_of(operand)
+    back = registry["dynamic_update_slice"].bind(full(aval.shape, 0, aval.dtype), ct, *starts)
+    return [back, *(None for _ in starts)]
+
+
+def stacked_starts(starts: Sequence[Any], dims: Dims) -> tuple[Any, int | None]:
+    """Return start scalars, some of them batched, as one index vector (batch, k), and its batch dimension."""
+    size = next((aval_of(s).shape[0] for s, d in zip(starts, dims, strict=True) if d is not None), None)
+    # Starts may come in different integer types.
+    dtype = np.result_type(*(aval_of(s).dtype for s in starts)) if starts else dtypes.int32
+    dtype = dtype if dtypes.is_integer(dtype) else dtypes.int64
+    columns = []
+    for s, d in zip(starts, dims, strict=True):
+        s = s if aval_of(s).dtype == dtype else _converted(s, dtype)
+        column = broadcast_in_batch(s, size, 0) if d is None and size is not None else s
+        shape = aval_of(column).shape
+        columns.append(broadcast_in_dim(column, (*shape, 1), tuple(range(len(shape)))))
+    return concatenate(columns, len(aval_of(columns[0]).shape) - 1), None if size is None else 0
+
+
+def _converted(x: Any, dtype: np.dtype) -> Any:
+    return registry["convert_element_type"].bind(x, new_dtype=dtype, weak_type=False)
+
+
+def _dynamic_slice_batch(args: Sequence[Any], dims: Dims, *, slice_sizes: tuple[int, ...]) -> tuple[Any, int]:
+    (operand, *starts), (operand_dim, *start_dims) = args, dims
+    if all(d is None for d in start_dims):
+        operand = move_axis(operand, operand_dim, 0)
+        zero = as_array(np.zeros((), aval_of(starts[0]).dtype)) if starts else np.zeros((), np.int32)
+        sizes = (aval_of(operand).shape[0], *slice_sizes)
+        return dynamic_slice_p.bind(operand, zero, *starts, slice_sizes=sizes), 0
+    indices, indices_dim = stacked_starts(starts, start_dims)
+    every = tuple(range(len(slice_sizes)))
+    return _gather_batch(
+        (operand, indices), (operand_dim, indices_dim),
+        dimension_numbers=GatherDimensionNumbers(every, (), every), slice_sizes=slice_sizes,
+        fill_value=None, indices_are_sorted=True, mode=GatherScatterMode.CLIP, unique_indices=True,
+    )  # fmt: skip
+
+
+dynamic_slice_p = Primitive(
+    "dynamic_slice",
+    infer=_dynamic_slice_infer,
+    evaluate=lambda x, *starts, slice_sizes: x[clamped_starts(x.shape, starts, slice_sizes)],
+    jvp=_dynamic_slice_jvp,
+    transpose=_dynamic_slice_transpose,
+    batch=_dynamic_slice_batch,
+    lowering=Gather(),
+)
+
+
+def wrapped_starts(starts: Sequence[Any], shape: Sequence[int]) -> list[Any]:
+    """Return start indices with negative ones counted from the end; concrete ones become int32 constants."""
+    if isinstance(starts, (np.ndarray, Array, Tracer)):
+        starts = [starts[i] for i in range(aval_of(starts).shape[0])]
+    out = []
+    for s, n in zip(starts, shape, strict=True):
+        if isinstance(s, (int, np.integer)):
+            limits = np.iinfo(np.int32)
+            s = np.int32(min(max(s, limits.min), limits.max))
+        out.append(wrap_index(s, n))
+    return out
+
+
+def dynamic_slice(operand: Any, start_indices: Any, slice_sizes: Sequence[int]) -> Any:
+    """Return the window of static size `slice_sizes` that starts at `start_indices`, moved inside if it sticks out.
+
+    >>> dynamic_slice(np.arange(5), [3], (3,))
+    Array([2, 3, 4], dtype=int32)
+    """
+    shape = aval_of(operand).shape
+    starts = list(start_indices) if isinstance(start_indices, (tuple, list)) else start_indices
+    given = len(starts) if isinstance(starts, list) else math.prod(aval_of(starts).shape)
+    if given != len(shape):
+        raise ShapeError(
+            f"dynamic_slice: {given} start indices for operand {aval_of(operand)}", fix="give one per dimension"
+        )
+    return dynamic_slice_p.bind(operand, *wrapped_starts(starts, shape), slice_sizes=tuple(map(int, slice_sizes)))
