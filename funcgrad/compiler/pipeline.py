@@ -1,7 +1,110 @@
-"""From a jaxpr to something that runs."""
+"""The compiler's passes in their order, and every stage as text.
 
-from funcgrad.core.jaxprs import eval_jaxpr
+jaxpr ─simplify→ jaxpr ─fuse→ groups ─schedule, lower→ loops ─emit→ kernels ─plan→ program ─run→ arrays
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, NamedTuple
+
+from funcgrad.compiler import kernels, loops, python
+from funcgrad.compiler.cpu import toolchain
+from funcgrad.compiler.fuse import Fusion
+from funcgrad.compiler.loops import Kernel
+from funcgrad.compiler.lower import lower_group
+from funcgrad.compiler.plan import plan
+from funcgrad.compiler.program import Executable
+from funcgrad.compiler.simplify import simplify
+from funcgrad.config import config
+from funcgrad.core.checking import check_jaxpr
+from funcgrad.core.jaxprs import ClosedJaxpr
+from funcgrad.errors import ArgumentError
 
 
-def executable(closed, name):
-    return lambda args: eval_jaxpr(closed.jaxpr, closed.consts, *args)
+class Statistics(NamedTuple):
+    """Where the kernels of one executable came from."""
+
+    compiled: int
+    disk: int
+    reused: int
+
+
+def executable(closed: ClosedJaxpr, name: str) -> Executable:
+    """Compile a jaxpr to something that runs; remembered on the jaxpr."""
+    return closed.memo("executable", lambda: _compile(closed, name))
+
+
+def _compile(closed: ClosedJaxpr, name: str) -> Executable:
+    simplified, fusion = _front(closed)
+    planned = plan(simplified, fusion)
+    if config.log_compiles:
+        log(f"jit({name}): {len(planned.instructions)} instructions, kernels {planned.origins}")
+    return Executable(planned, name)
+
+
+def _front(closed: ClosedJaxpr) -> tuple[ClosedJaxpr, Fusion]:
+    simplified = simplify(closed)
+    if config.enable_checks:
+        check_jaxpr(simplified)
+    return simplified, Fusion(simplified.jaxpr.eqns, simplified.jaxpr.outvars)
+
+
+def statistics(closed: ClosedJaxpr) -> Statistics:
+    """Say where the kernels of a compiled jaxpr came from; zeros when it is not compiled."""
+    found = closed._memo.get("executable")
+    origins = found.plan.origins if found is not None else []
+    return Statistics(origins.count("compiled"), origins.count("disk"), origins.count("reused"))
+
+
+def kernels_of(closed: ClosedJaxpr) -> list[Kernel]:
+    """Return the distinct kernels of a jaxpr, in the order of their first use."""
+    _, fusion = _front(closed)
+    stored = fusion.stored()
+    launches = [x for g in fusion.order if g.kind == "loops" for x in lower_group(fusion, g, stored)]
+    return list(dict.fromkeys(x.kernel for x in launches))
+
+
+STAGES = ("jaxpr", "simplified", "groups", "loops", "kernels", "program", "llvm", "assembly")
+
+
+def as_text(closed: ClosedJaxpr, name: str, stage: str) -> str:
+    """Return one stage of the compilation as text; see `STAGES`."""
+    if stage == "jaxpr":
+        return str(closed)
+    if stage == "simplified":
+        return str(simplify(closed))
+    if stage == "groups":
+        return str(_front(closed)[1])
+    if stage == "program":
+        return str(executable(closed, name).plan)
+    texts: dict[str, Any] = {
+        "loops": loops.format,
+        "kernels": python.render,
+        "llvm": kernels.llvm_text,
+        "assembly": lambda k: toolchain.assembly(kernels.llvm_text(k)),
+    }
+    if stage not in texts:
+        raise ArgumentError(f"as_text: no stage {stage!r}", fix=f"choose one of {', '.join(STAGES)}")
+    return "\n\n".join(texts[stage](k) for k in kernels_of(closed))
+
+
+class MemoryAnalysis(NamedTuple):
+    """Bytes that a call of a compiled function takes."""
+
+    arguments: int
+    outputs: int
+    temporaries: int
+
+
+def memory_analysis(closed: ClosedJaxpr, name: str) -> MemoryAnalysis:
+    """Return the bytes of arguments, outputs and temporaries of a compiled jaxpr."""
+    planned = executable(closed, name).plan
+    return MemoryAnalysis(
+        sum(a.nbytes for a in closed.in_avals), sum(planned.buffer_sizes), planned.arena_bytes
+    )
+
+
+def log(message: str) -> None:
+    """Print a compiler message to stderr."""
+    print(f"funcgrad: {message}", file=sys.stderr)

@@ -1,0 +1,98 @@
+"""Matrix products: dot_general in one canonical form, and that form as BLAS sees it.
+
+Canonical is (batch, m, k) times (batch, k, n) in a dtype that BLAS has. Everything else is rewritten: dimensions are
+permuted and merged by transposes and reshapes (which cost nothing where the operand's storage allows it), 16-bit floats
+are computed in float32, integers by multiplying and summing in a fused loop.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from funcgrad import dtypes
+from funcgrad.core.jaxprs import ClosedJaxpr, JaxprEqn
+from funcgrad.core.lowering import Contract, Strided
+from funcgrad.core.staging import trace_to_jaxpr
+from funcgrad.ops.arithmetic import convert_element_type, mul_p
+from funcgrad.ops.dot import DotDimensionNumbers, dot_general_p
+from funcgrad.ops.shapes import broadcast_in_dim, reduce_sum, reshape, transpose
+
+CANONICAL = DotDimensionNumbers.of((((2,), (1,)), ((0,), (0,))))
+_BLAS = (dtypes.float32, dtypes.float64, dtypes.complex64, dtypes.complex128)
+
+
+def is_canonical(eqn: JaxprEqn) -> bool:
+    """Whether an equation is a product that BLAS can do as it stands."""
+    lhs, rhs = (v.aval for v in eqn.invars)
+    return (
+        eqn.params["dimension_numbers"] == CANONICAL
+        and lhs.ndim == rhs.ndim == 3
+        and lhs.dtype in _BLAS
+        and eqn.outvars[0].aval.dtype == lhs.dtype
+    )
+
+
+def canonical(eqn: JaxprEqn) -> ClosedJaxpr | None:
+    """Return the equations that put a dot_general into canonical form, or None when it is, or is none."""
+    if not isinstance(eqn.primitive.lowering, Contract) or is_canonical(eqn):
+        return None
+    return trace_to_jaxpr(lambda x, y: [_canonical(x, y, eqn)], [v.aval for v in eqn.invars])
+
+
+def _canonical(x: Any, y: Any, eqn: JaxprEqn) -> Any:
+    (xc, yc), (xb, yb) = eqn.params["dimension_numbers"]
+    shape_x, shape_y = (v.aval.shape for v in eqn.invars)
+    xf = [d for d in range(len(shape_x)) if d not in (*xc, *xb)]
+    yf = [d for d in range(len(shape_y)) if d not in (*yc, *yb)]
+    size = lambda shape, axes: math.prod(shape[d] for d in axes)  # noqa: E731
+    batch, m, n, k = size(shape_x, xb), size(shape_x, xf), size(shape_y, yf), size(shape_x, xc)
+    result = eqn.outvars[0].aval
+    working = _working_dtype(eqn.invars[0].aval.dtype, result.dtype)
+    left = convert_element_type(reshape(transpose(x, (*xb, *xf, *xc)), (batch, m, k)), working)
+    right = convert_element_type(reshape(transpose(y, (*yb, *yc, *yf)), (batch, k, n)), working)
+    if working in _BLAS:
+        product = dot_general_p.bind(left, right, dimension_numbers=CANONICAL, preferred_element_type=None)
+    else:
+        product = _sum_of_products(left, right, (batch, m, n, k))
+    return reshape(convert_element_type(product, result.dtype, result.weak_type), result.shape)
+
+
+def _working_dtype(operand: np.dtype, result: np.dtype) -> np.dtype:
+    if operand == dtypes.bool_ and result == dtypes.bool_:
+        return dtypes.int32  # any true product: a nonzero count
+    wide = result if operand == dtypes.bool_ else np.promote_types(operand, result)
+    return dtypes.float32 if wide in (dtypes.float16, dtypes.bfloat16) else wide
+
+
+def _sum_of_products(left: Any, right: Any, sizes: tuple[int, ...]) -> Any:
+    """Σₖ left[b, m, k] · right[b, k, n] as a fold, which fuses with the products."""
+    spread_left = broadcast_in_dim(left, sizes, (0, 1, 3))
+    spread_right = broadcast_in_dim(transpose(right, (0, 2, 1)), sizes, (0, 2, 3))
+    return reduce_sum(mul_p.bind(spread_left, spread_right), (3,))
+
+
+class Matrix(NamedTuple):
+    """A batch of matrices in storage: whether stored transposed, distance of rows, distance of matrices, offset."""
+
+    transposed: bool
+    leading: int
+    batch_stride: int
+    offset: int
+
+
+def matrix(view: Strided) -> Matrix | None:
+    """Return a (batch, rows, columns) access as BLAS addresses it, or None when it must be copied first."""
+    (batch, rows, columns), (by_batch, by_row, by_column) = view.shape, view.strides
+    by_batch = by_batch if batch > 1 else 0
+    if columns <= 1 or by_column == 1:
+        leading = by_row if rows > 1 else max(columns, 1)
+        if leading >= max(columns, 1) and by_batch >= 0:
+            return Matrix(False, leading, by_batch, view.offset)
+    if rows <= 1 or by_row == 1:
+        leading = by_column if columns > 1 else max(rows, 1)
+        if leading >= max(rows, 1) and by_batch >= 0:
+            return Matrix(True, leading, by_batch, view.offset)
+    return None

@@ -1,0 +1,71 @@
+"""program → arrays: give a planned program its buffers and run it."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+
+from funcgrad.compiler.cpu import runtime
+from funcgrad.compiler.plan import Plan
+from funcgrad.core.arrays import Array
+from funcgrad.core.avals import ShapedArray
+from funcgrad.core.buffers import HostBuffer, allocate
+from funcgrad.errors import AllocationError
+
+
+class Executable:
+    """A compiled function of flat arrays; call it from any thread."""
+
+    def __init__(self, plan: Plan, name: str):
+        self.plan, self.name = plan, name
+        self._program = None
+        if plan.instructions:
+            keep_alive = [s.keep_alive for s in plan.steps]
+            self._program = runtime.Program(plan.instructions, plan.n_slots, keep_alive)
+        self._arena = plan.arena_bytes
+        self._consts = tuple(c.buffer for c in plan.consts)
+        self._const_pointers = tuple(b.pointer for b in self._consts)
+        self._sizes = tuple(plan.buffer_sizes)
+        self._pack = struct.Struct(f"={plan.n_slots}Q").pack
+        # The common case: every output is a buffer of its own, in order.
+        self._avals = [o.aval for o in plan.outputs]
+        self._simple = [o.buffer for o in plan.outputs] == list(range(len(plan.outputs)))
+
+    def __call__(self, arrays: Sequence[Array]) -> list[Array]:
+        try:
+            buffers = [allocate(n) for n in self._sizes]
+            arena = allocate(self._arena) if self._arena else None
+        except MemoryError as e:
+            raise self._too_large() from e
+        if self._program is not None:
+            inputs = [a.buffer for a in arrays]
+            self._program.run(
+                self._pack(
+                    arena.pointer if arena is not None else 0,
+                    *[b.pointer for b in inputs],
+                    *self._const_pointers,
+                    *[b.pointer for b in buffers],
+                )
+            )
+        if self._simple:
+            return [Array(aval, None, b) for aval, b in zip(self._avals, buffers, strict=True)]
+        return [self._output(i, arrays, buffers) for i in range(len(self._avals))]
+
+    def _output(self, i: int, arrays: Sequence[Array], buffers: Sequence[HostBuffer]) -> Array:
+        output = self.plan.outputs[i]
+        if output.constant is not None:
+            return output.constant
+        if output.input is not None:
+            given = arrays[output.input]
+            return given if given.aval is output.aval else Array(output.aval, None, given.buffer)
+        assert output.buffer is not None
+        return Array(output.aval, None, buffers[output.buffer])
+
+    def _too_large(self) -> AllocationError:
+        wanted: list[ShapedArray] = self._avals
+        total = (sum(self._sizes) + self._arena) / 2**30
+        return AllocationError(
+            f"jit({self.name}): results {', '.join(map(repr, wanted))} and {self._arena / 2**30:.1f} GiB of temporaries "
+            f"need {total:.1f} GiB, which is not available",
+            fix="compute in smaller pieces or use a smaller dtype",
+        )

@@ -1,0 +1,125 @@
+"""groups → nests: in which loops a group is computed.
+
+A nest says which dimensions of the group's domain are one loop, which of them run in parallel, which is the vector loop,
+and how a dimension is cut into blocks. `lower` writes the loops that it describes. Three forms cover all groups:
+
+- *map*: nothing is folded. The outer dimensions are the parallel loop, the last one is the vector loop.
+- *row*: the last dimension is folded (softmax, layer norm, sums of rows). Each parallel iteration owns a row and runs
+  over it once per phase; accumulators are scalars.
+- *column*: the last dimension is not folded (sums over a batch, statistics per channel). Each parallel iteration owns a
+  block of columns and runs over all rows once per phase; accumulators are short arrays that stay in the first cache.
+
+Where a fold is too long and its results too few to keep the threads busy, it is cut in two: partial folds of blocks,
+and the fold of those. The cut depends on sizes alone, so results do not depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from funcgrad.compiler.fuse import Shape
+
+# Elements of simple work that pay for handing a chunk to another thread (about 2 µs).
+GRAIN = 16384
+# Columns of one block: accumulators of a few reductions over them stay in a 32 KiB cache.
+COLUMN_BLOCK = 512
+# A group of this many elements with folds and fewer than MIN_ROWS parallel iterations is cut into partial folds.
+LONG_FOLD = 65536
+MIN_ROWS = 8
+# Rows too few for the threads are cut into blocks of this many elements.
+MAP_BLOCK = 8192
+
+Form = Literal["map", "row", "column"]
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One loop: adjacent dimensions of the domain that every access walks through alike."""
+
+    members: tuple[int, ...]
+    extent: int
+    folded: bool
+
+
+@dataclass(frozen=True)
+class Nest:
+    """How a group's domain is looped over. `block` cuts the last dimension (0: not cut)."""
+
+    form: Form
+    dimensions: tuple[Dimension, ...]
+    block: int = 0
+
+    @property
+    def outer(self) -> tuple[int, ...]:
+        """The dimensions that make up the parallel loop, the cut one left out."""
+        last = len(self.dimensions) - 1
+        if self.form == "map":
+            return tuple(range(last)) if last > 0 else ()
+        return tuple(
+            i for i, d in enumerate(self.dimensions) if not d.folded and (i != last or self.form == "row")
+        )
+
+    @property
+    def folds(self) -> tuple[int, ...]:
+        """The dimensions folded within a parallel iteration."""
+        return tuple(i for i, d in enumerate(self.dimensions) if d.folded)
+
+    @property
+    def blocks(self) -> int:
+        """Into how many blocks the last dimension is cut."""
+        return -(-self.dimensions[-1].extent // self.block) if self.block else 1
+
+    @property
+    def extent(self) -> int:
+        """The number of parallel iterations."""
+        if self.form == "map" and len(self.dimensions) == 1 and not self.block:
+            return self.dimensions[0].extent
+        return math.prod(self.dimensions[i].extent for i in self.outer) * self.blocks
+
+    @property
+    def work(self) -> int:
+        """Elements that one parallel iteration computes."""
+        total = math.prod(d.extent for d in self.dimensions)
+        return max(1, total // max(1, self.extent))
+
+    def grain(self, cost: int) -> int:
+        """Parallel iterations worth one chunk, when an element costs `cost` simple operations."""
+        return max(1, -(-GRAIN // max(1, self.work * cost)))
+
+
+def collapse(
+    domain: Shape, axes: Sequence[int], strides: Sequence[Sequence[int]], barriers: frozenset[int]
+) -> tuple[Dimension, ...]:
+    """Join adjacent dimensions that all accesses walk through with one stride, folded ones and others apart."""
+    out: list[Dimension] = []
+    for d, n in enumerate(domain):
+        folded = d in axes
+        if out and out[-1].folded == folded and d not in barriers and out[-1].members[-1] not in barriers:
+            before = out[-1].members[-1]
+            if all(s[before] == s[d] * n for s in strides):
+                out[-1] = Dimension((*out[-1].members, d), out[-1].extent * n, folded)
+                continue
+        out.append(Dimension((d,), n, folded))
+    return tuple(out)
+
+
+def schedule(dimensions: tuple[Dimension, ...]) -> Nest:
+    """Choose the form of the loops."""
+    if not any(d.folded for d in dimensions):
+        rows = math.prod(d.extent for d in dimensions[:-1])
+        few = len(dimensions) > 1 and rows < MIN_ROWS and dimensions[-1].extent >= 2 * MAP_BLOCK
+        return Nest("map", dimensions, MAP_BLOCK if few else 0)
+    if dimensions[-1].folded:
+        return Nest("row", dimensions)
+    return Nest("column", dimensions, COLUMN_BLOCK)
+
+
+def partial_blocks(nest: Nest) -> int:
+    """Into how many partial folds a long fold with few results is cut; 0 when it is not."""
+    total = math.prod(d.extent for d in nest.dimensions)
+    if nest.form == "map" or nest.extent >= MIN_ROWS or total < LONG_FOLD:
+        return 0
+    return min(64, nest.dimensions[nest.folds[0]].extent, total // GRAIN)

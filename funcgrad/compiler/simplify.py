@@ -1,0 +1,221 @@
+"""jaxpr → simpler jaxpr: inline, fold constants, drop identities, share common subexpressions, drop dead equations.
+
+A rule is a function of one equation. It returns the atom that the equation's result equals, or None. Its docstring
+states the identity and whether it is exact in IEEE arithmetic; only exact rules are in the list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from funcgrad import dtypes
+from funcgrad.compiler import contract
+from funcgrad.core.arrays import evaluate
+from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
+from funcgrad.core.lowering import Inline, Rewrite, Scalar
+from funcgrad.core.staging import trace_to_jaxpr
+
+Definitions = dict[Var, JaxprEqn]
+Rule = Callable[[JaxprEqn, Definitions], Atom | None]
+
+
+def _constant(atom: Atom) -> Any:
+    """The Python value of a literal, or None."""
+    return np.asarray(atom.val).item() if isinstance(atom, Literal) else None
+
+
+def _same_type(atom: Atom, eqn: JaxprEqn) -> bool:
+    return atom.aval.shape == eqn.outvars[0].aval.shape and atom.aval.dtype == eqn.outvars[0].aval.dtype
+
+
+def drop_identity(eqn: JaxprEqn, _: Definitions) -> Atom | None:
+    """copy x = x; stop_gradient x = x; convert x to its own dtype = x. Exact."""
+    if eqn.primitive.name in ("copy", "stop_gradient", "convert_element_type") and _same_type(
+        eqn.invars[0], eqn
+    ):
+        return eqn.invars[0]
+    return None
+
+
+def drop_unit_factor(eqn: JaxprEqn, _: Definitions) -> Atom | None:
+    """x·1 = 1·x = x; x/1 = x. Exact."""
+    if eqn.primitive.name in ("mul", "div"):
+        x, y = eqn.invars
+        if _constant(y) == 1 and _same_type(x, eqn):
+            return x
+        if eqn.primitive.name == "mul" and _constant(x) == 1 and _same_type(y, eqn):
+            return y
+    return None
+
+
+def drop_zero_term(eqn: JaxprEqn, _: Definitions) -> Atom | None:
+    """x − 0 = x, exact for +0; x + 0 = x for integers only (−0.0 + 0.0 is +0.0)."""
+    name = eqn.primitive.name
+    if name in ("add", "sub") and isinstance(eqn.invars[1], Literal) and _same_type(eqn.invars[0], eqn):
+        value = np.asarray(eqn.invars[1].val)
+        integer = dtypes.is_integer(value.dtype)
+        if (
+            value == 0
+            and (integer or (name == "sub" and not np.signbit(value.real)))
+            and value.dtype.kind != "c"
+        ):
+            return eqn.invars[0]
+    return None
+
+
+def cancel_negations(eqn: JaxprEqn, defined: Definitions) -> Atom | None:
+    """−(−x) = x. Exact."""
+    if eqn.primitive.name == "neg" and isinstance(eqn.invars[0], Var):
+        inner = defined.get(eqn.invars[0])
+        if inner is not None and inner.primitive.name == "neg":
+            return inner.invars[0]
+    return None
+
+
+def drop_trivial_movement(eqn: JaxprEqn, _: Definitions) -> Atom | None:
+    """reshape, broadcast, slice and transpose to the same shape and order are the operand. Exact."""
+    name, x = eqn.primitive.name, eqn.invars[0] if eqn.invars else None
+    if name in ("reshape", "broadcast_in_dim", "slice") and _same_type(x, eqn):
+        unmoved = name in ("reshape", "slice") or eqn.params.get("broadcast_dimensions") == tuple(
+            range(x.aval.ndim)
+        )
+        return x if unmoved else None
+    return None
+
+
+def fold_constants(eqn: JaxprEqn, _: Definitions) -> Atom | None:
+    """op(literals) = literal, evaluated by the primitive's NumPy rule. Exact up to that rule's rounding."""
+    foldable = isinstance(eqn.primitive.lowering, Scalar) and eqn.invars and not eqn.outvars[0].aval.shape
+    if foldable and all(isinstance(v, Literal) for v in eqn.invars):
+        value = evaluate(eqn.primitive, [v.val for v in eqn.invars], eqn.params)
+        return Literal(value, eqn.outvars[0].aval)
+    return None
+
+
+RULES: tuple[Rule, ...] = (
+    drop_identity,
+    drop_unit_factor,
+    drop_zero_term,
+    cancel_negations,
+    drop_trivial_movement,
+    fold_constants,
+)
+
+
+class _Simplifier:
+    """One walk over the equations, inner jaxprs spliced in."""
+
+    def __init__(self, rules: Sequence[Rule]):
+        self.rules = rules
+        self.env: dict[Var, Atom] = {}
+        self.defined: Definitions = {}
+        self.seen: dict[Any, list[Var]] = {}
+        self.eqns: list[JaxprEqn] = []
+        self.constvars: list[Var] = []
+        self.consts: list[Any] = []
+
+    def read(self, atom: Atom) -> Atom:
+        return self.env.get(atom, atom) if isinstance(atom, Var) else atom
+
+    def walk(self, eqns: Sequence[JaxprEqn]) -> None:
+        for eqn in eqns:
+            eqn = eqn.replace(invars=[self.read(v) for v in eqn.invars])
+            lowering = eqn.primitive.lowering
+            if isinstance(lowering, Inline):
+                self.splice(lowering.jaxpr(eqn.params), eqn)
+            elif isinstance(lowering, Rewrite):
+                self.splice(_expanded(eqn), eqn)
+            elif (product := contract.canonical(eqn)) is not None:
+                self.splice(product, eqn)
+            else:
+                self.add(eqn)
+
+    def splice(self, inner: ClosedJaxpr, eqn: JaxprEqn) -> None:
+        """Put the equations of an inner jaxpr in the place of an equation."""
+        # The same inner jaxpr may be spliced several times: its variables must be renamed each time.
+        for var, const in zip(inner.jaxpr.constvars, inner.consts, strict=True):
+            self.env[var] = self.constant(const)
+        self.env.update(zip(inner.jaxpr.invars, eqn.invars, strict=True))
+        self.walk(inner.jaxpr.eqns)
+        self.env.update(zip(eqn.outvars, [self.read(v) for v in inner.jaxpr.outvars], strict=True))
+
+    def constant(self, value: Any) -> Var:
+        for var, known in zip(self.constvars, self.consts, strict=True):
+            if known is value:
+                return var
+        self.constvars.append(Var(value.aval))
+        self.consts.append(value)
+        return self.constvars[-1]
+
+    def add(self, eqn: JaxprEqn) -> None:
+        for rule in self.rules:
+            found = rule(eqn, self.defined)
+            if found is not None:
+                self.env[eqn.outvars[0]] = found
+                return
+        key = _key(eqn)
+        known = self.seen.get(key) if key is not None else None
+        if known is None:
+            fresh = eqn.replace(outvars=[Var(v.aval) for v in eqn.outvars])
+            known = fresh.outvars
+            if key is not None:
+                self.seen[key] = known
+            self.eqns.append(fresh)
+            self.defined.update((v, fresh) for v in known)
+        self.env.update(zip(eqn.outvars, known, strict=True))
+
+
+def _expanded(eqn: JaxprEqn) -> ClosedJaxpr:
+    """The jaxpr of a primitive's rewriting in simpler primitives."""
+
+    def fun(*args: Any) -> list[Any]:
+        out = eqn.primitive.lowering.expand(*args, **eqn.params)
+        return out if eqn.primitive.multiple_results else [out]
+
+    return trace_to_jaxpr(fun, [v.aval for v in eqn.invars])
+
+
+def _key(eqn: JaxprEqn) -> Any:
+    """What makes two equations compute the same value, or None when params do not hash."""
+    atoms = tuple(
+        (np.asarray(v.val).tobytes(), v.aval) if isinstance(v, Literal) else id(v) for v in eqn.invars
+    )
+    try:
+        key = (eqn.primitive.name, atoms, tuple(sorted(eqn.params.items(), key=lambda kv: kv[0])))
+        hash(key)
+    except TypeError:
+        return None
+    return key
+
+
+def live(eqns: Sequence[JaxprEqn], outvars: Sequence[Atom]) -> list[JaxprEqn]:
+    """Return the equations that some output needs."""
+    needed = {v for v in outvars if isinstance(v, Var)}
+    kept = []
+    for eqn in reversed(eqns):
+        if any(v in needed for v in eqn.outvars):
+            kept.append(eqn)
+            needed.update(v for v in eqn.invars if isinstance(v, Var))
+    return kept[::-1]
+
+
+def simplify(closed: ClosedJaxpr, rules: Sequence[Rule] = RULES) -> ClosedJaxpr:
+    """Return an equivalent jaxpr without nested jits, identities, repetitions and dead equations.
+
+    The inputs stay as they are, used or not.
+    """
+    s = _Simplifier(rules)
+    for var, const in zip(closed.jaxpr.constvars, closed.consts, strict=True):
+        s.env[var] = s.constant(const)
+    s.walk(closed.jaxpr.eqns)
+    outvars = [s.read(v) for v in closed.jaxpr.outvars]
+    eqns = live(s.eqns, outvars)
+    used = {v for e in eqns for v in e.invars if isinstance(v, Var)} | {
+        v for v in outvars if isinstance(v, Var)
+    }
+    kept = [(v, c) for v, c in zip(s.constvars, s.consts, strict=True) if v in used]
+    jaxpr = Jaxpr([v for v, _ in kept], closed.jaxpr.invars, eqns, outvars, closed.jaxpr.name)
+    return ClosedJaxpr(jaxpr, [c for _, c in kept])
