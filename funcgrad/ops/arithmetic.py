@@ -113,20 +113,15 @@ def trunc(x: Any) -> Any:
     return select_n_p.bind(lt_p.bind(x, full((), 0, aval_of(x).dtype)), floor_p.bind(x), ceil_p.bind(x))
 
 
-def _half_at_ties(better: Any) -> Any:
-    """Derivative of max and min: 1 where x wins, 0 where y wins, ½ at ties."""
-
-    def derivative(ans: Any, x: Any, y: Any) -> Any:
-        shape, dtype = aval_of(ans).shape, aval_of(ans).dtype
-        half, one, zero = (full(shape, v, dtype) for v in (0.5, 1, 0))
-        x, y = broadcast_scalar(x, shape), broadcast_scalar(y, shape)
-        return select_n_p.bind(eq_p.bind(x, y), select_n_p.bind(better.bind(x, y), zero, one), half)
-
-    return derivative
+def _half_at_ties(ans: Any, x: Any, y: Any) -> Any:
+    """Derivative of max and min by x: 1 where x wins, 0 where y wins, ½ at ties."""
+    shape, dtype = aval_of(ans).shape, aval_of(ans).dtype
+    half, one, zero = (full(shape, v, dtype) for v in (0.5, 1, 0))
+    x_wins, y_wins = (eq_p.bind(broadcast_scalar(v, shape), ans) for v in (x, y))
+    return select_n_p.bind(x_wins, zero, select_n_p.bind(y_wins, one, half))
 
 
-def _swapped(derivative: Any) -> Any:
-    return lambda ans, x, y: derivative(ans, y, x)
+_BY_WINNER = (_half_at_ties, lambda ans, x, y: _half_at_ties(ans, y, x))
 
 
 # ---------------------------------------------------------------- comparisons, logic, bits
@@ -192,12 +187,8 @@ def _count_leading_zeros(x: Any) -> Any:
 
 clz_p = elementwise("clz", _count_leading_zeros, kinds=("int",))
 
-max_p = elementwise(
-    "max", np.maximum, derivative=(_half_at_ties(gt_p), _swapped(_half_at_ties(gt_p))), kinds=("bool", *NUMBER)
-)
-min_p = elementwise(
-    "min", np.minimum, derivative=(_half_at_ties(lt_p), _swapped(_half_at_ties(lt_p))), kinds=("bool", *NUMBER)
-)
+max_p = elementwise("max", np.maximum, derivative=_BY_WINNER, kinds=("bool", *NUMBER))
+min_p = elementwise("min", np.minimum, derivative=_BY_WINNER, kinds=("bool", *NUMBER))
 
 # ---------------------------------------------------------------- rounding, sign, magnitude
 
@@ -229,7 +220,24 @@ def _sign(x: Any) -> Any:
     return np.where(x == 0, x, np.sign(x)).astype(x.dtype) if dtypes.is_float(x.dtype) else np.sign(x)
 
 
-sign_p = elementwise("sign", _sign, kinds=NUMBER)
+def _sign_jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
+    (z,), (t,) = primals, tangents
+    ans = sign_p.bind(z)
+    if not dtypes.is_complex(aval_of(z).dtype):
+        return ans, Zero(aval_of(ans).tangent())
+    # With s = z/|z|, ds = (dz − s·Re(s̄·dz))/|z|: the part of dz across z; 0 at the origin, where s is.
+    magnitude = abs_p.bind(z)
+    zero = eq_p.bind(magnitude, _const(magnitude, 0))
+    scale = select_n_p.bind(zero, 1 / magnitude, full(aval_of(zero).shape, 0, aval_of(magnitude).dtype))
+    across = t - ans * _as_complex(real_p.bind(conj(ans) * t))
+    return ans, across * _as_complex(scale)
+
+
+def _as_complex(x: Any) -> Any:
+    return convert_element_type(x, dtypes.complex_dtype(aval_of(x).dtype))
+
+
+sign_p = elementwise("sign", _sign, jvp=_sign_jvp, kinds=NUMBER)
 
 
 def _abs_jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
@@ -249,7 +257,8 @@ def _abs_jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]
 
 abs_p = elementwise("abs", np.abs, jvp=_abs_jvp, kinds=NUMBER, result=dtypes.real_dtype)
 is_finite_p = elementwise("is_finite", np.isfinite, kinds=("float",), result=lambda d: dtypes.bool_)
-nextafter_p = elementwise("nextafter", np.nextafter, derivative=(None, None), kinds=("float",))
+# One unit in the last place from x, in the direction of y: x moves it, y does not.
+nextafter_p = elementwise("nextafter", np.nextafter, derivative=(lambda *_: IDENTITY, None), kinds=("float",))
 
 # ---------------------------------------------------------------- powers and exponentials
 
@@ -384,6 +393,12 @@ imag_p = linear("imag", lambda x: np.imag(x).copy(), lambda ct, x: complex_p.bin
                 kinds=("complex",), result=dtypes.real_dtype)  # fmt: skip
 
 
+def _complex_of(dtype: np.dtype, **_: Any) -> np.dtype:
+    if dtype.itemsize < 4:
+        raise DTypeError(f"there is no complex type with parts of type {dtype.name}", fix="cast to float32 first")
+    return dtypes.complex_dtype(dtype)
+
+
 def _complex_evaluate(x: Any, y: Any) -> Any:
     out = np.empty(np.broadcast_shapes(x.shape, y.shape), dtypes.complex_dtype(x.dtype))
     out.real, out.imag = x, y
@@ -400,7 +415,7 @@ complex_p = elementwise(
     _complex_evaluate,
     jvp=_complex_jvp,
     kinds=("float",),
-    result=dtypes.complex_dtype,
+    result=_complex_of,
     transpose=lambda ct, x, y: [
         unbroadcast(real_p.bind(ct), aval_of(x)) if is_undefined(x) else None,
         unbroadcast(-imag_p.bind(ct), aval_of(y)) if is_undefined(y) else None,
@@ -418,7 +433,7 @@ conj_p = linear(
     lambda x, *, input_dtype: np.conj(x).astype(dtypes.complex_dtype(x.dtype)),
     _conj_transpose,
     kinds=INEXACT,
-    result=lambda d, *, input_dtype: dtypes.complex_dtype(d),
+    result=_complex_of,
 )
 
 
@@ -488,6 +503,7 @@ select_n_p = elementwise(
     jvp=_select_jvp,
     transpose=_select_transpose,
     scalar=_select_scalar,
+    full_operands=slice(1, None),
 )
 
 
@@ -505,7 +521,8 @@ def _inside(ans: Any, lo: Any, x: Any, hi: Any) -> Any:
 
 
 def _below(ans: Any, lo: Any, x: Any, hi: Any) -> Any:
-    return convert_element_type(lt_p.bind(x, broadcast_scalar(lo, aval_of(x).shape)), aval_of(x).dtype)
+    lo, hi = (broadcast_scalar(bound, aval_of(x).shape) for bound in (lo, hi))
+    return convert_element_type(and_p.bind(lt_p.bind(x, lo), lt_p.bind(lo, hi)), aval_of(x).dtype)
 
 
 def _above(ans: Any, lo: Any, x: Any, hi: Any) -> Any:
@@ -517,6 +534,7 @@ clamp_p = elementwise(
     lambda lo, x, hi: np.minimum(np.maximum(x, lo), hi),
     infer=_clamp_infer,
     derivative=(_below, _inside, _above),
+    full_operands=slice(1, 2),
 )
 
 # ---------------------------------------------------------------- casts, and values that block derivatives

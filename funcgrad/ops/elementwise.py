@@ -75,11 +75,13 @@ def elementwise(
     jvp: Callable[..., Any] | None = None,
     lowering: Lowering | None = None,
     infer: Callable[..., ShapedArray] | None = None,
+    full_operands: slice = slice(0),
 ) -> Primitive:
     """Declare an elementwise primitive.
 
     `derivative`: per operand a function (ans, *operands) → ∂f/∂operand, or None where it is zero. `scalar`: the name of
     the scalar operation, by default the primitive's. `result`: dtype of the result from the operands' dtype.
+    `full_operands`: operands that have the result's shape, scalars not being repeated for them.
 
     >>> from funcgrad.ops.arithmetic import exp_p
     >>> exp_p.has("jvp"), exp_p.lowering
@@ -109,7 +111,7 @@ def elementwise(
         evaluate=evaluate,
         jvp=jvp or default_jvp,
         transpose=transpose,
-        batch=lambda args, dims, **params: batch_elementwise(primitive, args, dims, **params),
+        batch=lambda args, dims, **params: batch_elementwise(primitive, args, dims, full_operands, **params),
         lowering=lowering or Scalar(scalar or name),
     )
     return primitive
@@ -139,8 +141,15 @@ class _Sign:
 IDENTITY, NEGATION = _Sign("identity"), _Sign("negation")
 
 
-def batch_elementwise(primitive: Primitive, args: Sequence[Any], dims: Sequence[Any], **params: Any) -> tuple[Any, int]:
+def batch_elementwise(
+    primitive: Primitive, args: Sequence[Any], dims: Sequence[Any], full_operands: slice = slice(0), **params: Any
+) -> tuple[Any, int]:
     """Batch by aligning: bring all batch dimensions to one place; unbatched operands are broadcast."""
+    args, dims = list(args), list(dims)
+    for i in range(len(args))[full_operands]:
+        if dims[i] is None and not aval_of(args[i]).shape:
+            size = next(aval_of(a).shape[d] for a, d in zip(args, dims, strict=True) if d is not None)
+            args[i], dims[i] = shapes.broadcast_in_batch(args[i], size, 0), 0
     ranks = [aval_of(a).ndim - (d is not None) for a, d in zip(args, dims, strict=True)]
     rank = max(ranks)
     given = {d for a, d, r in zip(args, dims, ranks, strict=True) if d is not None and r == rank}

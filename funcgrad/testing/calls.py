@@ -1,0 +1,422 @@
+"""One hypothesis strategy per primitive: valid calls, with operands where derivatives are well defined.
+
+`CALLS` is the one table, primitive name → function of the dtypes allowed → strategy. A primitive of your own joins by
+`CALLS["name"] = …`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from hypothesis import strategies as st
+
+from funcgrad import dtypes as dt
+from funcgrad.core.avals import ShapedArray
+from funcgrad.core.primitives import Primitive, registry
+from funcgrad.core.staging import trace_to_jaxpr
+from funcgrad.testing.strategies import (
+    ABOVE_ONE,
+    KINDS,
+    NONZERO,
+    POSITIVE,
+    REAL,
+    UNIT,
+    Domain,
+    dtypes,
+    fill,
+    kind_of,
+    seeds,
+    shapes,
+)
+
+
+def _aval(x: np.ndarray) -> ShapedArray:
+    return ShapedArray(x.shape, x.dtype)  # as it is, whether 64-bit types are enabled now or not
+
+
+class Call(NamedTuple):
+    """A primitive with NumPy operands and params that it accepts."""
+
+    primitive: Primitive
+    args: tuple[np.ndarray, ...]
+    params: dict[str, Any]
+
+    def __repr__(self) -> str:
+        operands = ", ".join(f"{_aval(x).short()} {x.tolist()}" for x in self.args)
+        return f"{self.primitive}[{', '.join(f'{k}={v}' for k, v in self.params.items())}]({operands})"
+
+
+Draw = Callable[[st.SearchStrategy[Any]], Any]
+Strategy = Callable[[Sequence[np.dtype]], st.SearchStrategy[Call]]
+CALLS: dict[str, Strategy] = {}
+
+DOUBLE = (dt.float64, dt.complex128)
+"""The dtypes in which finite differences are taken."""
+
+
+def allowed(kinds: Sequence[str], within: Sequence[np.dtype]) -> st.SearchStrategy[np.dtype]:
+    """Return a strategy for the dtypes of `within` of these kinds; for all of these kinds where there is none."""
+    return dtypes(kinds, within if any(kind_of(d) in kinds for d in within) else dt.ALL)
+
+
+def calls_of(primitive: Primitive | str, within: Sequence[np.dtype] = dt.ALL) -> st.SearchStrategy[Call]:
+    """Return a strategy for calls of one primitive with dtypes of `within`, where it takes any of them."""
+    name = primitive if isinstance(primitive, str) else primitive.name
+    if name not in CALLS:
+        raise KeyError(f"primitive {name!r} has no strategy: add one to funcgrad.testing.calls.CALLS")
+    return CALLS[name](within)
+
+
+def calls(within: Sequence[np.dtype] = dt.ALL) -> st.SearchStrategy[Call]:
+    """Return a strategy for calls of any registered primitive."""
+    return st.sampled_from(sorted(registry)).flatmap(lambda name: calls_of(name, within))
+
+
+def strategy(name: str) -> Callable[[Callable[..., tuple[Sequence[Any], dict[str, Any]]]], Any]:
+    """Put a function (draw, within) → (args, params) into the table; further names may follow as its arguments."""
+
+    def declare(function: Callable[..., tuple[Sequence[Any], dict[str, Any]]]) -> Any:
+        @st.composite
+        def composite(draw: Draw, within: Sequence[np.dtype]) -> Call:
+            args, params = function(draw, within)
+            return Call(registry[name], tuple(map(np.asarray, args)), params)
+
+        CALLS[name] = composite
+        return function
+
+    return declare
+
+
+# ---------------------------------------------------------------- elementwise
+
+
+def elementwise_calls(
+    name: str,
+    kinds: Sequence[str],
+    *domains: Domain,
+    params: Callable[[Draw, np.dtype], dict[str, Any]] | None = None,
+) -> None:
+    """Declare calls of an elementwise primitive with one operand per domain; some operands are scalars."""
+
+    def operands(draw: Draw, within: Sequence[np.dtype]) -> tuple[list[Any], dict[str, Any]]:
+        dtype, shape, seed = draw(allowed(kinds, within)), draw(shapes()), draw(seeds)
+        scalar = draw(st.sampled_from(range(len(domains) + 1))) - 1 if len(domains) > 1 else -1
+        args = [fill(seed + i, dtype, () if i == scalar else shape, d) for i, d in enumerate(domains)]
+        return args, params(draw, dtype) if params else {}
+
+    strategy(name)(operands)
+
+
+ANY, BITS, INEXACT, NUMBER = KINDS, ("bool", "int"), ("float", "complex"), ("int", "float", "complex")
+REALS, ORDERED = ("int", "float"), ("bool", "int", "float")
+SMALL = Domain(0, 1.2, signed=True)
+FRACTION = Domain(0.1, 0.4, signed=True)
+
+for _names, _kinds, _domains in (
+    ("neg square", NUMBER, (REAL,)),
+    ("abs sign", NUMBER, (NONZERO,)),
+    ("add sub mul", NUMBER, (REAL, REAL)),
+    ("add_any", ANY, (REAL, REAL)),
+    ("div", NUMBER, (REAL, NONZERO)),
+    ("rem", REALS, (REAL, NONZERO)),
+    ("max min", ANY, (REAL, REAL)),
+    ("eq ne", ANY, (Domain(0, 1, True), Domain(0, 1, True))),
+    ("lt le gt ge", ORDERED, (Domain(0, 2, True), Domain(0, 2, True))),
+    ("and or xor", BITS, (Domain(0, 100, True), Domain(0, 100, True))),
+    ("not", BITS, (Domain(0, 100, True),)),
+    ("population_count clz", ("int",), (Domain(0, 100, True),)),
+    (
+        "shift_left shift_right_logical shift_right_arithmetic",
+        ("int",),
+        (Domain(0, 100, True), Domain(0, 70, True)),
+    ),
+    ("floor ceil is_finite", ("float",), (REAL,)),
+    ("nextafter", ("float",), (REAL, REAL)),
+    ("exp exp2 expm1 sin cos sinh cosh tanh logistic asinh", INEXACT, (SMALL,)),
+    ("log sqrt rsqrt", INEXACT, (POSITIVE,)),
+    ("log1p", INEXACT, (UNIT,)),
+    ("cbrt", ("float",), (NONZERO,)),
+    ("tan atan", INEXACT, (FRACTION,)),
+    ("asin acos atanh", INEXACT, (UNIT,)),
+    ("acosh", INEXACT, (ABOVE_ONE,)),
+    ("atan2", ("float",), (NONZERO, NONZERO)),
+    ("erf erfc", ("float",), (SMALL,)),
+    ("erf_inv", ("float",), (UNIT,)),
+    ("lgamma digamma bessel_i0e bessel_i1e", ("float",), (POSITIVE,)),
+    ("igamma igammac", ("float",), (POSITIVE, POSITIVE)),
+    ("igamma_grad_a random_gamma_grad", ("float",), (POSITIVE, POSITIVE)),
+    ("zeta", ("float",), (ABOVE_ONE, POSITIVE)),
+    ("polygamma", ("float",), (Domain(1, 1), POSITIVE)),
+    ("regularized_incomplete_beta", ("float",), (POSITIVE, POSITIVE, Domain(0.2, 0.8))),
+    ("real imag", ("complex",), (REAL,)),
+    ("stop_gradient copy", ANY, (REAL,)),
+):
+    for _name in _names.split():
+        elementwise_calls(_name, _kinds, *_domains)
+
+elementwise_calls(
+    "round", ("float",), REAL, params=lambda draw, d: {"rounding_method": draw(st.integers(0, 1))}
+)
+elementwise_calls("reduce_precision", ("float",), REAL,
+                  params=lambda draw, d: {"exponent_bits": 5, "mantissa_bits": draw(st.integers(2, 10))})  # fmt: skip
+
+
+def _exponent(draw: Draw, dtype: np.dtype) -> dict[str, Any]:
+    return {"y": draw(st.integers(0 if dt.is_integer(dtype) else -3, 4))}
+
+
+elementwise_calls("integer_pow", NUMBER, NONZERO, params=_exponent)
+
+
+@strategy("pow")
+def _pow(draw: Draw, within: Sequence[np.dtype]) -> Any:
+    dtype, shape, seed = draw(allowed(INEXACT, within)), draw(shapes()), draw(seeds)
+    exponent = draw(st.sampled_from([dtype, dt.int32]))
+    base_shape, exponent_shape = draw(st.sampled_from([(shape, shape), ((), shape), (shape, ())]))
+    return [fill(seed, dtype, base_shape, POSITIVE), fill(seed + 1, exponent, exponent_shape, SMALL)], {}
+
+
+def _wide_floats(
+    within: Sequence[np.dtype], kinds: Sequence[str] = ("float",)
+) -> st.SearchStrategy[np.dtype]:
+    """Those that have a complex type of their precision."""
+    return allowed(kinds, [d for d in within if d.itemsize >= 4])
+
+
+@strategy("complex")
+def _complex(draw: Draw, within: Sequence[np.dtype]) -> Any:
+    dtype, shape, seed = draw(_wide_floats(within)), draw(shapes()), draw(seeds)
+    return [fill(seed, dtype, shape), fill(seed + 1, dtype, draw(st.sampled_from([shape, ()])))], {}
+
+
+@strategy("conj")
+def _conj(draw: Draw, within: Sequence[np.dtype]) -> Any:
+    dtype = draw(_wide_floats(within, INEXACT))
+    return [fill(draw(seeds), dtype, draw(shapes()))], {"input_dtype": dtype}
+
+
+@strategy("clamp")
+def _clamp(draw: Draw, within: Sequence[np.dtype]) -> Any:
+    dtype, shape, seed = draw(allowed(REALS, within)), draw(shapes()), draw(seeds)
+    low, high = draw(st.sampled_from([shape, ()])), draw(st.sampled_from([shape, ()]))
+    bounds = fill(seed + 1, dtype, low, Domain(0, 1)), fill(seed + 2, dtype, high, Domain(1, 2))
+    return [bounds[0], fill(seed, dtype, shape), bounds[1]], {}
+
+
+@strategy("select_n")
+def _select_n(draw: Draw, within: Sequence[np.dtype]) -> Any:
+    dtype, shape, seed = draw(allowed(ANY, within)), draw(shapes()), draw(seeds)
+    which, count = draw(st.sampled_from([(dt.bool_, 2), (dt.int32, 1), (dt.int32, 3)]))
+    selector = fill(seed, which, draw(st.sampled_from([shape, ()])), Domain(0, count - 1))
+    return [selector, *(fill(seed + i, dtype, shape) for i in range(1, count + 1))], {}
+
+
+@strategy("convert_element_type")
+def _convert(draw: Draw, within: Sequence[np.dtype]) -> Any:
+    dtype, new = draw(allowed(ANY, within)), draw(allowed(ANY, within))
+    return [fill(draw(seeds), dtype, draw(shapes()))], {"new_dtype": new, "weak_type": False}
+
+
+@strategy("bitcast_convert_type")
+def _bitcast(draw: Draw, within: Sequence[np.dtype]) -> Any:
+    dtype = draw(allowed(REALS, within))
+    new = draw(st.sampled_from([d for d in dt.ALL if d.itemsize == dtype.itemsize and kind_of(d) in REALS]))
+    return [fill(draw(seeds), dtype, draw(shapes()))], {"new_dtype": new}
+
+
+# ---------------------------------------------------------------- movement
+
+
+def _operand(draw: Draw, within: Sequence[np.dtype], kinds: Sequence[str] = ANY, **sizes: int) -> np.ndarray:
+    return fill(draw(seeds), draw(allowed(kinds, within)), draw(shapes(**sizes)))
+
+
+def _subset(draw: Draw, items: Iterable[int], min_size: int = 0) -> tuple[int, ...]:
+    items = sorted(items)
+    if not items:
+        return ()
+    return tuple(sorted(draw(st.lists(st.sampled_from(items), unique=True, min_size=min_size))))
+
+
+def _axis(draw: Draw, x: np.ndarray) -> int:
+    return draw(st.integers(0, x.ndim - 1))
+
+
+@strategy("broadcast_in_dim")
+def _broadcast(draw: Draw, within: Sequence[np.dtype]) -> Any:
+    shape = draw(shapes())
+    dims = _subset(draw, range(len(shape)))
+    stretched = _subset(draw, dims)
+    x = fill(draw(seeds), draw(allowed(ANY, within)), [1 if d in stretched else shape[d] for d in dims])
+    return [x], {"shape": shape, "broadcast_dimensions": dims}
+
+
+@strategy("reshape")
+def _reshape(draw: Draw, within: Sequence[np.dtype]) -> Any:
+    x = _operand(draw, within)
+    n = x.size
+    shapes_ = [(n,), (1, n), (n, 1), x.shape[::-1], (*x.shape, 1)]
+    shapes_ += [(k, n // k) for k in (2, 3, 4) if n and n % k == 0] + ([()] if n == 1 else [])
+    return [x], {"new_sizes": draw(st.sampled_from(shapes_)), "dimensions": None}
+
+
+@strategy("transpose")
+def _transpose(draw: Draw, within: Sequence[np.dtype]) -> Any:
+    x = _operand(draw, within)
+    return [x], {"permutation": tuple(draw(st.permutations(range(x.ndim))))}
+
+
+@strategy("squeeze")
+def _squeeze(draw: Draw, within: Sequence[np.dtype]) -> Any:
+    shape = draw(shapes(max_dims=2))
+    dims = tuple(sorted(draw(st.sets(st.integers(0, len(shape)), max_size=2))))
+    for d in dims:
+        shape = (*shape[:d], 1, *shape[d:])
+    return [fill(draw(seeds), draw(allowed(ANY, within)), shape)], {"dimensions": dims}
+
+
+@strategy("rev")
+def _rev(draw: Draw, within: Sequence[np.dtype]) -> Any:
+    x = _operand(draw, within)
+    return [x], {"dimensions": _subset(draw, range(x.ndim))}
+
+
+@strategy("slice")
+def _slice(draw: Draw, within: Sequence[np.dtype]) -> Any:
+    x = _operand(draw, within)
+    bounds = [sorted(draw(st.tuples(*[st.integers(0, n)] * 2))) for n in x.shape]
+    strides = draw(st.none() | st.tuples(*[st.integers(1, 3)] * x.ndim))
+    start, limit = tuple(lo for lo, _ in bounds), tuple(hi for _, hi in bounds)
+    return [x], {"start_indices": start, "limit_indices": limit, "strides": strides}
+
+
+@strategy("pad")
+def _pad(draw: Draw, within: Sequence[np.dtype]) -> Any:
+    x = _operand(draw, within)
+    config = []
+    for n in x.shape:
+        interior = draw(st.integers(0, 2))
+        inside = n + max(0, n - 1) * interior
+        low = draw(st.integers(-min(2, inside), 2))
+        config.append((low, draw(st.integers(max(-2, -inside - low), 2)), interior))
+    return [x, fill(draw(seeds), x.dtype, ())], {"padding_config": tuple(config)}
+
+
+@strategy("concatenate")
+def _concatenate(draw: Draw, within: Sequence[np.dtype]) -> Any:
+    x = _operand(draw, within, min_dims=1)
+    axis, parts = _axis(draw, x), [x]
+    for n in draw(st.lists(st.integers(0, 3), max_size=2)):
+        parts.append(fill(draw(seeds), x.dtype, (*x.shape[:axis], n, *x.shape[axis + 1 :])))
+    return parts, {"dimension": axis}
+
+
+@strategy("iota")
+def _iota(draw: Draw, within: Sequence[np.dtype]) -> Any:
+    shape = draw(shapes(min_dims=1))
+    return [], {
+        "dtype": draw(allowed(NUMBER, within)),
+        "shape": shape,
+        "dimension": draw(st.integers(0, len(shape) - 1)),
+    }
+
+
+# ---------------------------------------------------------------- reductions, cumulative, sorting
+
+
+def _declare_reduction(name: str, kinds: Sequence[str]) -> None:
+    @strategy(name)
+    def reduction(draw: Draw, within: Sequence[np.dtype]) -> Any:
+        x = _operand(draw, within, kinds)
+        return [x], {"axes": _subset(draw, range(x.ndim))}
+
+
+def _declare_arg_reduction(name: str) -> None:
+    @strategy(name)
+    def arg_reduction(draw: Draw, within: Sequence[np.dtype]) -> Any:
+        x = _operand(draw, within, ORDERED, min_dims=1, min_side=1)
+        return [x], {
+            "axes": (_axis(draw, x),),
+            "index_dtype": draw(st.sampled_from([dt.int32, dt.uint8, dt.int64])),
+        }
+
+
+def _declare_cumulative(name: str, kinds: Sequence[str]) -> None:
+    @strategy(name)
+    def cumulative(draw: Draw, within: Sequence[np.dtype]) -> Any:
+        x = _operand(draw, within, kinds, min_dims=1)
+        return [x], {"axis": _axis(draw, x), "reverse": draw(st.booleans())}
+
+
+for _name, _kinds in {
+    "reduce_sum": NUMBER, "reduce_prod": NUMBER, "reduce_max": ORDERED, "reduce_min": ORDERED,
+    "reduce_and": BITS, "reduce_or": BITS, "reduce_xor": BITS,
+}.items():  # fmt: skip
+    _declare_reduction(_name, _kinds)
+for _name in ("argmax", "argmin"):
+    _declare_arg_reduction(_name)
+for _name, _kinds in {
+    "cumsum": NUMBER, "cumprod": NUMBER, "cummax": REALS, "cummin": REALS, "cumlogsumexp": ("float",)
+}.items():  # fmt: skip
+    _declare_cumulative(_name, _kinds)
+
+
+@strategy("sort")
+def _sort(draw: Draw, within: Sequence[np.dtype]) -> Any:
+    x = _operand(draw, within, min_dims=1)
+    operands = [x] + [
+        fill(draw(seeds), draw(allowed(ANY, within)), x.shape) for _ in range(draw(st.integers(0, 2)))
+    ]
+    keys = draw(st.integers(1, len(operands)))
+    return operands, {"dimension": _axis(draw, x), "is_stable": True, "num_keys": keys}
+
+
+@strategy("top_k")
+def _top_k(draw: Draw, within: Sequence[np.dtype]) -> Any:
+    x = _operand(draw, within, REALS, min_dims=1)
+    axis = _axis(draw, x)
+    return [x], {"k": draw(st.integers(0, x.shape[axis])), "axis": axis}
+
+
+# ---------------------------------------------------------------- contraction
+
+
+@strategy("dot_general")
+def _dot_general(draw: Draw, within: Sequence[np.dtype]) -> Any:
+    batch, contracted, left, right = (draw(shapes(max_dims=n, max_side=3)) for n in (1, 2, 1, 2))
+    dtype = draw(allowed(ANY, within))
+
+    def side(free: Sequence[int]) -> tuple[np.ndarray, tuple[int, ...], tuple[int, ...]]:
+        sizes = [*batch, *contracted, *free]
+        order = draw(st.permutations(range(len(sizes))))
+        place = [order.index(i) for i in range(len(sizes))]
+        x = fill(draw(seeds), dtype, [sizes[i] for i in order])
+        return x, tuple(place[: len(batch)]), tuple(place[len(batch) : len(batch) + len(contracted)])
+
+    (lhs, lhs_batch, lhs_contract), (rhs, rhs_batch, rhs_contract) = side(left), side(right)
+    wide = {dt.float32: dt.float64, dt.bfloat16: dt.float32, dt.int8: dt.int32}.get(dtype, dtype)
+    return [lhs, rhs], {
+        "dimension_numbers": ((lhs_contract, rhs_contract), (lhs_batch, rhs_batch)),
+        "preferred_element_type": draw(st.sampled_from([dtype, wide])),
+    }
+
+
+# ---------------------------------------------------------------- higher order
+
+
+@strategy("jit")
+def _jit(draw: Draw, within: Sequence[np.dtype]) -> Any:
+    x = _operand(draw, within, NUMBER)
+    y = fill(draw(seeds), x.dtype, x.shape)
+    mul, add = registry["mul"].bind, registry["add"].bind
+
+    def body(x: Any, y: Any) -> list[Any]:
+        return [mul(x, x), add(mul(x, y), y)]
+
+    return [x, y], {
+        "jaxpr": trace_to_jaxpr(body, [_aval(x), _aval(y)], name="body"),
+        "name": "body",
+        "inline": False,
+    }

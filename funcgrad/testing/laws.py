@@ -1,0 +1,188 @@
+"""The laws that every primitive keeps, as functions of (primitive, args, params).
+
+=================  =============================================================================
+`types`            infer(avals) is the type of the NumPy result
+`derivative`       jvp = finite difference
+`adjoint`          ⟨Jᵀu, v⟩ = ⟨u, Jv⟩
+`second_order`     jvp of jvp, vjp of jvp, jvp of vjp = finite difference
+`vectorisation`    vmap = loop, for every choice of batched operands and axes
+`vmap_of_jvp`      vmap ∘ jvp = jvp ∘ vmap
+`compilation`      jit = eager
+`round_trip`       the traced jaxpr passes its checker, evaluates to the same, and prints
+=================  =============================================================================
+
+A law raises AssertionError with the call that breaks it. They hold for user-made primitives too.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from funcgrad import dtypes, tree
+from funcgrad.core.avals import ShapedArray
+from funcgrad.core.checking import check_jaxpr
+from funcgrad.core.jaxprs import eval_jaxpr
+from funcgrad.core.primitives import Primitive
+from funcgrad.core.tracing import aval_of
+from funcgrad.testing.comparisons import assert_close
+from funcgrad.testing.gradients import check_grads, check_jit, check_jvp_vjp, check_vmap, random_like
+from funcgrad.transforms.grad import jvp, vjp
+from funcgrad.transforms.tracing_api import make_jaxpr
+from funcgrad.transforms.vmap import vmap
+
+
+def as_function(primitive: Primitive, params: dict[str, Any]) -> Callable[..., Any]:
+    """Return the primitive with its params as a function of its operands."""
+
+    def call(*args: Any) -> Any:
+        return primitive.bind(*args, **params)
+
+    call.__name__ = primitive.name
+    return call
+
+
+def _differentiable(args: Sequence[Any]) -> bool:
+    return any(dtypes.is_inexact(aval_of(x).dtype) for x in args)
+
+
+def _finite_at(f: Callable[..., Any], args: Sequence[Any]) -> bool:
+    return all(np.all(np.isfinite(x)) for x in tree.leaves(f(*args)) if dtypes.is_inexact(aval_of(x).dtype))
+
+
+def types(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> None:
+    """The inferred type is the shape and dtype of what the NumPy rule returns."""
+    inferred = primitive.infer(*map(aval_of, args), **params)
+    inferred = inferred if primitive.multiple_results else [inferred]
+    if primitive.higher_order:
+        results = primitive.bind(*args, **params)
+    else:
+        with np.errstate(all="ignore"):
+            results = primitive.evaluate(*args, **params)
+    results = results if primitive.multiple_results else [results]
+    for aval, value in zip(inferred, results, strict=True):
+        have = ShapedArray(np.shape(value), value.dtype)
+        if have is not aval.strengthened():
+            raise AssertionError(f"{primitive}: infer says {aval}, the NumPy result is {have}")
+
+
+def derivative(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> None:
+    """The jvp rule gives the derivative along a random direction."""
+    f = as_function(primitive, params)
+    if primitive.name not in NO_DERIVATIVE and _finite_at(f, args):
+        check_grads(f, args, order=1, modes=("fwd",), widen=False)
+
+
+def adjoint(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> None:
+    """Reverse mode, through the transpose rules of what the jvp rule is made of, is the adjoint of forward mode."""
+    if _differentiable(args):
+        check_jvp_vjp(as_function(primitive, params), args)
+
+
+def second_order(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> None:
+    """Derivatives of derivatives, forward and reverse in every order, agree with finite differences."""
+    f = as_function(primitive, params)
+    if primitive.name not in NO_DERIVATIVE and _differentiable(args) and _finite_at(f, args):
+        check_grads(f, args, order=2, atol=1e-4, rtol=1e-4, widen=False)
+
+
+def _batch_axes(args: Sequence[Any]) -> list[tuple[int | None, ...]]:
+    """Every way to batch operands along a first or last axis, or not; at least one is batched."""
+    choices = [[None, 0, np.ndim(x)] if np.ndim(x) else [None, 0] for x in args]
+    if len(args) > 3:
+        # Too many for every combination: all along one axis, and each operand alone.
+        alone = [tuple(0 if i == j else None for j in range(len(args))) for i in range(len(args))]
+        return [(0,) * len(args), tuple(c[-1] for c in choices), *alone]
+    return [c for c in itertools.product(*choices) if any(a is not None for a in c)]
+
+
+def _batch_of_two(x: Any, axis: int | None) -> Any:
+    """The operand and its elements in reverse order, stacked: two different values of one domain."""
+    x = np.asarray(x)
+    return x if axis is None else np.stack([x, x.ravel()[::-1].reshape(x.shape)], axis)
+
+
+def vectorisation(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> None:
+    """vmap is the loop over the batch, for every choice of batched operands and axes."""
+    for axes in _batch_axes(args):
+        batched = [_batch_of_two(x, a) for x, a in zip(args, axes, strict=True)]
+        check_vmap(as_function(primitive, params), batched, axes)
+
+
+def vmap_of_jvp(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> None:
+    """vmap of jvp is jvp of vmap, and vmap of vjp is vjp of vmap."""
+    if not args or not _differentiable(args):
+        return
+    f = as_function(primitive, params)
+    batch = tuple(_batch_of_two(x, 0) for x in args)
+    tangents = random_like(batch)
+    expected = jvp(vmap(f), batch, tangents)
+    live = [i for i, x in enumerate(args) if dtypes.is_inexact(aval_of(x).dtype)]
+
+    def with_live(values: Sequence[Any], others: Sequence[Any]) -> list[Any]:
+        given = dict(zip(live, values, strict=True))
+        return [given.get(i, x) for i, x in enumerate(others)]
+
+    def pushed(xs: Any, vs: Any) -> Any:
+        zeros = random_like(args)
+        return jvp(f, tuple(xs), tuple(with_live(vs, zeros)))
+
+    actual = vmap(pushed)(list(batch), [tangents[i] for i in live])
+    assert_close(
+        _without_float0(actual), _without_float0(expected), what=f"{primitive}: vmap∘jvp and jvp∘vmap"
+    )
+    seed = random_like(expected[0], seed=1)
+    if any(aval_of(s).dtype == dtypes.float0 for s in tree.leaves(seed)):
+        return
+    back = vjp(lambda *xs: vmap(f)(*with_live(xs, batch)), *(batch[i] for i in live))[1](seed)
+    rows = vmap(lambda xs, s: vjp(lambda *ys: f(*with_live(ys, xs)), *(xs[i] for i in live))[1](s))(
+        list(batch), seed
+    )
+    assert_close(rows, back, what=f"{primitive}: vmap∘vjp and vjp∘vmap")
+
+
+def _without_float0(values: Any) -> Any:
+    return [x for x in tree.leaves(values) if aval_of(x).dtype != dtypes.float0]
+
+
+def compilation(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> None:
+    """The compiled primitive returns what the NumPy rule returns."""
+    check_jit(as_function(primitive, params), args)
+
+
+def round_trip(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> None:
+    """The traced jaxpr, and that of its derivative, pass the checker, evaluate to the same values, and print."""
+    f = as_function(primitive, params)
+    programs = [f]
+    if _differentiable(args):
+        tangents = random_like(args)
+        programs.append(lambda *xs: _without_float0(jvp(f, xs, tangents)))
+    for program in programs:
+        closed = make_jaxpr(program)(*args)
+        check_jaxpr(closed)
+        out = eval_jaxpr(closed.jaxpr, closed.consts, *args)
+        assert_close(
+            out,
+            [np.asarray(x) for x in tree.leaves(program(*args))],
+            what=f"{primitive}: its jaxpr and eager",
+        )
+        text = str(closed)
+        if not text.startswith(("{ lambda", "let ")) or any(
+            str(e.primitive) not in text for e in closed.eqns
+        ):
+            raise AssertionError(f"{primitive}: the jaxpr prints as {text}")
+        closed._repr_html_()
+
+
+LAWS: dict[str, Callable[[Primitive, Sequence[Any], dict[str, Any]], None]] = {
+    law.__name__: law
+    for law in (types, derivative, adjoint, second_order, vectorisation, vmap_of_jvp, compilation, round_trip)
+}
+"""Every law by name. `derivative` and `second_order` want operands in float64, the others take all dtypes."""
+
+NEED_DOUBLE = ("derivative", "second_order")
+NO_DERIVATIVE = ("stop_gradient", "bitcast_convert_type")
+"""Primitives whose derivative is zero by definition, whatever finite differences say."""
