@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from funcgrad.core.tracing import ArrayLike
-from funcgrad.numpy import ufuncs
+from funcgrad.numpy import at, index_expressions, ufuncs
 
 
 def _reflected(function: Any) -> Any:
@@ -17,3 +17,8 @@ for _name, _function in _BINARY.items():
     setattr(ArrayLike, f"__{_name}__", lambda self, other, f=_function: f(self, other))
     setattr(ArrayLike, f"__r{_name}__", _reflected(_function))
 ArrayLike.__neg__ = lambda self: ufuncs.negative(self)
+
+ArrayLike.__getitem__ = index_expressions.getitem
+ArrayLike.__iter__ = index_expressions.iterate
+ArrayLike.__setitem__ = at.setitem
+ArrayLike.at = property(at.IndexHelper, doc=at.IndexHelper.__doc__)

@@ -1,0 +1,417 @@
+"""What stands between the brackets of x[…]: NumPy's index expressions, and how reads become primitives.
+
+An expression is parsed into one entry per result group: a new axis, a slice, a static int, or an array of positions. Static
+expressions become slice, rev and squeeze; scalars known only at run time become dynamic_slice; arrays become one gather.
+Dimensions that index arrays select stand together where the first array stood, or in front when something separates them.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator, Sequence
+from types import EllipsisType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from funcgrad import dtypes
+from funcgrad.core.arrays import Array
+from funcgrad.core.avals import ShapedArray
+from funcgrad.core.tracing import ArrayLike, Tracer, aval_of, eval_trace, state
+from funcgrad.errors import ConcretizationError, IndexingError, ShapeError
+from funcgrad.ops.arithmetic import convert_element_type
+from funcgrad.ops.indexing import (
+    GatherDimensionNumbers,
+    GatherScatterMode,
+    dynamic_slice_p,
+    gather,
+    wrap_index,
+)
+from funcgrad.ops.shapes import broadcast_in_dim, concatenate, expand_dims, rev, slice_, squeeze
+
+_BASIC = frozenset({int, slice, type(None), EllipsisType})
+
+
+class Slice(NamedTuple):
+    """Positions start, start + step, …: `count` of them."""
+
+    start: int
+    count: int
+    step: int
+
+
+class Expression(NamedTuple):
+    """A parsed index: entries in the order written, the ellipsis expanded.
+
+    Entries are None (a new axis), Slice, int (counted from the front, perhaps out of range), or an integer array, NumPy's
+    if its value is known. `unit_dims` are dimensions of size 1 to insert into the operand first, for scalar bools.
+    """
+
+    entries: list[Any]
+    unit_dims: tuple[int, ...]
+
+
+def parse(index: Any, aval: ShapedArray) -> Expression:
+    """Parse what was written between the brackets of an array of type `aval`."""
+    if isinstance(index, list):
+        raise IndexingError(
+            f"indexing {aval}: the index is a list, {index!r:.60}",
+            fix="index with an array, x[jnp.array([…])], or with a tuple for one index per dimension",
+        )
+    items = [_item(i, k, aval) for k, i in enumerate(index if isinstance(index, tuple) else (index,))]
+    consumed = sum(_consumes(i) for i in items)
+    ellipses = sum(i is Ellipsis for i in items)
+    if ellipses > 1:
+        raise IndexingError(f"indexing {aval}: the index has {ellipses} ellipses", fix="write '...' once")
+    if consumed > aval.ndim:
+        raise IndexingError(
+            f"indexing {aval}: too many indices, {consumed} for {aval.ndim} dimensions",
+            fix="drop some, or add dimensions with x[None]",
+        )
+    if not ellipses:
+        items.append(Ellipsis)
+    entries: list[Any] = []
+    unit_dims: list[int] = []
+    d = 0
+    for k, item in enumerate(items):
+        if item is Ellipsis:
+            rest = aval.shape[d : d + aval.ndim - consumed]
+            entries += [Slice(0, n, 1) for n in rest]
+            d += len(rest)
+        elif item is None:
+            entries.append(None)
+        elif isinstance(item, np.ndarray) and item.dtype == np.bool_:
+            entries += _positions(item, d, k, aval)
+            if not item.ndim:
+                unit_dims.append(d + len(unit_dims))
+            d += item.ndim
+        else:
+            entries.append(_entry(item, aval.shape[d], k, aval))
+            d += 1
+    return Expression(entries, tuple(unit_dims))
+
+
+def _item(item: Any, k: int, aval: ShapedArray) -> Any:
+    """Return one item as None, Ellipsis, slice, int, a NumPy int or bool array, or a tracer of integers."""
+    if type(item) in _BASIC:
+        return item
+    if isinstance(item, list):
+        item = np.asarray(item) if item else np.zeros(0, np.int32)
+    if isinstance(item, (bool, np.bool_)):
+        return np.asarray(item)
+    if isinstance(item, Tracer):
+        value = item.concrete() if item.aval.dtype == dtypes.bool_ else None
+        item = item if value is None else value
+    elif isinstance(item, Array):
+        item = item.host
+    if isinstance(item, (np.ndarray, ArrayLike, np.generic)):
+        dtype = aval_of(item).dtype
+        if dtypes.is_integer(dtype):
+            return item if aval_of(item).shape or isinstance(item, Tracer) else int(item)
+        if dtype == dtypes.bool_:
+            if isinstance(item, Tracer):
+                raise ConcretizationError(
+                    f"indexing {aval} with the traced mask {item.aval}: how many elements it selects is not known "
+                    f"while {item.trace.description or 'tracing'}{item.origin()}",
+                    fix="use jnp.where(mask, x, other), or jnp.nonzero(mask, size=…, fill_value=…) for positions",
+                )
+            return item
+    try:
+        return operator.index(item)
+    except TypeError:
+        kind = aval_of(item).short() if isinstance(item, (np.ndarray, ArrayLike)) else type(item).__name__
+        raise IndexingError(
+            f"indexing {aval}: index {k} is {item!r:.60} of type {kind}",
+            fix="indices are ints, slices, None, '...', and arrays of ints or bools; cast floats with .astype(int)",
+        ) from None
+
+
+def _consumes(item: Any) -> int:
+    if item is None or item is Ellipsis:
+        return 0
+    return item.ndim if isinstance(item, np.ndarray) and item.dtype == np.bool_ else 1
+
+
+def _positions(mask: np.ndarray, d: int, k: int, aval: ShapedArray) -> Sequence[np.ndarray]:
+    """Return the positions of a mask's true elements, one array per dimension it covers."""
+    if not mask.ndim:
+        return (np.zeros(int(mask), np.int32),)
+    if mask.shape != aval.shape[d : d + mask.ndim]:
+        raise IndexingError(
+            f"indexing {aval}: the mask at index {k} has shape {mask.shape}, the dimensions it selects from have "
+            f"{aval.shape[d : d + mask.ndim]}",
+            fix="a mask has the shape of the dimensions it stands for",
+        )
+    return tuple(p.astype(np.int32) for p in mask.nonzero())
+
+
+def _entry(item: Any, size: int, k: int, aval: ShapedArray) -> Any:
+    if isinstance(item, int):
+        return item + size if item < 0 else item
+    if isinstance(item, slice):
+        try:
+            positions = range(*item.indices(size))
+        except TypeError:
+            raise IndexingError(
+                f"indexing {aval}: the slice at index {k} is {_show(item)}, its bounds are not static integers",
+                fix="use lax.dynamic_slice (static size, traced start), or make the bounds static",
+            ) from None
+        return Slice(positions.start, len(positions), positions.step) if positions else Slice(0, 0, 1)
+    return item
+
+
+def _show(s: slice) -> str:
+    return ":".join("" if v is None else f"{v!r:.40}" for v in (s.start, s.stop, s.step))
+
+
+# ---------------------------------------------------------------- reading
+
+
+def getitem(x: Any, index: Any) -> Any:
+    """x[index]: out-of-range positions read the nearest element, negative ones count from the end."""
+    if type(x) is Array and state.trace is eval_trace:
+        value = _known(x, index)
+        if value is not None:
+            aval = x.aval
+            return Array(ShapedArray(value.shape, aval.dtype, aval.weak_type), np.asarray(value))
+    return read(x, index)
+
+
+def _known(x: Array, index: Any) -> Any:
+    """Return the value by NumPy's own indexing, when everything is known and in range; else None."""
+    items = index if type(index) is tuple else (index,)
+    for k, item in enumerate(items):
+        kind = type(item)
+        if kind in _BASIC:
+            continue
+        if kind is Array:
+            item = item.host
+            items = (*items[:k], item, *items[k + 1 :])
+        elif kind is not np.ndarray:
+            return None
+        if item.dtype.kind not in "iub":
+            return None
+    try:
+        return x.host[items]
+    except (IndexError, TypeError):  # out of range, or not an index: decided, and explained, by the long way
+        return None
+
+
+def iterate(x: Any) -> Iterator[Any]:
+    """Yield x[0], x[1], …; as many as the first dimension has."""
+    if not aval_of(x).shape:
+        raise IndexingError(f"iteration over a 0-d array: {aval_of(x)}", fix="reshape it: for v in x[None]")
+    return (x[i] for i in range(aval_of(x).shape[0]))
+
+
+def read(
+    x: Any,
+    index: Any,
+    *,
+    mode: str | GatherScatterMode | None = None,
+    fill_value: Any = None,
+    indices_are_sorted: bool = False,
+    unique_indices: bool = False,
+    wrap_negative_indices: bool = True,
+) -> Any:
+    """x[index] with a say in what out-of-range positions give: x.at[index].get(…)."""
+    if mode is None and fill_value is None:
+        chosen = GatherScatterMode.PROMISE_IN_BOUNDS
+    else:
+        chosen = GatherScatterMode.from_any(mode)
+    entries, unit_dims = parse(index, aval_of(x))
+    x = expand_dims(x, unit_dims) if unit_dims else x
+    x, entries = _read_slices(x, entries, chosen)
+    arrays = [e for e in entries if _is_array(e)]
+    if not arrays:
+        return _restore(x, entries)
+    if all(not aval_of(a).shape for a in arrays) and not chosen.checks_bounds:
+        return _restore(*_read_scalars(x, entries))
+    plan = layout(entries, aval_of(x).shape)
+    if 0 in aval_of(x).shape and not chosen.checks_bounds and 0 not in plan.result_shape:
+        raise IndexingError(f"indexing {aval_of(x)}: there is no element to read", fix="check x.size first")
+    out = gather(
+        x, index_vectors(plan, aval_of(x).shape, wrap_negative_indices), plan.numbers, plan.window,
+        indices_are_sorted=indices_are_sorted, unique_indices=unique_indices or not plan.batch_shape,
+        mode=chosen, fill_value=fill_value,
+    )  # fmt: skip
+    return expand_dims(out, plan.new_axes) if plan.new_axes else out
+
+
+def _is_array(entry: Any) -> bool:
+    return isinstance(entry, (np.ndarray, ArrayLike))
+
+
+def _read_slices(x: Any, entries: list[Any], mode: GatherScatterMode) -> tuple[Any, list[Any]]:
+    """Apply slices and ints, which are static; ints leave a dimension of size 1 behind, to be read at 0."""
+    shape = aval_of(x).shape
+    start, limit, steps, reversed_dims = [0] * len(shape), list(shape), [1] * len(shape), []
+    left: list[Any] = []
+    d = 0
+    for entry in entries:
+        if entry is None:
+            left.append(None)
+            continue
+        n = shape[d]
+        if isinstance(entry, Slice):
+            first, last = entry.start, entry.start + (entry.count - 1) * entry.step
+            if entry.step < 0:
+                reversed_dims.append(d)
+                first, last = last, first
+            start[d], limit[d], steps[d] = first, max(last + 1, first), abs(entry.step)
+            entry = Slice(0, entry.count, 1)
+        elif isinstance(entry, int):
+            if mode.checks_bounds and not 0 <= entry < n:
+                entry = np.asarray(n, np.int32)  # left to gather, which fills
+            elif n:
+                start[d] = min(max(entry, 0), n - 1)
+                limit[d], entry = start[d] + 1, 0
+            else:
+                raise IndexingError(f"indexing {aval_of(x)}: dimension {d} is empty", fix="check x.size first")
+        left.append(entry)
+        d += 1
+    return rev(slice_(x, start, limit, steps), tuple(reversed_dims)), left
+
+
+def _read_scalars(x: Any, entries: list[Any]) -> tuple[Any, list[Any]]:
+    """Read traced scalar positions by dynamic_slice; their dimensions are left with size 1."""
+    sizes, starts, left = list(aval_of(x).shape), [], []
+    dtype = _index_dtype([e for e in entries if _is_array(e)])
+    for entry in entries:
+        if _is_array(entry):
+            n = sizes[len(starts)]
+            if not n:
+                raise IndexingError(f"indexing {aval_of(x)}: there is no element to read", fix="check x.size first")
+            sizes[len(starts)] = 1
+            starts.append(wrap_index(convert_element_type(entry, dtype), n))
+            left.append(0)
+            continue
+        if entry is not None:
+            starts.append(np.zeros((), dtype))
+        left.append(entry)
+    return dynamic_slice_p.bind(x, *starts, slice_sizes=tuple(sizes)), left
+
+
+def _restore(x: Any, entries: list[Any]) -> Any:
+    """Drop the dimensions that ints left and insert the new axes."""
+    ints = [isinstance(e, int) for e in entries if e is not None]
+    x = squeeze(x, tuple(d for d, is_int in enumerate(ints) if is_int))
+    new = tuple(k for k, e in enumerate([e for e in entries if not isinstance(e, int)]) if e is None)
+    return expand_dims(x, new) if new else x
+
+
+# ---------------------------------------------------------------- expressions as gathers and scatters
+
+
+class Layout(NamedTuple):
+    """An index expression as a gather, or the scatter that writes where it reads.
+
+    `columns`: per indexed operand dimension (dimension, positions, the batch dimensions the positions vary along).
+    The result has `result_shape`; `new_axes` of it are not the gather's.
+    """
+
+    columns: list[tuple[int, Any, tuple[int, ...]]]
+    batch_shape: tuple[int, ...]
+    numbers: GatherDimensionNumbers
+    window: tuple[int, ...]
+    new_axes: tuple[int, ...]
+    result_shape: tuple[int, ...]
+
+
+def layout(entries: Sequence[Any], shape: Sequence[int]) -> Layout:
+    """Arrange entries for an operand of the given shape; see Layout."""
+    advanced = [k for k, e in enumerate(entries) if _is_array(e) or isinstance(e, int)]
+    selected = _selected_shape([e for e in entries if _is_array(e)])
+    together = bool(advanced) and advanced[-1] - advanced[0] + 1 == len(advanced)
+    place = advanced[0] if together else 0
+    columns: list[tuple[int, Any, tuple[int, ...]]] = []
+    batch: list[int] = []
+    result: list[int] = []
+    new_axes, offset, collapsed, window = [], [], [], []
+    selected_dims: tuple[int, ...] = ()
+    indexed: list[tuple[int, Any]] = []
+    d = 0
+    for k, entry in enumerate([*entries, None]):
+        if k == place:
+            selected_dims = tuple(range(len(batch), len(batch) + len(selected)))
+            batch += selected
+            result += selected
+        if k == len(entries):
+            break
+        if entry is None:
+            new_axes.append(len(result))
+            result.append(1)
+            continue
+        if isinstance(entry, Slice):
+            result.append(entry.count)
+            if entry.step == 1:
+                offset.append(len(result) - 1 - len(new_axes))
+                if entry.start or entry.count != shape[d]:
+                    columns.append((d, np.asarray(entry.start), ()))
+                window.append(entry.count)
+            else:
+                columns.append((d, entry.start + entry.step * np.arange(entry.count), (len(batch),)))
+                batch.append(entry.count)
+                collapsed.append(d)
+                window.append(min(1, shape[d]))
+        else:
+            if _is_array(entry) or entry or shape[d] != 1:
+                indexed.append((d, entry))
+            collapsed.append(d)
+            window.append(min(1, shape[d]))
+        d += 1
+    for d, entry in indexed:
+        rank = aval_of(entry).ndim
+        columns.append((d, entry, selected_dims[len(selected_dims) - rank :]))
+    columns.sort(key=lambda c: c[0])
+    numbers = GatherDimensionNumbers(tuple(offset), tuple(collapsed), tuple(d for d, *_ in columns))
+    return Layout(columns, tuple(batch), numbers, tuple(window), tuple(new_axes), tuple(result))
+
+
+def _selected_shape(arrays: Sequence[Any]) -> tuple[int, ...]:
+    shapes = [aval_of(a).shape for a in arrays]
+    try:
+        return np.broadcast_shapes(*shapes)
+    except ValueError:
+        raise ShapeError(
+            f"indexing: index arrays of shapes {' and '.join(map(str, shapes))} do not broadcast together",
+            fix="index arrays select element by element; use jnp.ix_ for all combinations",
+        ) from None
+
+
+def _index_dtype(arrays: Sequence[Any]) -> np.dtype:
+    wide = any(aval_of(a).dtype in (dtypes.int64, dtypes.uint64) for a in arrays)
+    return dtypes.canonicalize(dtypes.int64) if wide else dtypes.int32
+
+
+def index_vectors(plan: Layout, shape: Sequence[int], wrap_negative: bool = True) -> Any:
+    """Return the positions of a layout as index vectors: shape (batch…, number of columns)."""
+    if not any(isinstance(p, Tracer) for _, p, _ in plan.columns):
+        return _known_vectors(plan, shape, wrap_negative)
+    dtype = _index_dtype([p for _, p, _ in plan.columns if isinstance(p, Tracer)])
+    rank = len(plan.batch_shape)
+    columns = []
+    for d, positions, along in plan.columns:
+        if not isinstance(positions, Tracer):
+            positions = _clipped(np.asarray(positions), dtype)
+        elif aval_of(positions).dtype.kind != "u" and aval_of(positions).dtype != dtype:
+            positions = convert_element_type(positions, dtype)
+        positions = wrap_index(positions, shape[d]) if wrap_negative else positions
+        positions = convert_element_type(positions, dtype)
+        columns.append(broadcast_in_dim(positions, (*plan.batch_shape, 1), along))
+    return concatenate(columns, rank)
+
+
+def _clipped(positions: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    limits = np.iinfo(dtype)
+    return np.clip(positions, limits.min, limits.max).astype(dtype) if positions.dtype != dtype else positions
+
+
+def _known_vectors(plan: Layout, shape: Sequence[int], wrap_negative: bool) -> np.ndarray:
+    out = np.empty((*plan.batch_shape, len(plan.columns)), np.int32)
+    for j, (d, positions, along) in enumerate(plan.columns):
+        known = _clipped(np.asarray(positions), dtypes.int32)
+        known = wrap_index(known, shape[d]) if wrap_negative else known
+        sizes = dict(zip(along, known.shape, strict=True))
+        out[..., j] = known.reshape([sizes.get(b, 1) for b in range(len(plan.batch_shape))])
+    return out
