@@ -27,7 +27,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if _seed:
         config.option.hypothesis_seed = _seed
     if not hasattr(config, "workerinput"):
-        # Set here and not by a fixture: collecting a test may compile already, and the workers of xdist inherit it.
+        # Not a fixture: collecting a test may compile already, and the workers of xdist inherit the variable.
         directory = tempfile.TemporaryDirectory(prefix="funcgrad-tests-", ignore_cleanup_errors=True)
         config.add_cleanup(directory.cleanup)
         os.environ["FUNCGRAD_CACHE_DIR"] = directory.name
