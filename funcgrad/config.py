@@ -16,6 +16,7 @@ def _flag(name: str, default: bool) -> bool:
 class Config(threading.local):
     """Options of the library; class attributes are the process-wide values, instance attributes this thread's overrides.
 
+    `python_kernels` runs compiled programs with their kernels as rendered Python: slow, and open to a debugger.
     Every option is read from the environment at import as ``FUNCGRAD_<NAME>``.
 
     >>> from funcgrad import config
@@ -28,6 +29,7 @@ class Config(threading.local):
     log_compiles: bool = _flag("log_compiles", False)
     explain_cache_misses: bool = _flag("explain_cache_misses", False)
     enable_checks: bool = _flag("enable_checks", False)
+    python_kernels: bool = _flag("python_kernels", False)
     numpy_dtype_promotion: str = os.environ.get("FUNCGRAD_NUMPY_DTYPE_PROMOTION", "standard")
     numpy_rank_promotion: str = os.environ.get("FUNCGRAD_NUMPY_RANK_PROMOTION", "allow")
     default_matmul_precision: Any = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -39,6 +39,7 @@ class Step(NamedTuple):
     writes: frozenset[Var]
     keep_alive: Any
     kernel: Kernel | None = None
+    call: Callable[[Sequence[int], Sequence[int]], None] | None = None  # of pointers: what Python runs for other steps
 
 
 class Output(NamedTuple):
@@ -137,17 +138,20 @@ class _Planner:
         )  # fmt: skip
         values = (out, left.source, right.source)
         offsets = (0, a.offset * dtype.itemsize, b.offset * dtype.itemsize)
-        return [Step("gemm", product.function, values, offsets, product.sizes, product.extent, product.grain,  # type: ignore[arg-type]
-                     frozenset([out]), product.library)]  # fmt: skip
+        call = _host_call(eqn, [left, right])
+        step = Step("gemm", product.function, values, offsets, product.sizes, product.extent, product.grain,  # type: ignore[arg-type]
+                    frozenset([out]), product.library, None, call)  # fmt: skip
+        return [step]
 
     def _host(self, group: Group) -> Step:
         (eqn,) = group.eqns
         accesses = self.fusion.accesses(eqn)
         read = [a for a in accesses if isinstance(a.source, Var)]
         values = (*eqn.outvars, *(a.source for a in read))
-        address, keep_alive = runtime.host_function(_host_call(eqn, accesses), len(values), 0)
+        call = _host_call(eqn, accesses)
+        address, keep_alive = runtime.host_function(call, len(values), 0)
         return Step(f"host {eqn.primitive.name}", address, values, (0,) * len(values), (), 1, 1,
-                    frozenset(eqn.outvars), keep_alive)  # fmt: skip
+                    frozenset(eqn.outvars), keep_alive, None, call)  # fmt: skip
 
     # ------------------------------------------------------------------ memory
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import struct
 from collections.abc import Sequence
 
+import numpy as np
+
 from funcgrad.compiler.cpu import runtime
 from funcgrad.compiler.plan import Plan
+from funcgrad.compiler.python import compile_python
+from funcgrad.config import config
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.buffers import HostBuffer, allocate
@@ -39,14 +44,16 @@ class Executable:
             raise self._too_large() from e
         if self._program is not None:
             inputs = [a.buffer for a in arrays]
-            self._program.run(
-                self._pack(
-                    arena.pointer if arena is not None else 0,
-                    *[b.pointer for b in inputs],
-                    *self._const_pointers,
-                    *[b.pointer for b in buffers],
-                )
+            pointers = (
+                arena.pointer if arena is not None else 0,
+                *[b.pointer for b in inputs],
+                *self._const_pointers,
+                *[b.pointer for b in buffers],
             )
+            if config.python_kernels:
+                interpret(self.plan, pointers)
+            else:
+                self._program.run(self._pack(*pointers))
         if self._simple:
             return [Array(aval, None, b) for aval, b in zip(self._avals, buffers, strict=True)]
         return [self._output(i, arrays, buffers) for i in range(len(self._avals))]
@@ -69,3 +76,21 @@ class Executable:
             f"need {total:.1f} GiB, which is not available",
             fix="compute in smaller pieces or use a smaller dtype",
         )
+
+
+def interpret(plan: Plan, pointers: Sequence[int]) -> None:
+    """Run a plan with its kernels as the Python functions that they are rendered to: slow, and open to a debugger."""
+    for step, instruction in zip(plan.steps, plan.instructions, strict=True):
+        addresses = [pointers[slot] + offset for slot, offset in instruction.args]
+        if step.kernel is None:
+            assert step.call is not None
+            # A call finds its operands' offsets itself, as the accesses that it was made from say.
+            step.call([a - o for a, o in zip(addresses, step.offsets, strict=True)], step.sizes)
+            continue
+        flat = []
+        for param, value, address in zip(step.kernel.params, step.values, addresses, strict=True):
+            nbytes = value if isinstance(value, int) else value.aval.nbytes
+            raw = (ctypes.c_char * nbytes).from_address(address)
+            flat.append(np.frombuffer(raw, param.dtype, nbytes // param.dtype.itemsize))
+        with np.errstate(all="ignore"):
+            compile_python(step.kernel)(*flat, *step.sizes)
