@@ -207,6 +207,16 @@ FITS = [
         8,
     ),
     Fit(
+        "LOG2_SHORT",
+        "2 log2(e) atanh(s) / s in z = s², |s| <= 3 - 2 sqrt(2), for pow in f32",
+        lambda z: 2 * mp.atanh(ROOT(z)) / ROOT(z) / mp.log(2),
+        lambda z: mp.mpf(1) / 3,
+        0,
+        0.02945,
+        0,
+        6,
+    ),
+    Fit(
         "TANH",
         "(tanh(x) - x) / x³ in z = x², |x| <= 0.55",
         lambda z: (mp.tanh(ROOT(z)) - ROOT(z)) / ROOT(z) ** 3,
@@ -408,8 +418,10 @@ class Coefficients(NamedTuple):
 
 
 def table(row: list) -> str:
-    """A tuple of numbers, wrapped and indented."""
-    text = textwrap.fill(", ".join(map(str, row)), 100, initial_indent=" " * 8, subsequent_indent=" " * 8)
+    """A tuple of numbers, wrapped and indented; f32 ones in full, since some are used in f64 arithmetic."""
+    text = textwrap.fill(
+        ", ".join(repr(float(c)) for c in row), 100, initial_indent=" " * 8, subsequent_indent=" " * 8
+    )
     return f"(\n{text},\n    )" if row else "()"
 
 

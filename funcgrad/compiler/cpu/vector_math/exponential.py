@@ -189,33 +189,45 @@ def log2_double_double(x: Scalar) -> tuple[Scalar, Scalar]:
     return quick_two_sum(total, total_low + k_low)
 
 
-@math_function(f32=1.0, f64=1.2)
-def pow(x: Scalar, y: Scalar) -> Scalar:
-    """x^y = 2^(y log2 |x|) with the sign of an odd power; special cases as in C99 F.9.4.4.
+def power_f32(a: Scalar, y: Scalar) -> Scalar:
+    """a^y of f32 a >= 0, in f64, the logarithm to 2^-45; pow takes care of NaN and 1."""
+    wide = a.to_f64()
+    e, m = split_normal(wide)
+    s = (m - 1.0) / (m + 1.0)
+    exponent = fma(s, horner(s * s, coefficients.LOG2_SHORT), integer_to_float(e))
+    exponent = select(wide > 0.0, select(wide < INF, exponent, INF), -INF)
+    t = at_least(at_most(y.to_f64() * exponent, 300.0), -300.0)
+    n_float, n = round_to_integer(t)
+    r = t - n_float
+    return (fma(r, horner(r, coefficients.EXP2.f32), 1.0) * power_of_two(n)).to_f32()
 
-    f64 takes the logarithm in double-double, f32 in f64.
-    """
-    type, x, y = x.type, x.to_f64(), y.to_f64()
-    a = absolute(x)
-    power, power_low = (log2(a), x.like(0.0)) if type == F32 else log2_double_double(a)
-    outside = select(a.same(0.0), x.like(-INF), a)
-    power = select((a > 0.0) & (a < INF), power, outside)
-    t, t_low = two_product(y, power)
-    in_range = absolute(t) < 1100.0
-    t_low = select(in_range, fma(y, power_low, t_low), 0.0)
+
+def power_f64(a: Scalar, y: Scalar) -> Scalar:
+    """a^y of f64 a >= 0, the logarithm in double-double; pow takes care of NaN and 1."""
+    exponent, exponent_low = log2_double_double(a)
+    exponent = select(a > 0.0, select(a < INF, exponent, INF), -INF)
+    t, t_low = two_product(y, exponent)
+    t_low = select(absolute(t) < 1100.0, fma(y, exponent_low, t_low), 0.0)
     t = at_least(at_most(t, 1100.0), -1100.0)
     n_float, n = round_to_integer(t)
     r = (t - n_float) + t_low
-    size = scale(fma(r, horner(r, coefficients.EXP2), 1.0), n)
+    return scale(fma(r, horner(r, coefficients.EXP2), 1.0), n)
 
+
+@math_function(f32=0.6, f64=1.2)
+def pow(x: Scalar, y: Scalar) -> Scalar:
+    """x^y = 2^(y log2 |x|) with the sign of an odd power; special cases as in C99 F.9.4.4."""
+    a = absolute(x)
+    size = (power_f32 if x.type == F32 else power_f64)(a, y)
     half = y * 0.5
     integer = floor(y).same(y)
     odd = integer & ~floor(half).same(half)
     result = select((x < 0.0) & (a < INF) & ~integer, NAN, size)
     # The sign test is on the bits, for a base of -0.
     result = select((x.bits() < 0) & odd, -result, result)
+    result = select(x.is_nan() | y.is_nan(), NAN, result)
     one = x.same(1.0) | y.same(0.0) | (a.same(1.0) & absolute(y).same(INF))
-    return select(one, 1.0, result).to(type)
+    return select(one, 1.0, result)
 
 
 @math_function(f32=1.5, f64=1.5)

@@ -65,9 +65,11 @@ def quarter_turns(x: Scalar) -> tuple[Scalar, Scalar, Scalar]:
 
 def sine_or_cosine(x: Scalar, quarters: int) -> Scalar:
     """sin(x + quarters pi/2)."""
-    r, r_low, n = quarter_turns(x)
+    wide, r_low, n = quarter_turns(x)
     n = n + quarters
-    r, r_low = r.to(x.type), r_low.to(x.type)
+    r = wide.to(x.type)
+    if x.type == F32:
+        r_low = (wide - r.to_f64()).to_f32()
     z = r * r
     s = fma(r * z, horner(z, coefficients.SINE_QUARTER), r_low) + r
     c = fma(z, -0.5, 1.0)
@@ -78,13 +80,13 @@ def sine_or_cosine(x: Scalar, quarters: int) -> Scalar:
     return select(negative, -value, value)
 
 
-@math_function(f32=1.5, f64=1.5)
+@math_function(f32=1.0, f64=1.5)
 def sin(x: Scalar) -> Scalar:
     """sin(x): reduction to an eighth of a turn, then the polynomial of sin or cos. f64: NaN above 2^48."""
     return select(x.same(0.0), x, sine_or_cosine(x, 0))
 
 
-@math_function(f32=1.5, f64=1.5)
+@math_function(f32=1.0, f64=1.5)
 def cos(x: Scalar) -> Scalar:
     """cos(x) = sin(x + pi/2), the quarter turn added after the reduction. f64: NaN above 2^48."""
     return sine_or_cosine(x, 1)
@@ -124,7 +126,7 @@ def asin_core(x: Scalar) -> tuple[Scalar, Scalar, Scalar]:
     return small, s, fma(s * z, horner(z, coefficients.ASIN), s_low)
 
 
-@math_function(f32=1.2, f64=1.2)
+@math_function(f32=0.7, f64=0.7)
 def asin(x: Scalar) -> Scalar:
     """asin(x): a polynomial to 1/2, then pi/2 - 2 asin(sqrt((1 - |x|)/2)), the root in two parts."""
     small, s, t = asin_core(x)
@@ -133,7 +135,7 @@ def asin(x: Scalar) -> Scalar:
     return copysign(select(small, s + t, high + (low + (pi_half_low - (t + t)))), x)
 
 
-@math_function(f32=1.2, f64=1.2)
+@math_function(f32=0.7, f64=0.7)
 def acos(x: Scalar) -> Scalar:
     """acos(x) = pi/2 - asin(x) near 0, 2 asin(sqrt((1 - x)/2)) towards 1, pi minus that towards -1."""
     small, s, t = asin_core(x)
