@@ -1,4 +1,4 @@
-"""Settings of the whole suite: hypothesis profiles, the kernel cache, and the oracle."""
+"""Settings of the whole suite: hypothesis profiles, the kernel cache, and optional dependencies."""
 
 from __future__ import annotations
 
@@ -33,8 +33,15 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["FUNCGRAD_CACHE_DIR"] = directory.name
 
 
+# Marker -> the optional module that its tests need; .ci/run installs both and runs them.
+_NEEDS = {"oracle": "jax", "cuda": "numba_cuda"}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if importlib.util.find_spec("jax") is None:
-        for item in items:
-            if item.get_closest_marker("oracle"):
-                item.add_marker(pytest.mark.skip(reason="JAX, the oracle of this test, is not installed"))
+    missing = {
+        marker: module for marker, module in _NEEDS.items() if importlib.util.find_spec(module) is None
+    }
+    for item in items:
+        for marker, module in missing.items():
+            if item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=f"{module} is not installed"))

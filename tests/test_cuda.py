@@ -159,6 +159,7 @@ def test_the_simulator_computes_what_the_python_means():
     assert count == len(cases()) > 400
 
 
+@pytest.mark.cuda
 def test_every_kernel_compiles_for_hopper():
     ptx = run("compile_all")
     assert ptx.count(".visible .entry") == len(CUDA_DTYPES) + len(nests())
@@ -170,6 +171,7 @@ def test_every_kernel_compiles_for_hopper():
     assert [i for i in expected.split() if i not in ptx] == []
 
 
+@pytest.mark.cuda
 def test_rendered_source():
     source = run("show").splitlines()
     assert source[1] == "    row = row[cuda.grid(1)*n:(cuda.grid(1) + 1)*n]"
@@ -183,9 +185,11 @@ def show() -> None:
     print(emit.render(softmax()))
 
 
+@pytest.mark.cuda
 @pytest.mark.parametrize("dtype", [float16, bfloat16], ids=str)
 def test_sixteen_bit_floats_are_refused(dtype):
-    emit = pytest.importorskip("funcgrad.compiler.cuda.emit", reason="numba-cuda is not installed")
+    from funcgrad.compiler.cuda import emit
+
     params, (x,) = loads(dtype)
     with pytest.raises(TypeError, match=f"not in {dtype.name}"):
         emit.render(elementwise("k", op("exp", x), params))
