@@ -121,9 +121,8 @@ def gemm(
 def tile(batch: int, m: int, n: int, k: int, threads: int, variant: str) -> Tiling:
     """Cut the results so that every thread gets several tiles, no smaller than is worth a BLAS call.
 
-    GEMM copies the operands of each call into panels: a strip of C over all columns costs a copy of all of B.
-    So strips of rows are cut first, as tall as the balance allows, and columns only when there are too few
-    rows.
+    GEMM copies the operands of each call into panels, A for every column tile and B for every row tile: that
+    is least when tiles are as square as C allows.
     """
     wanted = -(-threads * _TILES_PER_THREAD // max(batch, 1)) if threads > 1 else 1
     if variant == "columns":
@@ -131,15 +130,16 @@ def tile(batch: int, m: int, n: int, k: int, threads: int, variant: str) -> Tili
     elif variant == "rows":
         rows, columns = max(m, 1), _cut(n, min(wanted, threads))  # narrow strips of a matrix read slowly
     else:
-        rows = _cut(m, wanted)
-        columns = _cut(n, wanted // max(1, -(-m // rows)))
+        square = round(math.sqrt(wanted * m / max(n, 1)))
+        rows = _cut(m, min(square, wanted))
+        columns = _cut(n, -(-wanted // max(1, -(-m // rows))))
         unpacked = _UNPACKED // max(1, min(m, n) * k) // _STEP * _STEP
         if min(m, n) <= _SKINNY and unpacked:
             rows, columns = (rows, min(columns, unpacked)) if m <= n else (min(rows, unpacked), columns)
     return Tiling(rows, columns, -(-m // rows), -(-n // columns))
 
 
-_TILES_PER_THREAD = 4
+_TILES_PER_THREAD = 2
 _STEP = 64  # sides of tiles are multiples of this, hence of OpenBLAS's register blocks
 _VECTORS = 3  # up to so many rows or columns, matrix-vector products win
 _SKINNY = 16  # up to so many rows or columns, packing costs more than it brings, and

@@ -12,6 +12,7 @@ import atexit
 import ctypes
 import functools
 import itertools
+import math
 import os
 import platform
 import struct
@@ -96,9 +97,10 @@ def host_function(
         try:
             function(args[:n_args], sizes[:n_sizes])
         except BaseException as error:
-            token = next(_failure_numbers)
-            _failures[token] = error
-            ctypes.c_int64.from_address(args[n_args]).value = token
+            word = ctypes.c_int64.from_address(args[n_args])
+            if not word.value:
+                word.value = token = next(_failure_numbers)
+                _failures[token] = error
 
     native = _HOST_ABI(call)
     return ctypes.cast(native, ctypes.c_void_p).value, native
@@ -266,7 +268,7 @@ def _start_workers(native: _Native) -> None:
         _state.workers.append(thread)
 
 
-def _stop_workers(patience: float = 10.0) -> None:
+def _stop_workers(patience: float = math.inf) -> None:
     """Call the workers back; one that is still in a kernel after `patience` seconds is left there."""
     native = _state.native
     deadline = time.monotonic() + patience
