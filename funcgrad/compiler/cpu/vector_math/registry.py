@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from inspect import signature
+from types import FunctionType
 
 from llvmlite import ir
 
@@ -26,10 +27,10 @@ class MathFunction:
 _FUNCTIONS: dict[str, MathFunction] = {}
 
 
-def math_function(f32: float, f64: float) -> Callable[[Callable[..., Scalar]], Callable[..., Scalar]]:
+def math_function(f32: float, f64: float) -> Callable[[FunctionType], Callable[..., Scalar]]:
     """Register a formula under its own name with its error bounds; calls of the result emit an LLVM call."""
 
-    def register(formula: Callable[..., Scalar]) -> Callable[..., Scalar]:
+    def register(formula: FunctionType) -> Callable[..., Scalar]:
         name = formula.__name__
         _FUNCTIONS[name] = MathFunction(name, formula, len(signature(formula).parameters), f32, f64)
 
