@@ -111,6 +111,7 @@ class Fusion:
         self.group_of: dict[Var, Group] = {}
         self.groups: list[Group] = []
         self._resolved: dict[Var, Access] = {}
+        self._accesses: dict[JaxprEqn, list[Access]] = {}
         self._numbers = 0
         for eqn in eqns:
             self._place(eqn)
@@ -144,14 +145,19 @@ class Fusion:
         return Access(var, contiguous(var.aval.shape))
 
     def accesses(self, eqn: JaxprEqn) -> list[Access]:
-        """What an equation of a group reads, operand by operand; a copied view reads through itself."""
-        found = [self.resolve(v) for v in eqn.invars]
-        lowering = eqn.primitive.lowering
-        if isinstance(lowering, View):
-            view = lowering.apply(found[0].view, **eqn.params)
-            assert view is not None
-            return [Access(found[0].source, view)]
-        return found
+        """What an equation of a group reads, operand by operand; a copied view reads through itself.
+
+        Settled when first asked for: a view that is stored later serves those who ask after that.
+        """
+        if eqn not in self._accesses:
+            found = [self.resolve(v) for v in eqn.invars]
+            lowering = eqn.primitive.lowering
+            if isinstance(lowering, View):
+                view = lowering.apply(found[0].view, **eqn.params)
+                assert view is not None
+                found = [Access(found[0].source, view)]
+            self._accesses[eqn] = found
+        return self._accesses[eqn]
 
     # ------------------------------------------------------------------ forming groups
 
@@ -200,7 +206,7 @@ class Fusion:
         self.group_of.update((v, group) for v in eqn.outvars)
 
     def _producers(self, eqn: JaxprEqn) -> list[Group]:
-        sources = [self.resolve(v).source for v in eqn.invars]
+        sources = [a.source for a in self.accesses(eqn)]
         return [self.group_of[s] for s in sources if isinstance(s, Var) and s in self.group_of]
 
     def _place_loop(self, eqn: JaxprEqn) -> None:
@@ -210,8 +216,7 @@ class Fusion:
         for group in sorted(candidates, key=lambda g: -g.number):
             if joined is None:
                 if self._fits(eqn, group) and not self._detour({group}, self._producers(eqn)):
-                    if isinstance(eqn.primitive.lowering, Reduce):
-                        group.axes = domain_of(eqn)[1]
+                    group.axes = group.axes or domain_of(eqn)[1]
                     self._add(group, eqn)
                     joined = group
             elif self._mergeable(group, joined):
@@ -318,7 +323,7 @@ class Fusion:
                     break
 
     def _large_inputs(self, group: Group) -> set[Var]:
-        sources = (self.resolve(v).source for e in group.eqns for v in e.invars)
+        sources = (a.source for e in group.eqns for a in self.accesses(e))
         return {
             s for s in sources
             if isinstance(s, Var) and squeezed(s.aval.shape) == group.domain
@@ -350,8 +355,7 @@ class Fusion:
         result = {a.source for a in map(self.resolve, self.outvars)}
         for group in self.groups:
             for eqn in group.eqns:
-                for v in eqn.invars:
-                    source = self.resolve(v).source
+                for source, _ in self.accesses(eqn):
                     if self.group_of.get(source) is not group or group.kind != "loops":  # type: ignore[arg-type]
                         result.add(source)
         return {v for v in result if isinstance(v, Var)}
@@ -401,8 +405,8 @@ def _topological(eqns: list[JaxprEqn], fusion: Fusion) -> list[JaxprEqn]:
     order: list[JaxprEqn] = []
 
     def operands(eqn: JaxprEqn) -> Iterator[JaxprEqn]:
-        for v in eqn.invars:
-            source: Any = fusion.resolve(v).source
+        for access in fusion.accesses(eqn):
+            source: Any = access.source
             if source in mine and mine[source] is not eqn:
                 yield mine[source]
 

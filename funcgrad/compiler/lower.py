@@ -102,8 +102,7 @@ class _Nest:
 
     def _set_phase(self, eqn: JaxprEqn) -> None:
         phase = 0
-        for v in eqn.invars:
-            source = self.fusion.resolve(v).source
+        for source, _ in self.fusion.accesses(eqn):
             if isinstance(source, Var) and source in self.made:
                 phase = max(phase, self.phase[source])
         folds = isinstance(eqn.primitive.lowering, Reduce) and bool(domain_of(eqn)[1])
@@ -352,7 +351,7 @@ class _Writer:
         return _builder.cast(value, eqn.params["dtype"])
 
     def _pad(self, eqn: JaxprEqn, operands: Sequence[Expr], body: list[Stmt]) -> Expr:
-        access = self.info.fusion.resolve(eqn.invars[0])
+        access = self.info.fusion.accesses(eqn)[0]
         place = self._axis(eqn)
         terms: list[tuple[str, int | str]] = []
         mask: Expr | None = None
@@ -391,8 +390,8 @@ class _Writer:
         dimension, place = eqn.params["dimension"], self._axis(eqn)
         at = self.position_of(place[dimension]) if dimension in place else Const(0, INT64)
         parts, start = [], 0
-        for v in eqn.invars:
-            parts.append((self.info.fusion.resolve(v), start, v.aval.shape[dimension]))
+        for v, access in zip(eqn.invars, self.info.fusion.accesses(eqn), strict=True):
+            parts.append((access, start, v.aval.shape[dimension]))
             start += v.aval.shape[dimension]
         dtype = eqn.outvars[0].aval.dtype
         out: Expr = Const(0, dtype)
@@ -415,7 +414,7 @@ class _Writer:
         return out
 
     def _dynamic_slice(self, eqn: JaxprEqn, operands: Sequence[Expr], body: list[Stmt]) -> Expr:
-        access, place = self.info.fusion.resolve(eqn.invars[0]), self._axis(eqn)
+        access, place = self.info.fusion.accesses(eqn)[0], self._axis(eqn)
         terms: list[tuple[str, int | str]] = []
         for d, (start, n, m) in enumerate(
             zip(operands[1:], access.view.shape, eqn.outvars[0].aval.shape, strict=True)
@@ -503,7 +502,7 @@ class _Writer:
                and (v in info.stored or v in self.kept)]  # fmt: skip
         for eqn in info.folds:
             if info.phase[eqn.outvars[0]] == phase + 1:
-                source = info.fusion.resolve(eqn.invars[0]).source
+                source = info.fusion.accesses(eqn)[0].source
                 if isinstance(source, Var) and source in info.made:
                     out.append(source)
         return out
@@ -519,8 +518,7 @@ class _Writer:
             needed.add(v)
             if v in kept and info.phase[v] < phase:
                 continue
-            for u in info.made[v].invars:
-                source = info.fusion.resolve(u).source
+            for source, _ in info.fusion.accesses(info.made[v]):
                 if isinstance(source, Var) and source in info.made and info.level[source] == "full":
                     stack.append(source)
         return [v for v in info.made if v in needed]
@@ -743,7 +741,7 @@ class _ColumnValues:
                 continue
             operands = []
             for i, u in enumerate(eqn.invars):
-                source: Any = info.fusion.resolve(u).source
+                source: Any = info.fusion.accesses(eqn)[i].source
                 operands.append(env[source] if source in env else self._row_operand(u, eqn, i))
             name = self.w.fresh()
             body.append(Let(name, self.w.expression(eqn, operands, body)))
@@ -754,7 +752,7 @@ class _ColumnValues:
         return self._loop(body)
 
     def _row_operand(self, atom: Atom, eqn: JaxprEqn, place: int) -> Expr:
-        source: Any = self.w.info.fusion.resolve(atom).source
+        source: Any = self.w.info.fusion.accesses(eqn)[place].source
         if source in self.w.info.made:
             return self.read(source)
         return self.w._operand(atom, "row", {}, self, eqn, place)
