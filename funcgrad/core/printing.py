@@ -6,7 +6,7 @@ import html as html_escape
 import itertools
 import string
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from funcgrad import dtypes
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, subjaxprs
 
-_WIDTH = 100
+_WIDTH = 80
 
 
 class _Names:
@@ -23,11 +23,7 @@ class _Names:
 
     def __init__(self) -> None:
         self.of: dict[Var, str] = {}
-        self._fresh = (
-            "".join(letters)
-            for n in itertools.count(1)
-            for letters in itertools.product(string.ascii_lowercase, repeat=n)
-        )
+        self._fresh = map(_name, itertools.count())
         self.shared: dict[int, str] = {}
 
     def __getitem__(self, var: Var) -> str:
@@ -35,11 +31,17 @@ class _Names:
             self.of[var] = next(self._fresh)
         return self.of[var]
 
-    def adopt(self, inner: Iterable[Atom], outer: Iterable[Atom]) -> None:
+    def adopt(self, inner: Iterable[Atom], outer: Iterable[Atom], unused: Container[Var] = ()) -> None:
         """Give variables of an inner jaxpr the names of the values that flow into them, where they have none yet."""
         for i, o in zip(inner, outer, strict=True):
             if isinstance(i, Var) and isinstance(o, Var) and i not in self.of:
-                self.of[i] = self[o]
+                self.of[i] = "_" if o in unused else self[o]
+
+
+def _name(n: int) -> str:
+    """The n-th variable name: n in base 26, with letters for digits; z is followed by ba."""
+    more, last = divmod(n, 26)
+    return (_name(more) if more else "") + string.ascii_lowercase[last]
 
 
 def format_jaxpr(jaxpr: Jaxpr) -> str:
@@ -55,7 +57,8 @@ def format_jaxpr(jaxpr: Jaxpr) -> str:
     hoisted = []
     for j in repeated:
         name = _unique(names, j.name or "fn")
-        hoisted.append(f"let {name} = {_block(j, names, 0)} in\n")
+        prefix = f"let {name} = "
+        hoisted.append(f"{prefix}{_block(j, names, 0, len(prefix))} in\n")
         names.shared[id(j)] = name
     return "".join(hoisted) + _block(jaxpr, names, 0)
 
@@ -78,21 +81,25 @@ def _all_subjaxprs(jaxpr: Jaxpr) -> Iterable[Jaxpr]:
                     stack.append(sub)
 
 
-def _block(jaxpr: Jaxpr, names: _Names, indent: int) -> str:
+def _block(jaxpr: Jaxpr, names: _Names, indent: int, prefix: int = 0) -> str:
+    """A jaxpr in braces, on one line if that fits after `prefix` characters; further lines start at `indent`."""
     binder = lambda vs: "".join(f"{names[v]}:{v.aval.short()} " for v in vs).rstrip()  # noqa: E731
     constvars = binder(jaxpr.constvars)
-    head = f"{{ lambda {constvars + ' ' if constvars else ''}; {binder(jaxpr.invars)}. let"
-    used = {v for e in jaxpr.eqns for v in e.invars if isinstance(v, Var)}
-    used |= {v for v in jaxpr.outvars if isinstance(v, Var)}
+    head = f"{{ lambda {constvars}; {binder(jaxpr.invars)}. let"
+    used = _read_variables(jaxpr) | {v for v in jaxpr.outvars if isinstance(v, Var)}
     eqns = [_equation(e, names, indent + 4, used) for e in jaxpr.eqns]
     outs = [_atom(v, names) for v in jaxpr.outvars]
     result = f"({outs[0]},)" if len(outs) == 1 else f"({', '.join(outs)})"
     one_line = f"{head} {'; '.join(eqns)} in {result} }}"
-    if "\n" not in one_line and len(one_line) + indent <= _WIDTH:
+    if "\n" not in one_line and len(one_line) + indent + prefix <= _WIDTH:
         return one_line
     pad = " " * indent
     body = "".join(f"{pad}    {e}\n" for e in eqns)
     return f"{head}\n{body}{pad}  in {result} }}"
+
+
+def _read_variables(jaxpr: Jaxpr) -> set[Var]:
+    return {v for e in jaxpr.eqns for v in e.invars if isinstance(v, Var)}
 
 
 def _equation(eqn: JaxprEqn, names: _Names, indent: int, used: set[Var]) -> str:
@@ -103,30 +110,35 @@ def _equation(eqn: JaxprEqn, names: _Names, indent: int, used: set[Var]) -> str:
         (inner,) = subjaxprs(eqn.params)
         if id(inner) not in names.shared:
             names.adopt(inner.invars, eqn.invars)
-            names.adopt(inner.outvars, eqn.outvars)
+            inner_read = _read_variables(inner)
+            unused = {o for i, o in zip(inner.outvars, eqn.outvars, strict=True) if o not in used and i not in inner_read}
+            names.adopt(inner.outvars, eqn.outvars, unused)
     shown = _shown_params(eqn)
     if not shown:
         return head + args
-    params = [f"{k}={_param(v, names, indent + 2)}" for k, v in shown]
+    params = [f"{k}={_param(v, names, indent + 2, len(k) + 1)}" for k, v in shown]
     one_line = f"{head}[{' '.join(params)}]{args}"
-    if not any("\n" in p for p in params) and len(one_line) + indent <= _WIDTH and not _carries_jaxpr(eqn):
+    if not any("\n" in p for p in params) and len(one_line) + indent <= _WIDTH and not any("{ lambda" in p for p in params):
         return one_line
     pad = " " * indent
     return f"{head}[\n" + "".join(f"{pad}  {p}\n" for p in params) + f"{pad}]{args}"
 
 
-def _carries_jaxpr(eqn: JaxprEqn) -> bool:
-    return next(subjaxprs(eqn.params), None) is not None
+# What the types of the equation's results say already, and defaults.
+_HIDDEN: dict[str, Callable[[str, Any], bool]] = {
+    "broadcast_in_dim": lambda name, value: name == "shape" or value == (),
+    "dot_general": lambda name, value: value is None,
+    "jit": lambda name, value: value is False,
+}
 
 
 def _shown_params(eqn: JaxprEqn) -> list[tuple[str, Any]]:
-    """Params in alphabetical order, the name of a jitted function first, its defaults left out."""
-    params = dict(eqn.params)
+    """Params in alphabetical order, but the name of a jitted function first."""
+    hidden = _HIDDEN.get(eqn.primitive.name, lambda name, value: False)
+    shown = sorted((k, v) for k, v in eqn.params.items() if not hidden(k, v))
     if eqn.primitive.name == "jit":
-        name = params.pop("name")
-        params = {k: v for k, v in params.items() if k == "jaxpr" or v}
-        return [("name", name), *sorted(params.items())]
-    return sorted(params.items())
+        shown.sort(key=lambda item: item[0] != "name")
+    return shown
 
 
 def _atom(atom: Atom, names: _Names) -> str:
@@ -137,11 +149,11 @@ def _atom(atom: Atom, names: _Names) -> str:
     return f"{text}:{atom.aval.short()}"
 
 
-def _param(value: Any, names: _Names, indent: int) -> str:
+def _param(value: Any, names: _Names, indent: int, prefix: int = 0) -> str:
     if isinstance(value, ClosedJaxpr):
         value = value.jaxpr
     if isinstance(value, Jaxpr):
-        return names.shared.get(id(value)) or _block(value, names, indent)
+        return names.shared.get(id(value)) or _block(value, names, indent, prefix)
     if isinstance(value, tuple) and value and all(isinstance(v, (Jaxpr, ClosedJaxpr)) for v in value):
         inner = "\n".join(" " * (indent + 2) + _param(v, names, indent + 2) for v in value)
         return f"(\n{inner}\n{' ' * indent})"

@@ -21,6 +21,7 @@ from funcgrad.ops.elementwise import (
     NEGATION,
     NUMBER,
     REAL,
+    Over,
     add_tangents,
     check_operands,
     common_shape,
@@ -46,15 +47,15 @@ def _sub_transpose(ct: Any, x: Any, y: Any) -> list[Any]:
 
 def _mul_transpose(ct: Any, x: Any, y: Any) -> list[Any]:
     return [
-        unbroadcast(ct * y, aval_of(x)) if is_undefined(x) else None,
-        unbroadcast(x * ct, aval_of(y)) if is_undefined(y) else None,
+        unbroadcast(mul_p.bind(ct, y), aval_of(x)) if is_undefined(x) else None,
+        unbroadcast(mul_p.bind(x, ct), aval_of(y)) if is_undefined(y) else None,
     ]
 
 
 def _div_transpose(ct: Any, x: Any, y: Any) -> list[Any]:
     if is_undefined(y):
         raise ArgumentError("div is not linear in its denominator", fix="this is a bug in a jvp rule")
-    return [unbroadcast(ct / y, aval_of(x)), None]
+    return [unbroadcast(div_p.bind(ct, y), aval_of(x)), None]
 
 
 def _truncated_division(x: Any, y: Any) -> Any:
@@ -85,9 +86,23 @@ add_p = elementwise(
 sub_p = elementwise(
     "sub", np.subtract, derivative=(lambda *_: IDENTITY, lambda *_: NEGATION), kinds=NUMBER, transpose=_sub_transpose
 )
-mul_p = elementwise(
-    "mul", np.multiply, derivative=(lambda ans, x, y: y, lambda ans, x, y: x), kinds=NUMBER, transpose=_mul_transpose
-)
+
+
+def _mul_jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
+    (x, y), (dx, dy) = primals, tangents
+    ans = mul_p.bind(x, y)
+    shape = aval_of(ans).shape
+    out: Any = Zero(aval_of(ans).tangent())
+    if out.aval.dtype == dtypes.float0:
+        return ans, out
+    if type(dx) is not Zero:
+        out = broadcast_scalar(mul_p.bind(dx, y), shape)
+    if type(dy) is not Zero:
+        out = add_tangents(out, broadcast_scalar(mul_p.bind(x, dy), shape))
+    return ans, out
+
+
+mul_p = elementwise("mul", np.multiply, jvp=_mul_jvp, kinds=NUMBER, transpose=_mul_transpose)
 
 
 def _div_jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
@@ -98,9 +113,9 @@ def _div_jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]
     if out.aval.dtype == dtypes.float0:
         return ans, out
     if type(tangents[0]) is not Zero:
-        out = broadcast_scalar(tangents[0] / y, shape)
+        out = broadcast_scalar(div_p.bind(tangents[0], y), shape)
     if type(tangents[1]) is not Zero:
-        out = add_tangents(out, broadcast_scalar(tangents[1] * (-ans / y), shape))
+        out = add_tangents(out, broadcast_scalar(mul_p.bind(tangents[1], div_p.bind(-ans, y)), shape))
     return ans, out
 
 
@@ -272,8 +287,8 @@ _LN2 = float(np.log(2.0))
 exp_p = elementwise("exp", np.exp, derivative=lambda ans, x: ans)
 exp2_p = elementwise("exp2", np.exp2, derivative=lambda ans, x: ans * _LN2)
 expm1_p = elementwise("expm1", np.expm1, derivative=lambda ans, x: ans + 1)
-log_p = elementwise("log", np.log, derivative=lambda ans, x: 1 / x)
-log1p_p = elementwise("log1p", np.log1p, derivative=lambda ans, x: 1 / (x + 1))
+log_p = elementwise("log", np.log, derivative=lambda ans, x: Over(x))
+log1p_p = elementwise("log1p", np.log1p, derivative=lambda ans, x: Over(x + 1))
 sqrt_p = elementwise("sqrt", np.sqrt, derivative=lambda ans, x: 0.5 / ans)
 rsqrt_p = elementwise("rsqrt", lambda x: x.dtype.type(1) / np.sqrt(x), derivative=lambda ans, x: -0.5 * ans / x)
 cbrt_p = elementwise("cbrt", np.cbrt, derivative=lambda ans, x: ans / (x * 3), kinds=("float",))
@@ -371,13 +386,13 @@ cos_p = elementwise("cos", np.cos, derivative=lambda ans, x: -sin_p.bind(x))
 tan_p = elementwise("tan", np.tan, derivative=lambda ans, x: ans * ans + 1)
 asin_p = elementwise("asin", np.arcsin, derivative=lambda ans, x: rsqrt_p.bind(1 - x * x))
 acos_p = elementwise("acos", np.arccos, derivative=lambda ans, x: -rsqrt_p.bind(1 - x * x))
-atan_p = elementwise("atan", np.arctan, derivative=lambda ans, x: 1 / (x * x + 1))
+atan_p = elementwise("atan", np.arctan, derivative=lambda ans, x: Over(x * x + 1))
 sinh_p = elementwise("sinh", np.sinh, derivative=lambda ans, x: cosh_p.bind(x))
 cosh_p = elementwise("cosh", np.cosh, derivative=lambda ans, x: sinh_p.bind(x))
 tanh_p = elementwise("tanh", np.tanh, derivative=lambda ans, x: 1 - ans * ans)
 asinh_p = elementwise("asinh", np.arcsinh, derivative=lambda ans, x: rsqrt_p.bind(x * x + 1))
 acosh_p = elementwise("acosh", np.arccosh, derivative=lambda ans, x: rsqrt_p.bind((x - 1) * (x + 1)))
-atanh_p = elementwise("atanh", np.arctanh, derivative=lambda ans, x: 1 / (1 - x * x))
+atanh_p = elementwise("atanh", np.arctanh, derivative=lambda ans, x: Over(1 - x * x))
 atan2_p = elementwise(
     "atan2",
     np.arctan2,

@@ -8,14 +8,14 @@ in `ops.arithmetic` and `ops.special`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from funcgrad import dtypes
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import Lowering, Scalar
-from funcgrad.core.primitives import Primitive
+from funcgrad.core.primitives import Primitive, registry
 from funcgrad.core.tracing import Zero, aval_of, is_undefined
 from funcgrad.errors import DTypeError, ShapeError
 from funcgrad.ops import shapes
@@ -118,13 +118,16 @@ def elementwise(
 
 
 def _scaled(tangent: Any, factor: Any, aval: ShapedArray) -> Any:
-    """tangent · factor with the result's shape; a plain 1 or −1 needs no multiplication."""
+    """tangent · factor with the result's shape; a plain 1 or −1 needs no multiplication, 1/d is one division."""
     if factor is IDENTITY:
         out = tangent
     elif factor is NEGATION:
         out = -tangent
+    elif type(factor) is Over:
+        out = registry["div"].bind(tangent, factor.denominator)
     else:
-        out = tangent * factor
+        # The primitive, not the operator: operators promote, and would record casts between weak types and others.
+        out = registry["mul"].bind(tangent, factor)
     return shapes.broadcast_scalar(out, aval.shape)
 
 
@@ -139,6 +142,12 @@ class _Sign:
 
 
 IDENTITY, NEGATION = _Sign("identity"), _Sign("negation")
+
+
+class Over(NamedTuple):
+    """A derivative that is 1/denominator."""
+
+    denominator: Any
 
 
 def batch_elementwise(
