@@ -2,23 +2,164 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from funcgrad.core.tracing import ArrayLike
-from funcgrad.numpy import at, index_expressions, ufuncs
+from funcgrad.numpy import (
+    at,
+    bits,
+    composite,
+    creation,
+    index_expressions,
+    indexing,
+    linear,
+    masks,
+    reductions,
+    shaping,
+    ufuncs,
+)
+
+_OPERANDS = (ArrayLike, np.ndarray, np.generic, bool, int, float, complex)
 
 
-def _reflected(function: Any) -> Any:
-    return lambda self, other: function(other, self)
+def _no_shortcut(x: Any, y: Any) -> None:
+    return None
 
 
-_BINARY = {"add": ufuncs.add, "sub": ufuncs.subtract, "mul": ufuncs.multiply, "truediv": ufuncs.divide}
-for _name, _function in _BINARY.items():
-    setattr(ArrayLike, f"__{_name}__", lambda self, other, f=_function: f(self, other))
-    setattr(ArrayLike, f"__r{_name}__", _reflected(_function))
-ArrayLike.__neg__ = lambda self: ufuncs.negative(self)
+def _is_operand(x: Any) -> bool:
+    return isinstance(x, _OPERANDS) or hasattr(x, "__jax_array__")
 
+
+def _binary(function: Callable[..., Any]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Return the operator and its reflection; other types get their turn through NotImplemented."""
+    shortcut = getattr(function, "shortcut", _no_shortcut)
+
+    def operator(self: Any, other: Any) -> Any:
+        out = shortcut(self, other)
+        if out is not None:
+            return out
+        return function(self, other) if _is_operand(other) else NotImplemented
+
+    def reflected(self: Any, other: Any) -> Any:
+        out = shortcut(other, self)
+        if out is not None:
+            return out
+        return function(other, self) if _is_operand(other) else NotImplemented
+
+    return operator, reflected
+
+
+def _unary(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda self: function(self)
+
+
+for _name, _function in {
+    "add": ufuncs.add, "sub": ufuncs.subtract, "mul": ufuncs.multiply, "truediv": ufuncs.divide,
+    "floordiv": composite.floor_divide, "mod": composite.remainder, "divmod": composite.divmod, "pow": composite.power,
+    "matmul": linear.matmul, "and": ufuncs.bitwise_and, "or": ufuncs.bitwise_or, "xor": ufuncs.bitwise_xor,
+    "lshift": ufuncs.left_shift, "rshift": ufuncs.right_shift,
+}.items():  # fmt: skip
+    _operator, _reflected = _binary(_function)
+    setattr(ArrayLike, f"__{_name}__", _operator)
+    setattr(ArrayLike, f"__r{_name}__", _reflected)
+
+for _name, _function in {
+    "eq": ufuncs.equal, "ne": ufuncs.not_equal, "lt": ufuncs.less, "le": ufuncs.less_equal, "gt": ufuncs.greater,
+    "ge": ufuncs.greater_equal,
+}.items():  # fmt: skip
+    setattr(ArrayLike, f"__{_name}__", _binary(_function)[0])
+
+for _name, _function in {
+    "neg": ufuncs.negative, "pos": composite.positive, "abs": ufuncs.absolute, "invert": ufuncs.bitwise_not,
+}.items():  # fmt: skip
+    setattr(ArrayLike, f"__{_name}__", _unary(_function))
+
+
+def _round(self: Any, ndigits: int | None = None) -> Any:
+    """Round to a number of decimals; without one, to integers."""
+    out = composite.round(self, ndigits or 0)
+    return out if ndigits is not None else out.astype(int)
+
+
+ArrayLike.__round__ = _round
 ArrayLike.__getitem__ = index_expressions.getitem
 ArrayLike.__iter__ = index_expressions.iterate
 ArrayLike.__setitem__ = at.setitem
 ArrayLike.at = property(at.IndexHelper, doc=at.IndexHelper.__doc__)
+# NumPy's operators and functions then leave the work to ours: `np_array + array` gives a funcgrad array.
+ArrayLike.__array_ufunc__ = None
+
+# ---------------------------------------------------------------- methods that are functions of the namespace
+
+
+def _method(function: Callable[..., Any]) -> Callable[..., Any]:
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return function(self, *args, **kwargs)
+
+    method.__name__, method.__qualname__ = function.__name__, f"ArrayLike.{function.__name__}"
+    method.__doc__ = function.__doc__
+    return method
+
+
+for _module, _names in {
+    reductions: "all any argmax argmin cumprod cumsum max mean min prod ptp std sum var",
+    composite: "round",
+    ufuncs: "conj conjugate",
+    linear: "dot trace",
+    shaping: "ravel repeat squeeze swapaxes",
+    creation: "diagonal",
+    indexing: "choose take",
+    masks: "compress nonzero",
+    bits: "view",
+}.items():
+    for _name in _names.split():
+        setattr(ArrayLike, _name, _method(getattr(_module, _name)))
+
+
+def _reshape(self: Any, *shape: Any, order: str = "C", **options: Any) -> Any:
+    """The elements in a new shape, given as one tuple or as separate sizes; one size may be −1."""
+    if not shape and "shape" in options:
+        shape = (options.pop("shape"),)
+    return shaping.reshape(self, shape[0] if len(shape) == 1 else shape, order, **options)
+
+
+def _transpose(self: Any, *axes: Any) -> Any:
+    """Permute axes, given as one tuple or one by one; reverse them by default."""
+    return shaping.transpose(self, axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes or None)
+
+
+def _astype(self: Any, dtype: Any, copy: bool = False, device: Any = None) -> Any:
+    """Cast. Floats to integers saturate and NaN becomes 0; complex to real drops the imaginary part."""
+    return creation.astype(self, dtype)
+
+
+def _flatten(self: Any, order: str = "C", **options: Any) -> Any:
+    """The elements as a vector."""
+    return shaping.ravel(self, order)
+
+
+def _clip(self: Any, min: Any = None, max: Any = None) -> Any:
+    """Limit to [min, max]; None leaves a side open."""
+    return composite.clip(self, min, max)
+
+
+def _copy(self: Any) -> Any:
+    """A copy of the array."""
+    return creation.copy(self)
+
+
+_METHODS = {
+    "reshape": _reshape, "transpose": _transpose, "astype": _astype, "flatten": _flatten, "clip": _clip, "copy": _copy,
+    "clone": _copy,
+}  # fmt: skip
+for _name, _function in _METHODS.items():
+    _function.__name__, _function.__qualname__ = _name, f"ArrayLike.{_name}"
+    setattr(ArrayLike, _name, _function)
+
+for _name, _function in {
+    "T": shaping.transpose, "mT": shaping.matrix_transpose, "real": ufuncs.real, "imag": ufuncs.imag, "flat": shaping.ravel,
+}.items():  # fmt: skip
+    setattr(ArrayLike, _name, property(_unary(_function), doc=_function.__doc__))

@@ -1,51 +1,265 @@
-"""Elementwise functions under NumPy's names."""
+"""Elementwise functions that are one primitive after promotion, under NumPy's names.
+
+Each is made by `_unary` or `_binary`: promote the operands, bind the primitive. What takes more than that is in
+`numpy.composite`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import numpy as np
 
 from funcgrad import dtypes
 from funcgrad.core.primitives import Primitive
+from funcgrad.errors import DTypeError
+from funcgrad.numpy import eager, promotion
 from funcgrad.numpy.promotion import as_operand, promote, promote_inexact, promote_shapes
 from funcgrad.ops import arithmetic as ar
 
+__all__ = [
+    "abs", "absolute", "acos", "acosh", "add", "arccos", "arccosh", "arcsin", "arcsinh", "arctan",
+    "arctan2", "arctanh", "asin", "asinh", "atan", "atan2", "atanh", "bitwise_and", "bitwise_count",
+    "bitwise_invert", "bitwise_left_shift", "bitwise_not", "bitwise_or", "bitwise_right_shift",
+    "bitwise_xor", "cbrt", "ceil", "conj", "conjugate", "cos", "cosh", "divide", "equal", "exp", "exp2",
+    "expm1", "fabs", "floor", "fmod", "greater", "greater_equal", "imag", "invert", "left_shift", "less",
+    "less_equal", "log", "log1p", "logical_and", "logical_not", "logical_or", "logical_xor", "maximum",
+    "minimum", "multiply", "negative", "nextafter", "not_equal", "real", "right_shift", "rint", "sign",
+    "sin", "sinh", "sqrt", "square", "subtract", "tan", "tanh", "true_divide", "trunc",
+]  # fmt: skip
 
-def _unary(name: str, primitive: Primitive, *, inexact: bool = False, doc: str = "") -> Callable[[Any], Any]:
+
+def _named(function: Callable[..., Any], name: str, doc: str, shortcut: Any = None) -> Callable[..., Any]:
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = doc
+    # Operators try the shortcut themselves, which saves a call.
+    function.shortcut = shortcut or (lambda *_: None)  # type: ignore[attr-defined]
+    return function
+
+
+def _unary(
+    name: str, primitive: Primitive, doc: str, *, inexact: bool = False, exact: Any = None
+) -> Callable[[Any], Any]:
+    """Make a function of one operand; `inexact` takes integers to floats, `exact` is what integers and bools get."""
+    numpy_ufunc = primitive.evaluate
+    shortcut, remember = eager.unary(numpy_ufunc) if isinstance(numpy_ufunc, np.ufunc) else (None, None)
+
     def ufunc(x: Any, /) -> Any:
-        (x,) = promote_inexact(x, operation=name) if inexact else (as_operand(x, name),)
-        return primitive.bind(x)
-
-    ufunc.__name__ = ufunc.__qualname__ = name
-    ufunc.__doc__ = doc
-    return ufunc
-
-
-def _binary(name: str, primitive: Primitive, *, inexact: bool = False, doc: str = "") -> Callable[[Any, Any], Any]:
-    def ufunc(x: Any, y: Any, /) -> Any:
+        if shortcut is not None and (out := shortcut(x)) is not None:
+            return out
+        operand = as_operand(x, name)
+        if exact is not None and not dtypes.is_inexact(operand.aval.dtype):
+            return exact(operand)
         if inexact:
-            return primitive.bind(*promote_shapes(*promote_inexact(x, y, operation=name), operation=name))
-        return primitive.bind(*promote(x, y, operation=name))
+            (operand,) = promote_inexact(operand, operation=name)
+        out = primitive.bind(operand)
+        if remember is not None:
+            remember(out, x)
+        return out
 
-    ufunc.__name__ = ufunc.__qualname__ = name
-    ufunc.__doc__ = doc
-    return ufunc
-
-
-add = _binary("add", ar.add_p, doc="x + y elementwise; bools add as `or`.")
-subtract = _binary("subtract", ar.sub_p, doc="x − y elementwise.")
-multiply = _binary("multiply", ar.mul_p, doc="x · y elementwise.")
-divide = true_divide = _binary("divide", ar.div_p, inexact=True, doc="x / y elementwise; integers give floats.")
-sin = _unary("sin", ar.sin_p, inexact=True, doc="Sine of an angle in radians.")
-cos = _unary("cos", ar.cos_p, inexact=True, doc="Cosine of an angle in radians.")
-exp = _unary("exp", ar.exp_p, inexact=True, doc="eˣ elementwise.")
-log = _unary("log", ar.log_p, inexact=True, doc="Natural logarithm.")
-tanh = _unary("tanh", ar.tanh_p, inexact=True, doc="Hyperbolic tangent.")
+    return _named(ufunc, name, doc, shortcut)
 
 
-def negative(x: Any, /) -> Any:
-    """−x elementwise."""
-    return ar.neg_p.bind(as_operand(x, "negative"))
+def _binary(
+    name: str,
+    primitive: Primitive,
+    doc: str,
+    *,
+    inexact: bool = False,
+    on_bool: Primitive | None = None,
+    numpy_ufunc: Any = None,
+) -> Callable[[Any, Any], Any]:
+    """Make a function of two operands; `on_bool` is the primitive that stands in for bools."""
+    numpy_ufunc = numpy_ufunc or primitive.evaluate
+    shortcut, remember = eager.binary(numpy_ufunc) if isinstance(numpy_ufunc, np.ufunc) else (None, None)
+    convert = promote_inexact if inexact else None
+
+    def ufunc(x: Any, y: Any, /) -> Any:
+        if shortcut is not None and (out := shortcut(x, y)) is not None:
+            return out
+        if convert is not None:
+            operands = promote_shapes(*convert(x, y, operation=name), operation=name)
+        else:
+            operands = promote(x, y, operation=name)
+        chosen = on_bool if on_bool is not None and operands[0].aval.dtype == dtypes.bool_ else primitive
+        out = chosen.bind(*operands)
+        if remember is not None:
+            remember(out, x, y)
+        return out
+
+    return _named(ufunc, name, doc, shortcut)
 
 
-_ = dtypes
+# ---------------------------------------------------------------- arithmetic
+
+add = _binary("add", ar.add_p, "x + y; of bools, `or`.", on_bool=ar.or_p)
+subtract = _binary("subtract", ar.sub_p, "x − y; not defined on bools.")
+multiply = _binary("multiply", ar.mul_p, "x · y; of bools, `and`.", on_bool=ar.and_p)
+divide = true_divide = _binary(
+    "divide", ar.div_p, "x / y; integers and bools give floats.", inexact=True, numpy_ufunc=np.divide
+)
+negative = _unary("negative", ar.neg_p, "−x; not defined on bools.")
+absolute = abs = _unary("absolute", ar.abs_p, "|x|; of a complex number its modulus, a real number.",
+                        exact=lambda x: ar.abs_p.bind(x) if x.aval.dtype.kind == "i" else x)  # fmt: skip
+fabs = _unary("fabs", ar.abs_p, "|x| as a float.", inexact=True)
+sign = _unary("sign", ar.sign_p, "−1, 0 or 1; of a complex number x / |x|.")
+square = _unary("square", ar.square_p, "x²; of bools, x.")
+nextafter = _binary("nextafter", ar.nextafter_p, "The float next to x in the direction of y.", inexact=True)
+arctan2 = atan2 = _binary("arctan2", ar.atan2_p, "The angle of the point (y, x) in radians, in (−π, π].", inexact=True)
+fmod = _binary("fmod", ar.rem_p, "Remainder of truncated division: it has the sign of x.")
+maximum = _binary("maximum", ar.max_p, "The larger of x and y; NaN where either is NaN.")
+minimum = _binary("minimum", ar.min_p, "The smaller of x and y; NaN where either is NaN.")
+
+# ---------------------------------------------------------------- comparisons, logic, bits
+
+equal = _binary("equal", ar.eq_p, "x = y; False where either is NaN.")
+not_equal = _binary("not_equal", ar.ne_p, "x ≠ y; True where either is NaN.")
+less = _binary("less", ar.lt_p, "x < y.")
+less_equal = _binary("less_equal", ar.le_p, "x ≤ y.")
+greater = _binary("greater", ar.gt_p, "x > y.")
+greater_equal = _binary("greater_equal", ar.ge_p, "x ≥ y.")
+bitwise_and = _binary("bitwise_and", ar.and_p, "Bits that are set in both operands.")
+bitwise_or = _binary("bitwise_or", ar.or_p, "Bits that are set in either operand.")
+bitwise_xor = _binary("bitwise_xor", ar.xor_p, "Bits in which the operands differ.")
+bitwise_not = bitwise_invert = invert = _unary("bitwise_not", ar.not_p, "All bits flipped; of bools, `not`.")
+left_shift = bitwise_left_shift = _binary(
+    "left_shift", ar.shift_left_p, "x · 2ʸ, dropping bits; 0 where y is the width or more."
+)
+_shift_right_signed = _binary("right_shift", ar.shift_right_arithmetic_p, "")
+_shift_right_unsigned = _binary("right_shift", ar.shift_right_logical_p, "")
+
+
+def right_shift(x: Any, y: Any, /) -> Any:
+    """⌊x / 2ʸ⌋: signed integers keep their sign bit."""
+    dtype = promote(x, y, operation="right_shift")[0].aval.dtype
+    return (_shift_right_unsigned if dtype.kind == "u" else _shift_right_signed)(x, y)
+
+
+bitwise_right_shift = right_shift
+
+
+def bitwise_count(x: Any, /) -> Any:
+    """Number of bits set in |x|, as uint8."""
+    x = as_operand(x, "bitwise_count")
+    if not dtypes.is_integer(x.aval.dtype):
+        raise DTypeError(f"bitwise_count: operand has type {x.aval}", fix="pass integers")
+    return ar.convert_element_type(ar.population_count_p.bind(absolute(x)), dtypes.uint8)
+
+
+def _truth(x: Any, name: str) -> Any:
+    """x ≠ 0 as bool."""
+    x = as_operand(x, name)
+    return x if x.aval.dtype == dtypes.bool_ else not_equal(x, 0)
+
+
+def _logical(name: str, function: Callable[..., Any], doc: str) -> Callable[..., Any]:
+    def ufunc(*operands: Any) -> Any:
+        return function(*(_truth(x, name) for x in operands))
+
+    return _named(ufunc, name, doc)
+
+
+logical_and = _logical("logical_and", bitwise_and, "x ≠ 0 and y ≠ 0.")
+logical_or = _logical("logical_or", bitwise_or, "x ≠ 0 or y ≠ 0.")
+logical_xor = _logical("logical_xor", bitwise_xor, "Exactly one of x and y is nonzero.")
+logical_not = _logical("logical_not", bitwise_not, "x = 0.")
+
+# ---------------------------------------------------------------- rounding
+
+_unchanged: Callable[[Any], Any] = lambda x: x  # noqa: E731
+floor = _unary("floor", ar.floor_p, "The largest integer not above x; integers are unchanged.", exact=_unchanged)
+ceil = _unary("ceil", ar.ceil_p, "The smallest integer not below x; integers are unchanged.", exact=_unchanged)
+
+
+def trunc(x: Any, /) -> Any:
+    """Round toward zero; integers are unchanged."""
+    x = as_operand(x, "trunc")
+    if not dtypes.is_inexact(x.aval.dtype):
+        return x
+    return where(less(x, 0), ceil(x), floor(x))
+
+
+def rint(x: Any, /) -> Any:
+    """Round to the nearest integer, ties to even; integers become floats, complex numbers are rounded by parts."""
+    (x,) = promote_inexact(x, operation="rint")
+    if dtypes.is_complex(x.aval.dtype):
+        return ar.complex_p.bind(rint(ar.real_p.bind(x)), rint(ar.imag_p.bind(x)))
+    return ar.round_p.bind(x, rounding_method=ar.TO_NEAREST_EVEN)
+
+
+# ---------------------------------------------------------------- exponentials and trigonometry
+
+_INEXACT = {
+    "exp": (ar.exp_p, "eˣ."), "exp2": (ar.exp2_p, "2ˣ."), "expm1": (ar.expm1_p, "eˣ − 1, exact near 0."),
+    "log": (ar.log_p, "Natural logarithm."), "log1p": (ar.log1p_p, "log(1 + x), exact near 0."),
+    "sqrt": (ar.sqrt_p, "Square root; NaN below 0."), "cbrt": (ar.cbrt_p, "Cube root."),
+    "sin": (ar.sin_p, "Sine of an angle in radians."), "cos": (ar.cos_p, "Cosine of an angle in radians."),
+    "tan": (ar.tan_p, "Tangent of an angle in radians."),
+    "arcsin": (ar.asin_p, "Angle in [−π/2, π/2] whose sine is x."),
+    "arccos": (ar.acos_p, "Angle in [0, π] whose cosine is x."),
+    "arctan": (ar.atan_p, "Angle in (−π/2, π/2) whose tangent is x."),
+    "sinh": (ar.sinh_p, "Hyperbolic sine."), "cosh": (ar.cosh_p, "Hyperbolic cosine."),
+    "tanh": (ar.tanh_p, "Hyperbolic tangent."), "arcsinh": (ar.asinh_p, "Inverse of sinh."),
+    "arccosh": (ar.acosh_p, "Inverse of cosh, in [0, ∞)."), "arctanh": (ar.atanh_p, "Inverse of tanh."),
+}  # fmt: skip
+exp, exp2, expm1, log, log1p, sqrt, cbrt = (
+    _unary(n, *_INEXACT[n], inexact=True) for n in ("exp", "exp2", "expm1", "log", "log1p", "sqrt", "cbrt")
+)
+sin, cos, tan, sinh, cosh, tanh = (
+    _unary(n, *_INEXACT[n], inexact=True) for n in ("sin", "cos", "tan", "sinh", "cosh", "tanh")
+)
+arcsin, arccos, arctan, arcsinh, arccosh, arctanh = (
+    _unary(n, *_INEXACT[n], inexact=True) for n in ("arcsin", "arccos", "arctan", "arcsinh", "arccosh", "arctanh")
+)
+asin, acos, atan, asinh, acosh, atanh = arcsin, arccos, arctan, arcsinh, arccosh, arctanh
+
+# ---------------------------------------------------------------- selection and parts of complex numbers
+
+
+def where(condition: Any, x: Any, y: Any) -> Any:
+    """x where the condition holds, y elsewhere; the three broadcast together.
+
+    The branch that is not chosen still takes part in derivatives as 0: where it is NaN or infinite, guard its input too.
+
+    >>> import funcgrad.numpy as jnp
+    >>> where(jnp.arange(3) > 1, 1.0, 0.0)
+    Array([0., 0., 1.], dtype=float32, weak_type=True)
+    """
+    x, y = promote(x, y, operation="where")
+    condition = _truth(condition, "where")
+    return pick(condition, x, y, "where")
+
+
+def pick(condition: Any, x: Any, y: Any, operation: str) -> Any:
+    """`where` for operands of one dtype."""
+    condition, x, y = broadcast_together([condition, x, y], operation)
+    return ar.select_n_p.bind(condition, y, x)
+
+
+def broadcast_together(operands: Sequence[Any], operation: str) -> list[Any]:
+    """Broadcast all operands but a scalar first one to their common shape."""
+    shape = promotion.broadcast_shapes(*(x.aval.shape for x in operands), operation=operation)
+    head = operands[0] if not operands[0].aval.shape else promotion.broadcast_to(operands[0], shape)
+    return [head, *(promotion.broadcast_to(x, shape) for x in operands[1:])]
+
+
+def real(x: Any, /) -> Any:
+    """Real part."""
+    x = as_operand(x, "real")
+    return ar.real_p.bind(x) if dtypes.is_complex(x.aval.dtype) else x
+
+
+def imag(x: Any, /) -> Any:
+    """Imaginary part; 0 for real numbers."""
+    x = as_operand(x, "imag")
+    return ar.imag_p.bind(x) if dtypes.is_complex(x.aval.dtype) else ar.full(x.aval.shape, 0, x.aval.dtype)
+
+
+def conjugate(x: Any, /) -> Any:
+    """Complex conjugate; real numbers are unchanged."""
+    x = as_operand(x, "conjugate")
+    return ar.conj(x) if dtypes.is_complex(x.aval.dtype) else x
+
+
+conj = conjugate

@@ -1,0 +1,62 @@
+"""Axes, shapes and other static integers that users pass: checked, counted from the front, made plain Python ints."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from funcgrad.core.tracing import Tracer
+from funcgrad.errors import ArgumentError
+
+
+def as_int(value: Any, what: str, operation: str) -> int:
+    """Return a static integer argument as an int; traced values raise with the remedy, floats are refused."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        if isinstance(value, Tracer):
+            raise
+        raise ArgumentError(
+            f"{operation}: {what} is {value!r:.60} of type {type(value).__name__}", fix="pass an integer"
+        ) from None
+
+
+def as_shape(shape: Any, operation: str) -> tuple[int, ...]:
+    """Return a shape argument, an int or a sequence of ints, as a tuple; sizes are not negative."""
+    if isinstance(shape, Sequence) or (isinstance(shape, np.ndarray) and shape.ndim):
+        sizes = tuple(as_int(n, "a size in shape", operation) for n in shape)
+    else:
+        sizes = (as_int(shape, "shape", operation),)
+    if any(n < 0 for n in sizes):
+        raise ArgumentError(f"{operation}: shape {sizes} has a negative size", fix="sizes count elements: 0 or more")
+    return sizes
+
+
+def as_axis(axis: Any, ndim: int, operation: str) -> int:
+    """Return one axis counted from the front.
+
+    >>> as_axis(-1, 3, "sum")
+    2
+    """
+    found = as_int(axis, "axis", operation)
+    if not -ndim <= found < ndim:
+        raise ArgumentError(
+            f"{operation}: axis {found} is out of range for an array of {ndim} dimensions",
+            fix=f"choose axis in [{-ndim}, {ndim})" if ndim else "a 0-d array has no axes: drop the axis argument",
+        )
+    return found % ndim
+
+
+def as_axes(axis: Any, ndim: int, operation: str) -> tuple[int, ...]:
+    """Return axes counted from the front; None stands for all of them."""
+    if axis is None:
+        return tuple(range(ndim))
+    if not isinstance(axis, Sequence):
+        return (as_axis(axis, ndim, operation),)
+    axes = tuple(as_axis(a, ndim, operation) for a in axis)
+    if len(set(axes)) != len(axes):
+        raise ArgumentError(f"{operation}: axis {tuple(axis)} names an axis twice", fix="give each axis once")
+    return axes

@@ -1,0 +1,128 @@
+"""Reading the bytes of an array as another dtype, and bits packed into bytes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from funcgrad import dtypes
+from funcgrad.core.tracing import aval_of
+from funcgrad.errors import ArgumentError, DTypeError
+from funcgrad.numpy import ufuncs as uf
+from funcgrad.numpy.axes import as_axis
+from funcgrad.numpy.promotion import as_operand, broadcast_to
+from funcgrad.ops import arithmetic as ar
+from funcgrad.ops import shapes
+
+__all__ = [
+    "packbits", "unpackbits",
+]  # fmt: skip
+
+
+def view(x: Any, dtype: Any = None) -> Any:
+    """The same bytes read as another dtype; where widths differ the last axis takes up the factor.
+
+    >>> import funcgrad.numpy as jnp
+    >>> view(jnp.ones(2, jnp.float32), jnp.uint16)
+    Array([    0, 16256,     0, 16256], dtype=uint16)
+    """
+    x = as_operand(x, "view")
+    wanted, have = dtypes.requested(dtype or x.aval.dtype, "view"), x.aval.dtype
+    if wanted == have:
+        return x
+    shape = x.aval.shape
+    if wanted.itemsize != have.itemsize and (not shape or shape[-1] * have.itemsize % wanted.itemsize):
+        raise ArgumentError(
+            f"view: the last axis of {x.aval} does not divide into elements of {wanted.name}",
+            fix="choose a dtype whose width divides the bytes of the last axis",
+        )
+    return _from_bits(_resized(_to_bits(x), min(wanted.itemsize, 8)), wanted)
+
+
+def _unsigned(width: int) -> np.dtype:
+    return np.dtype(f"u{width}")
+
+
+def _bitcast(x: Any, dtype: np.dtype) -> Any:
+    return x if aval_of(x).dtype == dtype else ar.bitcast_convert_type_p.bind(x, new_dtype=dtype)
+
+
+def _to_bits(x: Any) -> Any:
+    """Unsigned integers with the bits of x; a complex number gives two."""
+    dtype = aval_of(x).dtype
+    if dtypes.is_complex(dtype):
+        parts = [_to_bits(p) for p in (ar.real_p.bind(x), ar.imag_p.bind(x))]
+        both = shapes.concatenate([shapes.expand_dims(p, (aval_of(p).ndim,)) for p in parts], aval_of(parts[0]).ndim)
+        shape = aval_of(x).shape
+        return shapes.reshape(both, (*shape[:-1], 2 * shape[-1]) if shape else (2,))
+    if dtype == dtypes.bool_:
+        return ar.convert_element_type(x, dtypes.uint8)
+    return _bitcast(x, _unsigned(dtype.itemsize))
+
+
+def _from_bits(x: Any, dtype: np.dtype) -> Any:
+    if dtypes.is_complex(dtype):
+        pairs = _bitcast(_resized(x, dtype.itemsize // 2), dtypes.real_dtype(dtype))
+        shape = aval_of(pairs).shape
+        pairs = shapes.reshape(pairs, (*shape[:-1], shape[-1] // 2, 2))
+        return ar.complex_p.bind(pairs[..., 0], pairs[..., 1])
+    return uf.not_equal(x, 0) if dtype == dtypes.bool_ else _bitcast(x, dtype)
+
+
+def _resized(x: Any, width: int) -> Any:
+    """Split or merge unsigned integers into ones of `width` bytes, low bytes first."""
+    *lead, n = aval_of(x).shape or (1,)
+    have = aval_of(x).dtype.itemsize
+    if have == width:
+        return x
+    narrow, wide = sorted((have, width))
+    factor = wide // narrow
+    offsets = uf.multiply(shapes.iota(_unsigned(wide), (factor,), 0), 8 * narrow)
+    if width < have:
+        shifted = uf.right_shift(shapes.expand_dims(x, (len(lead) + 1,)), offsets)
+        return shapes.reshape(ar.convert_element_type(shifted, _unsigned(width)), (*lead, n * factor))
+    grouped = ar.convert_element_type(shapes.reshape(x, (*lead, n // factor, factor)), _unsigned(width))
+    return shapes.reduce_sum(uf.left_shift(grouped, offsets), (len(lead) + 1,))
+
+
+def _bit_order(bitorder: str, operation: str) -> Any:
+    if bitorder not in ("big", "little"):
+        raise ArgumentError(f"{operation}: bitorder={bitorder!r}", fix="use 'big' or 'little'")
+    places = shapes.iota(dtypes.uint8, (8,), 0)
+    return places if bitorder == "little" else shapes.rev(places, (0,))
+
+
+def packbits(a: Any, axis: int | None = None, bitorder: str = "big") -> Any:
+    """Pack eight truth values into each byte; the last byte is filled up with zeros."""
+    a = as_operand(a, "packbits")
+    if not (dtypes.is_integer(a.aval.dtype) or a.aval.dtype == dtypes.bool_):
+        raise DTypeError(f"packbits: operand has type {a.aval}", fix="pass integers or bools")
+    if axis is None:
+        a, axis = shapes.reshape(a, (a.aval.size,)), 0
+    axis = as_axis(axis, a.aval.ndim, "packbits")
+    bits = shapes.move_axis(ar.convert_element_type(uf.not_equal(a, 0), dtypes.uint8), axis, a.aval.ndim - 1)
+    *lead, n = aval_of(bits).shape
+    bits = shapes.pad(bits, np.zeros((), np.uint8), [*[(0, 0, 0)] * len(lead), (0, -n % 8, 0)])
+    grouped = shapes.reshape(bits, (*lead, -(-n // 8), 8))
+    packed = shapes.reduce_sum(uf.left_shift(grouped, _bit_order(bitorder, "packbits")), (len(lead) + 1,))
+    return shapes.move_axis(packed, len(lead), axis)
+
+
+def unpackbits(a: Any, axis: int | None = None, count: int | None = None, bitorder: str = "big") -> Any:
+    """The bits of bytes, eight for each; `count` cuts (negative: from the end) or fills up with zeros."""
+    a = as_operand(a, "unpackbits")
+    if a.aval.dtype != dtypes.uint8:
+        raise DTypeError(f"unpackbits: operand has type {a.aval}", fix="pass uint8")
+    if axis is None:
+        a, axis = shapes.reshape(a, (a.aval.size,)), 0
+    axis = as_axis(axis, a.aval.ndim, "unpackbits")
+    moved = shapes.move_axis(a, axis, a.aval.ndim - 1)
+    *lead, n = aval_of(moved).shape
+    wide = broadcast_to(shapes.expand_dims(moved, (len(lead) + 1,)), (*lead, n, 8))
+    bits = uf.bitwise_and(uf.right_shift(wide, _bit_order(bitorder, "unpackbits")), 1)
+    bits = shapes.reshape(bits, (*lead, 8 * n))
+    if count is not None:
+        wanted = count if count >= 0 else 8 * n + count
+        bits = shapes.pad(bits, np.zeros((), np.uint8), [*[(0, 0, 0)] * len(lead), (0, wanted - 8 * n, 0)])
+    return shapes.move_axis(bits, len(lead), axis)

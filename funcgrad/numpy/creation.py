@@ -1,0 +1,507 @@
+"""Functions that make arrays: from values, of one value, ranges, grids, diagonals and triangles."""
+
+from __future__ import annotations
+
+import builtins
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from funcgrad import dtypes, tree
+from funcgrad.core import tracing
+from funcgrad.core.arrays import Array
+from funcgrad.core.avals import ShapedArray
+from funcgrad.core.tracing import ArrayLike, aval_of
+from funcgrad.errors import AllocationError, ArgumentError, DTypeError
+from funcgrad.numpy import ufuncs as uf
+from funcgrad.numpy.axes import as_int, as_shape
+from funcgrad.numpy.promotion import as_operand, broadcast_to, promote_inexact
+from funcgrad.ops import arithmetic as ar
+from funcgrad.ops import shapes
+
+__all__ = [
+    "arange", "array", "asarray", "astype", "copy", "diag", "diagflat", "diagonal", "empty", "empty_like",
+    "eye", "from_dlpack", "frombuffer", "fromfile", "fromfunction", "fromiter", "fromstring", "full",
+    "full_like", "geomspace", "identity", "linspace", "logspace", "meshgrid", "ones", "ones_like", "tri",
+    "tril", "triu", "vander", "zeros", "zeros_like",
+]  # fmt: skip
+
+# ---------------------------------------------------------------- from values
+
+
+def array(
+    object: Any, dtype: Any = None, copy: bool = True, order: str = "K", ndmin: int = 0, *, device: Any = None
+) -> Any:
+    """Make an array of numbers, nested sequences of numbers and arrays, or anything NumPy takes.
+
+    The dtype is the common one of the elements, 32 bits wide unless `enable_x64`. A lone Python number is weakly typed.
+
+    >>> array([1, 2]), array(1.0)
+    (Array([1, 2], dtype=int32), Array(1., dtype=float32, weak_type=True))
+    """
+    wanted = None if dtype is None else dtypes.requested(dtype, "array")
+    if hasattr(object, "__jax_array__"):
+        object = object.__jax_array__()
+    if isinstance(object, ArrayLike):
+        out = object if wanted is None else ar.convert_element_type(object, wanted)
+        out = ar.copy_p.bind(out) if copy and out is object else out
+    elif isinstance(object, (builtins.bool, int, float, complex)) and not isinstance(object, np.generic):
+        out = _of_scalar(object, wanted)
+    elif isinstance(object, (list, tuple)) and _holds_arrays(object):
+        out = _of_arrays(object, wanted)
+    else:
+        out = _of_numpy(object, wanted)
+    lead = ndmin - aval_of(out).ndim
+    return shapes.reshape(out, (1,) * lead + aval_of(out).shape) if lead > 0 else out
+
+
+def _of_scalar(x: Any, dtype: np.dtype | None) -> Array:
+    found = dtypes.of_python_scalar(x) if dtype is None else dtype
+    weak = dtype is None and found != dtypes.bool_
+    if dtype is not None and isinstance(x, float) and dtypes.is_integer(found):
+        return Array(ShapedArray((), found), ar.cast(np.asarray(x), found))
+    if isinstance(x, complex) and not dtypes.is_complex(found):
+        raise DTypeError(f"array: {x!r} is complex, dtype {found.name} is not", fix="take .real first")
+    return Array(ShapedArray((), found, weak), _checked_integer(x, found))
+
+
+def _checked_integer(x: Any, dtype: np.dtype) -> np.ndarray:
+    if isinstance(x, int) and not isinstance(x, builtins.bool) and dtypes.is_integer(dtype):
+        limits = np.iinfo(dtype)
+        if not limits.min <= x <= limits.max:
+            raise OverflowError(f"Python integer {x} is out of bounds for {dtype.name}")
+    return np.asarray(x, dtype)
+
+
+def _holds_arrays(x: Any) -> bool:
+    if isinstance(x, (list, tuple)):
+        return builtins.any(_holds_arrays(v) for v in x)
+    return isinstance(x, ArrayLike) or hasattr(x, "__jax_array__")
+
+
+def _of_arrays(x: Any, dtype: np.dtype | None) -> Any:
+    """Stack nested sequences that hold arrays or tracers."""
+    leaves = [as_operand(v, "array") for v in tree.leaves(x, is_leaf=lambda v: v is None)]
+    common = dtype or dtypes.promote(tuple((v.aval.dtype, v.aval.weak_type) for v in leaves))[0]
+
+    def stacked(node: Any) -> Any:
+        if not isinstance(node, (list, tuple)):
+            return ar.convert_element_type(as_operand(node, "array"), common)
+        rows = [stacked(v) for v in node]
+        if len({aval_of(r).shape for r in rows}) > 1:
+            raise ArgumentError(
+                f"array: elements of a sequence have different shapes: {', '.join(str(aval_of(r).shape) for r in rows)}",
+                fix="all rows must have one shape: pad them, or keep a list",
+            )
+        return shapes.concatenate([shapes.expand_dims(r, (0,)) for r in rows], 0)
+
+    return stacked(x)
+
+
+def _of_numpy(x: Any, dtype: np.dtype | None) -> Array:
+    try:
+        if isinstance(x, (list, tuple)) and dtype is not None and dtypes.is_integer(dtype):
+            host = np.array(x)
+            if dtypes.is_integer(host.dtype) and host.size and isinstance(x, (list, tuple)):
+                np.array(x, dtype)  # raises OverflowError for integers that do not fit
+        else:
+            host = np.array(x)
+    except (ValueError, TypeError) as e:
+        raise ArgumentError(
+            f"array: cannot make an array of {x!r:.80}: {e}", fix="nested sequences must be regular"
+        ) from e
+    if host.dtype.kind in "OUSmMV" and host.dtype.name not in ("bfloat16",) and host.dtype != dtypes.float0:
+        raise DTypeError(
+            f"array: {x!r:.80} holds {host.dtype.name} values", fix="arrays hold numbers and bools: convert them first"
+        )
+    found = dtype or (host.dtype if host.dtype == dtypes.float0 else dtypes.canonicalize(host.dtype))
+    if isinstance(x, (list, tuple)) and dtypes.is_integer(host.dtype) and host.size and dtypes.is_integer(found):
+        _checked_integer(int(host.max()), found), _checked_integer(int(host.min()), found)
+    return Array(ShapedArray(host.shape, found), host if host.dtype == found else ar.cast(host, found))
+
+
+def asarray(
+    a: Any, dtype: Any = None, order: str | None = None, *, copy: bool | None = None, device: Any = None
+) -> Any:
+    """Like `array`; an array of the right dtype is returned as it is unless `copy`."""
+    return array(a, dtype=dtype, copy=bool(copy))
+
+
+def copy(a: Any, order: str | None = None) -> Any:
+    """A copy of an array."""
+    return array(a, copy=True)
+
+
+def astype(x: Any, dtype: Any, /, *, copy: bool = False, device: Any = None) -> Any:
+    """Cast. Floats to integers saturate and NaN becomes 0; complex to real drops the imaginary part."""
+    x = as_operand(x, "astype")
+    wanted = dtypes.canonicalize(float) if dtype is None else dtypes.requested(dtype, "astype")
+    if wanted == dtypes.bool_ and x.aval.dtype != dtypes.bool_:
+        return uf.not_equal(x, 0)
+    return ar.convert_element_type(x, wanted)
+
+
+def frombuffer(buffer: Any, dtype: Any = float, count: int = -1, offset: int = 0) -> Any:
+    """The bytes of a buffer as a vector."""
+    return asarray(np.frombuffer(buffer, dtype=dtypes.as_dtype(dtype), count=count, offset=offset))
+
+
+def fromiter(iterable: Any, dtype: Any, count: int = -1) -> Any:
+    """A vector of an iterator's numbers."""
+    return asarray(np.fromiter(iterable, dtype=dtypes.as_dtype(dtype), count=count))
+
+
+def fromstring(string: str, dtype: Any = float, count: int = -1, *, sep: str) -> Any:
+    """A vector of the numbers in a text."""
+    return asarray(np.fromstring(string, dtype=dtypes.as_dtype(dtype), count=count, sep=sep))
+
+
+def fromfile(*args: Any, **kwargs: Any) -> Any:
+    """A vector read from a file, as `numpy.fromfile` reads it."""
+    return asarray(np.fromfile(*args, **kwargs))
+
+
+def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> Any:
+    """An array of another library, by way of DLPack."""
+    return asarray(np.from_dlpack(x))
+
+
+def fromfunction(function: Callable[..., Any], shape: Any, *, dtype: Any = float, **kwargs: Any) -> Any:
+    """function(i, j, …) of index arrays, one per dimension."""
+    sizes = as_shape(shape, "fromfunction")
+    grids = [shapes.iota(dtypes.canonicalize(dtype), sizes, d) for d in range(len(sizes))]
+    return function(*grids, **kwargs)
+
+
+# ---------------------------------------------------------------- of one value
+
+
+def filled(
+    shape: tuple[int, ...], value: Any, dtype: np.dtype, weak_type: bool = False, operation: str = "full"
+) -> Any:
+    """Return an array of one Python value: memory when nothing traces, a broadcast constant otherwise."""
+    if tracing.state.trace is not tracing.eval_trace:
+        return shapes.full(shape, value, dtype, weak_type)
+    aval = ShapedArray(shape, dtype, weak_type)
+    try:
+        return Array(
+            aval, np.zeros(shape, dtype) if type(value) is int and value == 0 else np.full(shape, value, dtype)
+        )
+    except (MemoryError, ValueError) as e:
+        raise AllocationError(
+            f"{operation}: an array of type {aval} needs {aval.nbytes / 2**30:.1f} GiB, which is not available",
+            fix="use a smaller shape or dtype, or make it under jit where it need not exist",
+        ) from e
+
+
+def _dtype_or_float(dtype: Any, operation: str) -> np.dtype:
+    return dtypes.canonicalize(float) if dtype is None else dtypes.requested(dtype, operation)
+
+
+def zeros(shape: Any, dtype: Any = None, *, device: Any = None) -> Any:
+    """An array of zeros, float by default."""
+    return filled(as_shape(shape, "zeros"), 0, _dtype_or_float(dtype, "zeros"), operation="zeros")
+
+
+def ones(shape: Any, dtype: Any = None, *, device: Any = None) -> Any:
+    """An array of ones, float by default."""
+    return filled(as_shape(shape, "ones"), 1, _dtype_or_float(dtype, "ones"), operation="ones")
+
+
+def empty(shape: Any, dtype: Any = None, *, device: Any = None) -> Any:
+    """An array of zeros: arrays are immutable, so there is no use for unset memory."""
+    return zeros(shape, dtype)
+
+
+def full(shape: Any, fill_value: Any, dtype: Any = None, *, device: Any = None) -> Any:
+    """An array of `fill_value`, which is broadcast; its dtype by default is the value's, weak if that is.
+
+    >>> full((2,), 7)
+    Array([7, 7], dtype=int32, weak_type=True)
+    """
+    sizes = as_shape(shape, "full")
+    value = as_operand(fill_value, "full") if not isinstance(fill_value, (list, tuple)) else asarray(fill_value)
+    weak = value.aval.weak_type and dtype is None
+    found = value.aval.dtype if dtype is None else dtypes.requested(dtype, "full")
+    value = ar.convert_element_type(value, found, weak)
+    if type(value) is Array and not value.aval.shape:
+        return filled(sizes, value.host[()], found, weak)
+    return broadcast_to(value, sizes, "full")
+
+
+def _like(a: Any, dtype: Any, shape: Any, operation: str) -> tuple[tuple[int, ...], np.dtype, bool]:
+    if isinstance(a, (list, tuple)):
+        a = asarray(a)
+    # Anything with a shape and a dtype will do: ShapeDtypeStruct, arrays of other libraries.
+    have_shape, have_dtype = (a.shape, a.dtype) if hasattr(a, "dtype") else (aval_of(a).shape, aval_of(a).dtype)
+    weak = dtype is None and bool(getattr(a, "weak_type", not hasattr(a, "dtype")))
+    sizes = tuple(have_shape) if shape is None else as_shape(shape, operation)
+    found = dtypes.canonicalize(have_dtype) if dtype is None else dtypes.requested(dtype, operation)
+    return sizes, found, weak and found != dtypes.bool_
+
+
+def zeros_like(a: Any, dtype: Any = None, shape: Any = None, *, device: Any = None) -> Any:
+    """Zeros of the shape and dtype of `a`."""
+    sizes, found, weak = _like(a, dtype, shape, "zeros_like")
+    return filled(sizes, 0, found, weak, "zeros_like")
+
+
+def ones_like(a: Any, dtype: Any = None, shape: Any = None, *, device: Any = None) -> Any:
+    """Ones of the shape and dtype of `a`."""
+    sizes, found, weak = _like(a, dtype, shape, "ones_like")
+    return filled(sizes, 1, found, weak, "ones_like")
+
+
+def empty_like(a: Any, dtype: Any = None, shape: Any = None, *, device: Any = None) -> Any:
+    """Zeros of the shape and dtype of `a`."""
+    return zeros_like(a, dtype, shape)
+
+
+def full_like(a: Any, fill_value: Any, dtype: Any = None, shape: Any = None, *, device: Any = None) -> Any:
+    """`fill_value` in the shape and dtype of `a`."""
+    sizes, found, weak = _like(a, dtype, shape, "full_like")
+    value = ar.convert_element_type(as_operand(fill_value, "full_like"), found, weak)
+    if type(value) is Array and not value.aval.shape:
+        return filled(sizes, value.host[()], found, weak, "full_like")
+    return broadcast_to(value, sizes, "full_like")
+
+
+# ---------------------------------------------------------------- ranges
+
+
+def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None, *, device: Any = None) -> Any:
+    """Numbers from `start` (0) up to, not including, `stop`, in steps of `step` (1).
+
+    >>> arange(3), arange(0.0, 1.0, 0.25)
+    (Array([0, 1, 2], dtype=int32), Array([0.  , 0.25, 0.5 , 0.75], dtype=float32))
+    """
+    if stop is None:
+        start, stop = 0, start
+    bounds = [_static_number(v, "arange") for v in (start, stop, 1 if step is None else step)]
+    if bounds[2] == 0:
+        raise ArgumentError("arange: step is 0", fix="give a step that is not zero")
+    if dtype is None:
+        types = [v for v in (start, stop, step) if v is not None]
+        found = dtypes.promote(tuple((aval_of(v).dtype, aval_of(v).weak_type) for v in types))[0]
+        found = found if found != dtypes.bool_ else dtypes.canonicalize(int)
+    else:
+        found = dtypes.requested(dtype, "arange")
+    size = builtins.max(0, math.ceil((bounds[1] - bounds[0]) / bounds[2]))
+    if tracing.state.trace is tracing.eval_trace:
+        try:
+            values = bounds[0] + np.arange(size, dtype=np.float64 if dtypes.is_inexact(found) else np.int64) * bounds[2]
+        except (MemoryError, ValueError) as e:
+            raise AllocationError(f"arange: {size} elements do not fit in memory", fix="make fewer") from e
+        return Array(ShapedArray((size,), found), np.asarray(values).astype(found))
+    out = shapes.iota(found, (size,), 0)
+    out = out if bounds[2] == 1 else uf.multiply(out, bounds[2])
+    return out if bounds[0] == 0 else uf.add(out, bounds[0])
+
+
+def _static_number(x: Any, operation: str) -> Any:
+    aval = aval_of(x)
+    if aval.shape:
+        raise ArgumentError(f"{operation}: {x!r:.60} of type {aval} is not a number", fix="pass numbers")
+    if isinstance(x, (int, float)):
+        return x
+    return int(x) if dtypes.is_integer(aval.dtype) or aval.dtype == dtypes.bool_ else float(x)
+
+
+def linspace(
+    start: Any, stop: Any, num: Any = 50, endpoint: bool = True, retstep: bool = False, dtype: Any = None, axis: int = 0,
+    *, device: Any = None,
+) -> Any:  # fmt: skip
+    """`num` evenly spaced numbers from `start` to `stop`, which may be arrays.
+
+    >>> linspace(0, 1, 5)
+    Array([0.  , 0.25, 0.5 , 0.75, 1.  ], dtype=float32)
+    """
+    num = as_int(num, "num", "linspace")
+    if num < 0:
+        raise ArgumentError(f"linspace: num is {num}", fix="ask for 0 or more numbers")
+    found = None if dtype is None else dtypes.requested(dtype, "linspace")
+    start, stop = promote_inexact(start, stop, operation="linspace")
+    computed = start.aval.dtype
+    steps = num - 1 if endpoint else num
+    shape = uf.promotion.broadcast_shapes(start.aval.shape, stop.aval.shape, operation="linspace")
+    start, stop = (
+        shapes.expand_dims(broadcast_to(ar.convert_element_type(v, computed), shape), (0,)) for v in (start, stop)
+    )
+    delta = uf.divide(uf.subtract(stop, start), steps) if steps > 0 else full(start.aval.shape, math.nan, computed)
+    if num > 1:
+        real = dtypes.real_dtype(computed)
+        column = (steps, *(1,) * len(shape))
+        t = uf.divide(shapes.reshape(shapes.iota(real, (steps,), 0), column), steps)
+        out = uf.add(uf.multiply(start, uf.subtract(1, t)), uf.multiply(stop, t))
+        # The last point is `stop` itself, free of rounding.
+        out = shapes.concatenate([out, stop], 0) if endpoint else out
+    else:
+        out = start if num == 1 else shapes.full((0, *shape), 0, computed)
+    out = shapes.move_axis(out, 0, axis % (len(shape) + 1))
+    if found is not None and dtypes.is_integer(found) and not dtypes.is_integer(computed):
+        out = uf.floor(out)
+    out = out if found is None else ar.convert_element_type(out, found)
+    return (out, shapes.reshape(delta, shape)) if retstep else out
+
+
+def logspace(
+    start: Any, stop: Any, num: Any = 50, endpoint: bool = True, base: Any = 10.0, dtype: Any = None, axis: int = 0
+) -> Any:
+    """`num` numbers from baseˢᵗᵃʳᵗ to baseˢᵗᵒᵖ whose logarithms are evenly spaced."""
+    (base,) = promote_inexact(base, operation="logspace")
+    exponents = linspace(start, stop, num, endpoint=endpoint, axis=axis)
+    out = ar.pow_p.bind(*uf.promote(base, exponents, operation="logspace"))
+    return out if dtype is None else astype(out, dtype)
+
+
+def geomspace(start: Any, stop: Any, num: Any = 50, endpoint: bool = True, dtype: Any = None, axis: int = 0) -> Any:
+    """`num` numbers from `start` to `stop`, each the same multiple of the one before; ends are exact."""
+    num = as_int(num, "num", "geomspace")
+    start, stop = promote_inexact(start, stop, operation="geomspace")
+    signs = uf.sign(start)
+    out = logspace(
+        uf.divide(uf.log(uf.divide(start, signs)), math.log(10)),
+        uf.divide(uf.log(uf.divide(stop, signs)), math.log(10)),
+        num, endpoint=endpoint, base=10.0, axis=0,
+    )  # fmt: skip
+    out = uf.multiply(signs, out)
+    shape = aval_of(out).shape[1:]
+    ends = [broadcast_to(ar.convert_element_type(v, aval_of(out).dtype), (1, *shape)) for v in (start, stop)]
+    if num > 1:
+        inner = shapes.slice_(out, (1,) + (0,) * len(shape), (num - 1 if endpoint else num, *shape))
+        out = shapes.concatenate([ends[0], inner, *([ends[1]] if endpoint else [])], 0)
+    out = shapes.move_axis(out, 0, axis % (len(shape) + 1))
+    return out if dtype is None else astype(out, dtype)
+
+
+def meshgrid(*xi: Any, copy: bool = True, sparse: bool = False, indexing: str = "xy") -> list[Any]:
+    """Coordinate arrays of the grid that vectors span; "xy" swaps the first two axes, "ij" does not."""
+    if indexing not in ("xy", "ij"):
+        raise ArgumentError(f"meshgrid: indexing={indexing!r}", fix="use 'xy' or 'ij'")
+    vectors = [as_operand(x, "meshgrid") for x in xi]
+    for x in vectors:
+        if x.aval.ndim > 1:
+            raise ArgumentError(f"meshgrid: argument has type {x.aval}", fix="pass vectors")
+    order = list(range(len(vectors)))
+    if indexing == "xy" and len(vectors) > 1:
+        order[0], order[1] = 1, 0
+    sizes = [0] * len(vectors)
+    for place, x in zip(order, vectors, strict=True):
+        sizes[place] = x.aval.size
+    out = []
+    for place, x in zip(order, vectors, strict=True):
+        column = [1] * len(vectors)
+        column[place] = x.aval.size
+        x = shapes.reshape(x, column)
+        out.append(x if sparse else broadcast_to(x, sizes))
+    return out
+
+
+# ---------------------------------------------------------------- diagonals and triangles
+
+
+def _below_diagonal(rows: int, columns: int, k: int) -> Any:
+    """True at (i, j) with j ≤ i + k."""
+    row, column = (shapes.iota(dtypes.int32, (rows, columns), d) for d in (0, 1))
+    return uf.greater_equal(uf.add(row, k), column)
+
+
+def eye(N: Any, M: Any = None, k: Any = 0, dtype: Any = None, *, device: Any = None) -> Any:
+    """Ones on diagonal k of an (N, M) matrix, zeros elsewhere."""
+    rows = as_int(N, "N", "eye")
+    columns = rows if M is None else as_int(M, "M", "eye")
+    as_shape((rows, columns), "eye")
+    row, column = (shapes.iota(dtypes.int32, (rows, columns), d) for d in (0, 1))
+    return ar.convert_element_type(uf.equal(uf.add(row, k), column), _dtype_or_float(dtype, "eye"))
+
+
+def identity(n: Any, dtype: Any = None) -> Any:
+    """The (n, n) identity matrix."""
+    return eye(n, dtype=dtype)
+
+
+def tri(N: Any, M: Any = None, k: int = 0, dtype: Any = None) -> Any:
+    """Ones at and below diagonal k of an (N, M) matrix."""
+    rows = as_int(N, "N", "tri")
+    columns = rows if M is None else as_int(M, "M", "tri")
+    return ar.convert_element_type(_below_diagonal(rows, columns, k), _dtype_or_float(dtype, "tri"))
+
+
+def _triangle(m: Any, k: int, lower: bool, operation: str) -> Any:
+    m = as_operand(m, operation)
+    if m.aval.ndim < 2:
+        raise ArgumentError(f"{operation}: argument has type {m.aval}", fix="pass a matrix, or a batch of them")
+    keep = _below_diagonal(*m.aval.shape[-2:], k if lower else k - 1)
+    keep = broadcast_to(keep, m.aval.shape)
+    zero = shapes.full(m.aval.shape, 0, m.aval.dtype, m.aval.weak_type)
+    return uf.pick(keep, m, zero, operation) if lower else uf.pick(keep, zero, m, operation)
+
+
+def tril(m: Any, k: int = 0) -> Any:
+    """Zero what is above diagonal k."""
+    return _triangle(m, k, True, "tril")
+
+
+def triu(m: Any, k: int = 0) -> Any:
+    """Zero what is below diagonal k."""
+    return _triangle(m, k, False, "triu")
+
+
+def diagonal(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
+    """The diagonal of the matrices in axes (axis1, axis2), along a new last axis."""
+    a = as_operand(a, "diagonal")
+    ndim = a.aval.ndim
+    if ndim < 2:
+        raise ArgumentError(f"diagonal: argument has type {a.aval}", fix="pass at least a matrix")
+    axis1, axis2 = axis1 % ndim, axis2 % ndim
+    if axis1 == axis2:
+        raise ArgumentError(f"diagonal: axis1 and axis2 are both {axis1}", fix="give two axes")
+    a = shapes.transpose(a, (*(d for d in range(ndim) if d not in (axis1, axis2)), axis1, axis2))
+    *lead, rows, columns = a.aval.shape
+    length = builtins.max(0, builtins.min(rows + builtins.min(offset, 0), columns - builtins.max(offset, 0)))
+    first = (-offset * columns) if offset < 0 else offset
+    if length == 0:
+        return shapes.full((*lead, 0), 0, a.aval.dtype)
+    # In row-major order the diagonal is every (columns + 1)-th element.
+    flat = shapes.reshape(a, (*lead, rows * columns))
+    stop = first + (length - 1) * (columns + 1) + 1
+    none, every = (0,) * len(lead), (1,) * len(lead)
+    return shapes.slice_(flat, (*none, first), (*lead, stop), (*every, columns + 1))
+
+
+def diag(v: Any, k: int = 0) -> Any:
+    """The matrix with vector v on diagonal k, or diagonal k of a matrix."""
+    v = as_operand(v, "diag") if not isinstance(v, (list, tuple)) else asarray(v)
+    if v.aval.ndim == 2:
+        return diagonal(v, k)
+    if v.aval.ndim != 1:
+        raise ArgumentError(f"diag: argument has type {v.aval}", fix="pass a vector or a matrix")
+    n, zero = v.aval.size, np.zeros((), v.aval.dtype)
+    size = n + builtins.abs(k)
+    # n rows of n + 1: the vector in column 0; read row-major as (n, n), that column is the diagonal.
+    column = shapes.pad(shapes.expand_dims(v, (1,)), zero, ((0, 0, 0), (0, n, 0)))
+    square = shapes.reshape(shapes.slice_(shapes.reshape(column, (n * (n + 1),)), (0,), (n * n,)), (n, n))
+    above, left = builtins.max(-k, 0), builtins.max(k, 0)
+    return shapes.pad(square, zero, ((above, size - n - above, 0), (left, size - n - left, 0)))
+
+
+def diagflat(v: Any, k: int = 0) -> Any:
+    """The matrix with the elements of v on diagonal k."""
+    v = asarray(v)
+    return diag(shapes.reshape(v, (v.aval.size,)), k)
+
+
+def vander(x: Any, N: int | None = None, increasing: bool = False) -> Any:
+    """Vandermonde matrix: powers of x in its columns, from N − 1 down to 0 unless `increasing`."""
+    x = as_operand(x, "vander")
+    if x.aval.ndim != 1:
+        raise ArgumentError(f"vander: argument has type {x.aval}", fix="pass a vector")
+    n = x.aval.size if N is None else as_int(N, "N", "vander")
+    if n < 0:
+        raise ArgumentError(f"vander: N is {n}", fix="ask for 0 or more columns")
+    columns = [ar.integer_pow_p.bind(x, y=p) for p in (range(n) if increasing else reversed(range(n)))]
+    if not columns:
+        return shapes.full((x.aval.size, 0), 0, x.aval.dtype)
+    return shapes.concatenate([shapes.expand_dims(c, (1,)) for c in columns], 1)

@@ -1,0 +1,197 @@
+"""Dtypes under NumPy's names: scalar types that make arrays, constants, and questions about types."""
+
+from __future__ import annotations
+
+import builtins
+import math
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from funcgrad import dtypes
+from funcgrad.core.tracing import ArrayLike, aval_of
+from funcgrad.errors import DTypeError
+from funcgrad.numpy.creation import asarray
+
+__all__ = [
+    "bfloat16", "bool_", "can_cast", "cdouble", "character", "complex128", "complex64", "complex_",
+    "complexfloating", "csingle", "double", "dtype", "e", "euler_gamma", "finfo", "flexible", "float16",
+    "float32", "float64", "float_", "floating", "generic", "iinfo", "inexact", "inf", "int16", "int32",
+    "int64", "int8", "int_", "integer", "iscomplexobj", "isdtype", "isrealobj", "isscalar", "issubdtype",
+    "iterable", "nan", "ndarray", "ndim", "newaxis", "number", "object_", "pi", "promote_types",
+    "result_type", "shape", "signedinteger", "single", "size", "uint", "uint16", "uint32", "uint64",
+    "uint8", "unsignedinteger",
+]  # fmt: skip
+
+pi, e, inf, nan, euler_gamma, newaxis = math.pi, math.e, math.inf, math.nan, np.euler_gamma, None
+ndarray = ArrayLike
+dtype = np.dtype
+
+
+class ScalarType(type):
+    """A dtype that can be called to make an array of it, as ``jnp.float32(1)``; equal to NumPy's type of that name.
+
+    >>> import funcgrad.numpy as jnp
+    >>> jnp.float32(1), jnp.float32 == np.float32, jnp.zeros(2, jnp.int8).dtype == jnp.int8
+    (Array(1., dtype=float32), True, True)
+    """
+
+    dtype: np.dtype
+
+    def __call__(cls, x: Any = 0) -> Any:
+        return asarray(x, dtype=cls.dtype)
+
+    def __eq__(cls, other: object) -> builtins.bool:
+        return cls is other or cls.dtype.type is other or (isinstance(other, (np.dtype, str)) and cls.dtype == other)
+
+    def __hash__(cls) -> int:
+        return hash(cls.dtype.type)
+
+    def __repr__(cls) -> str:
+        return f"<class 'funcgrad.numpy.{cls.__name__}'>"
+
+    def __instancecheck__(cls, instance: Any) -> builtins.bool:
+        return isinstance(instance, cls.dtype.type)
+
+
+def _scalar_type(name: str, dtype: Any) -> ScalarType:
+    return ScalarType(name, (object,), {"dtype": np.dtype(dtype), "__doc__": f"Arrays of {name}."})
+
+
+bool_ = _scalar_type("bool_", np.bool_)
+int8, int16, int32, int64 = (_scalar_type(f"int{n}", f"i{n // 8}") for n in (8, 16, 32, 64))
+uint8, uint16, uint32, uint64 = (_scalar_type(f"uint{n}", f"u{n // 8}") for n in (8, 16, 32, 64))
+bfloat16 = _scalar_type("bfloat16", ml_dtypes.bfloat16)
+float16, float32, float64 = (_scalar_type(f"float{n}", f"f{n // 8}") for n in (16, 32, 64))
+complex64, complex128 = _scalar_type("complex64", "c8"), _scalar_type("complex128", "c16")
+single, double, csingle, cdouble = float32, float64, complex64, complex128
+int_, uint, float_, complex_ = int64, uint64, float64, complex128
+
+generic, number, inexact, floating = np.generic, np.number, np.inexact, np.floating
+integer, signedinteger, unsignedinteger = np.integer, np.signedinteger, np.unsignedinteger
+complexfloating, flexible, character, object_ = np.complexfloating, np.flexible, np.character, np.object_
+
+
+def finfo(dtype: Any) -> Any:
+    """Machine limits of a floating dtype: eps, max, tiny, …; of a complex one, those of its parts."""
+    return dtypes.finfo(_dtype_of(dtype))
+
+
+def iinfo(dtype: Any) -> np.iinfo:
+    """Limits of an integer dtype: min, max, bits."""
+    return np.iinfo(_dtype_of(dtype))
+
+
+def _dtype_of(x: Any) -> np.dtype:
+    return x.dtype if isinstance(x, (ArrayLike, np.ndarray, np.generic)) else dtypes.as_dtype(x)
+
+
+def issubdtype(arg1: Any, arg2: Any) -> builtins.bool:
+    """Whether dtype `arg1` is of kind `arg2`; bfloat16 is floating.
+
+    >>> issubdtype(bfloat16, floating), issubdtype(int8, integer), issubdtype(float32, float32)
+    (True, True, True)
+    """
+    one = arg1.dtype if isinstance(arg1, (ScalarType, ArrayLike)) else arg1
+    kind = arg2.dtype.type if isinstance(arg2, ScalarType) else arg2
+    if one is dtypes.bfloat16 or (not isinstance(one, type) and _is_bfloat16(one)) or one is ml_dtypes.bfloat16:
+        return kind in (ml_dtypes.bfloat16, np.floating, np.inexact, np.number, np.generic) or kind == dtypes.bfloat16
+    if kind is ml_dtypes.bfloat16 or kind == "bfloat16" or kind is dtypes.bfloat16:
+        return False
+    return np.issubdtype(one, kind)
+
+
+def _is_bfloat16(x: Any) -> builtins.bool:
+    return x == "bfloat16" if isinstance(x, str) else x == dtypes.bfloat16
+
+
+_KINDS = {
+    "bool": lambda d: d == dtypes.bool_,
+    "signed integer": lambda d: d.kind == "i",
+    "unsigned integer": lambda d: d.kind == "u",
+    "integral": dtypes.is_integer,
+    "real floating": dtypes.is_float,
+    "complex floating": dtypes.is_complex,
+    "numeric": lambda d: d != dtypes.bool_,
+}
+
+
+def isdtype(dtype: Any, kind: Any) -> builtins.bool:
+    """Whether a dtype is of a kind of the array API standard ("integral", "real floating", …), a dtype, or any of a tuple."""
+    found = dtypes.as_dtype(dtype)
+    if isinstance(kind, tuple):
+        return builtins.any(isdtype(found, k) for k in kind)
+    if isinstance(kind, str) and kind in _KINDS:
+        return _KINDS[kind](found)
+    try:
+        return found == dtypes.as_dtype(kind)
+    except DTypeError:
+        raise DTypeError(f"isdtype: {kind!r} is not a kind", fix=f"use a dtype or one of {', '.join(_KINDS)}") from None
+
+
+def result_type(*args: Any) -> np.dtype:
+    """The dtype in which an operation on these arrays, scalars and dtypes computes.
+
+    >>> result_type(int8, 1), result_type("int32", 1.0)
+    (dtype('int8'), dtype('float32'))
+    """
+    return dtypes.promote(tuple(_typed(a) for a in args))[0]
+
+
+def _typed(x: Any) -> tuple[np.dtype, builtins.bool]:
+    if x in (int, float, complex, builtins.bool) if isinstance(x, type) else False:
+        return dtypes.canonicalize(x), x is not builtins.bool
+    if isinstance(x, (ArrayLike, np.ndarray, builtins.bool, int, float, complex)) and not isinstance(x, np.generic):
+        aval = aval_of(x)
+        return aval.dtype, aval.weak_type
+    if isinstance(x, np.generic):
+        return dtypes.canonicalize(x.dtype), False
+    return dtypes.canonicalize(getattr(x, "dtype", x)), False
+
+
+def promote_types(a: Any, b: Any) -> np.dtype:
+    """The least dtype to which both are promoted."""
+    return dtypes.promote((_typed(a), _typed(b)))[0]
+
+
+def can_cast(from_: Any, to: Any, casting: str = "safe") -> builtins.bool:
+    """Whether a cast is allowed under NumPy's rules."""
+    return np.can_cast(_dtype_of(from_), _dtype_of(to), casting=casting)
+
+
+def isscalar(element: Any) -> builtins.bool:
+    """Whether the object is a number or a 0-d array."""
+    return element.ndim == 0 if isinstance(element, (ArrayLike, np.ndarray)) else np.isscalar(element)
+
+
+def iterable(y: Any) -> builtins.bool:
+    """Whether the object can be iterated over."""
+    return y.ndim > 0 if isinstance(y, ArrayLike) else np.iterable(y)
+
+
+def iscomplexobj(x: Any) -> builtins.bool:
+    """Whether the dtype is complex."""
+    return dtypes.is_complex(aval_of(x).dtype if not isinstance(x, (list, tuple)) else np.asarray(x).dtype)
+
+
+def isrealobj(x: Any) -> builtins.bool:
+    """Whether the dtype is not complex."""
+    return not iscomplexobj(x)
+
+
+def shape(a: Any) -> tuple[int, ...]:
+    """Shape of an array or number."""
+    return aval_of(a).shape
+
+
+def ndim(a: Any) -> int:
+    """Number of dimensions."""
+    return len(aval_of(a).shape)
+
+
+def size(a: Any, axis: Any = None) -> int:
+    """Number of elements, in all or along axes."""
+    sizes = aval_of(a).shape
+    axes = range(len(sizes)) if axis is None else (axis,) if isinstance(axis, int) else axis
+    return math.prod(sizes[d] for d in axes)
