@@ -113,9 +113,7 @@ def test_check_grads_notices_a_kink_and_names_the_function():
     def broken(x):
         return mul_p.bind(x, _as_constant(x))
 
-    with pytest.raises(
-        AssertionError, match=r"jvp\(broken\) and finite difference.*values differ at index \(\)"
-    ):
+    with pytest.raises(AssertionError, match=r"jvp\(broken\) and finite difference.*values differ at index \(\)"):
         check_grads(broken, (2.0,))
     with pytest.raises(AssertionError, match=r"vjp\(broken\): ⟨Jᵀu, v⟩"):
         check_grads(broken, (2.0,), modes=("rev",))

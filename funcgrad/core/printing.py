@@ -144,9 +144,9 @@ def _shown_params(eqn: JaxprEqn) -> list[tuple[str, Any]]:
 def _atom(atom: Atom, names: _Names) -> str:
     if isinstance(atom, Var):
         return names[atom]
-    value = np.asarray(atom.val)[()]
-    text = str(value.item()) if atom.aval.dtype != dtypes.bfloat16 else str(float(value))
-    return f"{text}:{atom.aval.short()}"
+    value = np.asarray(atom.val)
+    value = value.astype(np.float32) if atom.aval.dtype == dtypes.bfloat16 else value
+    return f"{value.tolist()}:{atom.aval.short()}"
 
 
 def _param(value: Any, names: _Names, indent: int, prefix: int = 0) -> str:
