@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
+from funcgrad.core.arrays import Array
 from funcgrad.core.primitives import Primitive
-from funcgrad.core.tracing import Tracer, aval_of
+from funcgrad.core.tracing import Tracer, aval_of, eval_trace, state
 from funcgrad.errors import ConcretizationError, IndexingError, ShapeError
 from funcgrad.numpy import ufuncs
-from funcgrad.numpy.index_expressions import index_vectors, layout, parse, read
+from funcgrad.numpy.index_expressions import BASIC, index_vectors, layout, parse, read
 from funcgrad.numpy.promotion import as_operand
 from funcgrad.ops.arithmetic import convert_element_type, gt_p, select_n_p
 from funcgrad.ops.indexing import GatherScatterMode
@@ -41,6 +42,10 @@ def write(
     wrap_negative_indices: bool = True,
 ) -> Any:
     """Return a copy of `x` with `values` scattered to x[index]; out-of-range positions are dropped by default."""
+    if type(x) is Array and state.trace is eval_trace:
+        known = _write_known(primitive, x, index, values)
+        if known is not None:
+            return known
     x = as_operand(x, "at[]")
     aval = aval_of(x)
     values = _of_type(as_operand(values, f"at[].{_METHOD[primitive.name]}"), aval.dtype)
@@ -64,6 +69,33 @@ def write(
     return reshape(out, aval.shape) if unit_dims else out
 
 
+def _write_known(primitive: Primitive, x: Array, index: Any, values: Any) -> Array | None:
+    """Write by NumPy's own indexing, when the index is static and in range and the values need no cast; else None."""
+    dtype, items = x.aval.dtype, index if type(index) is tuple else (index,)
+    if type(values) is Array and values.aval.dtype == dtype:
+        values = values.host
+    elif type(values) not in (int, float) or not (dtypes.is_inexact(dtype) or type(values) is int):
+        return None
+    if dtype == dtypes.bool_ or not all(type(i) in BASIC for i in items):
+        return None
+    out = np.array(x.host)
+    try:
+        # With an ellipsis, NumPy gives a view even of a single element.
+        view = out[items if Ellipsis in items else (*items, ...)]
+        with np.errstate(all="ignore"):
+            if primitive is scatter_p:
+                view[...] = values
+            else:
+                _UFUNC[primitive.name](view, values, out=view)
+    except (IndexError, TypeError, ValueError, OverflowError):  # decided, and explained, by the long way
+        return None
+    return Array(x.aval, out)
+
+
+_UFUNC = {
+    "scatter-add": np.add, "scatter-sub": np.subtract, "scatter-mul": np.multiply,
+    "scatter-min": np.minimum, "scatter-max": np.maximum,
+}  # fmt: skip
 _METHOD = {
     "scatter": "set", "scatter-add": "add", "scatter-sub": "subtract", "scatter-mul": "multiply",
     "scatter-min": "min", "scatter-max": "max",

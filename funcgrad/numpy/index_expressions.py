@@ -29,7 +29,8 @@ from funcgrad.ops.indexing import (
 )
 from funcgrad.ops.shapes import broadcast_in_dim, concatenate, expand_dims, rev, slice_, squeeze
 
-_BASIC = frozenset({int, slice, type(None), EllipsisType})
+# Items of an index that NumPy reads as we do, and that are static.
+BASIC = frozenset({int, slice, type(None), EllipsisType})
 
 
 class Slice(NamedTuple):
@@ -93,7 +94,7 @@ def parse(index: Any, aval: ShapedArray) -> Expression:
 
 def _item(item: Any, k: int, aval: ShapedArray) -> Any:
     """Return one item as None, Ellipsis, slice, int, a NumPy int or bool array, or a tracer of integers."""
-    if type(item) in _BASIC:
+    if type(item) in BASIC:
         return item
     if isinstance(item, list):
         item = np.asarray(item) if item else np.zeros(0, np.int32)
@@ -182,7 +183,7 @@ def _known(x: Array, index: Any) -> Any:
     items = index if type(index) is tuple else (index,)
     for k, item in enumerate(items):
         kind = type(item)
-        if kind in _BASIC:
+        if kind in BASIC:
             continue
         if kind is Array:
             item = item.host

@@ -38,7 +38,16 @@ from funcgrad.ops.indexing import (
     windows_first,
     wrapped_starts,
 )
-from funcgrad.ops.shapes import Dims, broadcast_in_batch, full, instantiate, iota, move_axis, reshape, zeros_of
+from funcgrad.ops.shapes import (
+    Dims,
+    broadcast_in_batch,
+    full,
+    instantiate,
+    iota,
+    move_axis,
+    reshape,
+    zeros_of,
+)
 
 
 class ScatterDimensionNumbers(NamedTuple):
