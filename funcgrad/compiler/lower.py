@@ -98,7 +98,7 @@ class _Nest:
         strides = [self.full_strides(a, level_of(e, group)) for e in group.eqns for a in self.outside(e)]
         strides += [self.store_strides(v) for v in self.made if v in stored]
         self.dimensions = sch.collapse(group.domain, group.axes, strides, barriers)
-        self.nest = sch.schedule(self.dimensions)
+        self.nest = sch.schedule(self.dimensions, strides)
 
     def _set_phase(self, eqn: JaxprEqn) -> None:
         phase = 0
@@ -240,6 +240,8 @@ class _Writer:
         """Lets that recover the indices of the outer dimensions from the parallel one; sets their positions."""
         nest = self.nest
         pieces: list[tuple[int | str, Any]] = [(i, self.extents[i]) for i in nest.outer]
+        if nest.tile is not None:
+            pieces.append(("tile", self.size(nest.tiles, "tiles")))
         if nest.block:
             pieces.append(("block", self.size(nest.blocks, "blocks")))
         if self.fold_blocks:
@@ -275,6 +277,9 @@ class _Writer:
         if "block" in names:
             step = self.size(self.nest.block, "width")
             lets += _range_lets("j", names["block"], step, self.extents[-1])
+        if "tile" in names:
+            assert self.nest.tile is not None
+            lets += _range_lets("t", names["tile"], self.size(sch.TILE, "side"), self.extents[self.nest.tile])
         if "fold" in names:
             first = self.nest.folds[0]
             length = -(-self.nest.dimensions[first].extent // self.fold_blocks)
@@ -299,6 +304,8 @@ class _Writer:
                 name, extent = self.vector_dimension()
             elif self.fold_blocks and i == self.nest.folds[0]:
                 name, extent = "f", "f_width"
+            elif i == self.nest.tile:
+                name, extent = "t", "t_width"
             else:
                 name, extent = f"i{i}", self.extents[i]
             body = [For(name, extent, tuple(body), kind)]  # type: ignore[arg-type]
@@ -311,6 +318,8 @@ class _Writer:
                 self.position[i] = (("j_start", 1), ("j", 1))
             elif self.fold_blocks and i == self.nest.folds[0]:
                 self.position[i] = (("f_start", 1), ("f", 1))
+            elif i == self.nest.tile:
+                self.position[i] = (("t_start", 1), ("t", 1))
             else:
                 self.position[i] = ((f"i{i}", 1),)
 
@@ -460,10 +469,11 @@ class _Writer:
             inner = []
             self._full_values(0, inner, list(self.info.made), {})
             return self._launch(inner)
-        self.set_loop_positions([last])
+        dims = [last] if nest.tile is None else [nest.tile, last]
+        self.set_loop_positions(dims)
         inner = []
         self._full_values(0, inner, list(self.info.made), {})
-        return self._launch(lets + self.loops(inner, [last]))
+        return self._launch(lets + self.loops(inner, dims))
 
     def _kept_values(self) -> dict[Var, str]:
         """Scratch rows for costly full values that later phases want again."""

@@ -29,6 +29,8 @@ COLUMN_BLOCK = 512
 # A group of this many elements with folds and fewer than MIN_ROWS parallel iterations is cut into partial folds.
 LONG_FOLD = 65536
 MIN_ROWS = 8
+# Transposed accesses walk through tiles of this side, whose cache lines are used before they are lost.
+TILE = 32
 # Rows too few for the threads are cut into blocks of this many elements.
 MAP_BLOCK = 8192
 
@@ -46,18 +48,20 @@ class Dimension:
 
 @dataclass(frozen=True)
 class Nest:
-    """How a group's domain is looped over. `block` cuts the last dimension (0: not cut)."""
+    """How a group's domain is looped over. `block` cuts the last dimension (0: not cut), `tile` names a dimension that
+    is cut in pieces of TILE beside it (None: none is)."""
 
     form: Form
     dimensions: tuple[Dimension, ...]
     block: int = 0
+    tile: int | None = None
 
     @property
     def outer(self) -> tuple[int, ...]:
         """The dimensions that make up the parallel loop, the cut one left out."""
         last = len(self.dimensions) - 1
         if self.form == "map":
-            return tuple(range(last)) if last > 0 else ()
+            return tuple(i for i in range(last) if i != self.tile)
         return tuple(
             i for i, d in enumerate(self.dimensions) if not d.folded and (i != last or self.form == "row")
         )
@@ -73,11 +77,16 @@ class Nest:
         return -(-self.dimensions[-1].extent // self.block) if self.block else 1
 
     @property
+    def tiles(self) -> int:
+        """Into how many pieces the tiled dimension is cut."""
+        return 1 if self.tile is None else -(-self.dimensions[self.tile].extent // TILE)
+
+    @property
     def extent(self) -> int:
         """The number of parallel iterations."""
         if self.form == "map" and len(self.dimensions) == 1 and not self.block:
             return self.dimensions[0].extent
-        return math.prod(self.dimensions[i].extent for i in self.outer) * self.blocks
+        return math.prod(self.dimensions[i].extent for i in self.outer) * self.blocks * self.tiles
 
     @property
     def work(self) -> int:
@@ -106,15 +115,31 @@ def collapse(
     return tuple(out)
 
 
-def schedule(dimensions: tuple[Dimension, ...]) -> Nest:
-    """Choose the form of the loops."""
+def schedule(dimensions: tuple[Dimension, ...], strides: Sequence[Sequence[int]] = ()) -> Nest:
+    """Choose the form of the loops. `strides` are those of all accesses over the domain."""
     if not any(d.folded for d in dimensions):
+        tile = _transposed(dimensions, strides)
+        if tile is not None:
+            return Nest("map", dimensions, TILE, tile)
         rows = math.prod(d.extent for d in dimensions[:-1])
         few = len(dimensions) > 1 and rows < MIN_ROWS and dimensions[-1].extent >= 2 * MAP_BLOCK
         return Nest("map", dimensions, MAP_BLOCK if few else 0)
     if dimensions[-1].folded:
         return Nest("row", dimensions)
     return Nest("column", dimensions, COLUMN_BLOCK)
+
+
+def _transposed(dimensions: tuple[Dimension, ...], strides: Sequence[Sequence[int]]) -> int | None:
+    """The dimension that some access walks through contiguously instead of the last one, where both are long."""
+    if len(dimensions) < 2 or dimensions[-1].extent < TILE:
+        return None
+    last = dimensions[-1].members[-1]
+    for access in strides:
+        if access[last] not in (0, 1, -1):
+            for i, dim in enumerate(dimensions[:-1]):
+                if access[dim.members[-1]] in (1, -1) and dim.extent >= TILE:
+                    return i
+    return None
 
 
 def partial_blocks(nest: Nest) -> int:
