@@ -1,0 +1,64 @@
+"""funcgrad: composable function transformations on NumPy-like programs.
+
+>>> import funcgrad as fg
+>>> import funcgrad.numpy as jnp
+>>> fg.grad(lambda x: jnp.sum(x**2))(jnp.array([1.0, 2.0]))
+Array([2., 4.], dtype=float32)
+"""
+
+import importlib as _importlib
+from typing import Any as _Any
+
+from funcgrad import dtypes as dtypes
+from funcgrad import errors as errors
+from funcgrad import numpy as numpy
+from funcgrad import tree as tree
+from funcgrad import tree_util as tree_util
+from funcgrad.config import config as config
+from funcgrad.config import disable_jit as disable_jit
+from funcgrad.config import enable_x64 as enable_x64
+from funcgrad.core.avals import ShapeDtypeStruct as ShapeDtypeStruct
+from funcgrad.core.devices import Device as Device
+from funcgrad.core.devices import block_until_ready as block_until_ready
+from funcgrad.core.devices import default_backend as default_backend
+from funcgrad.core.devices import device_count as device_count
+from funcgrad.core.devices import device_get as device_get
+from funcgrad.core.devices import device_put as device_put
+from funcgrad.core.devices import devices as devices
+from funcgrad.core.devices import live_arrays as live_arrays
+from funcgrad.core.devices import local_device_count as local_device_count
+from funcgrad.core.devices import local_devices as local_devices
+from funcgrad.core.tracing import ArrayLike as Array
+from funcgrad.core.tracing import aval_of as typeof
+from funcgrad.dtypes import float0 as float0
+from funcgrad.transforms.grad import grad as grad
+from funcgrad.transforms.grad import hessian as hessian
+from funcgrad.transforms.grad import jacfwd as jacfwd
+from funcgrad.transforms.grad import jacrev as jacrev
+from funcgrad.transforms.grad import jvp as jvp
+from funcgrad.transforms.grad import linear_transpose as linear_transpose
+from funcgrad.transforms.grad import linearize as linearize
+from funcgrad.transforms.grad import value_and_grad as value_and_grad
+from funcgrad.transforms.grad import vjp as vjp
+from funcgrad.transforms.jit import jit as jit
+from funcgrad.transforms.tracing_api import eval_shape as eval_shape
+from funcgrad.transforms.tracing_api import make_jaxpr as make_jaxpr
+from funcgrad.transforms.vmap import vmap as vmap
+
+jacobian = jacrev
+__version__ = "0.1.0"
+
+# Imported when first used, so that `import funcgrad` stays fast.
+_SUBMODULES = {
+    "data", "flatten_util", "image", "interop", "lax", "nn", "optim", "random", "scipy", "testing", "train",
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> _Any:
+    if name in _SUBMODULES:
+        return _importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_SUBMODULES})

@@ -1,0 +1,80 @@
+"""Devices: where arrays live."""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+import numpy as np
+
+from funcgrad import tree
+from funcgrad.core.arrays import Array, as_array
+from funcgrad.core.tracing import ArrayLike
+from funcgrad.errors import ArgumentError
+
+
+class Device:
+    """A device that holds arrays and runs programs.
+
+    >>> devices()
+    [CpuDevice(id=0)]
+    """
+
+    __slots__ = ("platform", "device_kind", "id")
+    process_index = 0
+    local_hardware_id = None
+
+    def __init__(self, platform: str, device_kind: str, id: int):
+        self.platform, self.device_kind, self.id = platform, device_kind, id
+
+    def __repr__(self) -> str:
+        return f"{self.platform.capitalize()}Device(id={self.id})"
+
+    def __str__(self) -> str:
+        return f"{self.platform.upper()}_{self.id}"
+
+
+_CPU = Device("cpu", "cpu", 0)
+
+
+def devices(backend: str | None = None) -> list[Device]:
+    """Return the devices of a backend ("cpu"); raise when there is none of that name."""
+    if backend not in (None, "cpu"):
+        raise ArgumentError(f"devices: there is no backend {backend!r}", fix="use 'cpu'")
+    return [_CPU]
+
+
+local_devices = devices
+
+
+def device_count(backend: str | None = None) -> int:
+    """Return the number of devices."""
+    return len(devices(backend))
+
+
+local_device_count = device_count
+
+
+def default_backend() -> str:
+    """Return the platform that programs run on unless told."""
+    return _CPU.platform
+
+
+def device_put(x: Any, device: Any = None, *, src: Any = None, donate: bool = False, may_alias: Any = None) -> Any:
+    """Return a pytree's leaves as arrays on a device."""
+    return tree.map(as_array, x)
+
+
+def device_get(x: Any) -> Any:
+    """Return a pytree's arrays as NumPy arrays."""
+    return tree.map(lambda leaf: np.asarray(leaf) if isinstance(leaf, ArrayLike) else leaf, x)
+
+
+def block_until_ready(x: Any) -> Any:
+    """Return a pytree when all of its arrays have been computed; CPU programs finish before they return."""
+    return x
+
+
+def live_arrays(platform: str | None = None) -> list[Array]:
+    """Return all arrays that exist and have not been deleted; slow, for finding leaks."""
+    return [x for x in gc.get_objects() if type(x) is Array and not x.is_deleted()]

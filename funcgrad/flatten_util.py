@@ -1,0 +1,51 @@
+"""Pytrees as vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from funcgrad import dtypes, tree
+from funcgrad.core.tracing import aval_of
+from funcgrad.errors import ArgumentError
+from funcgrad.numpy.creation import asarray
+from funcgrad.ops.arithmetic import convert_element_type
+from funcgrad.ops.shapes import concatenate, full, reshape, slice_
+
+
+def ravel_pytree(pytree: Any) -> tuple[Any, Callable[[Any], Any]]:
+    """Return the leaves of a pytree joined into one vector of their common dtype, and the function that takes it apart.
+
+    >>> vector, unravel = ravel_pytree({"a": np.ones((2,), "float32"), "b": 3.0})
+    >>> vector
+    Array([1., 1., 3.], dtype=float32)
+    >>> unravel(vector * 2)["b"]
+    Array(6., dtype=float32)
+    """
+    leaves, structure = tree.flatten(pytree)
+    arrays = [asarray(leaf) for leaf in leaves]
+    avals = [aval_of(a) for a in arrays]
+    if not arrays:
+        dtype = dtypes.canonicalize(float)
+        vector = full((0,), 0, dtype)
+    else:
+        dtype = dtypes.promote(tuple((a.dtype, a.weak_type) for a in avals))[0]
+        vector = concatenate([reshape(convert_element_type(a, dtype), (a.aval.size,)) for a in arrays], 0)
+    ends = np.cumsum([0, *(a.size for a in avals)]).tolist()
+
+    def unravel(flat: Any) -> Any:
+        have = aval_of(flat)
+        if have.shape != (ends[-1],) or have.dtype != dtype:
+            raise ArgumentError(
+                f"unravel: a vector of type {have} was given, the pytree has {ends[-1]} elements of {dtype.name}",
+                fix="pass a vector of the size and dtype that ravel_pytree returned",
+            )
+        parts = [
+            convert_element_type(reshape(slice_(flat, (start,), (stop,)), aval.shape), aval.dtype)
+            for aval, start, stop in zip(avals, ends[:-1], ends[1:], strict=True)
+        ]
+        return structure.unflatten(parts)
+
+    return vector, unravel
