@@ -327,6 +327,16 @@ def _iota(draw: Draw, within: Sequence[np.dtype]) -> Any:
     }
 
 
+# ---------------------------------------------------------------- random bits
+
+
+@strategy("threefry2x32")
+def _threefry(draw: Draw, within: Sequence[np.dtype]) -> Any:
+    shape, seed = draw(shapes()), draw(seeds)
+    given = [draw(st.sampled_from([shape, ()])) for _ in range(4)]
+    return [fill(seed + i, dt.uint32, s) for i, s in enumerate(given)], {}
+
+
 # ---------------------------------------------------------------- reductions, cumulative, sorting
 
 

@@ -1,0 +1,147 @@
+"""Random bits: the Threefry-2x32 hash.
+
+A counter-based generator: block i of a stream is hash(key, i), so that bits need no state, may be drawn in any order
+and in parallel, and independent streams are other keys.
+
+Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from funcgrad import dtypes
+from funcgrad.core.avals import ShapedArray
+from funcgrad.core.lowering import Rewrite
+from funcgrad.core.primitives import Primitive
+from funcgrad.core.tracing import Zero, aval_of
+from funcgrad.errors import DTypeError
+from funcgrad.ops import shapes
+from funcgrad.ops.arithmetic import (
+    add_p,
+    convert_element_type,
+    or_p,
+    shift_left_p,
+    shift_right_logical_p,
+    xor_p,
+)
+from funcgrad.ops.elementwise import batch_elementwise, common_shape
+
+ROUNDS = 20
+_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+_PARITY = 0x1BD11BDA  # Skein's key-schedule constant, its low 32 bits
+_BLOCK = 1 << 13  # counters hashed at a time by the NumPy rule, so that its temporaries stay in cache
+
+
+def _infer(key0: ShapedArray, key1: ShapedArray, count0: ShapedArray, count1: ShapedArray) -> list[ShapedArray]:
+    avals = (key0, key1, count0, count1)
+    for i, aval in enumerate(avals):
+        if aval.dtype != dtypes.uint32:
+            raise DTypeError(
+                f"threefry2x32: operand {i} has type {aval}; keys and counters are uint32",
+                fix="make keys with funcgrad.random.key, or cast with .astype('uint32')",
+            )
+    return [ShapedArray(common_shape("threefry2x32", avals), dtypes.uint32)] * 2
+
+
+def _evaluate(*operands: np.ndarray) -> list[np.ndarray]:
+    shape = np.broadcast_shapes(*(x.shape for x in operands))
+    out = [np.empty(shape, np.uint32), np.empty(shape, np.uint32)]
+    flat = [x if not x.shape else np.ascontiguousarray(x).reshape(-1) for x in operands]
+    left, right = (x.reshape(-1) for x in out)
+    for start in range(0, left.size, _BLOCK):
+        block = slice(start, start + _BLOCK)
+        key0, key1, left[block], right[block] = (x[block] if x.shape else x for x in flat)
+        _hash_in_place(key0, key1, left[block], right[block])
+    return out
+
+
+def _hash_in_place(key0: np.ndarray, key1: np.ndarray, left: np.ndarray, right: np.ndarray) -> None:
+    """Replace counters by their hash: what `_expand` says, on buffers."""
+    keys = (key0, key1, key0 ^ key1 ^ np.uint32(_PARITY))
+    high = np.empty_like(right)
+    left += key0
+    right += key1
+    for group in range(ROUNDS // 4):
+        for bits in _ROTATIONS[group % 2]:
+            left += right
+            np.left_shift(right, np.uint32(bits), out=high)
+            np.right_shift(right, np.uint32(32 - bits), out=right)
+            right |= high
+            right ^= left
+        left += keys[(group + 1) % 3]
+        right += keys[(group + 2) % 3] + np.uint32(group + 1)
+
+
+def _expand(key0: Any, key1: Any, count0: Any, count1: Any) -> list[Any]:
+    """Twenty rounds (l, r) → (l + r, rotate(r) ^ (l + r)); before them and after each four, keys are added in turn."""
+    shape = common_shape("threefry2x32", [aval_of(x) for x in (key0, key1, count0, count1)])
+    keys = (key0, key1, xor_p.bind(xor_p.bind(key0, key1), _word(_PARITY)))
+    left, right = (shapes.broadcast_scalar(c, shape) for c in (count0, count1))
+    left, right = add_p.bind(left, key0), add_p.bind(right, key1)
+    for group in range(ROUNDS // 4):
+        for bits in _ROTATIONS[group % 2]:
+            left = add_p.bind(left, right)
+            right = xor_p.bind(_rotate_left(right, bits), left)
+        left = add_p.bind(left, keys[(group + 1) % 3])
+        right = add_p.bind(right, add_p.bind(keys[(group + 2) % 3], _word(group + 1)))
+    return [left, right]
+
+
+def _rotate_left(x: Any, bits: int) -> Any:
+    return or_p.bind(shift_left_p.bind(x, _word(bits)), shift_right_logical_p.bind(x, _word(32 - bits)))
+
+
+def _word(value: int) -> Any:
+    return shapes.full((), value, dtypes.uint32)
+
+
+def _jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    out = threefry2x32_p.bind(*primals)
+    return out, [Zero(aval_of(x).tangent()) for x in out]
+
+
+def _batch(args: Sequence[Any], dims: Sequence[Any]) -> tuple[list[Any], list[int]]:
+    out, dim = batch_elementwise(threefry2x32_p, args, dims)
+    return out, [dim, dim]
+
+
+threefry2x32_p = Primitive(
+    "threefry2x32",
+    infer=_infer,
+    evaluate=_evaluate,
+    jvp=_jvp,
+    batch=_batch,
+    lowering=Rewrite(_expand),
+    multiple_results=True,
+)
+
+
+def threefry2x32(key0: Any, key1: Any, count0: Any, count1: Any) -> list[Any]:
+    """Hash pairs of 32-bit counters under 64-bit keys; the operands have one shape, or are scalars.
+
+    >>> import numpy as np
+    >>> zero, ones = np.uint32(0), np.uint32(0xFFFFFFFF)
+    >>> [hex(int(x)) for x in threefry2x32(zero, zero, zero, zero)]
+    ['0x6b200159', '0x99ba4efe']
+    >>> [hex(int(x)) for x in threefry2x32(ones, ones, ones, ones)]
+    ['0x1cb996fc', '0xbb002be7']
+    """
+    return threefry2x32_p.bind(key0, key1, count0, count1)
+
+
+def counters(shape: Sequence[int]) -> tuple[Any, Any]:
+    """Return 0, 1, 2, … in row-major order as 64-bit integers in two words, (high, low)."""
+    shape = tuple(shape)
+    size = math.prod(shape)
+    if not shape:
+        return _word(0), _word(0)
+    if size <= 1 << 32:
+        return _word(0), shapes.reshape(shapes.iota(dtypes.uint32, (size,), 0), shape)
+    wide = shapes.reshape(shapes.iota(dtypes.uint64, (size,), 0), shape)
+    high = shift_right_logical_p.bind(wide, shapes.full((), 32, dtypes.uint64))
+    return tuple(convert_element_type(x, dtypes.uint32) for x in (high, wide))
