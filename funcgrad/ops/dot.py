@@ -77,7 +77,8 @@ def _free(ndim: int, *taken: Axes) -> Axes:
 def _check_pairs(kind: str, lhs: ShapedArray, rhs: ShapedArray, lhs_axes: Axes, rhs_axes: Axes) -> None:
     if len(lhs_axes) != len(rhs_axes):
         raise ArgumentError(
-            f"dot_general: {len(lhs_axes)} {kind} axes {lhs_axes} of lhs {lhs}, but {len(rhs_axes)} {rhs_axes} of rhs {rhs}",
+            f"dot_general: {len(lhs_axes)} {kind} axes {lhs_axes} of lhs {lhs}, "
+            f"but {len(rhs_axes)} {rhs_axes} of rhs {rhs}",
             fix=f"{kind} axes are paired: give as many for lhs as for rhs",
         )
     for i, j in zip(lhs_axes, rhs_axes, strict=True):
@@ -129,9 +130,7 @@ def _evaluate(
     """Bring both operands to (batch, free, contracted) and (batch, contracted, free) and multiply matrices."""
     (lc, rc), (lb, rb) = dimension_numbers
     result = preferred_element_type or lhs.dtype
-    wide = (
-        np.promote_types(accumulator(lhs.dtype), accumulator(result)) if result != dtypes.bool_ else lhs.dtype
-    )
+    wide = np.promote_types(accumulator(lhs.dtype), accumulator(result)) if result != dtypes.bool_ else lhs.dtype
     lf, rf = _free(lhs.ndim, lc, lb), _free(rhs.ndim, rc, rb)
     batch, rows, columns = ([x.shape[d] for d in axes] for x, axes in ((lhs, lb), (lhs, lf), (rhs, rf)))
     depth = int(np.prod([lhs.shape[d] for d in lc]))
@@ -221,14 +220,11 @@ dot_general_p = Primitive(
 )
 
 
-def dot_general(
-    x: Any, y: Any, dimension_numbers: Any, preferred_element_type: np.dtype | None = None
-) -> Any:
-    """Contract axes of `x` with axes of `y`: out[b, i, j] = Σₖ x[b, i, k] · y[b, k, j], b, i, j and k standing for several axes.
+def dot_general(x: Any, y: Any, dimension_numbers: Any, preferred_element_type: np.dtype | None = None) -> Any:
+    """Contract axes of `x` with axes of `y`: out[b, i, j] = Σₖ x[b, i, k] · y[b, k, j].
 
-    `dimension_numbers` are ((x contracted, y contracted), (x batch, y batch)). The result has the batch axes, then the
-    remaining axes of `x`, then those of `y`, in dtype `preferred_element_type` (the operands' by default). 16-bit floats
-    accumulate in float32; products of integers wrap around; bools give and/or.
+    b, i, j and k stand for several axes each. `dimension_numbers`: ((x contracted, y contracted), (x batch, y batch)). The result has the batch axes, then the remaining axes of `x`, then those of `y`, in dtype `preferred_element_type`
+    (the operands' by default). 16-bit floats accumulate in float32; integers wrap around; bools give and/or.
 
     >>> dot_general(np.ones((2, 3), np.float32), np.ones((3,), np.float32), (((1,), (0,)), ((), ())))
     Array([3., 3.], dtype=float32)

@@ -13,24 +13,14 @@ from funcgrad.core.lowering import ArgReduce
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.tracing import Zero, aval_of
 from funcgrad.errors import ArgumentError, ShapeError
-from funcgrad.ops.arithmetic import (
-    add_p,
-    convert_element_type,
-    eq_p,
-    exp_p,
-    log1p_p,
-    max_p,
-    min_p,
-    mul_p,
-    select_n_p,
-)
+from funcgrad.ops.arithmetic import convert_element_type, eq_p, max_p, min_p, mul_p
+from funcgrad.ops.composite import logaddexp_p
 from funcgrad.ops.elementwise import BITS, NUMBER, REAL, check_operands
 from funcgrad.ops.shapes import (
     broadcast_in_dim,
     check_axes,
     concatenate,
     expand_dims,
-    full,
     pad,
     reduce_sum,
     reduction,
@@ -91,9 +81,7 @@ def _reducer(
 
     def evaluate(x: Any, *, axes: Axes) -> Any:
         wide = accumulator(x.dtype)
-        return ufunc.reduce(x.astype(wide, copy=False), axis=axes, dtype=wide, initial=identity(wide)).astype(
-            x.dtype
-        )
+        return ufunc.reduce(x.astype(wide, copy=False), axis=axes, dtype=wide, initial=identity(wide)).astype(x.dtype)
 
     def jvp(primals: Sequence[Any], tangents: Sequence[Any], *, axes: Axes) -> Pair:
         ans = primitive.bind(*primals, axes=axes)
@@ -102,9 +90,7 @@ def _reducer(
             return ans, Zero(aval_of(ans).tangent())
         return ans, tangent(ans, primals[0], t, axes)
 
-    primitive = reduction(
-        name, op, evaluate, identity, jvp=jvp, check=lambda x: check_operands(name, [x], kinds)
-    )
+    primitive = reduction(name, op, evaluate, identity, jvp=jvp, check=lambda x: check_operands(name, [x], kinds))
     return primitive
 
 
@@ -208,9 +194,7 @@ def _arg_reduction(name: str, op: str, evaluate: Callable[..., Any]) -> Primitiv
         # ml_dtypes' own argmax does not put NaN first.
         return evaluate(x.astype(accumulator(x.dtype), copy=False), axes[0]).astype(index_dtype)
 
-    def batch(
-        args: Sequence[Any], dims: Sequence[int], *, axes: Axes, index_dtype: np.dtype
-    ) -> tuple[Any, int]:
+    def batch(args: Sequence[Any], dims: Sequence[int], *, axes: Axes, index_dtype: np.dtype) -> tuple[Any, int]:
         (dim,), (axis,) = dims, axes
         axis += axis >= dim
         return primitive.bind(args[0], axes=(axis,), index_dtype=index_dtype), dim - (axis < dim)
@@ -302,9 +286,7 @@ def _cumulative(
     def evaluate(x: Any, *, axis: int, reverse: bool) -> Any:
         wide = accumulator(x.dtype)
         ordered = np.flip(x, axis) if reverse else x
-        out = ufunc.accumulate(ordered.astype(wide, copy=False), axis=axis, dtype=wide).astype(
-            x.dtype, copy=False
-        )
+        out = ufunc.accumulate(ordered.astype(wide, copy=False), axis=axis, dtype=wide).astype(x.dtype, copy=False)
         return np.flip(out, axis) if reverse else out
 
     def jvp(primals: Sequence[Any], tangents: Sequence[Any], *, axis: int, reverse: bool) -> Pair:
@@ -331,21 +313,6 @@ def _scanned(combine_jvp: Callable[[Pair, Pair], Pair]) -> Callable[..., Any]:
     return lambda x, t, axis, reverse: associative_scan(combine, [x, t], axis, reverse)[1]
 
 
-def _log_add_exp_jvp(primals: Pair, tangents: Pair) -> Pair:
-    """log(eᵃ + eᵇ) and its derivative (eᵃ·ȧ + eᵇ·ḃ)/(eᵃ + eᵇ); where both are −inf the derivative is 0."""
-    (a, b), (da, db) = primals, tangents
-    top = max_p.bind(a, b)
-    lowest_ = full(aval_of(top).shape, -np.inf, aval_of(top).dtype)
-    empty = eq_p.bind(top, lowest_)
-    shift = select_n_p.bind(empty, top, full(aval_of(top).shape, 0, aval_of(top).dtype))
-    low = min_p.bind(a, b)
-    ans = add_p.bind(shift, log1p_p.bind(exp_p.bind(low - shift)))
-    ans = select_n_p.bind(empty, ans, lowest_)
-    return ans, da * exp_p.bind(a - select_n_p.bind(empty, ans, shift)) + db * exp_p.bind(
-        b - select_n_p.bind(empty, ans, shift)
-    )
-
-
 cumsum_p = _cumulative(
     "cumsum",
     np.add,
@@ -356,7 +323,7 @@ cumsum_p = _cumulative(
 cumprod_p = _cumulative("cumprod", np.multiply, NUMBER, _scanned(mul_p.jvp))
 cummax_p = _cumulative("cummax", np.maximum, REAL, _scanned(max_p.jvp))
 cummin_p = _cumulative("cummin", np.minimum, REAL, _scanned(min_p.jvp))
-cumlogsumexp_p = _cumulative("cumlogsumexp", np.logaddexp, ("float",), _scanned(_log_add_exp_jvp))
+cumlogsumexp_p = _cumulative("cumlogsumexp", np.logaddexp, ("float",), _scanned(logaddexp_p.jvp))
 
 
 def cumsum(x: Any, axis: int, reverse: bool = False) -> Any:

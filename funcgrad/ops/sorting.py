@@ -1,0 +1,171 @@
+"""Sorting: sort along a dimension, by one key or several, and the k largest elements."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from funcgrad import dtypes
+from funcgrad.core.avals import ShapedArray
+from funcgrad.core.primitives import Primitive
+from funcgrad.core.tracing import Zero, aval_of
+from funcgrad.errors import ArgumentError, DTypeError, ShapeError
+from funcgrad.ops.indexing import GatherDimensionNumbers, GatherScatterMode, gather
+from funcgrad.ops.shapes import Dims, broadcast_in_batch, expand_dims, iota, move_axis
+
+
+def along_axis(x: Any, positions: Any, axis: int) -> Any:
+    """Return out[…, i, …] = x[…, positions[…, i, …], …] along `axis`; positions are in range."""
+    others = tuple(d for d in range(aval_of(x).ndim) if d != axis)
+    numbers = GatherDimensionNumbers((), (axis,), (axis,), others, others)
+    vectors = expand_dims(positions, (aval_of(positions).ndim,))
+    return gather(x, vectors, numbers, (1,) * aval_of(x).ndim, mode=GatherScatterMode.PROMISE_IN_BOUNDS)
+
+
+def _along_axis_tangents(tangents: Sequence[Any], outs: Sequence[Any], positions: Any, axis: int) -> list[Any]:
+    """Move tangents as their primals were moved."""
+    return [
+        Zero(aval_of(o).tangent())
+        if type(t) is Zero or aval_of(t).dtype == dtypes.float0
+        else along_axis(t, positions, axis)
+        for t, o in zip(tangents, outs, strict=True)
+    ]
+
+
+# ---------------------------------------------------------------- sort
+
+
+def _sort_infer(*operands: ShapedArray, dimension: int, is_stable: bool = True, num_keys: int = 1) -> list[ShapedArray]:
+    first = operands[0]
+    if not 0 <= dimension < first.ndim:
+        raise ArgumentError(
+            f"sort: dimension {dimension} is out of range for {first}", fix=f"choose one in [0, {first.ndim})"
+        )
+    if not 1 <= num_keys <= len(operands):
+        raise ArgumentError(
+            f"sort: num_keys={num_keys} with {len(operands)} operands", fix="the keys are the first num_keys operands"
+        )
+    if any(x.shape != first.shape for x in operands):
+        raise ShapeError(
+            f"sort: operands have different shapes: {', '.join(x.short() for x in operands)}",
+            fix="broadcast the operands to one shape: they are permuted together",
+        )
+    return list(operands)
+
+
+def _comparable(key: np.ndarray) -> list[np.ndarray]:
+    """Return what NumPy sorts as we do: complex numbers by real, then by imaginary part."""
+    if key.dtype.kind == "c":
+        return [key.real, key.imag]
+    # ml_dtypes' own sort leaves NaN where it finds it.
+    return [key.astype(np.float32) if key.dtype == dtypes.bfloat16 else key]
+
+
+def sorting_permutation(keys: Sequence[np.ndarray], axis: int) -> np.ndarray:
+    """Return the stable permutation that sorts by keys[0], then keys[1], …; NaN comes last, −0 equals 0."""
+    parts = [part for key in keys for part in _comparable(key)]
+    if len(parts) == 1:
+        return np.argsort(parts[0], axis=axis, kind="stable")
+    return np.lexsort(parts[::-1], axis=axis)
+
+
+def _sorted_alone(x: np.ndarray, axis: int) -> np.ndarray:
+    """Sort one array. NumPy's default sort is many times faster than its stable one; only −0 and 0 can tell them apart."""
+    if x.dtype.kind == "c" or (dtypes.is_float(x.dtype) and (np.signbit(x) & (x == 0)).any()):
+        return np.take_along_axis(x, sorting_permutation([x], axis), axis)
+    return np.sort(*_comparable(x), axis=axis).astype(x.dtype, copy=False)
+
+
+def _sort_evaluate(*operands: np.ndarray, dimension: int, is_stable: bool = True, num_keys: int = 1) -> list[Any]:
+    if len(operands) == 1:
+        return [_sorted_alone(operands[0], dimension)]
+    order = sorting_permutation(operands[:num_keys], dimension)
+    return [np.take_along_axis(x, order, dimension) for x in operands]
+
+
+def _sort_jvp(primals: Sequence[Any], tangents: Sequence[Any], *, dimension: int, **params: Any) -> Any:
+    positions = iota(dtypes.int32, aval_of(primals[0]).shape, dimension)
+    *outs, order = sort_p.bind(*primals, positions, dimension=dimension, **params)
+    return outs, _along_axis_tangents(tangents, outs, order, dimension)
+
+
+def _sort_batch(args: Sequence[Any], dims: Dims, *, dimension: int, **params: Any) -> tuple[list[Any], list[int]]:
+    size = next(aval_of(x).shape[d] for x, d in zip(args, dims, strict=True) if d is not None)
+    moved = [
+        broadcast_in_batch(x, size, 0) if d is None else move_axis(x, d, 0) for x, d in zip(args, dims, strict=True)
+    ]
+    return sort_p.bind(*moved, dimension=dimension + 1, **params), [0] * len(args)
+
+
+sort_p = Primitive(
+    "sort", infer=_sort_infer, evaluate=_sort_evaluate, jvp=_sort_jvp, batch=_sort_batch, multiple_results=True
+)
+
+
+def sort(operands: Sequence[Any], dimension: int, is_stable: bool = True, num_keys: int = 1) -> list[Any]:
+    """Permute all operands together so that the first `num_keys`, compared in turn, ascend along `dimension`.
+
+    NaN comes last, −0 equals 0, equal elements keep their order.
+
+    >>> sort([np.array([2, 1, 2]), np.array([0, 1, 2])], 0)
+    [Array([1, 2, 2], dtype=int32), Array([1, 0, 2], dtype=int32)]
+    """
+    return sort_p.bind(*operands, dimension=dimension, is_stable=is_stable, num_keys=num_keys)
+
+
+# ---------------------------------------------------------------- top_k
+
+
+def _top_k_infer(x: ShapedArray, *, k: int, axis: int) -> list[ShapedArray]:
+    if dtypes.is_complex(x.dtype):
+        raise DTypeError(f"top_k: operand {x} is complex, which has no order", fix="take abs, real or imag of it first")
+    if not 0 <= axis < x.ndim or not 0 <= k <= x.shape[axis]:
+        raise ArgumentError(
+            f"top_k: k={k} along axis {axis} of operand {x}", fix="choose an axis of the operand and 0 <= k <= its size"
+        )
+    shape = (*x.shape[:axis], k, *x.shape[axis + 1 :])
+    return [ShapedArray(shape, x.dtype, x.weak_type), ShapedArray(shape, dtypes.int32)]
+
+
+def _total_order(x: np.ndarray) -> np.ndarray:
+    """Return integers that compare as IEEE's total order does: −NaN < −inf < … < −0 < 0 < … < inf < NaN."""
+    if not dtypes.is_float(x.dtype):
+        return x
+    bits = x.view(f"i{x.dtype.itemsize}")
+    return bits ^ ((bits >> (8 * x.dtype.itemsize - 1)) & np.iinfo(bits.dtype).max)
+
+
+def _top_k_evaluate(x: np.ndarray, *, k: int, axis: int) -> list[Any]:
+    # ~ reverses the order of integers (and of bools), so that a stable ascending sort keeps the first of equals.
+    order = np.argsort(~_total_order(np.ascontiguousarray(x)), axis=axis, kind="stable")
+    best = np.take(order, range(k), axis)
+    return [np.take_along_axis(x, best, axis), best.astype(np.int32)]
+
+
+def _top_k_jvp(primals: Sequence[Any], tangents: Sequence[Any], *, k: int, axis: int) -> Any:
+    values, positions = top_k_p.bind(*primals, k=k, axis=axis)
+    (tangent,) = _along_axis_tangents(tangents, [values], positions, axis)
+    return [values, positions], [tangent, Zero(aval_of(positions).tangent())]
+
+
+def _top_k_batch(args: Sequence[Any], dims: Dims, *, k: int, axis: int) -> tuple[list[Any], list[int]]:
+    (dim,) = dims
+    return top_k_p.bind(*args, k=k, axis=axis + (axis >= dim)), [dim, dim]
+
+
+top_k_p = Primitive(
+    "top_k", infer=_top_k_infer, evaluate=_top_k_evaluate, jvp=_top_k_jvp, batch=_top_k_batch, multiple_results=True
+)
+
+
+def top_k(x: Any, k: int, axis: int) -> list[Any]:
+    """Return the `k` largest elements along `axis`, in descending order, and their positions (the first of equals).
+
+    NaN counts as largest.
+
+    >>> top_k(np.array([1.0, 3.0, 2.0], np.float32), 2, 0)
+    [Array([3., 2.], dtype=float32), Array([1, 2], dtype=int32)]
+    """
+    return top_k_p.bind(x, k=k, axis=axis)
