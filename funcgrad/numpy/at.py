@@ -246,5 +246,3 @@ def setitem(x: Any, index: Any, value: Any) -> None:
         f"x[{index!r:.40}] = …: arrays are immutable, and x is {aval_of(x)}",
         fix="x = x.at[index].set(value), or .add, .multiply, … for +=, *=, …",
     )
-
-

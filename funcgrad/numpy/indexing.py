@@ -118,9 +118,7 @@ def _along_axis(
             f"{operation}: array {aval} and indices {picked} have different ranks",
             fix="give indices with as many dimensions as the array, e.g. by jnp.expand_dims(indices, axis)",
         )
-    others = broadcast_shapes(
-        *(s[:axis] + s[axis + 1 :] for s in (aval.shape, picked.shape)), operation=operation
-    )
+    others = broadcast_shapes(*(s[:axis] + s[axis + 1 :] for s in (aval.shape, picked.shape)), operation=operation)
     arr = broadcast_to(arr, (*others[:axis], aval.shape[axis], *others[axis:]), operation)
     indices = broadcast_to(indices, (*others[:axis], picked.shape[axis], *others[axis:]), operation)
     if wrap:
@@ -214,7 +212,10 @@ def place(arr: Any, mask: Any, vals: Any, *, inplace: bool = True) -> Any:
     arr, mask, vals = as_operand(arr, "place"), as_operand(mask, "place"), as_operand(vals, "place")
     size, have = aval_of(arr).size, aval_of(vals).size
     if aval_of(mask).size != size:
-        raise ShapeError(f"place: array {aval_of(arr)} and mask {aval_of(mask)} differ in size", fix="give one mask value per element")
+        raise ShapeError(
+            f"place: array {aval_of(arr)} and mask {aval_of(mask)} differ in size",
+            fix="give one mask value per element",
+        )
     if not size or not have:
         return arr
     chosen = reshape(_truth(mask), (size,))
@@ -260,8 +261,7 @@ def concrete_value(x: Any, operation: str, what: str, remedy: str) -> np.ndarray
     value = x.concrete()
     if value is None:
         raise ConcretizationError(
-            f"{operation}: {what} of type {aval_of(x)} are traced, and the result depends on their values"
-            f"{x.origin()}",
+            f"{operation}: {what} of type {aval_of(x)} are traced, and the result depends on their values{x.origin()}",
             fix=remedy,
         )
     return value

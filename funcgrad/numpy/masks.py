@@ -76,7 +76,9 @@ def _nonzero(a: Any, size: int | None, fill_value: Any, operation: str) -> tuple
     found = ufuncs.less(flat, aval.size)
     out = []
     for n, fill in zip(reversed(aval.shape), reversed(fills), strict=True):
-        out.append(where(found, remainder(flat, max(n, 1)), convert_element_type(as_operand(fill, operation), index_dtype)))
+        out.append(
+            where(found, remainder(flat, max(n, 1)), convert_element_type(as_operand(fill, operation), index_dtype))
+        )
         flat = floor_divide(flat, max(n, 1))
     return tuple(reversed(out))
 
@@ -133,7 +135,9 @@ def compress(
         raise ArgumentError("compress: out= was given", fix="arrays are immutable: use the returned array")
     a, condition = as_operand(a, "compress"), as_operand(condition, "compress")
     if aval_of(condition).ndim != 1:
-        raise ShapeError(f"compress: the condition has type {aval_of(condition)}", fix="give a one-dimensional condition")
+        raise ShapeError(
+            f"compress: the condition has type {aval_of(condition)}", fix="give a one-dimensional condition"
+        )
     if axis is None:
         a, axis = reshape(a, (aval_of(a).size,)), 0
     axis = as_axis(axis, aval_of(a).ndim, "compress")
@@ -226,7 +230,7 @@ def _to_insert(values: Any, arr: Any, axis: int, scalar: bool, count: int | None
     if scalar:
         # NumPy's rule: at one position, the first dimension of the values counts the slices.
         values = reshape(values, (1,) * (rank - have) + aval_of(values).shape) if have < rank else values
-        values = move_axis(values, 0, axis) if have == rank or (have and rank == 1) else values
+        values = move_axis(values, 0, axis)
         count = aval_of(values).shape[axis]
     return broadcast_to(values, (*shape[:axis], count, *shape[axis + 1 :]), "insert")
 
@@ -256,7 +260,9 @@ def piecewise(x: Any, condlist: Any, funclist: Sequence[Any], *args: Any, **kw: 
     """
     x = as_operand(x, "piecewise")
     aval = aval_of(x)
-    single = isinstance(condlist, (bool, np.bool_)) or (not isinstance(condlist, (list, tuple)) and condlist.ndim == aval.ndim)
+    single = isinstance(condlist, (bool, np.bool_)) or (
+        not isinstance(condlist, (list, tuple)) and condlist.ndim == aval.ndim
+    )
     conditions = [truth(c, "piecewise") for c in ([condlist] if single else condlist)]
     if len(funclist) not in (len(conditions), len(conditions) + 1):
         raise ArgumentError(
@@ -274,5 +280,3 @@ def piecewise(x: Any, condlist: Any, funclist: Sequence[Any], *args: Any, **kw: 
     for condition, piece in zip(conditions, functions, strict=True):
         out = select_n_p.bind(broadcast_to(condition, aval.shape, "piecewise"), out, value(piece))
     return out
-
-

@@ -242,7 +242,9 @@ def _gather_evaluate(
     else:
         lead, rest, positions, valid = locate(operand.shape, indices, numbers, slice_sizes, mode)
         if len(lead) == 1:  # take is several times as fast as an index array
-            read = np.moveaxis(np.take(operand, np.broadcast_to(positions[0], (count, slice_sizes[lead[0]])), lead[0]), lead[0], 0)
+            read = np.moveaxis(
+                np.take(operand, np.broadcast_to(positions[0], (count, slice_sizes[lead[0]])), lead[0]), lead[0], 0
+            )
         else:
             ordered = operand.transpose((*lead, *rest))
             read = ordered[positions] if lead else ordered[None]

@@ -65,9 +65,7 @@ def as_gather_numbers(numbers: ScatterDimensionNumbers) -> GatherDimensionNumber
     return GatherDimensionNumbers(*numbers)
 
 
-def window_sizes(
-    operand: Sequence[int], updates: Sequence[int], numbers: ScatterDimensionNumbers
-) -> tuple[int, ...]:
+def window_sizes(operand: Sequence[int], updates: Sequence[int], numbers: ScatterDimensionNumbers) -> tuple[int, ...]:
     """Return the window's size in each operand dimension: the updates' where it is kept, else 1."""
     kept = dict(zip(window_dims(as_gather_numbers(numbers), len(operand)), numbers.update_window_dims, strict=False))
     return tuple(updates[kept[d]] if d in kept else min(1, n) for d, n in enumerate(operand))
@@ -406,5 +404,3 @@ def dynamic_update_slice(operand: Any, update: Any, start_indices: Any) -> Any:
             f"dynamic_update_slice: {given} start indices for operand {aval_of(operand)}", fix="give one per dimension"
         )
     return dynamic_update_slice_p.bind(operand, update, *wrapped_starts(starts, shape))
-
-
