@@ -125,13 +125,13 @@ rem_p = elementwise("rem", _rem, derivative=(lambda *_: IDENTITY, lambda ans, x,
 
 def trunc(x: Any) -> Any:
     """Round toward zero."""
-    return select_n_p.bind(lt_p.bind(x, full((), 0, aval_of(x).dtype)), floor_p.bind(x), ceil_p.bind(x))
+    return select_n_p.bind(lt_p.bind(x, _const(x, 0)), floor_p.bind(x), ceil_p.bind(x))
 
 
 def _half_at_ties(ans: Any, x: Any, y: Any) -> Any:
     """Derivative of max and min by x: 1 where x wins, 0 where y wins, ½ at ties."""
-    shape, dtype = aval_of(ans).shape, aval_of(ans).dtype
-    half, one, zero = (full(shape, v, dtype) for v in (0.5, 1, 0))
+    shape = aval_of(ans).shape
+    half, one, zero = (_filled(ans, v) for v in (0.5, 1, 0))
     x_wins, y_wins = (eq_p.bind(broadcast_scalar(v, shape), ans) for v in (x, y))
     return select_n_p.bind(x_wins, zero, select_n_p.bind(y_wins, one, half))
 
@@ -243,7 +243,7 @@ def _sign_jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any
     # With s = z/|z|, ds = (dz − s·Re(s̄·dz))/|z|: the part of dz across z; 0 at the origin, where s is.
     magnitude = abs_p.bind(z)
     zero = eq_p.bind(magnitude, _const(magnitude, 0))
-    scale = select_n_p.bind(zero, 1 / magnitude, full(aval_of(zero).shape, 0, aval_of(magnitude).dtype))
+    scale = select_n_p.bind(zero, 1 / magnitude, _filled(magnitude, 0))
     across = t - ans * _as_complex(real_p.bind(conj(ans) * t))
     return ans, across * _as_complex(scale)
 
@@ -265,9 +265,8 @@ def _abs_jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]
     if not dtypes.is_inexact(aval_of(x).dtype):
         return ans, Zero(aval_of(ans).tangent())
     # The derivative at 0 is taken from the right: 1.
-    shape, dtype = aval_of(x).shape, aval_of(x).dtype
-    nonnegative = ge_p.bind(x, full((), 0, dtype))
-    return ans, t * select_n_p.bind(nonnegative, full(shape, -1, dtype), full(shape, 1, dtype))
+    nonnegative = ge_p.bind(x, _const(x, 0))
+    return ans, mul_p.bind(t, select_n_p.bind(nonnegative, _filled(x, -1), _filled(x, 1)))
 
 
 abs_p = elementwise("abs", np.abs, jvp=_abs_jvp, kinds=NUMBER, result=dtypes.real_dtype)
@@ -279,8 +278,13 @@ nextafter_p = elementwise("nextafter", np.nextafter, derivative=(lambda *_: IDEN
 
 
 def _const(x: Any, value: float) -> Any:
-    """A scalar constant of the dtype of `x`."""
-    return full((), value, aval_of(x).dtype)
+    """A scalar constant of the dtype of `x`, weakly typed if it is."""
+    return full((), value, aval_of(x).dtype, aval_of(x).weak_type)
+
+
+def _filled(x: Any, value: float) -> Any:
+    """A constant of the type of `x`."""
+    return full(aval_of(x).shape, value, aval_of(x).dtype, aval_of(x).weak_type)
 
 
 _LN2 = float(np.log(2.0))
@@ -321,7 +325,7 @@ def _integer_power_scalar(b: Any, x: Any, *, y: int) -> Any:
 
 
 def _integer_pow_derivative(ans: Any, x: Any, *, y: int) -> Any:
-    return full(aval_of(x).shape, 0, aval_of(x).dtype) if y == 0 else integer_pow(x, y - 1) * y
+    return _filled(x, 0) if y == 0 else integer_pow(x, y - 1) * y
 
 
 integer_pow_p = elementwise(
@@ -345,17 +349,16 @@ def _pow_infer(x: ShapedArray, y: ShapedArray) -> ShapedArray:
 
 def _pow_by_base(ans: Any, x: Any, y: Any) -> Any:
     y = _as_base_dtype(x, y)
-    shape, dtype = aval_of(ans).shape, aval_of(x).dtype
-    zero = eq_p.bind(y, full((), 0, dtype))
-    safe = select_n_p.bind(zero, y, full(aval_of(y).shape, 1, dtype))
+    shape = aval_of(ans).shape
+    safe = select_n_p.bind(eq_p.bind(y, _const(y, 0)), y, _filled(y, 1))
     return broadcast_scalar(y * pow_p.bind(x, safe - 1), shape)
 
 
 def _pow_by_exponent(ans: Any, x: Any, y: Any) -> Any:
     if dtypes.is_integer(aval_of(y).dtype):
-        return full(aval_of(ans).shape, 0, aval_of(ans).dtype)
+        return _filled(ans, 0)
     zero = eq_p.bind(x, _const(x, 0))
-    safe = select_n_p.bind(zero, x, full(aval_of(x).shape, 1, aval_of(x).dtype))
+    safe = select_n_p.bind(zero, x, _filled(x, 1))
     return log_p.bind(safe) * ans
 
 
@@ -402,9 +405,9 @@ atan2_p = elementwise(
 
 # ---------------------------------------------------------------- complex
 
-real_p = linear("real", lambda x: np.real(x).copy(), lambda ct, x: complex_p.bind(ct, full(aval_of(ct).shape, 0, aval_of(ct).dtype)),
+real_p = linear("real", lambda x: np.real(x).copy(), lambda ct, x: complex_p.bind(ct, _filled(ct, 0)),
                 kinds=("complex",), result=dtypes.real_dtype)  # fmt: skip
-imag_p = linear("imag", lambda x: np.imag(x).copy(), lambda ct, x: complex_p.bind(full(aval_of(ct).shape, 0, aval_of(ct).dtype), -ct),
+imag_p = linear("imag", lambda x: np.imag(x).copy(), lambda ct, x: complex_p.bind(_filled(ct, 0), -ct),
                 kinds=("complex",), result=dtypes.real_dtype)  # fmt: skip
 
 
@@ -494,7 +497,7 @@ def _select_jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, A
 
 
 def _select_transpose(ct: Any, which: Any, *cases: Any) -> list[Any]:
-    zero = full(aval_of(ct).shape, 0, aval_of(ct).dtype)
+    zero = _filled(ct, 0)
     back = [
         select_n_p.bind(which, *(ct if j == i else zero for j in range(len(cases)))) if is_undefined(c) else None
         for i, c in enumerate(cases)

@@ -136,7 +136,7 @@ def zeros_of(aval: ShapedArray) -> Any:
     """Return zeros of the given type."""
     if aval.dtype == dtypes.float0:
         return np.zeros(aval.shape, dtypes.float0)
-    return full(aval.shape, 0, aval.dtype)
+    return full(aval.shape, 0, aval.dtype, aval.weak_type)
 
 
 def instantiate(tangent: Any) -> Any:

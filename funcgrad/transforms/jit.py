@@ -251,7 +251,7 @@ class JitFunction:
             flat_fun, avals, description=f"tracing jit({self._name})", name=self._name, argument_names=names
         )
         closed, hoisted = hoist_tracers(closed)
-        return Traced(closed, self._name, in_tree, flat_fun.out_tree, tuple(donated)), hoisted
+        return Traced(closed, self._name, _without_static(in_tree, static), flat_fun.out_tree, tuple(donated)), hoisted
 
     def _specialise(
         self, key: Any, static: Any, in_tree: Any, avals: tuple[ShapedArray, ...], donated: Sequence[bool]
@@ -274,6 +274,7 @@ class JitFunction:
 
     def _explain(self, static: Any, in_tree: Any, avals: Sequence[ShapedArray]) -> str:
         """Say what is new about a call that needs a trace."""
+        in_tree = _without_static(in_tree, static)
         shown = ", ".join(map(repr, avals))
         if not self._entries:
             return f"first call, with ({shown})"
@@ -325,6 +326,13 @@ class JitFunction:
 
 # Stands in the traced arguments where a static one was; an empty pytree.
 _STATIC = None
+
+
+def _without_static(in_tree: Any, static: Any) -> Any:
+    """The structure of (args, kwargs) as a compiled function is called: without the places of static arguments."""
+    positions = {where for where, *_ in static if isinstance(where, int)}
+    args, kwargs = in_tree.unflatten(range(in_tree.num_leaves))
+    return tree.structure((tuple(a for i, a in enumerate(args) if i not in positions), kwargs))
 
 
 def _argument_names(fun: Any, in_tree: Any, n: int) -> list[str]:
