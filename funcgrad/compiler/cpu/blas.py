@@ -200,20 +200,24 @@ def _openblas() -> ctypes.CDLL:
 
     folder = Path(scipy_openblas32.get_lib_dir())
     [path] = [p for p in folder.iterdir() if p.name.split(".")[0] == f"lib{scipy_openblas32.get_library()}"]
-    with _environment("OPENBLAS_NUM_THREADS", "1"):  # read while it loads; else it starts threads of its own
+    # Read while it loads. The thread count, because it would start threads of its own; the choice of kernels, because
+    # that variable is set for the sake of other copies of OpenBLAS, and ours has its own.
+    core = os.environ.get("FUNCGRAD_OPENBLAS_CORETYPE")
+    with _environment({"OPENBLAS_NUM_THREADS": "1", "OPENBLAS_CORETYPE": core}):
         library = ctypes.CDLL(str(path))
     library.scipy_openblas_set_num_threads(1)
     return library
 
 
 @contextlib.contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    before = os.environ.get(name)
-    os.environ[name] = value
+def _environment(values: dict[str, str | None]) -> Iterator[None]:
+    """Set environment variables (None: unset them) within a ``with`` block."""
+    before = {name: os.environ.pop(name, None) for name in values}
+    os.environ.update({name: value for name, value in values.items() if value is not None})
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
