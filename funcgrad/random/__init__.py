@@ -1,0 +1,44 @@
+"""Random numbers: pure functions of a key, the same bits as JAX's.
+
+A key is used once. `split` makes new ones, `fold_in` derives the key of the nth step; the same key gives the same
+numbers on every machine, eagerly, under `jit` and under `vmap`.
+
+>>> from funcgrad import random
+>>> key, subkey = random.split(random.key(0))
+>>> random.uniform(subkey, (2,))
+Array([0.00729382, 0.02089119], dtype=float32)
+"""
+
+from funcgrad.random.continuous import cauchy as cauchy
+from funcgrad.random.continuous import exponential as exponential
+from funcgrad.random.continuous import gumbel as gumbel
+from funcgrad.random.continuous import laplace as laplace
+from funcgrad.random.continuous import logistic as logistic
+from funcgrad.random.continuous import lognormal as lognormal
+from funcgrad.random.continuous import maxwell as maxwell
+from funcgrad.random.continuous import normal as normal
+from funcgrad.random.continuous import pareto as pareto
+from funcgrad.random.continuous import rayleigh as rayleigh
+from funcgrad.random.continuous import triangular as triangular
+from funcgrad.random.continuous import truncated_normal as truncated_normal
+from funcgrad.random.continuous import uniform as uniform
+from funcgrad.random.continuous import wald as wald
+from funcgrad.random.continuous import weibull_min as weibull_min
+from funcgrad.random.discrete import bernoulli as bernoulli
+from funcgrad.random.discrete import categorical as categorical
+from funcgrad.random.discrete import choice as choice
+from funcgrad.random.discrete import geometric as geometric
+from funcgrad.random.discrete import permutation as permutation
+from funcgrad.random.discrete import rademacher as rademacher
+from funcgrad.random.discrete import randint as randint
+from funcgrad.random.keys import KeyArray as KeyArray
+from funcgrad.random.keys import PRNGKey as PRNGKey
+from funcgrad.random.keys import bits as bits
+from funcgrad.random.keys import clone as clone
+from funcgrad.random.keys import fold_in as fold_in
+from funcgrad.random.keys import key as key
+from funcgrad.random.keys import key_data as key_data
+from funcgrad.random.keys import key_dtype as key_dtype
+from funcgrad.random.keys import key_impl as key_impl
+from funcgrad.random.keys import split as split
+from funcgrad.random.keys import wrap_key_data as wrap_key_data

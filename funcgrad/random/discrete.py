@@ -1,0 +1,222 @@
+"""Draws of integers, truth values and elements of a given array."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from funcgrad import dtypes
+from funcgrad.errors import ArgumentError, DTypeError, ShapeError
+from funcgrad.numpy import composite, creation, indexing, promotion, reductions, shaping, sorting
+from funcgrad.numpy import ufuncs as uf
+from funcgrad.numpy.axes import as_axis, as_int, as_shape
+from funcgrad.ops import arithmetic as ar
+from funcgrad.ops import sorting as sorting_ops
+from funcgrad.ops.shapes import expand_dims, full
+from funcgrad.random.continuous import gumbel_of, parameters, uniform_of, unit_floats
+from funcgrad.random.keys import bits_of, single, split_words
+
+
+def randint(key: Any, shape: Any, minval: Any, maxval: Any, dtype: Any = None) -> Any:
+    """Draw integers from minval ≤ n < maxval; the bounds broadcast to `shape`.
+
+    An empty range gives minval. The distribution is exactly uniform where the range's length is a power of two, and
+    nearly so elsewhere.
+
+    >>> from funcgrad.random import key
+    >>> randint(key(0), (5,), 0, 10)
+    Array([9, 0, 2, 3, 1], dtype=int32)
+    """
+    words = single("randint", key)
+    wanted = dtypes.canonicalize(int) if dtype is None else dtypes.requested(dtype, "randint")
+    if not dtypes.is_integer(wanted):
+        raise DTypeError(f"randint: dtype {wanted.name} is not an integer", fix="use uniform for floats")
+    shape, bounds = parameters("randint", as_shape(shape, "randint"), None, minval, maxval)
+    low, high = (b if dtypes.is_integer(b.aval.dtype) else b.astype(int) for b in bounds)
+    drawn = wanted
+    if wanted.itemsize < 4:
+        limits, drawn = np.iinfo(wanted), dtypes.int32
+        low = composite.clip(low.astype(drawn), int(limits.min), int(limits.max))
+        high = composite.clip(high.astype(drawn), int(limits.min), int(limits.max) + 1)
+    return ar.convert_element_type(_integers(words, shape, low, high, drawn), wanted)
+
+
+def _integers(words: Any, shape: Sequence[int], low: Any, high: Any, dtype: np.dtype) -> Any:
+    """low + (w·2ⁿ + v) mod (high − low), of two n-bit draws w and v."""
+    unsigned = np.dtype(f"u{dtype.itemsize}")
+    # high may be one past the largest integer: then it is clipped, and the span is one longer than their difference.
+    past_end = high > _clipped(creation.array(np.iinfo(dtype).max, dtype), high.aval.dtype)
+    low, high = _clipped(low, dtype), _clipped(high, dtype)
+    some = high > low
+    span = ar.convert_element_type(high - low, unsigned)
+    span = uf.where(some, span, full((), 1, unsigned))
+    span = uf.where(past_end & some, span + full((), 1, unsigned), span)
+    upper, lower = (bits_of(k, shape, unsigned) for k in split_words(words))
+    half = _rem(full((), 1 << (dtype.itemsize * 4), unsigned), span)
+    factor = _rem(half * half, span)
+    offset = _rem(_rem(upper, span) * factor + _rem(lower, span), span)
+    return low + ar.convert_element_type(offset, dtype)
+
+
+def _rem(x: Any, y: Any) -> Any:
+    return ar.rem_p.bind(*promotion.promote(x, y, operation="randint"))
+
+
+def _clipped(x: Any, dtype: np.dtype) -> Any:
+    """Convert integers; those that `dtype` cannot hold become its nearest."""
+    have, want = np.iinfo(x.aval.dtype), np.iinfo(dtype)
+    low, high = (
+        full((), v, x.aval.dtype) for v in (max(int(have.min), int(want.min)), min(int(have.max), int(want.max)))
+    )
+    return ar.convert_element_type(composite.clip(x, low, high), dtype)
+
+
+def bernoulli(key: Any, p: Any = 0.5, shape: Any = None, mode: str = "low") -> Any:
+    """Draw truth values that are True with probability p.
+
+    The probability is resolved to 2⁻²³ in float32; with mode "high", to 2⁻⁴⁶, for twice the bits.
+    """
+    words = single("bernoulli", key)
+    if mode not in ("low", "high"):
+        raise ArgumentError(f"bernoulli: unknown mode {mode!r}", fix="choose 'low' or 'high'")
+    shape, (p,) = parameters("bernoulli", shape, None, p)
+    dtype = p.aval.dtype
+    if not dtypes.is_float(dtype):
+        raise DTypeError(f"bernoulli: p is {p.aval}", fix="probabilities are floats")
+    if mode == "low":
+        return unit_floats(words, shape, dtype) < p
+    draws = unit_floats(words, (2, *shape), dtype)
+    return draws[1] * 2.0 ** -dtypes.finfo(dtype).nmant < p - draws[0]
+
+
+def rademacher(key: Any, shape: Any = (), dtype: Any = None) -> Any:
+    """Draw −1 and 1 with equal probability."""
+    wanted = dtypes.canonicalize(int) if dtype is None else dtypes.requested(dtype, "rademacher")
+    heads = ar.convert_element_type(bernoulli(key, 0.5, as_shape(shape, "rademacher")), wanted)
+    return heads * 2 - 1
+
+
+def geometric(key: Any, p: Any, shape: Any = None, dtype: Any = None) -> Any:
+    """Draw the number of trials to the first success, each of probability p: 1 + ⌊log U / log(1 − p)⌋."""
+    words = single("geometric", key)
+    wanted = dtypes.canonicalize(int) if dtype is None else dtypes.requested(dtype, "geometric")
+    shape, _ = parameters("geometric", shape, None, p)
+    (p,) = promotion.promote_inexact(p, operation="geometric")
+    unit = unit_floats(words, shape, p.aval.dtype)
+    trials = uf.floor(uf.log(uf.where(unit == 0, 1.0, unit)) / uf.log1p(-p)) + 1
+    return ar.convert_element_type(trials, wanted)
+
+
+def categorical(
+    key: Any, logits: Any, axis: int = -1, shape: Any = None, replace: bool = True, mode: str | None = None
+) -> Any:
+    """Draw category i with probability softmax(logits)[i]; `shape` ends in the shape of the other axes of `logits`.
+
+    The largest logit after Gumbel noise is added is such a draw; the k largest are k draws without replacement.
+    """
+    words = single("categorical", key)
+    logits = promotion.as_operand(logits, "categorical")
+    have = logits.aval.shape
+    axis = as_axis(axis, len(have), "categorical")
+    batch = have[:axis] + have[axis + 1 :]
+    wanted = batch if shape is None else as_shape(shape, "categorical")
+    if promotion.broadcast_shapes(wanted, batch, operation="categorical") != wanted:
+        raise ShapeError(
+            f"categorical: shape {wanted} does not end in {batch}, the logits' shape without axis {axis}",
+            fix="prepend the number of draws to that shape",
+        )
+    lead, rest = wanted[: len(wanted) - len(batch)], wanted[len(wanted) - len(batch) :]
+    if not replace:
+        return _distinct_categories(words, logits, axis, lead, wanted, mode)
+    noise = gumbel_of(words, (*lead, *rest[:axis], have[axis], *rest[axis:]), logits.aval.dtype, mode)
+    return reductions.argmax(noise + expand_dims(logits, tuple(range(len(lead)))), axis=len(lead) + axis)
+
+
+def _distinct_categories(
+    words: Any, logits: Any, axis: int, lead: tuple[int, ...], shape: tuple[int, ...], mode: str | None
+) -> Any:
+    count, categories = math.prod(lead), logits.aval.shape[axis]
+    if count > categories:
+        raise ArgumentError(
+            f"categorical: {count} draws without replacement from {categories} categories",
+            fix="draw fewer, or use replace=True",
+        )
+    scores = logits + gumbel_of(words, logits.aval.shape, logits.aval.dtype, mode)
+    _, found = sorting_ops.top_k(scores, count, axis)
+    return shaping.reshape(shaping.moveaxis(found, axis, 0), shape)
+
+
+def permutation(key: Any, x: Any, axis: int = 0, independent: bool = False) -> Any:
+    """Put the slices of an array along an axis in random order; of an integer n, the numbers 0, …, n − 1.
+
+    With `independent`, each vector along the axis gets an order of its own.
+
+    >>> from funcgrad.random import key
+    >>> permutation(key(0), 5)
+    Array([0, 1, 4, 3, 2], dtype=int32)
+    """
+    words = single("permutation", key)
+    x = promotion.as_operand(x, "permutation")
+    ndim = len(x.aval.shape)
+    axis = as_axis(axis, ndim or 1, "permutation")
+    if not ndim:
+        if not dtypes.is_integer(x.aval.dtype):
+            raise DTypeError(f"permutation: x is {x.aval}", fix="pass an integer or an array")
+        return _shuffled(words, creation.arange(as_int(x, "x", "permutation")), 0)
+    if independent or ndim == 1:
+        return _shuffled(words, x, axis)
+    return indexing.take(x, _shuffled(words, creation.arange(x.aval.shape[axis]), 0), axis)
+
+
+def _shuffled(words: Any, x: Any, axis: int) -> Any:
+    """Sort by random 32-bit keys, repeatedly: n elements collide with probability about n²/2³² each time."""
+    rounds = math.ceil(3 * math.log(max(1, x.aval.size)) / math.log(2**32 - 1))
+    for _ in range(rounds):
+        words, subkey = split_words(words)
+        _, x = sorting_ops.sort([bits_of(subkey, x.aval.shape, dtypes.uint32), x], axis)
+    return x
+
+
+def choice(
+    key: Any, a: Any, shape: Any = (), replace: bool = True, p: Any = None, axis: int = 0, mode: str | None = None
+) -> Any:
+    """Draw slices of an array along an axis, or of an integer n, the numbers below it.
+
+    `p`: their probabilities, uniform by default. The result has `shape` in the place of the axis.
+    """
+    words, shape = single("choice", key), as_shape(shape, "choice")
+    a = promotion.as_operand(a, "choice")
+    scalar = not a.aval.shape
+    axis = 0 if scalar else as_axis(axis, len(a.aval.shape), "choice")
+    inputs = as_int(a, "a", "choice") if scalar else a.aval.shape[axis]
+    draws = math.prod(shape)
+    if not draws:
+        return creation.zeros(shape, a.aval.dtype)
+    if inputs <= 0 or (not replace and draws > inputs):
+        raise ArgumentError(
+            f"choice: {draws} draws {'with' if replace else 'without'} replacement from {inputs} elements",
+            fix="draw fewer elements, or draw with replacement",
+        )
+    if p is None and not replace:
+        mixed = permutation(key, inputs if scalar else a, axis)
+        result = mixed[(slice(None),) * axis + (slice(draws),)]
+    else:
+        index = randint(key, shape, 0, inputs) if p is None else _weighted(words, p, inputs, shape, replace, mode)
+        result = index if scalar else indexing.take(a, index, axis)
+    sizes = shape if scalar else (*a.aval.shape[:axis], *shape, *a.aval.shape[axis + 1 :])
+    return shaping.reshape(result, sizes)
+
+
+def _weighted(words: Any, p: Any, inputs: int, shape: tuple[int, ...], replace: bool, mode: str | None) -> Any:
+    (p,) = promotion.promote_inexact(p, operation="choice")
+    if p.aval.shape != (inputs,):
+        raise ShapeError(f"choice: p has shape {p.aval.shape}, there are {inputs} elements", fix="one probability each")
+    if replace:
+        total = reductions.cumsum(p)
+        threshold = total[-1] * (1 - uniform_of(words, shape, p.aval.dtype, 0, 1))
+        return sorting.searchsorted(total, threshold)
+    scores = gumbel_of(words, (inputs,), p.aval.dtype, mode) + uf.log(p)
+    return sorting_ops.top_k(scores, math.prod(shape), 0)[1]

@@ -1,0 +1,318 @@
+"""Keys, and the bits that they stand for.
+
+A key is 64 bits, two uint32 words. `key` gives a `KeyArray`, which hides the words; `PRNGKey` gives the words,
+uint32[2]. Every function takes either kind.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from funcgrad import dtypes, tree_registry
+from funcgrad.core.arrays import as_array
+from funcgrad.core.tracing import ArrayLike, aval_of
+from funcgrad.errors import ArgumentError, DTypeError, ShapeError
+from funcgrad.numpy import creation, joining, reductions, shaping
+from funcgrad.numpy.axes import as_axis, as_shape
+from funcgrad.numpy.promotion import as_operand
+from funcgrad.ops.arithmetic import convert_element_type, or_p, shift_left_p, shift_right_logical_p, xor_p
+from funcgrad.ops.random_bits import counters, threefry2x32
+from funcgrad.ops.shapes import full
+
+IMPLEMENTATION = "threefry2x32"
+
+
+class KeyDType:
+    """The dtype of key arrays; there is one, since there is one generator."""
+
+    name = "key<fry>"
+    itemsize = 8
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+KEY_DTYPE = KeyDType()
+
+
+class KeyArray:
+    """An immutable array of keys.
+
+    It is a pytree whose leaf is the keys' words, uint32[*shape, 2]: transforms see an array, and `tree.map` over keys
+    calls its function with the words, which every function of this package takes as a key.
+
+    >>> keys = split(key(0), 3)
+    >>> keys.shape, keys[0].shape, len(keys)
+    ((3,), (), 3)
+    """
+
+    __slots__ = ("_words",)
+    _words: Any
+
+    def __init__(self, words: Any):
+        self._words = words
+
+    shape = property(lambda self: tuple(self._words.shape[:-1]))
+    ndim = property(lambda self: len(self._words.shape) - 1)
+    size = property(lambda self: math.prod(self.shape))
+    dtype = property(lambda self: KEY_DTYPE)
+    itemsize = property(lambda self: KEY_DTYPE.itemsize)
+    nbytes = property(lambda self: self.size * KEY_DTYPE.itemsize)
+
+    def __len__(self) -> int:
+        if not self.ndim:
+            raise ArgumentError("len() of a single key", fix="split it: random.split(key, n)")
+        return self.shape[0]
+
+    def __getitem__(self, index: Any) -> KeyArray:
+        index = index if isinstance(index, tuple) else (index,)
+        rest = () if any(i is Ellipsis for i in index) else (Ellipsis,)
+        return KeyArray(self._words[(*index, *rest, slice(None))])
+
+    def __iter__(self) -> Iterator[KeyArray]:
+        return (KeyArray(self._words[i]) for i in range(len(self)))
+
+    def __eq__(self, other: object) -> Any:
+        if not isinstance(other, KeyArray):
+            return NotImplemented
+        return reductions.all(self._words == other._words, axis=-1)
+
+    def __ne__(self, other: object) -> Any:
+        equal = self.__eq__(other)
+        return equal if equal is NotImplemented else ~equal
+
+    def __hash__(self) -> int:
+        raise ArgumentError("keys do not hash", fix="use random.key_data(key).tobytes() as a dictionary key")
+
+    def reshape(self, *shape: Any) -> KeyArray:
+        """The keys in a new shape, given as one tuple or as separate sizes; one size may be −1."""
+        sizes = as_sizes(shape)
+        if -1 in sizes:
+            known = math.prod(n for n in sizes if n != -1)
+            sizes = tuple(self.size // max(known, 1) if n == -1 else n for n in sizes)
+        return KeyArray(shaping.reshape(self._words, (*sizes, 2)))
+
+    def ravel(self) -> KeyArray:
+        """The keys as a vector."""
+        return self.reshape(-1)
+
+    flatten = ravel
+
+    def squeeze(self, axis: Any = None) -> KeyArray:
+        """Drop axes of size 1, all of them or those given."""
+        given = range(self.ndim) if axis is None else axis if isinstance(axis, Sequence) else (axis,)
+        axes = tuple(as_axis(a, self.ndim, "squeeze") for a in given)
+        return KeyArray(shaping.squeeze(self._words, tuple(a for a in axes if axis is not None or self.shape[a] == 1)))
+
+    def transpose(self, *axes: Any) -> KeyArray:
+        """Permute axes; reverse them by default."""
+        order = as_sizes(axes) if axes else range(self.ndim)[::-1]
+        return KeyArray(
+            shaping.transpose(self._words, (*(as_axis(a, self.ndim, "transpose") for a in order), self.ndim))
+        )
+
+    T = property(lambda self: self.transpose())
+
+    def block_until_ready(self) -> KeyArray:
+        """Return the keys when they are computed."""
+        self._words.block_until_ready()
+        return self
+
+    def __repr__(self) -> str:
+        return f"Array({self.shape}, dtype={KEY_DTYPE}) overlaying:\n{self._words}"
+
+    def __reduce__(self) -> tuple:
+        return KeyArray, (self._words,)
+
+
+def as_sizes(shape: tuple[Any, ...]) -> tuple[int, ...]:
+    """Return sizes given as one sequence or one by one."""
+    return tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], Sequence) else shape
+
+
+def _rebuild(_: None, children: Sequence[Any]) -> Any:
+    """A KeyArray of words; any other leaf (what `tree.map` computed from a key) stands for itself."""
+    (words,) = children
+    shape = getattr(words, "shape", None)
+    is_words = getattr(words, "dtype", None) == dtypes.uint32 and isinstance(shape, tuple) and shape[-1:] == (2,)
+    return KeyArray(words) if is_words else words
+
+
+tree_registry.register_pytree_node(KeyArray, lambda keys: ((keys._words,), None), _rebuild)
+
+
+# ---------------------------------------------------------------- making and unwrapping keys
+
+
+def key(seed: Any, *, impl: Any = None, dtype: Any = None) -> KeyArray:
+    """Make a key from an integer seed.
+
+    >>> key_data(key(42))
+    Array([ 0, 42], dtype=uint32)
+    """
+    _check_implementation("key", impl if dtype is None else dtype)
+    return KeyArray(_words_of_seed("key", seed))
+
+
+def PRNGKey(seed: Any, *, impl: Any = None) -> Any:
+    """Make a key from an integer seed, as its two words.
+
+    >>> PRNGKey(-1)
+    Array([         0, 4294967295], dtype=uint32)
+    """
+    _check_implementation("PRNGKey", impl)
+    return _words_of_seed("PRNGKey", seed)
+
+
+def _words_of_seed(name: str, seed: Any) -> Any:
+    """The seed's high and low 32 bits; seeds narrower than 64 bits have 0 above."""
+    if isinstance(seed, KeyArray):
+        raise ArgumentError(f"{name}: the seed is a key", fix="pass an integer, or use the key as it is")
+    if isinstance(seed, int) and not isinstance(seed, bool):
+        # Python integers wrap, so that hashes may be seeds.
+        seed = as_array(np.int64(seed).astype(dtypes.canonicalize(dtypes.int64)))
+    seed = as_operand(seed, name)
+    aval = aval_of(seed)
+    if aval.shape:
+        raise ShapeError(f"{name}: the seed has shape {aval.shape}", fix="seeds are scalars: use vmap for many keys")
+    if not dtypes.is_integer(aval.dtype):
+        raise DTypeError(f"{name}: the seed is {aval}", fix="pass an integer")
+    high = full((), 0, dtypes.uint32)
+    if aval.dtype.itemsize == 8:
+        high = convert_element_type(shift_right_logical_p.bind(seed, full((), 32, aval.dtype)), dtypes.uint32)
+    return joining.stack([high, convert_element_type(seed, dtypes.uint32)])
+
+
+def _check_implementation(name: str, implementation: Any) -> None:
+    if implementation not in (None, IMPLEMENTATION, KEY_DTYPE):
+        raise ArgumentError(
+            f"{name}: unknown generator {implementation!r}",
+            fix=f"the one generator is {IMPLEMENTATION!r}: leave impl out",
+        )
+
+
+def key_data(keys: Any) -> Any:
+    """Return the words of keys: uint32[*shape, 2]."""
+    return words_of("key_data", keys)
+
+
+def wrap_key_data(key_bits_array: Any, *, impl: Any = None, dtype: Any = None) -> KeyArray:
+    """Return the keys whose words are given as uint32[*shape, 2]."""
+    _check_implementation("wrap_key_data", impl if dtype is None else dtype)
+    return KeyArray(words_of("wrap_key_data", key_bits_array))
+
+
+def key_impl(keys: Any) -> str:
+    """Return the name of the generator that keys are for."""
+    words_of("key_impl", keys)
+    return IMPLEMENTATION
+
+
+def key_dtype(impl: Any = None) -> KeyDType:
+    """Return the dtype of key arrays."""
+    _check_implementation("key_dtype", impl)
+    return KEY_DTYPE
+
+
+def clone(key: Any) -> Any:
+    """Return the same key, to say that using it twice is meant."""
+    words = words_of("clone", key)
+    return KeyArray(words) if isinstance(key, KeyArray) else words
+
+
+def words_of(name: str, keys: Any) -> Any:
+    """Return the words of keys of either kind; raise on anything else."""
+    words = keys._words if isinstance(keys, KeyArray) else keys
+    if not isinstance(words, (ArrayLike, np.ndarray)):
+        raise ArgumentError(f"{name}: {keys!r:.60} is not a key", fix="make one with funcgrad.random.key(seed)")
+    aval = aval_of(words)
+    if aval.dtype != dtypes.uint32 or aval.shape[-1:] != (2,):
+        raise ArgumentError(
+            f"{name}: {aval} is not a key, which is uint32[2]", fix="make one with funcgrad.random.key(seed)"
+        )
+    return as_array(words)
+
+
+def single(name: str, key: Any) -> Any:
+    """Return the words of one key; raise when there are several."""
+    words = words_of(name, key)
+    shape = aval_of(words).shape[:-1]
+    if shape:
+        raise ShapeError(
+            f"{name}: one key is needed, an array of keys of shape {shape} was given",
+            fix=f"use funcgrad.vmap(lambda key: {name}(key, ...))(keys)",
+        )
+    return words
+
+
+# ---------------------------------------------------------------- deriving keys, drawing bits
+
+
+def _hash(words: Any, shape: Sequence[int]) -> list[Any]:
+    """Two words for every element of an array of this shape."""
+    return threefry2x32(words[0], words[1], *counters(shape))
+
+
+def split_words(words: Any, num: int = 2) -> list[Any]:
+    """Split the words of a key into those of `num` new keys."""
+    words = joining.stack(_hash(words, (num,)), axis=-1)
+    return [words[i] for i in range(num)]
+
+
+def split(key: Any, num: int | Sequence[int] = 2) -> Any:
+    """Make new keys from one: a number of them, or an array of them of a given shape.
+
+    >>> split(key(0), (2, 3)).shape
+    (2, 3)
+    """
+    words = joining.stack(_hash(single("split", key), as_shape(num, "split")), axis=-1)
+    return KeyArray(words) if isinstance(key, KeyArray) else words
+
+
+def fold_in(key: Any, data: Any) -> Any:
+    """Derive a key from a key and a 32-bit integer, for instance a step's number.
+
+    >>> key_data(fold_in(key(0), 1))
+    Array([ 928981903, 3453687069], dtype=uint32)
+    """
+    words = single("fold_in", key)
+    data = creation.asarray(data, dtypes.uint32)
+    if data.aval.shape:
+        raise ShapeError(f"fold_in: data has shape {data.aval.shape}", fix="data is a scalar: use vmap for many")
+    words = joining.stack(threefry2x32(words[0], words[1], full((), 0, dtypes.uint32), data))
+    return KeyArray(words) if isinstance(key, KeyArray) else words
+
+
+def bits(key: Any, shape: Any = (), dtype: Any = None) -> Any:
+    """Draw uniformly random unsigned integers.
+
+    >>> bits(key(0), (2,))
+    Array([4070199207, 4202968722], dtype=uint32)
+    """
+    dtype = dtypes.canonicalize(dtypes.uint64) if dtype is None else dtypes.requested(dtype, "bits")
+    if dtype.kind != "u":
+        raise DTypeError(
+            f"bits: dtype {dtype.name} is not an unsigned integer", fix="use uint8, uint16, uint32 or uint64"
+        )
+    return bits_of(single("bits", key), as_shape(shape, "bits"), dtype)
+
+
+def bits_of(words: Any, shape: Sequence[int], dtype: np.dtype) -> Any:
+    """`bits`, of a key's words."""
+    high, low = _hash(words, shape)
+    if dtype.itemsize < 8:
+        return convert_element_type(xor_p.bind(high, low), dtype)
+    high, low = (convert_element_type(x, dtype) for x in (high, low))
+    return or_p.bind(shift_left_p.bind(high, full((), 32, dtype)), low)
+
+
+def float_dtype(name: str, dtype: Any) -> np.dtype:
+    """Return the float dtype that a sampler was asked for, the default one for None."""
+    found = dtypes.canonicalize(float) if dtype is None else dtypes.requested(dtype, name)
+    if not dtypes.is_float(found):
+        raise DTypeError(f"{name}: dtype {found.name} is not a float", fix="use float32, float16, bfloat16 or float64")
+    return found
