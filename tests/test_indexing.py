@@ -1,4 +1,4 @@
-"""Indexing: expressions against NumPy, everything else against JAX: values, types, out-of-range, derivatives, vmap, jit."""
+"""Indexing against NumPy and JAX: values, types, out-of-range positions, derivatives, vmap, jit, and bad input."""
 
 from __future__ import annotations
 
@@ -145,8 +145,8 @@ METHODS = {
 def test_expressions_agree_with_jax_also_out_of_range(method: str) -> None:
     jnp = pytest.importorskip("jax.numpy")
     # JAX compiles for every shape: all expressions for the methods that differ in kind, some for the others.
-    every = method in ("get", "fill", "set", "add")
-    for index in EXPRESSIONS if every else EXPRESSIONS[::5]:
+    every = method in ("get", "set")
+    for index in EXPRESSIONS if every else EXPRESSIONS[::6]:
         wanted = METHODS[method](jnp.asarray(X), index)
         for ours in ways(METHODS[method], index):
             same(ours, wanted)
@@ -154,7 +154,7 @@ def test_expressions_agree_with_jax_also_out_of_range(method: str) -> None:
 
 def test_apply_applies_once_per_repetition_as_jax() -> None:
     jnp = pytest.importorskip("jax.numpy")
-    for index in EXPRESSIONS[::2]:
+    for index in EXPRESSIONS[::3]:
         if any(isinstance(i, bool) for i in (index if isinstance(index, tuple) else (index,))):
             continue  # JAX fails on scalar masks
         wanted = jnp.asarray(X).at[index].apply(lambda v: v * 2 + 1)
@@ -192,8 +192,12 @@ def test_weak_types_agree_with_jax() -> None:
     strong = np.ones(2, np.float32)
     index = np.array([0, 3])
     for f in (
-        lambda x: x[0], lambda x: x[index], lambda x: x[1:3], lambda x: x.at[0].set(1), lambda x: x.at[index].set(strong),
-    ):  # fmt: skip
+        lambda x: x[0],
+        lambda x: x[index],
+        lambda x: x[1:3],
+        lambda x: x.at[0].set(1),
+        lambda x: x.at[index].set(strong),
+    ):
         same(f(ours), f(theirs))
     assert not as_array(strong).at[0].set(ours[0]).weak_type
 
@@ -277,9 +281,9 @@ def test_derivatives_agree_with_jax(name: str) -> None:
     ct = rng.normal(size=out.shape).astype(np.float32)
     for a, b in zip(pull(ct), jax.vjp(g, x, u)[1](ct), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
-    for transform in (jit, lambda h: h):
-        second = grad(lambda x, u: sum_all(jvp(transform(f), (x, u), tangents)[1]), argnums=(0, 1))(x, u)
-        wanted = jax.grad(lambda x, u: jax.jvp(g, (x, u), tangents)[1].sum(), argnums=(0, 1))(x, u)
+    wanted = jax.grad(lambda x, u: jax.jvp(g, (x, u), tangents)[1].sum(), argnums=(0, 1))(x, u)
+    for h in (f, jit(f)):
+        second = grad(lambda x, u, h=h: sum_all(jvp(h, (x, u), tangents)[1]), argnums=(0, 1))(x, u)
         for a, b in zip(second, wanted, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
@@ -459,11 +463,13 @@ CALLS: dict[str, list] = {
         (W, np.array([[0, 9, -1]]), 1), (W, np.array([[1], [0], [2]]), 1), (W, np.array([[0, 1, 2, 5]]), 0),
         (W, P, None), (W, np.array([[0], [1], [2]]), 1, "clip"), (W, np.array([[0, 9, -1]]), 1, None, 7),
     ],
-    "put": [(V, P, np.array([7.0, 8.0]), dict(inplace=False)), (V, P, 3.0, dict(mode="wrap", inplace=False)),
+    "put": [(V, P, np.array([7.0, 8.0]), dict(inplace=False)),
+            (V, P, 3.0, dict(mode="wrap", inplace=False)),
             (W, np.array([1, -1]), 3.0, dict(inplace=False))],
     "put_along_axis": [(W, np.array([[1], [2], [3]]), 9.0, 1, dict(inplace=False)),
                        (W, np.array([[1, 9, -1, 0]]), np.ones((1, 4)), 0, dict(inplace=False))],
-    "place": [(V, V > 1, np.array([7.0, 8.0]), dict(inplace=False)), (W, W % 2 == 0, np.array([7]), dict(inplace=False))],
+    "place": [(V, V > 1, np.array([7.0, 8.0]), dict(inplace=False)),
+              (W, W % 2 == 0, np.array([7]), dict(inplace=False))],
     "choose": [(np.array([0, 1, 1]), [np.arange(3), np.arange(3) * 10]),
                (np.array([0, 1, 5]), [np.arange(3), np.arange(3) * 10.0], dict(mode="wrap")),
                (np.array([[0], [7]]), [np.arange(3), 4], dict(mode="clip"))],
@@ -490,10 +496,12 @@ CALLS: dict[str, list] = {
     "delete": [(V, np.array([1, 1])), (V, slice(1, 3)), (W, 1, dict(axis=1)), (W, 2), (V, V > 2), (V, -1)],
     "insert": [(V, np.array([1, 1]), np.array([7, 8.0])), (V, 2, 9), (W, 1, 9, dict(axis=1)),
                (W, 1, np.arange(4), dict(axis=0)), (W, np.array([0, 2]), np.arange(3)[:, None], dict(axis=1)),
-               (V, slice(1, 3), 5), (V, 5, np.array([1, 2])), (W, 1, np.arange(3), dict(axis=1)),
+               (V, slice(1, 3), 5), (V, np.array([5, 0]), 5),
+               (V, 5, np.array([1, 2])), (W, 1, np.arange(3), dict(axis=1)),
                (V, np.array([-1]), 4), (W, np.array([1]), np.arange(4)[None], dict(axis=0))],
     "select": [([W > 5, W > 2], [W, W * 2], -1), ([W > 5], [1], 0), ([V > 2, V > 1], [V, np.arange(5)], 0.5)],
-    "piecewise": [(V, [V < 1, V > 3], [lambda x: -x, lambda x: x * 2, 7.0]), (V, [V > 1, V > 2], [1, 2]), (np.arange(5), [np.arange(5) > 2], [lambda x: x * 2, 9.5])],
+    "piecewise": [(V, [V < 1, V > 3], [lambda x: -x, lambda x: x * 2, 7.0]), (V, [V > 1, V > 2], [1, 2]),
+                  (np.arange(5), [np.arange(5) > 2], [lambda x: x * 2, 9.5])],
     "fill_diagonal": [(W, 7.0, dict(inplace=False)), (W.T, np.array([1.0, 2.0]), dict(inplace=False)),
                       (np.zeros((2, 2, 2), np.float32), 7.0, dict(inplace=False))],
 }  # fmt: skip
@@ -589,42 +597,111 @@ BAD: list[tuple] = [
     (lambda: x["a"], errors.IndexingError, r"index 0 is 'a' of type str", "indices are ints"),
     (lambda: x[0, 1, 2], IndexError, r"too many indices, 3 for 2 dimensions", r"x\[None\]"),
     (lambda: x[..., ...], IndexError, "2 ellipses", "once"),
-    (lambda: x[np.ones(2, bool)], IndexError, r"mask at index 0 has shape \(2,\), .* have \(3,\)", "mask has the shape"),
+    (
+        lambda: x[np.ones(2, bool)],
+        IndexError,
+        r"mask at index 0 has shape \(2,\), .* have \(3,\)",
+        "mask has the shape",
+    ),
     (lambda: x[np.zeros(2, int), np.zeros(3, int)], ValueError, r"shapes \(2,\) and \(3,\) do not broadcast", "ix_"),
     (lambda: x[1.0:], errors.IndexingError, r"slice at index 0 is 1.0:", "dynamic_slice"),
     (lambda: jit(lambda i: x[i:])(1), errors.IndexingError, "bounds are not static", "dynamic_slice"),
-    (lambda: jit(lambda m: x[m])(np.ones(3, bool)), errors.ConcretizationError, r"traced mask bool\[3\]", r"jnp.where.*size="),
+    (
+        lambda: jit(lambda m: x[m])(np.ones(3, bool)),
+        errors.ConcretizationError,
+        r"traced mask bool\[3\]",
+        r"jnp.where.*size=",
+    ),
     (lambda: jit(lambda m: x.at[m].set(0))(np.ones(3, bool)), errors.ConcretizationError, "traced mask", "jnp.where"),
-    (lambda: x.__setitem__(0, 1), TypeError, r"x\[0\] = …: arrays are immutable, and x is f32\[3,4\]", r"x = x.at\[index\].set"),
-    (lambda: x.at[0].set(np.ones(3)), ValueError, r"values f32\[3\] do not fit .* f32\[3,4\], which have shape \(4,\)", "broadcast"),
+    (
+        lambda: x.__setitem__(0, 1),
+        TypeError,
+        r"x\[0\] = …: arrays are immutable, and x is f32\[3,4\]",
+        r"x = x.at\[index\].set",
+    ),
+    (
+        lambda: x.at[0].set(np.ones(3)),
+        ValueError,
+        r"values f32\[3\] do not fit .* f32\[3,4\], which have shape \(4,\)",
+        "broadcast",
+    ),
     (lambda: x.at[0].get(mode="foo"), ValueError, "unknown mode 'foo'", "'clip'"),
     (lambda: x[:, 4:][:, 0], IndexError, r"indexing f32\[3,0\]: dimension 1 is empty", "size"),
     (lambda: as_array(np.zeros(3, bool)).at[0].add(True), TypeError, "scatter-add: .* bool", "cast"),
-    (lambda: jit(lambda i: x.at[i].apply(lambda v: v))(I), errors.ConcretizationError, r"i32\[5\] repeat", "unique_indices=True"),
+    (
+        lambda: jit(lambda i: x.at[i].apply(lambda v: v))(I),
+        errors.ConcretizationError,
+        r"i32\[5\] repeat",
+        "unique_indices=True",
+    ),
     (lambda: indexing.take(x, [1]), TypeError, r"take: operand \[1\] of type list", "asarray"),
     (lambda: indexing.take(x, 1.0), TypeError, r"take: indices has type f32\[\]", "astype"),
     (lambda: indexing.take(x, 1, mode="raise"), ValueError, "mode 'raise' is not supported", "raising needs values"),
     (lambda: indexing.take(x, 1, axis=2), ValueError, "axis 2 is out of range for an array of 2 dim", "choose axis"),
     (lambda: indexing.take(x[:0], 1, axis=0), IndexError, r"axis 0 of f32\[0,4\] is empty", "size"),
-    (lambda: indexing.take_along_axis(x, np.zeros(3, int), 1), ValueError, r"f32\[3,4\] and indices i32\[3\]", "expand_dims"),
+    (
+        lambda: indexing.take_along_axis(x, np.zeros(3, int), 1),
+        ValueError,
+        r"f32\[3,4\] and indices i32\[3\]",
+        "expand_dims",
+    ),
     (lambda: indexing.put(x, 1, 2), ValueError, "inplace=True", "inplace=False"),
-    (lambda: jit(masks.nonzero)(x), errors.ConcretizationError, r"nonzero: elements of type f32\[3,4\] are traced", "size="),
+    (
+        lambda: jit(masks.nonzero)(x),
+        errors.ConcretizationError,
+        r"nonzero: elements of type f32\[3,4\] are traced",
+        "size=",
+    ),
     (lambda: masks.nonzero(np.float32(1)), ValueError, "0-d", "atleast_1d"),
     (lambda: indexing.choose(np.array([5]), [x, x]), IndexError, "from 5 to 5 for 2 choices", "mode='clip'"),
-    (lambda: indexing.ravel_multi_index((np.array([5]),), (3,)), IndexError, "outside a dimension of size 3", "mode='clip'"),
+    (
+        lambda: indexing.ravel_multi_index((np.array([5]),), (3,)),
+        IndexError,
+        "outside a dimension of size 3",
+        "mode='clip'",
+    ),
     (lambda: masks.delete(x, 9, axis=0), IndexError, r"positions .*9.* not in axis 0 of f32\[3,4\]", r"\[-3, 3\)"),
     (lambda: masks.select([x > 0], [1, 2]), ValueError, "1 conditions for 2 choices", "one condition per choice"),
     (lambda: masks.where(x > 0, 1), ValueError, "one of x and y is None", "both"),
-    (lambda: gathers.dynamic_slice(x, [0], (1, 1)), ValueError, r"1 start indices for operand f32\[3,4\]", "one per dim"),
+    (
+        lambda: gathers.dynamic_slice(x, [0], (1, 1)),
+        ValueError,
+        r"1 start indices for operand f32\[3,4\]",
+        "one per dim",
+    ),
     (lambda: gathers.dynamic_slice(x, [0, 0], (9, 1)), TypeError, r"window of shape \(9, 1\) does not fit", "at most"),
     (lambda: gathers.dynamic_slice(x, [0.5, 0], (1, 1)), TypeError, r"a start index has type f32", "integer scalars"),
-    (lambda: scatters.dynamic_update_slice(x, np.ones((1, 1), np.int32), [0, 0]), TypeError, "f32.*i32.*different dtypes", "cast"),
-    (lambda: gathers.gather(x, np.zeros((2, 1), np.int32), ((), (0,), (0,)), (1, 4)), TypeError, "gather: 0 window", "exactly one"),
-    (lambda: gathers.gather(x, np.zeros((2, 1), np.float32), ((1,), (0,), (0,)), (1, 4)), TypeError, "dtype float32", "astype"),
-    (lambda: gathers.gather(x, np.zeros((2, 2), np.int32), ((1,), (0,), (0,)), (1, 4)), TypeError, "2 entries for 1", "one operand"),
-    (lambda: scatters.scatter_add(x, np.zeros((2, 1), np.int32), np.ones((3, 4), np.float32), ((1,), (0,), (0,))), TypeError,
-     r"scatter-add: updates f32\[3,4\] do not fit indices i32\[2,1\]", "leading dimensions"),
-]  # fmt: skip
+    (
+        lambda: scatters.dynamic_update_slice(x, np.ones((1, 1), np.int32), [0, 0]),
+        TypeError,
+        "f32.*i32.*different dtypes",
+        "cast",
+    ),
+    (
+        lambda: gathers.gather(x, np.zeros((2, 1), np.int32), ((), (0,), (0,)), (1, 4)),
+        TypeError,
+        "gather: 0 window",
+        "exactly one",
+    ),
+    (
+        lambda: gathers.gather(x, np.zeros((2, 1), np.float32), ((1,), (0,), (0,)), (1, 4)),
+        TypeError,
+        "dtype float32",
+        "astype",
+    ),
+    (
+        lambda: gathers.gather(x, np.zeros((2, 2), np.int32), ((1,), (0,), (0,)), (1, 4)),
+        TypeError,
+        "2 entries for 1",
+        "one operand",
+    ),
+    (
+        lambda: scatters.scatter_add(x, np.zeros((2, 1), np.int32), np.ones((3, 4), np.float32), ((1,), (0,), (0,))),
+        TypeError,
+        r"scatter-add: updates f32\[3,4\] do not fit indices i32\[2,1\]",
+        "leading dimensions",
+    ),
+]
 
 
 @pytest.mark.parametrize("case", range(len(BAD)))

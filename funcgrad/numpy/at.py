@@ -107,8 +107,8 @@ def _of_type(values: Any, dtype: np.dtype) -> Any:
     aval = aval_of(values)
     if aval.dtype != dtype and dtypes.promote(((dtype, False), (aval.dtype, aval.weak_type)))[0] != dtype:
         warnings.warn(
-            f"at[]: values of dtype {aval.dtype.name} are written into an array of dtype {dtype.name}, which cannot hold "
-            "them all. fix: cast the values, or the array, with .astype(...)",
+            f"at[]: values of dtype {aval.dtype.name} are written into an array of dtype {dtype.name}, which cannot "
+            "hold them all. fix: cast the values, or the array, with .astype(...)",
             FutureWarning,
             stacklevel=4,
         )
@@ -214,8 +214,8 @@ class IndexRef:
             vectors = vectors.reshape(-1, vectors.shape[-1])
             return int(np.unique(vectors, axis=0, return_counts=True)[1].max(initial=0))
         raise ConcretizationError(
-            f"at[].apply: whether traced positions {', '.join(str(aval_of(e)) for e in positions)} repeat is not known, "
-            "and the function is applied once per repetition",
+            f"at[].apply: whether traced positions {', '.join(str(aval_of(e)) for e in positions)} repeat is not "
+            "known, and the function is applied once per repetition",
             fix="pass unique_indices=True if they do not repeat",
         )
 

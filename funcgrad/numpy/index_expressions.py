@@ -1,8 +1,8 @@
 """What stands between the brackets of x[…]: NumPy's index expressions, and how reads become primitives.
 
-An expression is parsed into one entry per result group: a new axis, a slice, a static int, or an array of positions. Static
-expressions become slice, rev and squeeze; scalars known only at run time become dynamic_slice; arrays become one gather.
-Dimensions that index arrays select stand together where the first array stood, or in front when something separates them.
+An expression is parsed into entries: new axes, slices, static ints, arrays of positions. Static expressions become
+slice, rev and squeeze; scalars known only at run time become dynamic_slice; arrays become one gather. What index arrays
+select stands where the first array stood, or in front when something separates the arrays.
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ class Slice(NamedTuple):
 class Expression(NamedTuple):
     """A parsed index: entries in the order written, the ellipsis expanded.
 
-    Entries are None (a new axis), Slice, int (counted from the front, perhaps out of range), or an integer array, NumPy's
-    if its value is known. `unit_dims` are dimensions of size 1 to insert into the operand first, for scalar bools.
+    Entries are None (a new axis), Slice, int (counted from the front, perhaps out of range), or an integer array, which
+    is NumPy's if its value is known. `unit_dims` are dimensions of size 1 to insert into the operand first, for scalar
+    bools.
     """
 
     entries: list[Any]

@@ -192,7 +192,7 @@ def put_along_axis(
 
 
 def put(a: Any, ind: Any, v: Any, mode: str | None = None, *, inplace: bool = True) -> Any:
-    """Return a copy of `a` with flat positions `ind` set to values `v`, which repeat as needed; modes clip (default), wrap."""
+    """Return a copy of `a` with flat positions `ind` set to values `v`, repeated as needed; modes clip and wrap."""
     _not_in_place(inplace, "put")
     _check_mode(mode, ("clip", "wrap", "drop"), "put")
     a, ind, v = as_operand(a, "put"), _integers(ind, "ind", "put"), as_operand(v, "put")
@@ -283,7 +283,7 @@ def indices(dimensions: Sequence[int], dtype: Any = None, sparse: bool = False) 
 
 
 def ix_(*args: Any) -> tuple[Any, ...]:
-    """Return one-dimensional index arrays reshaped so that together they select all combinations; masks become positions.
+    """Return 1-d index arrays reshaped so that together they select all combinations; masks become positions.
 
     >>> import funcgrad.numpy as jnp
     >>> jnp.arange(6).reshape(2, 3)[ix_(jnp.array([1]), jnp.array([0, 2]))]
@@ -387,7 +387,7 @@ def ravel_multi_index(
 
 
 def fill_diagonal(a: Any, val: Any, wrap: bool = False, *, inplace: bool = True) -> Any:
-    """Return a copy of `a` with the main diagonal set to `val`, repeated as needed; `wrap` goes on below a tall matrix."""
+    """Return a copy of `a` with the main diagonal set to `val`, repeated as needed; `wrap` goes on in tall matrices."""
     _not_in_place(inplace, "fill_diagonal")
     a, val = as_operand(a, "fill_diagonal"), as_operand(val, "fill_diagonal")
     shape = aval_of(a).shape

@@ -107,7 +107,7 @@ def mask_indices(n: int, mask_func: Callable[..., Any], k: int = 0, *, size: int
 def where(condition: Any, x: Any = None, y: Any = None, /, *, size: int | None = None, fill_value: Any = None) -> Any:
     """x where the condition holds, y elsewhere; the three broadcast together. where(condition) is nonzero(condition).
 
-    The branch that is not chosen still takes part in derivatives as 0: where it is NaN or infinite, guard its input too.
+    The branch that is not chosen takes part in derivatives as 0: where it is NaN or infinite, guard its input.
 
     >>> import funcgrad.numpy as jnp
     >>> where(jnp.arange(3) > 1, 1.0, 0.0)
@@ -207,8 +207,7 @@ def insert(arr: Any, obj: Any, values: Any, axis: int | None = None) -> Any:
     n, scalar = aval_of(arr).shape[axis], not isinstance(obj, (slice, list, tuple)) and not np.ndim(obj)
     obj = _static_positions(obj, n, "insert")
     values = convert_element_type(as_operand(values, "insert"), aval_of(arr).dtype)
-    values = _to_insert(values, arr, axis, scalar, None if scalar else len(np.arange(n)[obj]) if isinstance(obj, slice)
-                        else int(obj.sum()) if obj.dtype == np.bool_ else obj.size)  # fmt: skip
+    values = _to_insert(values, arr, axis, None if scalar else _number_of(obj, n))
     count = aval_of(values).shape[axis]
     both = concatenate([arr, values], axis)
     if isinstance(obj, Tracer):
@@ -223,11 +222,17 @@ def insert(arr: Any, obj: Any, values: Any, axis: int | None = None) -> Any:
                             fix=f"give positions in [{-n}, {n}]") from e  # fmt: skip
 
 
-def _to_insert(values: Any, arr: Any, axis: int, scalar: bool, count: int | None) -> Any:
-    """Broadcast values to the slices that are inserted: the array's shape, but `count` along the axis."""
+def _number_of(positions: Any, n: int) -> int:
+    if isinstance(positions, slice):
+        return len(range(*positions.indices(n)))
+    return int(positions.sum()) if positions.dtype == np.bool_ else positions.size
+
+
+def _to_insert(values: Any, arr: Any, axis: int, count: int | None) -> Any:
+    """Broadcast values to the slices inserted: the array's shape, `count` along the axis (None: at one position)."""
     shape, rank = aval_of(arr).shape, aval_of(arr).ndim
     have = aval_of(values).ndim
-    if scalar:
+    if count is None:
         # NumPy's rule: at one position, the first dimension of the values counts the slices.
         values = reshape(values, (1,) * (rank - have) + aval_of(values).shape) if have < rank else values
         values = move_axis(values, 0, axis)
@@ -254,7 +259,7 @@ def select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any = 0)
 
 
 def piecewise(x: Any, condlist: Any, funclist: Sequence[Any], *args: Any, **kw: Any) -> Any:
-    """Return funclist[k](x, *args, **kw) where condlist[k] holds; the last of several, and 0 or an extra default for none.
+    """Return funclist[k](x, *args, **kw) where condlist[k] holds: the last that does, else 0 or an extra default.
 
     Functions are evaluated on the whole of `x` and chosen by `where`; numbers stand for constant functions.
     """

@@ -140,7 +140,7 @@ def check_windows(
             f"{len(offset)} window, {len(collapsed)} dropped and {len(batching)} batching dimensions",
             "each operand dimension is exactly one of these")  # fmt: skip
     require(len(sizes) == operand.ndim and all(0 <= m <= n for m, n in zip(sizes, operand.shape, strict=True)),
-            ShapeError, f"window sizes {tuple(sizes)} exceed the operand", "keep each within its dimension")  # fmt: skip
+            ShapeError, f"window sizes {tuple(sizes)} exceed the operand", "keep them inside it")  # fmt: skip
     require(all(sizes[d] == 1 for d in (*collapsed, *batching) if operand.shape[d]), ShapeError,
             f"window sizes {tuple(sizes)} are not 1 where dimensions are dropped", "give size 1 there")  # fmt: skip
     require(

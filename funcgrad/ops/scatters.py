@@ -51,7 +51,7 @@ from funcgrad.ops.shapes import (
 
 
 class ScatterDimensionNumbers(NamedTuple):
-    """Which dimensions of operand, indices and updates of a scatter correspond; GatherDimensionNumbers in other words."""
+    """Which dimensions of operand, indices and updates of a scatter correspond; see GatherDimensionNumbers."""
 
     update_window_dims: tuple[int, ...]
     inserted_window_dims: tuple[int, ...]
