@@ -50,7 +50,7 @@ def _differentiable(args: Sequence[Any]) -> bool:
 
 
 def _finite_at(f: Callable[..., Any], args: Sequence[Any]) -> bool:
-    return all(np.all(np.isfinite(x)) for x in tree.leaves(f(*args)) if dtypes.is_inexact(aval_of(x).dtype))
+    return all(np.all(np.isfinite(np.asarray(x))) for x in tree.leaves(f(*args)) if dtypes.is_inexact(aval_of(x).dtype))
 
 
 def types(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> None:
