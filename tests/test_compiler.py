@@ -297,3 +297,19 @@ def test_fused_chains_of_every_dtype(dtype: np.dtype) -> None:
         for got, wanted in zip(jit(fun)(x), fun(x), strict=True):
             assert aval_of(got) is aval_of(wanted)
             np.testing.assert_array_equal(np.asarray(got), np.asarray(wanted))
+
+
+def test_gradients_of_weights_are_multiplied_in_the_order_of_the_weights() -> None:
+    x, w = arrays((40, 30), (30, 20))
+
+    def loss(x: Any, w: Any) -> Any:
+        return sh.sum_all(ar.sin_p.bind(dot_general(x, w, (((1,), (0,)), ((), ())))))
+
+    def step(x: Any, w: Any) -> Any:
+        return w - grad(loss, 1)(x, w)
+
+    names = [k.name for k in pipeline.kernels_of(make_jaxpr(step)(x, w))]
+    assert "map_transpose" not in names
+    program = jit(step).lower(x, w).as_text("program")
+    assert "gemm(arena: f32[1,30,20]" in program
+    assert_same([jit(step)(x, w)], [step(x, w)])

@@ -8,17 +8,19 @@ are computed in float32, integers by multiplying and summing in a fused loop.
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from funcgrad import dtypes
-from funcgrad.core.jaxprs import ClosedJaxpr, JaxprEqn
+from funcgrad.core.jaxprs import Atom, ClosedJaxpr, JaxprEqn, Var
 from funcgrad.core.lowering import Contract, Strided
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.ops.arithmetic import convert_element_type, mul_p
 from funcgrad.ops.dot import DotDimensionNumbers, dot_general_p
-from funcgrad.ops.shapes import broadcast_in_dim, reduce_sum, reshape, transpose
+from funcgrad.ops.shapes import broadcast_in_dim, reduce_sum, reshape, reshape_p, transpose, transpose_p
 
 CANONICAL = DotDimensionNumbers.of((((2,), (1,)), ((0,), (0,))))
 _BLAS = (dtypes.float32, dtypes.float64, dtypes.complex64, dtypes.complex128)
@@ -72,6 +74,55 @@ def _sum_of_products(left: Any, right: Any, sizes: tuple[int, ...]) -> Any:
     spread_left = broadcast_in_dim(left, sizes, (0, 1, 3))
     spread_right = broadcast_in_dim(transpose(right, (0, 2, 1)), sizes, (0, 2, 3))
     return reduce_sum(mul_p.bind(spread_left, spread_right), (3,))
+
+
+def in_wanted_order(eqns: Sequence[JaxprEqn], outvars: Sequence[Atom]) -> list[JaxprEqn]:
+    """(A·B)ᵀ = Bᵀ·Aᵀ, where the product is used transposed alone: BLAS then writes it in the order it is read. Exact.
+
+    This is how gradients of weights come out of reverse mode.
+    """
+    uses = Counter(v for e in eqns for v in e.invars if isinstance(v, Var))
+    uses.update(v for v in outvars if isinstance(v, Var))
+    defined = {v: e for e in eqns for v in e.outvars}
+    replaced: dict[JaxprEqn, list[JaxprEqn]] = {}
+    for eqn in eqns:
+        if eqn.primitive is not transpose_p or not isinstance(eqn.invars[0], Var):
+            continue
+        product = _behind_reshape(eqn, defined, uses)
+        if product is not None:
+            replaced[product] = []
+            replaced[eqn] = _swapped(product, eqn)
+    return [e for eqn in eqns for e in replaced.get(eqn, [eqn])]
+
+
+def _behind_reshape(eqn: JaxprEqn, defined: dict[Var, JaxprEqn], uses: Counter[Var]) -> JaxprEqn | None:
+    """The canonical product whose two free dimensions a transpose swaps, if nothing else uses it."""
+    (operand,) = eqn.invars
+    inner = defined.get(operand) if uses[operand] == 1 else None  # type: ignore[arg-type]
+    permutation = eqn.params["permutation"]
+    if inner is not None and inner.primitive is reshape_p:
+        m_n = inner.invars[0].aval.shape[1:] if inner.invars[0].aval.ndim == 3 else None
+        if permutation != (1, 0) or inner.outvars[0].aval.shape != m_n or uses[inner.invars[0]] != 1:  # type: ignore[index]
+            return None
+        inner = defined.get(inner.invars[0])  # type: ignore[arg-type]
+    elif permutation != (0, 2, 1):
+        return None
+    return inner if inner is not None and isinstance(inner.primitive.lowering, Contract) and is_canonical(inner) else None
+
+
+def _swapped(product: JaxprEqn, eqn: JaxprEqn) -> list[JaxprEqn]:
+    left, right = product.invars
+    swap = {"permutation": (0, 2, 1)}
+    new: list[JaxprEqn] = []
+    for operand in (right, left):
+        b, rows, columns = operand.aval.shape
+        new.append(JaxprEqn([operand], [Var(operand.aval.update(shape=(b, columns, rows)))], transpose_p, swap))
+    b, m, n = product.outvars[0].aval.shape
+    out = Var(product.outvars[0].aval.update(shape=(b, n, m)))
+    operands = [e.outvars[0] for e in new]
+    new.append(JaxprEqn(operands, [out], dot_general_p, product.params, product.source))
+    shape = {"new_sizes": eqn.outvars[0].aval.shape, "dimensions": None}
+    return [*new, JaxprEqn([out], eqn.outvars, reshape_p, shape, eqn.source)]
 
 
 class Matrix(NamedTuple):

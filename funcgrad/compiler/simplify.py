@@ -212,7 +212,7 @@ def simplify(closed: ClosedJaxpr, rules: Sequence[Rule] = RULES) -> ClosedJaxpr:
         s.env[var] = s.constant(const)
     s.walk(closed.jaxpr.eqns)
     outvars = [s.read(v) for v in closed.jaxpr.outvars]
-    eqns = live(s.eqns, outvars)
+    eqns = contract.in_wanted_order(live(s.eqns, outvars), outvars)
     used = {v for e in eqns for v in e.invars if isinstance(v, Var)} | {
         v for v in outvars if isinstance(v, Var)
     }
