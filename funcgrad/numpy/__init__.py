@@ -11,7 +11,9 @@ from funcgrad.numpy.linear import *
 from funcgrad.numpy.masks import *
 from funcgrad.numpy.nan_reductions import *
 from funcgrad.numpy.padding import *
+from funcgrad.numpy.quantiles import *
 from funcgrad.numpy.reductions import *
 from funcgrad.numpy.shaping import *
+from funcgrad.numpy.sorting import *
 from funcgrad.numpy.types import *
 from funcgrad.numpy.ufuncs import *

@@ -116,7 +116,7 @@ def dot(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any = 
 
 
 def matmul(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any = None) -> Any:
-    """Product of matrices, `(…, n, k)` and `(…, k, m)` to `(…, n, m)`; leading axes broadcast, vectors are rows or columns.
+    """Product of matrices, `(…, n, k)` and `(…, k, m)` to `(…, n, m)`; leading axes broadcast; vectors lack n or m.
 
     >>> matmul(np.ones((5, 2, 3), "float32"), np.ones((3, 4), "float32")).shape
     (5, 2, 4)
@@ -172,9 +172,7 @@ def _along_last(operation: str, x: Any, axis: int) -> Any:
     return transpose(x, [*(d for d in range(ndim) if d != axis % ndim), axis % ndim])
 
 
-def vecdot(
-    x1: Any, x2: Any, /, *, axis: int = -1, precision: Any = None, preferred_element_type: Any = None
-) -> Any:
+def vecdot(x1: Any, x2: Any, /, *, axis: int = -1, precision: Any = None, preferred_element_type: Any = None) -> Any:
     """Σ conj(x1)·x2 along one axis; the others broadcast."""
     (a, b), dtype, weak = _operands("vecdot", x1, x2, precision=precision, preferred=preferred_element_type)
     a, b = _along_last("vecdot", _conjugate(a), axis), _along_last("vecdot", b, axis)
@@ -248,9 +246,7 @@ def _tensordot_axes(a: Any, b: Any, axes: Any) -> tuple[tuple[int, ...], tuple[i
         pair = [tuple(side) if isinstance(side, (tuple, list, np.ndarray)) else (side,) for side in axes]
         (a_axes, b_axes) = ([int(d) for d in side] for side in pair)
     except (TypeError, ValueError) as e:
-        raise ArgumentError(
-            f"tensordot: axes={axes!r}", fix="give a number, or (axes of a, axes of b)"
-        ) from e
+        raise ArgumentError(f"tensordot: axes={axes!r}", fix="give a number, or (axes of a, axes of b)") from e
     in_range = all(-n <= d < n for n, side in ((a_ndim, a_axes), (b_ndim, b_axes)) for d in side)
     if len(a_axes) != len(b_axes) or not in_range:
         raise ArgumentError(
@@ -272,18 +268,14 @@ def kron(a: Any, b: Any) -> Any:
     return reshape(product, tuple(i * j for i, j in zip(n, m, strict=True)))
 
 
-def trace(
-    a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None, out: None = None
-) -> Any:
+def trace(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None, out: None = None) -> Any:
     """Sum of a diagonal: Σᵢ a[i, i + offset] over axes `axis1` and `axis2`. Narrow integers are summed in int32."""
     a = as_operand(a, "trace")
     _check_rank("trace", a, 2, 0)
     aval = aval_of(a)
     axes = [_normalized("trace", a, axis) for axis in (axis1, axis2)]
     if axes[0] == axes[1]:
-        raise ArgumentError(
-            f"trace: axis1={axis1} and axis2={axis2} are one axis of {aval}", fix="name two axes"
-        )
+        raise ArgumentError(f"trace: axis1={axis1} and axis2={axis2} are one axis of {aval}", fix="name two axes")
     wide = dtypes.requested(dtype, "trace") if dtype is not None else _summed_dtype(aval.dtype)
     rows, columns = (iota(dtypes.int32, aval.shape, d) for d in axes)
     diagonal = eq_p.bind(rows + np.int32(offset), columns)
@@ -319,7 +311,7 @@ def einsum(
     precision: Any = None,
     preferred_element_type: Any = None,
 ) -> Any:
-    """Sum of products, in Einstein's notation: axes with one letter are multiplied together, letters not in the result summed.
+    """Sum of products, in Einstein's notation: axes with one letter go together, summed over unless in the result.
 
     Three and more operands are multiplied pairwise in the order that costs least (`optimize`, by opt_einsum).
 
@@ -329,9 +321,7 @@ def einsum(
            [14., 50.]], dtype=float32)
     """
     subscripts, operands = _as_text(subscripts, operands)
-    arrays, dtype, weak = _operands(
-        "einsum", *operands, precision=precision, preferred=preferred_element_type
-    )
+    arrays, dtype, weak = _operands("einsum", *operands, precision=precision, preferred=preferred_element_type)
     optimize = tuple(map(tuple, optimize)) if isinstance(optimize, (list, tuple)) else optimize
     inputs, result, path = _contraction(subscripts, tuple(aval_of(x) for x in arrays), optimize)
     sizes: dict[Hashable, int] = {}
@@ -437,7 +427,8 @@ def _check_labels(subscripts: str, inputs: Sequence[Labels], result: Labels, ava
             j, m = first.get(label, (i, n))
             if n != 1 and m not in (1, n):
                 raise ShapeError(
-                    f"einsum: axis {label!r} of {subscripts!r} is {m} in operand {j} {avals[j]}, {n} in operand {i} {aval}",
+                    f"einsum: axis {label!r} of {subscripts!r} is {m} in operand {j} {avals[j]}, "
+                    f"{n} in operand {i} {aval}",
                     fix="axes with one letter have one size: transpose or reshape an operand, or use another letter",
                 )
             if label not in first or m == 1:
@@ -450,9 +441,7 @@ def _check_labels(subscripts: str, inputs: Sequence[Labels], result: Labels, ava
         )
 
 
-def einsum_path(
-    subscripts: Any, /, *operands: Any, optimize: Any = "auto"
-) -> tuple[list[tuple[int, ...]], Any]:
+def einsum_path(subscripts: Any, /, *operands: Any, optimize: Any = "auto") -> tuple[list[tuple[int, ...]], Any]:
     """Return the order in which einsum would multiply its operands, and a report of its cost."""
     import opt_einsum
 

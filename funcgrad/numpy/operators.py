@@ -19,6 +19,7 @@ from funcgrad.numpy import (
     masks,
     reductions,
     shaping,
+    sorting,
     ufuncs,
 )
 
@@ -110,6 +111,7 @@ for _module, _names in {
     ufuncs: "conj conjugate",
     linear: "dot trace",
     shaping: "ravel repeat squeeze swapaxes",
+    sorting: "argpartition argsort partition searchsorted sort",
     creation: "diagonal",
     indexing: "choose take",
     masks: "compress nonzero",

@@ -223,7 +223,8 @@ dot_general_p = Primitive(
 def dot_general(x: Any, y: Any, dimension_numbers: Any, preferred_element_type: np.dtype | None = None) -> Any:
     """Contract axes of `x` with axes of `y`: out[b, i, j] = Σₖ x[b, i, k] · y[b, k, j].
 
-    b, i, j and k stand for several axes each. `dimension_numbers`: ((x contracted, y contracted), (x batch, y batch)). The result has the batch axes, then the remaining axes of `x`, then those of `y`, in dtype `preferred_element_type`
+    b, i, j and k stand for several axes each. `dimension_numbers`: ((x contracted, y contracted), (x batch, y batch)).
+    The result has the batch axes, then the remaining axes of `x`, then those of `y`, in dtype `preferred_element_type`
     (the operands' by default). 16-bit floats accumulate in float32; integers wrap around; bools give and/or.
 
     >>> dot_general(np.ones((2, 3), np.float32), np.ones((3,), np.float32), (((1,), (0,)), ((), ())))

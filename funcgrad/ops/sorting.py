@@ -72,7 +72,7 @@ def sorting_permutation(keys: Sequence[np.ndarray], axis: int) -> np.ndarray:
 
 
 def _sorted_alone(x: np.ndarray, axis: int) -> np.ndarray:
-    """Sort one array. NumPy's default sort is many times faster than its stable one; only −0 and 0 can tell them apart."""
+    """Sort one array. NumPy's default sort is much faster than its stable one; only −0 and 0 can tell them apart."""
     if x.dtype.kind == "c" or (dtypes.is_float(x.dtype) and (np.signbit(x) & (x == 0)).any()):
         return np.take_along_axis(x, sorting_permutation([x], axis), axis)
     return np.sort(*_comparable(x), axis=axis).astype(x.dtype, copy=False)

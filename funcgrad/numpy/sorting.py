@@ -1,0 +1,372 @@
+"""Sorting and searching under NumPy's names: sort, argsort, partition, searchsorted, unique, and their kin."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from funcgrad import dtypes
+from funcgrad.core.arrays import Array, as_array
+from funcgrad.core.tracing import Tracer, aval_of, eval_trace, state
+from funcgrad.errors import ArgumentError, ShapeError
+from funcgrad.numpy import masks, ufuncs
+from funcgrad.numpy.axes import as_axis, as_int
+from funcgrad.numpy.promotion import as_operand, promote_dtypes
+from funcgrad.ops import sorting as ops
+from funcgrad.ops.arithmetic import convert_element_type
+from funcgrad.ops.reductions import cumsum
+from funcgrad.ops.shapes import broadcast_in_dim, concatenate, full, iota, move_axis, reshape, rev, slice_
+
+__all__ = [
+    "argpartition", "argsort", "digitize", "lexsort", "partition", "searchsorted", "sort", "sort_complex", "unique",
+    "unique_all", "unique_counts", "unique_inverse", "unique_values",
+]  # fmt: skip
+
+# ---------------------------------------------------------------- sort
+
+
+def _flat_or_axis(a: Any, axis: int | None, operation: str) -> tuple[Any, int]:
+    """Return the operand and a checked axis; None stands for the flattened operand."""
+    a = as_operand(a, operation)
+    if axis is None:
+        return reshape(a, (aval_of(a).size,)), 0
+    return a, as_axis(axis, aval_of(a).ndim, operation)
+
+
+def _no_numpy_options(operation: str, kind: Any, order: Any) -> None:
+    if kind is not None or order is not None:
+        raise ArgumentError(
+            f"{operation}: kind={kind!r} and order={order!r} are not supported",
+            fix="use stable=True or stable=False; sort a structure's fields with lexsort",
+        )
+
+
+def sort(
+    a: Any,
+    axis: int | None = -1,
+    *,
+    kind: None = None,
+    order: None = None,
+    stable: bool = True,
+    descending: bool = False,
+) -> Any:
+    """Return a sorted copy along `axis` (None: of the flattened array); NaN comes last, or first when `descending`.
+
+    >>> import funcgrad.numpy as jnp
+    >>> jnp.sort(jnp.array([3, 1, 2]), descending=True)
+    Array([3, 2, 1], dtype=int32)
+    """
+    _no_numpy_options("sort", kind, order)
+    a, axis = _flat_or_axis(a, axis, "sort")
+    (out,) = ops.sort([a], axis, stable)
+    return rev(out, (axis,)) if descending else out
+
+
+def argsort(
+    a: Any,
+    axis: int | None = -1,
+    *,
+    kind: None = None,
+    order: None = None,
+    stable: bool = True,
+    descending: bool = False,
+    dtype: Any = None,
+) -> Any:
+    """Return the positions that sort along `axis` (None: the flattened array); equal elements keep their order.
+
+    >>> import funcgrad.numpy as jnp
+    >>> jnp.argsort(jnp.array([3.0, 1.0, 2.0]))
+    Array([1, 2, 0], dtype=int32)
+    """
+    _no_numpy_options("argsort", kind, order)
+    a, axis = _flat_or_axis(a, axis, "argsort")
+    index_dtype = dtypes.canonicalize(int) if dtype is None else dtypes.requested(dtype, "argsort")
+    positions = iota(index_dtype, aval_of(a).shape, axis)
+    if not descending:
+        return ops.sort([a, positions], axis, stable)[1]
+    # Reversed before and after, so that equal elements keep their order.
+    return rev(ops.sort([rev(a, (axis,)), rev(positions, (axis,))], axis, stable)[1], (axis,))
+
+
+def lexsort(keys: Any, axis: int = -1) -> Any:
+    """Return the positions that sort by the last key, ties by the one before it, and so on.
+
+    >>> lexsort((np.array([1, 0, 0]), np.array([2, 2, 1])))
+    Array([2, 1, 0], dtype=int32)
+    """
+    keys = [as_operand(k, "lexsort") for k in keys]
+    if not keys:
+        raise ArgumentError("lexsort: there are no keys", fix="give at least one array")
+    if not aval_of(keys[0]).ndim:
+        return full((), 0, dtypes.canonicalize(int))
+    axis = as_axis(axis, aval_of(keys[0]).ndim, "lexsort")
+    positions = iota(dtypes.canonicalize(int), aval_of(keys[0]).shape, axis)
+    return ops.sort([*reversed(keys), positions], axis, num_keys=len(keys))[-1]
+
+
+def sort_complex(a: Any) -> Any:
+    """Sort along the last axis by real part, then imaginary part; the result is complex."""
+    out = sort(a)
+    return convert_element_type(out, dtypes.complex_dtype(aval_of(out).dtype))
+
+
+def partition(a: Any, kth: int, axis: int = -1) -> Any:
+    """Return a copy in which element `kth` stands where sorting would put it, smaller ones before it.
+
+    The result is fully sorted, which is one of the orders that NumPy allows.
+    """
+    a, axis = _flat_or_axis(a, axis, "partition")
+    as_axis(kth, aval_of(a).shape[axis], "partition: kth")
+    return sort(a, axis)
+
+
+def argpartition(a: Any, kth: int, axis: int = -1) -> Any:
+    """Return positions that partition `a` around the element that sorting would put at `kth`; see partition."""
+    a, axis = _flat_or_axis(a, axis, "argpartition")
+    as_axis(kth, aval_of(a).shape[axis], "argpartition: kth")
+    return argsort(a, axis)
+
+
+# ---------------------------------------------------------------- search
+
+
+def searchsorted(a: Any, v: Any, side: str = "left", sorter: Any = None, *, method: str = "scan") -> Any:
+    """Return where to insert each element of `v` into the sorted vector `a` so that it stays sorted.
+
+    The position is the number of elements of `a` that are less than the value (`side="right"`: less or equal); NaN is
+    greater than all numbers. `method` is accepted for compatibility.
+
+    >>> import funcgrad.numpy as jnp
+    >>> searchsorted(jnp.array([1, 2, 2, 3]), jnp.array([2, 5]), side="right")
+    Array([3, 4], dtype=int32)
+    """
+    if side not in ("left", "right"):
+        raise ArgumentError(f"searchsorted: side is {side!r}", fix="use 'left' or 'right'")
+    if method not in ("scan", "scan_unrolled", "sort", "compare_all", "default"):
+        raise ArgumentError(f"searchsorted: method is {method!r}", fix="leave it out: all give one result")
+    a, v = promote_dtypes(a, v, operation="searchsorted")
+    if aval_of(a).ndim != 1:
+        raise ShapeError(f"searchsorted: the sorted array has type {aval_of(a)}", fix="give a one-dimensional array")
+    if sorter is not None:
+        a = ops.along_axis(a, as_operand(sorter, "searchsorted"), 0)
+    index_dtype = dtypes.canonicalize(int)
+    if type(a) is Array and type(v) is Array and state.trace is eval_trace and aval_of(a).dtype != dtypes.bfloat16:
+        return as_array(np.asarray(np.searchsorted(a.host, v.host, side), index_dtype))
+    return _binary_search(a, v, side, index_dtype)
+
+
+def _binary_search(a: Any, v: Any, side: str, index_dtype: np.dtype) -> Any:
+    """Count the elements before `v` one binary digit of the count at a time, from the highest."""
+    n, shape = aval_of(a).shape[0], aval_of(v).shape
+    queries = reshape(v, (aval_of(v).size,))
+    count = full(aval_of(queries).shape, 0, index_dtype)
+    step = 1 << max(n.bit_length() - 1, 0)
+    while n and step:
+        further = ufuncs.add(count, np.array(step, index_dtype))
+        last = ufuncs.minimum(further, np.array(n, index_dtype))
+        probe = ops.along_axis(a, ufuncs.subtract(last, np.array(1, index_dtype)), 0)
+        before = _precedes(probe, queries) if side == "left" else ufuncs.logical_not(_precedes(queries, probe))
+        inside = ufuncs.less_equal(further, np.array(n, index_dtype))
+        count = ufuncs.where(ufuncs.logical_and(before, inside), further, count)
+        step //= 2
+    return reshape(count, shape)
+
+
+def _precedes(x: Any, y: Any) -> Any:
+    """x < y in sorting order: NaN after all numbers."""
+    less = ufuncs.less(x, y)
+    if not dtypes.is_inexact(aval_of(x).dtype):
+        return less
+    number_before_nan = ufuncs.logical_and(ufuncs.equal(x, x), ufuncs.not_equal(y, y))
+    return ufuncs.logical_or(less, number_before_nan)
+
+
+def digitize(x: Any, bins: Any, right: bool = False, *, method: str | None = None) -> Any:
+    """Return the number of the bin each element falls in; 0 is before the first edge.
+
+    Bin i has bins[i−1] <= x < bins[i], with `right` bins[i−1] < x <= bins[i]; for descending bins all signs turn round.
+    """
+    x, bins = promote_dtypes(x, bins, operation="digitize")
+    if aval_of(bins).ndim != 1:
+        raise ShapeError(f"digitize: bins have type {aval_of(bins)}", fix="give a one-dimensional array of edges")
+    n = aval_of(bins).shape[0]
+    if not n:
+        return full(aval_of(x).shape, 0, dtypes.canonicalize(int))
+    side = "left" if right else "right"
+    ascending = searchsorted(bins, x, side)
+    descending = ufuncs.subtract(n, searchsorted(rev(bins, (0,)), x, side))
+    first, last = (reshape(slice_(bins, (i,), (i + 1,)), ()) for i in (0, n - 1))
+    return ufuncs.where(ufuncs.greater_equal(last, first), ascending, descending)
+
+
+# ---------------------------------------------------------------- unique
+
+
+def unique(
+    ar: Any,
+    return_index: bool = False,
+    return_inverse: bool = False,
+    return_counts: bool = False,
+    axis: int | None = None,
+    *,
+    equal_nan: bool = True,
+    size: int | None = None,
+    fill_value: Any = None,
+    sorted: bool = True,
+) -> Any:
+    """Return the distinct elements (with `axis`: slices) in ascending order, and what else is asked for.
+
+    `return_index`: where each occurs first; `return_inverse`: which of them each element is; `return_counts`: how often
+    each occurs. How many there are depends on values, so under jit give `size`: the result is cut to it, or filled up
+    with `fill_value` (by default the smallest element).
+
+    >>> import funcgrad.numpy as jnp
+    >>> unique(jnp.array([3, 1, 3]), return_counts=True)
+    (Array([1, 3], dtype=int32), Array([1, 2], dtype=int32))
+    >>> unique(jnp.array([3, 1, 3]), size=3)
+    Array([1, 3, 1], dtype=int32)
+    """
+    ar = as_operand(ar, "unique")
+    _check_size(ar, size, fill_value)
+    rows = _as_rows(ar, axis)
+    number = aval_of(rows).shape[0]
+    order, first = _group(rows, equal_nan)
+    bounds = _bounds(first, size, number)
+    starts = slice_(bounds, (0,), (aval_of(bounds).shape[0] - 1,))
+    index = _at(order, starts)
+    values = _filled(_at(rows, index), starts, number, fill_value)
+    values = _as_slices(values, aval_of(ar).shape, axis)
+    out = [values]
+    if return_index:
+        out.append(index)
+    if return_inverse:
+        inverse = _inverse(order, first)
+        out.append(reshape(inverse, aval_of(ar).shape) if axis is None else inverse)
+    if return_counts:
+        out.append(ufuncs.subtract(slice_(bounds, (1,), aval_of(bounds).shape), starts))
+    return tuple(out) if len(out) > 1 else values
+
+
+def _check_size(ar: Any, size: int | None, fill_value: Any) -> None:
+    if size is None and isinstance(ar, Tracer) and ar.concrete() is None:
+        masks.concrete_value(ar, "unique", "elements", "pass size=, the number of distinct elements to return")
+    if size is not None and as_int(size, "size", "unique") and not aval_of(ar).size and fill_value is None:
+        raise ArgumentError(
+            f"unique: size={size} of the empty array {aval_of(ar)}, and no fill_value", fix="give a fill_value"
+        )
+
+
+def _as_rows(ar: Any, axis: int | None) -> Any:
+    """Return a matrix whose rows are what is to be distinct."""
+    aval = aval_of(ar)
+    if axis is None:
+        return reshape(ar, (aval.size, 1))
+    moved = move_axis(ar, as_axis(axis, aval.ndim, "unique"), 0)
+    n = aval_of(moved).shape[0]
+    return reshape(moved, (n, aval.size // n if n else 0))
+
+
+def _as_slices(rows: Any, shape: tuple[int, ...], axis: int | None) -> Any:
+    """Undo _as_rows for rows of the result."""
+    count = aval_of(rows).shape[0]
+    if axis is None:
+        return reshape(rows, (count,))
+    axis = as_axis(axis, len(shape), "unique")
+    return move_axis(reshape(rows, (count, *shape[:axis], *shape[axis + 1 :])), 0, axis)
+
+
+def _group(rows: Any, equal_nan: bool) -> tuple[Any, Any]:
+    """Return the permutation that sorts rows, and which of the sorted rows differ from the one before."""
+    n, width = aval_of(rows).shape
+    index_dtype = dtypes.canonicalize(int)
+    if not n:
+        return full((0,), 0, index_dtype), full((0,), True, dtypes.bool_)
+    columns = [reshape(slice_(rows, (0, j), (n, j + 1)), (n,)) for j in range(width)]
+    positions = iota(index_dtype, (n,), 0)
+    *columns, order = ops.sort([*columns, positions], 0, num_keys=max(width, 1))
+    differs = full((n - 1,), False, dtypes.bool_)
+    for c in columns:
+        before, after = slice_(c, (0,), (n - 1,)), slice_(c, (1,), (n,))
+        changed = ufuncs.not_equal(before, after)
+        if equal_nan and dtypes.is_inexact(aval_of(c).dtype):
+            both_nan = ufuncs.logical_and(ufuncs.not_equal(before, before), ufuncs.not_equal(after, after))
+            changed = ufuncs.logical_and(changed, ufuncs.logical_not(both_nan))
+        differs = ufuncs.logical_or(differs, changed)
+    return order, concatenate([full((1,), True, dtypes.bool_), differs], 0)
+
+
+def _bounds(first: Any, size: int | None, number: int) -> Any:
+    """Return where groups begin in sorted order, and where the last one ends; absent groups begin at `number`."""
+    if size is not None:
+        return masks.flatnonzero(first, size=size + 1, fill_value=number)
+    starts = masks.flatnonzero(first)
+    return concatenate([starts, full((1,), number, aval_of(starts).dtype)], 0)
+
+
+def _at(x: Any, positions: Any) -> Any:
+    """Rows of x; positions past the end read the first row."""
+    n, aval = aval_of(x).shape[0], aval_of(positions)
+    if not n or not aval.size:
+        return full((aval.size, *aval_of(x).shape[1:]), 0, aval_of(x).dtype)
+    return x[ufuncs.where(ufuncs.less(positions, n), positions, 0)]
+
+
+def _filled(values: Any, starts: Any, number: int, fill_value: Any) -> Any:
+    if fill_value is None or not aval_of(values).size:
+        return values
+    present = broadcast_in_dim(ufuncs.less(starts, number), aval_of(values).shape, (0,))
+    fill = convert_element_type(as_operand(fill_value, "unique"), aval_of(values).dtype)
+    return ufuncs.where(present, values, fill)
+
+
+def _inverse(order: Any, first: Any) -> Any:
+    """Number the groups in sorted order and take the numbers back to where the elements came from."""
+    index_dtype = aval_of(order).dtype
+    if not aval_of(order).size:
+        return order
+    group = ufuncs.subtract(cumsum(convert_element_type(first, index_dtype), 0), np.array(1, index_dtype))
+    return ops.sort([order, group], 0)[1]
+
+
+class UniqueAll(NamedTuple):
+    """What unique_all returns."""
+
+    values: Any
+    indices: Any
+    inverse_indices: Any
+    counts: Any
+
+
+class UniqueCounts(NamedTuple):
+    """What unique_counts returns."""
+
+    values: Any
+    counts: Any
+
+
+class UniqueInverse(NamedTuple):
+    """What unique_inverse returns."""
+
+    values: Any
+    inverse_indices: Any
+
+
+def unique_all(x: Any, /, *, size: int | None = None, fill_value: Any = None) -> UniqueAll:
+    """Return distinct elements, where each occurs first, which each element is, and how often each occurs."""
+    return UniqueAll(*unique(x, True, True, True, equal_nan=False, size=size, fill_value=fill_value))
+
+
+def unique_counts(x: Any, /, *, size: int | None = None, fill_value: Any = None) -> UniqueCounts:
+    """Return distinct elements and how often each occurs."""
+    return UniqueCounts(*unique(x, return_counts=True, equal_nan=False, size=size, fill_value=fill_value))
+
+
+def unique_inverse(x: Any, /, *, size: int | None = None, fill_value: Any = None) -> UniqueInverse:
+    """Return distinct elements and which of them each element is."""
+    return UniqueInverse(*unique(x, return_inverse=True, equal_nan=False, size=size, fill_value=fill_value))
+
+
+def unique_values(x: Any, /, *, size: int | None = None, fill_value: Any = None) -> Any:
+    """Return distinct elements."""
+    return unique(x, equal_nan=False, size=size, fill_value=fill_value)
