@@ -28,7 +28,7 @@ class Primitive:
     `partial_eval`  (trace, args) → result, for primitives that carry jaxprs
     ==============  ======================================================================================
 
-    >>> from funcgrad.ops.elementwise import sin_p
+    >>> from funcgrad.ops.arithmetic import sin_p
     >>> sin_p
     sin
     """
