@@ -90,8 +90,6 @@ ArrayLike.__getitem__ = index_expressions.getitem
 ArrayLike.__iter__ = index_expressions.iterate
 ArrayLike.__setitem__ = at.setitem
 ArrayLike.at = property(at.IndexHelper, doc=at.IndexHelper.__doc__)
-# NumPy's operators and functions then leave the work to ours: `np_array + array` gives a funcgrad array.
-ArrayLike.__array_ufunc__ = None
 
 # ---------------------------------------------------------------- methods that are functions of the namespace
 
