@@ -137,6 +137,8 @@ class Matrix(NamedTuple):
 def matrix(view: Strided) -> Matrix | None:
     """Return a (batch, rows, columns) access as BLAS addresses it, or None when it must be copied first."""
     (batch, rows, columns), (by_batch, by_row, by_column) = view.shape, view.strides
+    if 0 in view.shape:  # nothing is read: any address will do
+        return Matrix(False, max(columns, 1), 0, view.offset)
     by_batch = by_batch if batch > 1 else 0
     if columns <= 1 or by_column == 1:
         leading = by_row if rows > 1 else max(columns, 1)

@@ -171,8 +171,7 @@ def _shift(numpy_shift: Any, fill: Any) -> Any:
 
 
 def _logical_shift(x: Any, y: Any) -> Any:
-    unsigned = np.dtype(f"u{x.dtype.itemsize}")
-    return (x.view(unsigned) >> y.astype(unsigned)).view(x.dtype)
+    return (_unsigned(x) >> _unsigned(y)).view(x.dtype)
 
 
 def _zero_fill(x: Any) -> Any:
@@ -189,12 +188,21 @@ shift_right_arithmetic_p = elementwise(
     derivative=(None, None),
     kinds=("int",),
 )
-population_count_p = elementwise("population_count", lambda x: np.bitwise_count(x).astype(x.dtype), kinds=("int",))
+
+
+def _unsigned(x: Any) -> Any:
+    """The bits of `x`: NumPy counts those of a negative number's absolute value."""
+    return x.view(np.dtype(f"u{x.dtype.itemsize}"))
+
+
+population_count_p = elementwise(
+    "population_count", lambda x: np.bitwise_count(_unsigned(x)).astype(x.dtype), kinds=("int",)
+)
 
 
 def _count_leading_zeros(x: Any) -> Any:
     bits = x.dtype.itemsize * 8
-    value = x.view(np.dtype(f"u{x.dtype.itemsize}")).astype(np.uint64)
+    value = _unsigned(x).astype(np.uint64)
     for shift in (1, 2, 4, 8, 16, 32):
         value = value | (value >> np.uint64(shift))
     return (bits - np.bitwise_count(value)).astype(x.dtype)

@@ -231,6 +231,8 @@ def _reshape_batch(x: Any, dim: int, *, new_sizes: tuple[int, ...], dimensions: 
 
 def _reshape_view(view: Strided, *, new_sizes: tuple[int, ...], dimensions: None = None) -> Strided | None:
     """Split and merge dimensions while the access stays affine: runs of sizes with equal products are matched up."""
+    if 0 in new_sizes:
+        return Strided(tuple(new_sizes), (0,) * len(new_sizes), view.offset)
     old = [(n, s) for n, s in zip(view.shape, view.strides, strict=True) if n != 1]
     strides: list[int] = []
     i, group = 0, []

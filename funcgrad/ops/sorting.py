@@ -13,11 +13,13 @@ from funcgrad.core.primitives import Primitive
 from funcgrad.core.tracing import Zero, aval_of
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 from funcgrad.ops.indexing import GatherDimensionNumbers, GatherScatterMode, gather
-from funcgrad.ops.shapes import Dims, broadcast_in_batch, expand_dims, iota, move_axis
+from funcgrad.ops.shapes import Dims, broadcast_in_batch, expand_dims, full, iota, move_axis
 
 
 def along_axis(x: Any, positions: Any, axis: int) -> Any:
     """Return out[…, i, …] = x[…, positions[…, i, …], …] along `axis`; positions are in range."""
+    if not aval_of(positions).size:  # a gather has windows of size 1, which an empty axis has not
+        return full(aval_of(positions).shape, 0, aval_of(x).dtype, aval_of(x).weak_type)
     others = tuple(d for d in range(aval_of(x).ndim) if d != axis)
     numbers = GatherDimensionNumbers((), (axis,), (axis,), others, others)
     vectors = expand_dims(positions, (aval_of(positions).ndim,))
