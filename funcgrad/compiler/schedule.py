@@ -25,7 +25,7 @@ from funcgrad.compiler.fuse import Shape
 # Elements of simple work that pay for handing a chunk to another thread (about 2 µs).
 GRAIN = 16384
 # Columns of one block: accumulators of a few reductions over them stay in a 32 KiB cache.
-COLUMN_BLOCK = 512
+COLUMN_BLOCK = 1024
 # A group of this many elements with folds and fewer than MIN_ROWS parallel iterations is cut into partial folds.
 LONG_FOLD = 65536
 MIN_ROWS = 8
