@@ -1,0 +1,123 @@
+"""Functions along axes: log-sum-exp, softmax and its logarithm, standardisation; one-hot codes.
+
+`where` leaves elements out, as if they were not there.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+import funcgrad.numpy as jnp
+from funcgrad import dtypes
+from funcgrad.errors import ArgumentError
+from funcgrad.numpy.axes import as_axes, as_axis, as_int
+from funcgrad.numpy.promotion import as_operand, promote_inexact
+from funcgrad.ops.arithmetic import stop_gradient_p
+from funcgrad.ops.shapes import expand_dims, iota
+
+
+def _largest(x: Any, axis: Any, where: Any) -> Any:
+    """The maximum with the axes kept, and no derivative: it cancels in all that is made of it here."""
+    return stop_gradient_p.bind(jnp.max(x, axis, where=where, initial=-np.inf, keepdims=True))
+
+
+def logsumexp(
+    a: Any, axis: Any = None, b: Any = None, keepdims: bool = False, return_sign: bool = False, where: Any = None
+) -> Any:
+    """log Σ b·eᵃ over axes, without overflow; b is 1 by default.
+
+    With `return_sign`, the logarithm of the sum's magnitude and its sign; without it, a negative sum gives NaN.
+
+    >>> logsumexp(jnp.array([1000.0, 1000.0]))
+    Array(1000.6932, dtype=float32)
+    """
+    operands = promote_inexact(a, *(() if b is None else (b,)), operation="logsumexp")
+    a = operands[0] if b is None else jnp.where(operands[1] != 0, operands[0], -np.inf)
+    if dtypes.is_complex(a.aval.dtype):
+        raise ArgumentError(f"logsumexp: a is {a.aval}", fix="take sums of complex exponentials directly")
+    shape = jnp.broadcast_shapes(*(x.aval.shape for x in operands))
+    axes = as_axes(axis, len(shape), "logsumexp")
+    shift = _largest(jnp.broadcast_to(a, shape), axes, where)
+    shift = jnp.where(jnp.isfinite(shift), shift, 0)
+    terms = jnp.exp(a - shift)
+    terms = terms if b is None else terms * operands[1]
+    total = jnp.sum(terms, axes, where=where, keepdims=True)
+    out = jnp.log(jnp.abs(total) if return_sign else total) + shift
+    results = (out, jnp.sign(total)) if return_sign else (out,)
+    results = tuple(r if keepdims else jnp.squeeze(r, axes) for r in results)
+    return results if return_sign else results[0]
+
+
+def logmeanexp(x: Any, axis: Any = None, where: Any = None, keepdims: bool = False) -> Any:
+    """log of the mean of eˣ over axes, without overflow."""
+    (x,) = promote_inexact(x, operation="logmeanexp")
+    axes = as_axes(axis, x.ndim, "logmeanexp")
+    count = math.prod(x.shape[i] for i in axes) if where is None else None
+    if count is None:
+        count = jnp.sum(jnp.broadcast_to(where, x.shape), axes, keepdims=keepdims)
+    return logsumexp(x, axes, keepdims=keepdims, where=where) - jnp.log(jnp.asarray(count, x.dtype))
+
+
+def softmax(x: Any, axis: Any = -1, where: Any = None) -> Any:
+    """eˣ / Σ eˣ over axes; 0 for elements left out.
+
+    >>> softmax(jnp.array([0.0, 0.0]))
+    Array([0.5, 0.5], dtype=float32)
+    """
+    (x,) = promote_inexact(x, operation="softmax")
+    kept = x if where is None else jnp.where(where, x, -np.inf)
+    weights = jnp.exp(kept - _largest(x, axis, where))
+    out = weights / jnp.sum(weights, axis, where=where, keepdims=True)
+    return out if where is None else jnp.where(where, out, 0)
+
+
+def log_softmax(x: Any, axis: Any = -1, where: Any = None) -> Any:
+    """x − log Σ eˣ over axes; −inf for elements left out."""
+    (x,) = promote_inexact(x, operation="log_softmax")
+    kept = x if where is None else jnp.where(where, x, -np.inf)
+    shifted = kept - _largest(x, axis, where)
+    out = shifted - jnp.log(jnp.sum(jnp.exp(shifted), axis, where=where, keepdims=True))
+    return out if where is None else jnp.where(where, out, -np.inf)
+
+
+def standardize(
+    x: Any,
+    axis: Any = -1,
+    mean: Any = None,
+    variance: Any = None,
+    epsilon: Any = 1e-5,
+    where: Any = None,
+    *,
+    algorithm: str = "fast",
+) -> Any:
+    """(x − mean) / √(variance + epsilon), the moments by default those of x along `axis`.
+
+    Algorithm "fast" takes the variance as E[x²] − E[x]²; "stable" as E[(x − E[x])²], which does not cancel.
+    """
+    (x,) = promote_inexact(x, operation="standardize")
+    if algorithm not in ("fast", "stable"):
+        raise ArgumentError(f"standardize: unknown algorithm {algorithm!r}", fix="choose 'fast' or 'stable'")
+    mean = jnp.mean(x, axis, keepdims=True, where=where) if mean is None else mean
+    if variance is None and algorithm == "stable":
+        variance = jnp.mean(jnp.square(x - mean), axis, keepdims=True, where=where)
+    elif variance is None:
+        variance = jnp.mean(jnp.square(x), axis, keepdims=True, where=where) - jnp.square(mean)
+        variance = jnp.clip(variance, 0)
+    return (x - mean) / jnp.sqrt(variance + epsilon)
+
+
+def one_hot(x: Any, num_classes: int, *, dtype: Any = None, axis: int = -1) -> Any:
+    """Codes of integers 0 ≤ x < num_classes: 1 at the place x of a new axis, 0 elsewhere; others give all 0.
+
+    >>> one_hot(jnp.array([0, 2]), 3)
+    Array([[1., 0., 0.],
+           [0., 0., 1.]], dtype=float32)
+    """
+    x = as_operand(x, "one_hot")
+    axis = as_axis(axis, x.ndim + 1, "one_hot")
+    wanted = dtypes.canonicalize(float) if dtype is None else dtypes.requested(dtype, "one_hot")
+    shape = tuple(as_int(num_classes, "num_classes", "one_hot") if d == axis else 1 for d in range(x.ndim + 1))
+    return (expand_dims(x, (axis,)) == iota(x.dtype, shape, axis)).astype(wanted)
