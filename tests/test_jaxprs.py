@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from backends import FUNCGRAD, JAX
+
 from funcgrad import dtypes
 from funcgrad.config import config
 from funcgrad.core.avals import ShapedArray
@@ -69,7 +69,9 @@ SAME_AS_JAX = {
     "movement": _movement,
     "reductions": lambda m: m.make_jaxpr(lambda x: (m.lax.reduce_sum(x), m.lax.reduce_max(x), m.lax.cumsum(x)))(M),
     "dot": lambda m: m.make_jaxpr(lambda x: m.lax.dot(x, m.lax.transpose(x)))(M),
-    "powers": lambda m: m.make_jaxpr(lambda x: (m.lax.integer_pow(x, 3), m.lax.pow(x, np.float32(2.5)), m.lax.convert(x, np.int32)))(X),
+    "powers": lambda m: m.make_jaxpr(
+        lambda x: (m.lax.integer_pow(x, 3), m.lax.pow(x, np.float32(2.5)), m.lax.convert(x, np.int32))
+    )(X),
     "complex": lambda m: m.make_jaxpr(lambda z: (m.lax.real(z), z * (1 + 2j)))(np.complex64(1 + 1j)),
     "dtypes": _dtypes,
     "literals": _literals,
@@ -81,7 +83,7 @@ SAME_AS_JAX = {
     "jit_nested": lambda m: m.make_jaxpr(m.jit(lambda x: _inner(m)(x) * 2.0))(X),
     "jit_constant": lambda m: m.make_jaxpr(m.jit(lambda x: m.lax.sin(x) + X))(X),
     "jit_unused": lambda m: m.make_jaxpr(lambda x: (_inner(m)(x), m.lax.cos(x))[1])(1.0),
-}  # fmt: skip
+}
 # Programs that JAX traces with other equations to the same values.
 OURS = {
     "grad_of_max": lambda m: m.make_jaxpr(m.grad(lambda x: m.lax.max(x, 2.0)))(1.0),

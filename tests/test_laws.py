@@ -19,7 +19,7 @@ from funcgrad import dtypes
 from funcgrad.config import enable_x64
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.primitives import Primitive, registry
-from funcgrad.ops.arithmetic import mul_p, sin_p
+from funcgrad.ops.arithmetic import mul_p, sin_p, stop_gradient_p
 from funcgrad.ops.elementwise import elementwise
 from funcgrad.testing import assert_close, check_grads, check_jit, check_jvp_vjp, check_vmap, laws
 from funcgrad.testing.calls import CALLS, DOUBLE, Call, calls, calls_of
@@ -75,24 +75,35 @@ def _square(name: str, **wrong):
 
 
 X = np.array([[1.0, 2.0], [3.0, 4.0]])
+_count = itertools.count()
 MISTAKES = {
     "types": ({"infer": lambda x: ShapedArray((*x.shape, 1), x.dtype)}, "infer says f64"),
-    "derivative": ({"jvp": lambda primals, tangents: (mul_p.bind(*primals * 2), tangents[0] * primals[0])}, "finite difference"),
-    "adjoint": ({"jvp": lambda primals, tangents: (mul_p.bind(*primals * 2), _bad_linear.bind(tangents[0]))}, "not the adjoint"),
-    "second_order": ({"jvp": lambda primals, tangents: (mul_p.bind(*primals * 2), tangents[0] * _as_constant(primals[0]) * 2.0)},
-                     "finite difference"),
+    "derivative": (
+        {"jvp": lambda primals, tangents: (mul_p.bind(*primals * 2), tangents[0] * primals[0])},
+        "finite difference",
+    ),
+    "adjoint": (
+        {"jvp": lambda primals, tangents: (mul_p.bind(*primals * 2), _bad_linear.bind(tangents[0]))},
+        "not the adjoint",
+    ),
+    "second_order": (
+        {"jvp": lambda primals, tangents: (mul_p.bind(*primals * 2), tangents[0] * _as_constant(primals[0]) * 2.0)},
+        "finite difference",
+    ),
     "vectorisation": ({"batch": lambda args, dims: (mul_p.bind(args[0], args[0]), 0)}, "values differ"),
-    "round_trip": ({"evaluate": lambda x, count=itertools.count(): x * next(count)}, "its jaxpr and eager"),
-}  # fmt: skip
+    "round_trip": ({"evaluate": lambda x: x * next(_count)}, "its jaxpr and eager"),
+}
 
-_bad_linear = elementwise("bad_linear", lambda x: x * 3.0, jvp=lambda p, t: (_bad_linear.bind(*p), _bad_linear.bind(*t)),
-                          transpose=lambda ct, x: [ct * 2.0])  # fmt: skip
+_bad_linear = elementwise(
+    "bad_linear",
+    lambda x: x * 3.0,
+    jvp=lambda p, t: (_bad_linear.bind(*p), _bad_linear.bind(*t)),
+    transpose=lambda ct, x: [ct * 2.0],
+)
 del registry["bad_linear"]
 
 
 def _as_constant(x):
-    from funcgrad.ops.arithmetic import stop_gradient_p
-
     return stop_gradient_p.bind(x)
 
 
@@ -156,7 +167,11 @@ def test_check_jvp_vjp_holds_at_kinks():
 @pytest.mark.parametrize(
     "a, b, message",
     [
-        (np.float32([1, 2]), np.float32([1, 3]), r"values: values differ at index \(1,\): 2.0 and 3.0 \(1 of 2 elements, f32\[2\]\)"),
+        (
+            np.float32([1, 2]),
+            np.float32([1, 3]),
+            r"values: values differ at index \(1,\): 2.0 and 3.0 \(1 of 2 elements, f32\[2\]\)",
+        ),
         (np.float32(1), np.int32(1), r"types differ: f32\[\] and i32\[\]"),
         ([np.float32(1)], (np.float32(1),), "structures differ"),
         ({"w": np.uint8(3)}, {"w": np.uint8(250)}, r"values \['w'\]: values differ"),
@@ -164,7 +179,7 @@ def test_check_jvp_vjp_holds_at_kinks():
         (np.float32(np.inf), np.float32(-np.inf), "values differ"),
         (np.float32(np.inf), np.float32(1), "values differ"),
     ],
-)  # fmt: skip
+)
 def test_assert_close_says_where(a, b, message):
     with pytest.raises(AssertionError, match=message):
         assert_close(a, b)

@@ -10,9 +10,9 @@ import weakref
 
 import numpy as np
 import pytest
+from backends import FUNCGRAD
 from hypothesis import given
 
-from backends import FUNCGRAD
 from funcgrad import dtypes
 from funcgrad.config import enable_x64
 from funcgrad.core import tracing

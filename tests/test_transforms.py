@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from backends import FUNCGRAD as fg
 from backends import JAX
+
 from funcgrad import dtypes
 from funcgrad.config import disable_jit, enable_x64
 from funcgrad.core.arrays import as_array

@@ -17,7 +17,8 @@ from funcgrad.errors import AllocationError, DeletedArrayError, DTypeError
 class Array(tracing.ArrayLike):
     """An immutable n-dimensional array.
 
-    Wraps a NumPy array or a host buffer that a compiled program wrote; each is made from the other when first asked for.
+    Wraps a NumPy array or a host buffer that a compiled program wrote; each is made from the other when first
+    asked for.
 
     >>> import funcgrad.numpy as jnp
     >>> jnp.array([1.0, 2.0]) + 1

@@ -9,8 +9,9 @@ from funcgrad.errors import JaxprError
 def check_jaxpr(jaxpr: Jaxpr | ClosedJaxpr) -> None:
     """Raise JaxprError unless the jaxpr is well formed.
 
-    Rules: every variable is bound once, before it is used; every equation's outputs have the types that its primitive
-    infers from its inputs; jaxprs in params keep the same rules; a closed jaxpr has one const per constvar.
+    Rules: every variable is bound once, before it is used; every equation's outputs have the types that its
+    primitive infers from its inputs; jaxprs in params keep the same rules; a closed jaxpr has one const per
+    constvar.
     """
     if isinstance(jaxpr, ClosedJaxpr):
         if len(jaxpr.consts) != len(jaxpr.jaxpr.constvars):

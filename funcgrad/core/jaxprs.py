@@ -1,8 +1,8 @@
 """Jaxprs: a traced function as a list of typed equations.
 
-    jaxpr ::= { lambda constvars ; invars. let eqns in outvars }
-    eqn   ::= outvars = primitive[params] atoms
-    atom  ::= var | literal
+jaxpr ::= { lambda constvars ; invars. let eqns in outvars }
+eqn   ::= outvars = primitive[params] atoms
+atom  ::= var | literal
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """How the compiler sees a primitive: descriptions, not code generators.
 
-Each primitive's `lowering` is one of these. The compiler interprets them; nothing here knows of loops or targets.
+Each primitive's `lowering` is one of these. The compiler interprets them; nothing here knows of loops or
+targets.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 
 
 class Strided(NamedTuple):
-    """An affine access to a buffer: element (i, j, …) of the view is buffer[offset + i·strides[0] + j·strides[1] + …]."""
+    """An affine access to a buffer: element (i, j, …) is buffer[offset + i·strides[0] + j·strides[1] + …]."""
 
     shape: tuple[int, ...]
     strides: tuple[int, ...]

@@ -111,14 +111,20 @@ def _equation(eqn: JaxprEqn, names: _Names, indent: int, used: set[Var]) -> str:
         if id(inner) not in names.shared:
             names.adopt(inner.invars, eqn.invars)
             inner_read = _read_variables(inner)
-            unused = {o for i, o in zip(inner.outvars, eqn.outvars, strict=True) if o not in used and i not in inner_read}
+            unused = {
+                o for i, o in zip(inner.outvars, eqn.outvars, strict=True) if o not in used and i not in inner_read
+            }
             names.adopt(inner.outvars, eqn.outvars, unused)
     shown = _shown_params(eqn)
     if not shown:
         return head + args
     params = [f"{k}={_param(v, names, indent + 2, len(k) + 1)}" for k, v in shown]
     one_line = f"{head}[{' '.join(params)}]{args}"
-    if not any("\n" in p for p in params) and len(one_line) + indent <= _WIDTH and not any("{ lambda" in p for p in params):
+    if (
+        not any("\n" in p for p in params)
+        and len(one_line) + indent <= _WIDTH
+        and not any("{ lambda" in p for p in params)
+    ):
         return one_line
     pad = " " * indent
     return f"{head}[\n" + "".join(f"{pad}  {p}\n" for p in params) + f"{pad}]{args}"

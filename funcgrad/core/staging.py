@@ -111,8 +111,5 @@ def hoist_tracers(closed: ClosedJaxpr) -> tuple[ClosedJaxpr, list[Any]]:
     if not hoisted:
         return closed, []
     kept = [(v, c) for v, c in pairs if not isinstance(c, Tracer)]
-    jaxpr = closed.jaxpr.replace(
-        constvars=[v for v, _ in kept], invars=[v for v, _ in hoisted] + closed.jaxpr.invars
-    )
+    jaxpr = closed.jaxpr.replace(constvars=[v for v, _ in kept], invars=[v for v, _ in hoisted] + closed.jaxpr.invars)
     return ClosedJaxpr(jaxpr, [c for _, c in kept]), [c for _, c in hoisted]
-

@@ -1,9 +1,9 @@
 """Tracing: the current trace, tracers, and evaluation.
 
-A *trace* says what applying a primitive means just now: evaluate it (`EvalTrace`), record it, push a tangent or a batch
-dimension through it. Exactly one trace is current in a thread. A transform makes its trace current, keeps the one it
-found as its parent, and runs rules of primitives with the parent current; values that are not its own tracers are
-constants to it. (The manner of JAX's "stackless" tracing.)
+A *trace* says what applying a primitive means just now: evaluate it (`EvalTrace`), record it, push a tangent
+or a batch dimension through it. Exactly one trace is current in a thread. A transform makes its trace
+current, keeps the one it found as its parent, and runs rules of primitives with the parent current; values
+that are not its own tracers are constants to it. (The manner of JAX's "stackless" tracing.)
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ import numpy as np
 from funcgrad import dtypes
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
-from funcgrad.core.lowering import Scalar
 from funcgrad.core.tracing import Tracer, Zero, aval_of, is_undefined
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 from funcgrad.ops.elementwise import (
@@ -74,9 +73,9 @@ def _truncated_division(x: Any, y: Any) -> Any:
 def _rem(x: Any, y: Any) -> Any:
     if x.dtype.kind not in "iu":
         return np.fmod(x, y)
-    return np.where(y == 0, x, np.fmod(x, np.where((y == 0) | (y == -1 if y.dtype.kind == "i" else False), 1, y))).astype(
-        x.dtype
-    )
+    return np.where(
+        y == 0, x, np.fmod(x, np.where((y == 0) | (y == -1 if y.dtype.kind == "i" else False), 1, y))
+    ).astype(x.dtype)
 
 
 neg_p = linear("neg", np.negative, lambda ct, x: -ct, kinds=NUMBER)
@@ -349,7 +348,7 @@ def integer_pow(x: Any, y: int) -> Any:
 def _pow_infer(x: ShapedArray, y: ShapedArray) -> ShapedArray:
     if not dtypes.is_inexact(x.dtype) or not (y.dtype == x.dtype or dtypes.is_integer(y.dtype)):
         raise DTypeError(
-            f"pow: operands have types {x} and {y}; the base must be float or complex, the exponent the same or integer",
+            f"pow: operands have types {x} and {y}; the base must be float or complex, the exponent that or integer",
             fix="cast with .astype(...), or use funcgrad.numpy.power, which promotes",
         )
     return ShapedArray(common_shape("pow", [x, y]), x.dtype, x.weak_type and y.weak_type)
@@ -542,7 +541,9 @@ def _clamp_infer(lo: ShapedArray, x: ShapedArray, hi: ShapedArray) -> ShapedArra
 
 
 def _inside(ans: Any, lo: Any, x: Any, hi: Any) -> Any:
-    inside = and_p.bind(gt_p.bind(x, broadcast_scalar(lo, aval_of(x).shape)), lt_p.bind(x, broadcast_scalar(hi, aval_of(x).shape)))
+    inside = and_p.bind(
+        gt_p.bind(x, broadcast_scalar(lo, aval_of(x).shape)), lt_p.bind(x, broadcast_scalar(hi, aval_of(x).shape))
+    )
     return convert_element_type(inside, aval_of(x).dtype)
 
 

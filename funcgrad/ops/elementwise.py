@@ -1,8 +1,8 @@
 """The families of elementwise primitives: out[i] = f(x[i], y[i], …).
 
-Operands have one shape, or are scalars that stand for every element. Derivatives are given per operand as the factor
-∂f/∂x that multiplies the tangent; shapes, batching and lowering follow from the family. The operations themselves are
-in `ops.arithmetic` and `ops.special`.
+Operands have one shape, or are scalars that stand for every element. Derivatives are given per operand as the
+factor ∂f/∂x that multiplies the tangent; shapes, batching and lowering follow from the family. The operations
+themselves are in `ops.arithmetic` and `ops.special`.
 """
 
 from __future__ import annotations
@@ -79,9 +79,10 @@ def elementwise(
 ) -> Primitive:
     """Declare an elementwise primitive.
 
-    `derivative`: per operand a function (ans, *operands) → ∂f/∂operand, or None where it is zero. `scalar`: the name of
-    the scalar operation, by default the primitive's. `result`: dtype of the result from the operands' dtype.
-    `full_operands`: operands that have the result's shape, scalars not being repeated for them.
+    `derivative`: per operand a function (ans, *operands) → ∂f/∂operand, or None where it is zero. `scalar`:
+    the name of the scalar operation, by default the primitive's. `result`: dtype of the result from the
+    operands' dtype. `full_operands`: operands that have the result's shape, scalars not being repeated for
+    them.
 
     >>> from funcgrad.ops.arithmetic import exp_p
     >>> exp_p.has("jvp"), exp_p.lowering
@@ -126,7 +127,8 @@ def _scaled(tangent: Any, factor: Any, aval: ShapedArray) -> Any:
     elif type(factor) is Over:
         out = registry["div"].bind(tangent, factor.denominator)
     else:
-        # The primitive, not the operator: operators promote, and would record casts between weak types and others.
+        # The primitive, not the operator: operators promote, and would record casts between weak types and
+        # others.
         out = registry["mul"].bind(tangent, factor)
     return shapes.broadcast_scalar(out, aval.shape)
 

@@ -51,7 +51,9 @@ def movement(
 # ---------------------------------------------------------------- broadcast and its transpose, reduce_sum
 
 
-def _broadcast_shape(x: ShapedArray, *, shape: tuple[int, ...], broadcast_dimensions: tuple[int, ...]) -> tuple[int, ...]:
+def _broadcast_shape(
+    x: ShapedArray, *, shape: tuple[int, ...], broadcast_dimensions: tuple[int, ...]
+) -> tuple[int, ...]:
     if len(broadcast_dimensions) != x.ndim or list(broadcast_dimensions) != sorted(set(broadcast_dimensions)):
         raise ShapeError(
             f"broadcast_in_dim: broadcast_dimensions {broadcast_dimensions} do not fit operand {x}",
@@ -60,7 +62,7 @@ def _broadcast_shape(x: ShapedArray, *, shape: tuple[int, ...], broadcast_dimens
     for n, d in zip(x.shape, broadcast_dimensions, strict=True):
         if d >= len(shape) or n not in (1, shape[d]):
             raise ShapeError(
-                f"broadcast_in_dim: operand {x} does not broadcast to shape {shape} with dimensions {broadcast_dimensions}",
+                f"broadcast_in_dim: operand {x} does not broadcast to {shape} with dimensions {broadcast_dimensions}",
                 fix="operand sizes must be 1 or equal the result's",
             )
     return shape
@@ -73,13 +75,17 @@ def _broadcast_evaluate(x: Any, *, shape: tuple[int, ...], broadcast_dimensions:
     return np.broadcast_to(x.reshape(expanded), shape)
 
 
-def _broadcast_transpose(ct: Any, x: ShapedArray, *, shape: tuple[int, ...], broadcast_dimensions: tuple[int, ...]) -> Any:
+def _broadcast_transpose(
+    ct: Any, x: ShapedArray, *, shape: tuple[int, ...], broadcast_dimensions: tuple[int, ...]
+) -> Any:
     kept = {d for n, d in zip(x.shape, broadcast_dimensions, strict=True) if n == shape[d]}
     summed = reduce_sum(ct, tuple(d for d in range(len(shape)) if d not in kept))
     return reshape(summed, x.shape)
 
 
-def _broadcast_batch(x: Any, dim: int, *, shape: tuple[int, ...], broadcast_dimensions: tuple[int, ...]) -> tuple[Any, int]:
+def _broadcast_batch(
+    x: Any, dim: int, *, shape: tuple[int, ...], broadcast_dimensions: tuple[int, ...]
+) -> tuple[Any, int]:
     size = aval_of(x).shape[dim]
     dims = (0, *(d + 1 for d in broadcast_dimensions))
     return broadcast_in_dim(move_axis(x, dim, 0), (size, *shape), dims), 0
@@ -151,7 +157,9 @@ def _reduced(shape: Sequence[int], axes: Sequence[int]) -> tuple[int, ...]:
 def check_axes(name: str, x: ShapedArray, axes: Sequence[int]) -> None:
     """Raise unless `axes` are distinct dimensions of `x`."""
     if len(set(axes)) != len(axes) or any(not 0 <= d < x.ndim for d in axes):
-        raise ArgumentError(f"{name}: axes {tuple(axes)} do not fit operand {x}", fix=f"give distinct axes in [0, {x.ndim})")
+        raise ArgumentError(
+            f"{name}: axes {tuple(axes)} do not fit operand {x}", fix=f"give distinct axes in [0, {x.ndim})"
+        )
 
 
 def reduction(
@@ -177,9 +185,7 @@ def reduction(
         shifted = tuple(a + (a >= dim) for a in axes)
         return primitive.bind(args[0], axes=shifted), dim - sum(a < dim for a in shifted)
 
-    primitive = Primitive(
-        name, infer=infer, evaluate=evaluate, batch=batch, lowering=Reduce(op, identity), **rules
-    )
+    primitive = Primitive(name, infer=infer, evaluate=evaluate, batch=batch, lowering=Reduce(op, identity), **rules)
     return primitive
 
 
@@ -322,7 +328,9 @@ def move_axis(x: Any, source: int, destination: int) -> Any:
 def _squeeze_shape(x: ShapedArray, *, dimensions: tuple[int, ...]) -> tuple[int, ...]:
     check_axes("squeeze", x, dimensions)
     if any(x.shape[d] != 1 for d in dimensions):
-        raise ShapeError(f"squeeze: dimensions {dimensions} of {x} are not all of size 1", fix="squeeze size-1 axes only")
+        raise ShapeError(
+            f"squeeze: dimensions {dimensions} of {x} are not all of size 1", fix="squeeze size-1 axes only"
+        )
     return _reduced(x.shape, dimensions)
 
 
@@ -486,7 +494,9 @@ def _pad_evaluate(x: Any, value: Any, *, padding_config: Any) -> Any:
         first = max(0, -(low // step) if low < 0 else 0)
         last = max(first, min(n, -(-(m - low) // step)))
         of.append(slice(first, last))
-        into.append(slice(low + first * step, max(0, low + (last - 1) * step + 1) if last > first else low + first * step, step))
+        into.append(
+            slice(low + first * step, max(0, low + (last - 1) * step + 1) if last > first else low + first * step, step)
+        )
     if all(s.stop > s.start for s in of):
         out[tuple(into)] = x[tuple(of)]
     return out
@@ -542,7 +552,9 @@ def pad(x: Any, value: Any, padding_config: Sequence[Sequence[int]]) -> Any:
 def _concatenate_infer(*avals: ShapedArray, dimension: int) -> ShapedArray:
     first = avals[0]
     if not 0 <= dimension < first.ndim:
-        raise ArgumentError(f"concatenate: dimension {dimension} is out of range for {first}", fix="choose one of its axes")
+        raise ArgumentError(
+            f"concatenate: dimension {dimension} is out of range for {first}", fix="choose one of its axes"
+        )
     for a in avals[1:]:
         if a.dtype != first.dtype:
             raise DTypeError(

@@ -1,8 +1,8 @@
 """Laws and strategies for testing array programs: funcgrad's own, and those built on it.
 
-`check_grads`, `check_vmap`, `check_jit` and `check_jvp_vjp` compare a transform with its definition. The submodules
-`strategies` and `calls` (hypothesis, extra `test`) draw arrays, pytrees and calls of primitives; `laws` states what
-every primitive keeps.
+`check_grads`, `check_vmap`, `check_jit` and `check_jvp_vjp` compare a transform with its definition. The
+submodules `strategies` and `calls` (hypothesis, extra `test`) draw arrays, pytrees and calls of primitives;
+`laws` states what every primitive keeps.
 """
 
 from funcgrad.testing.comparisons import assert_close, tolerance

@@ -1,7 +1,7 @@
 """One hypothesis strategy per primitive: valid calls, with operands where derivatives are well defined.
 
-`CALLS` is the one table, primitive name → function of the dtypes allowed → strategy. A primitive of your own joins by
-`CALLS["name"] = …`.
+`CALLS` is the one table, primitive name → function of the dtypes allowed → strategy. A primitive of your own
+joins by `CALLS["name"] = …`.
 """
 
 from __future__ import annotations
@@ -160,9 +160,7 @@ for _names, _kinds, _domains in (
     for _name in _names.split():
         elementwise_calls(_name, _kinds, *_domains)
 
-elementwise_calls(
-    "round", ("float",), REAL, params=lambda draw, d: {"rounding_method": draw(st.integers(0, 1))}
-)
+elementwise_calls("round", ("float",), REAL, params=lambda draw, d: {"rounding_method": draw(st.integers(0, 1))})
 elementwise_calls("reduce_precision", ("float",), REAL,
                   params=lambda draw, d: {"exponent_bits": 5, "mantissa_bits": draw(st.integers(2, 10))})  # fmt: skip
 
@@ -182,9 +180,7 @@ def _pow(draw: Draw, within: Sequence[np.dtype]) -> Any:
     return [fill(seed, dtype, base_shape, POSITIVE), fill(seed + 1, exponent, exponent_shape, SMALL)], {}
 
 
-def _wide_floats(
-    within: Sequence[np.dtype], kinds: Sequence[str] = ("float",)
-) -> st.SearchStrategy[np.dtype]:
+def _wide_floats(within: Sequence[np.dtype], kinds: Sequence[str] = ("float",)) -> st.SearchStrategy[np.dtype]:
     """Those that have a complex type of their precision."""
     return allowed(kinds, [d for d in within if d.itemsize >= 4])
 
@@ -380,9 +376,7 @@ for _name, _kinds in {
 @strategy("sort")
 def _sort(draw: Draw, within: Sequence[np.dtype]) -> Any:
     x = _operand(draw, within, min_dims=1)
-    operands = [x] + [
-        fill(draw(seeds), draw(allowed(ANY, within)), x.shape) for _ in range(draw(st.integers(0, 2)))
-    ]
+    operands = [x] + [fill(draw(seeds), draw(allowed(ANY, within)), x.shape) for _ in range(draw(st.integers(0, 2)))]
     keys = draw(st.integers(1, len(operands)))
     return operands, {"dimension": _axis(draw, x), "is_stable": True, "num_keys": keys}
 

@@ -31,8 +31,8 @@ def assert_close(
 ) -> None:
     """Raise AssertionError unless two trees have one structure and equal shapes, dtypes and values.
 
-    Values are equal when |actual − expected| ≤ atol + rtol·|expected|, NaN equals NaN, and infinities agree. The
-    tolerances are by default those of the dtype: exact for integers and bools.
+    Values are equal when |actual − expected| ≤ atol + rtol·|expected|, NaN equals NaN, and infinities agree.
+    The tolerances are by default those of the dtype: exact for integers and bools.
 
     >>> assert_close({"w": np.float32(1)}, {"w": np.float32(2)}, what="weights")
     Traceback (most recent call last):
@@ -46,9 +46,7 @@ def assert_close(
         _assert_leaf_close(a, b, rtol, atol, check_dtypes, where)
 
 
-def _assert_leaf_close(
-    a: Any, b: Any, rtol: float | None, atol: float | None, check_dtypes: bool, where: str
-) -> None:
+def _assert_leaf_close(a: Any, b: Any, rtol: float | None, atol: float | None, check_dtypes: bool, where: str) -> None:
     have, want = aval_of(a), aval_of(b)
     if have.shape != want.shape or (check_dtypes and have.dtype != want.dtype):
         raise AssertionError(f"{where}: types differ: {have.short()} and {want.short()}")

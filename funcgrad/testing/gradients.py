@@ -17,8 +17,8 @@ from funcgrad.transforms.grad import jvp, vjp
 from funcgrad.transforms.jit import jit
 from funcgrad.transforms.vmap import vmap
 
-# Step of the central difference and the tolerance it allows, by the precision computed in: the error is of the order
-# step² by truncation and unit roundoff / step by cancellation.
+# Step of the central difference and the tolerance it allows, by the precision computed in: the error is of
+# the order step² by truncation and unit roundoff / step by cancellation.
 _STEP = {np.dtype(np.float64): (1e-5, 1e-6), np.dtype(np.float32): (1e-2, 2e-2)}
 
 
@@ -83,9 +83,7 @@ def _as_64_bit(values: Any) -> Any:
 
 def _finest(values: Any) -> np.dtype:
     """The coarsest precision among the inexact leaves decides how far a numerical derivative can be trusted."""
-    narrow = any(
-        _is_inexact(x) and dtypes.real_dtype(aval_of(x).dtype) != dtypes.float64 for x in tree.leaves(values)
-    )
+    narrow = any(_is_inexact(x) and dtypes.real_dtype(aval_of(x).dtype) != dtypes.float64 for x in tree.leaves(values))
     return np.dtype(np.float32) if narrow else np.dtype(np.float64)
 
 
@@ -102,10 +100,10 @@ def check_grads(
 ) -> None:
     """Raise AssertionError unless the derivatives of `f` up to `order` agree with finite differences.
 
-    Each order is checked along a random direction: forward mode against the central difference, reverse mode by
-    ⟨Jᵀu, v⟩ = ⟨u, Jv⟩ with the numerical Jv. Arguments in float32 are checked in float64 (with 64-bit types enabled
-    for the duration) unless `widen` is false, because a difference in float32 has two digits. `f` must be smooth
-    around `args`.
+    Each order is checked along a random direction: forward mode against the central difference, reverse mode
+    by ⟨Jᵀu, v⟩ = ⟨u, Jv⟩ with the numerical Jv. Arguments in float32 are checked in float64 (with 64-bit
+    types enabled for the duration) unless `widen` is false, because a difference in float32 has two digits.
+    `f` must be smooth around `args`.
 
     >>> check_grads(lambda x: x * x * x, (2.0,), order=2)
     """
@@ -151,9 +149,7 @@ def _check_forward(f: Callable[..., Any], args: Any, given: tuple[Any, Any, Any]
     atol, rtol, eps = _steps(args, out, given)
     assert_close(out, _numpy(f(*args)), what=f"check_grads: primal output of jvp({name})")
     expected = numerical_jvp(f, args, tangents, eps)
-    assert_close(
-        tangent_out, expected, atol=atol, rtol=rtol, what=f"check_grads: jvp({name}) and finite difference"
-    )
+    assert_close(tangent_out, expected, atol=atol, rtol=rtol, what=f"check_grads: jvp({name}) and finite difference")
 
 
 def _check_reverse(f: Callable[..., Any], args: Any, given: tuple[Any, Any, Any], name: str) -> None:
@@ -183,20 +179,12 @@ def check_jvp_vjp(f: Callable[..., Any], args: Sequence[Any], rtol: float | None
     back = vjp(f, *args)[1](seed)
     for x, g in zip(tree.leaves(tuple(args)), tree.leaves(back), strict=True):
         if aval_of(g).shape != aval_of(x).shape or aval_of(g).dtype != aval_of(x).tangent().dtype:
-            raise AssertionError(
-                f"vjp: an argument of type {aval_of(x)} got a cotangent of type {aval_of(g)}"
-            )
+            raise AssertionError(f"vjp: an argument of type {aval_of(x)} got a cotangent of type {aval_of(g)}")
     actual, expected = inner_product(back, tangents), inner_product(seed, forward)
     scale = 1.0 + sum(
-        float(np.abs(np.asarray(x, np.complex128)).sum())
-        for x in tree.leaves([forward, back])
-        if _is_inexact(x)
+        float(np.abs(np.asarray(x, np.complex128)).sum()) for x in tree.leaves([forward, back]) if _is_inexact(x)
     )
-    rtol = (
-        {np.dtype(np.float64): 1e-10, np.dtype(np.float32): 1e-3}[_finest([args, out])]
-        if rtol is None
-        else rtol
-    )
+    rtol = {np.dtype(np.float64): 1e-10, np.dtype(np.float32): 1e-3}[_finest([args, out])] if rtol is None else rtol
     if np.isfinite(scale) and not abs(actual - expected) <= rtol * scale:
         raise AssertionError(f"vjp is not the adjoint of jvp: ⟨Jᵀu, v⟩ = {actual}, ⟨u, Jv⟩ = {expected}")
 

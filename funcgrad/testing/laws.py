@@ -34,7 +34,6 @@ from funcgrad.transforms.grad import jvp, vjp
 from funcgrad.transforms.tracing_api import make_jaxpr
 from funcgrad.transforms.vmap import vmap
 
-
 NO_DERIVATIVE = ("stop_gradient", "bitcast_convert_type", "reduce_precision")
 """Primitives whose derivative is not that of the values they give, by definition."""
 
@@ -161,16 +160,12 @@ def vmap_of_jvp(primitive: Primitive, args: Sequence[Any], params: dict[str, Any
         return jvp(f, tuple(xs), tuple(with_live(vs, zeros)))
 
     actual = vmap(pushed)(list(batch), [tangents[i] for i in live])
-    assert_close(
-        _without_float0(actual), _without_float0(expected), what=f"{primitive}: vmap∘jvp and jvp∘vmap"
-    )
+    assert_close(_without_float0(actual), _without_float0(expected), what=f"{primitive}: vmap∘jvp and jvp∘vmap")
     seed = random_like(expected[0], seed=1)
     if any(aval_of(s).dtype == dtypes.float0 for s in tree.leaves(seed)):
         return
     back = vjp(lambda *xs: vmap(f)(*with_live(xs, batch)), *(batch[i] for i in live))[1](seed)
-    rows = vmap(lambda xs, s: vjp(lambda *ys: f(*with_live(ys, xs)), *(xs[i] for i in live))[1](s))(
-        list(batch), seed
-    )
+    rows = vmap(lambda xs, s: vjp(lambda *ys: f(*with_live(ys, xs)), *(xs[i] for i in live))[1](s))(list(batch), seed)
     assert_close(rows, back, what=f"{primitive}: vmap∘vjp and vjp∘vmap")
 
 
@@ -200,9 +195,7 @@ def round_trip(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]
             what=f"{primitive}: its jaxpr and eager",
         )
         text = str(closed)
-        if not text.startswith(("{ lambda", "let ")) or any(
-            str(e.primitive) not in text for e in closed.eqns
-        ):
+        if not text.startswith(("{ lambda", "let ")) or any(str(e.primitive) not in text for e in closed.eqns):
             raise AssertionError(f"{primitive}: the jaxpr prints as {text}")
         closed._repr_html_()
 

@@ -29,8 +29,9 @@ def kind_of(dtype: np.dtype) -> str:
 class Domain(NamedTuple):
     """An interval of values: `low` ≤ |x| ≤ `high`, with either sign when `signed`.
 
-    Complex values have both parts in the interval. Integers are rounded into it; unsigned ones lose the sign. Functions
-    are tested where they are smooth, away from poles, branch cuts and overflow: such an interval says where that is.
+    Complex values have both parts in the interval. Integers are rounded into it; unsigned ones lose the sign.
+    Functions are tested where they are smooth, away from poles, branch cuts and overflow: such an interval
+    says where that is.
     """
 
     low: float
@@ -70,9 +71,7 @@ def fill(seed: int, dtype: np.dtype, shape: Sequence[int], domain: Domain = REAL
         return np.asarray(values * (rng.choice([-1, 1], shape) if signed else 1)).astype(dtype)
 
     def part() -> np.ndarray:
-        return rng.uniform(domain.low, domain.high, shape) * (
-            rng.choice([-1, 1], shape) if domain.signed else 1
-        )
+        return rng.uniform(domain.low, domain.high, shape) * (rng.choice([-1, 1], shape) if domain.signed else 1)
 
     return np.asarray(part() + 1j * part() if kind == "complex" else part()).astype(dtype)
 
@@ -86,15 +85,9 @@ def arrays(
     domain: Domain = REAL,
 ) -> st.SearchStrategy[np.ndarray]:
     """Return a strategy for NumPy arrays of values in `domain`; dtype and shape are given, drawn, or any."""
-    dtype_strategy = (
-        dtype if isinstance(dtype, st.SearchStrategy) else dtypes() if dtype is None else st.just(dtype)
-    )
-    shape_strategy = (
-        shape if isinstance(shape, st.SearchStrategy) else shapes() if shape is None else st.just(shape)
-    )
-    return st.builds(
-        lambda d, s, seed: fill(seed, dt.as_dtype(d), s, domain), dtype_strategy, shape_strategy, seeds
-    )
+    dtype_strategy = dtype if isinstance(dtype, st.SearchStrategy) else dtypes() if dtype is None else st.just(dtype)
+    shape_strategy = shape if isinstance(shape, st.SearchStrategy) else shapes() if shape is None else st.just(shape)
+    return st.builds(lambda d, s, seed: fill(seed, dt.as_dtype(d), s, domain), dtype_strategy, shape_strategy, seeds)
 
 
 def pytrees(leaves: st.SearchStrategy[Any] | None = None, max_leaves: int = 5) -> st.SearchStrategy[Any]:

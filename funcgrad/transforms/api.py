@@ -27,8 +27,8 @@ def callable_or_error(fun: Any, transform: str) -> None:
 class FlatFunction:
     """A function of a pytree of arguments as one of flat arrays to flat arrays; remembers the output's structure.
 
-    The last call's structure is in `out_tree`; with `has_aux` the function returns (out, aux), and the leaves of aux,
-    which may be any objects, are kept in `aux`.
+    The last call's structure is in `out_tree`; with `has_aux` the function returns (out, aux), and the leaves
+    of aux, which may be any objects, are kept in `aux`.
     """
 
     def __init__(self, fun: Callable[..., Any], in_tree: Any, *, has_aux: bool = False, transform: str = ""):

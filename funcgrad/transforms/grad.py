@@ -51,8 +51,8 @@ def _visible(tangent: Any) -> Any:
 def jvp(fun: Callable[..., Any], primals: Any, tangents: Any, has_aux: bool = False) -> Any:
     """Return f(x) and the directional derivative ∂f(x)·v, computed together in one forward pass.
 
-    `primals` and `tangents` are tuples of positional arguments, equal in structure and shapes. With `has_aux`, `fun`
-    returns (output, aux) and the result is (output, tangent, aux).
+    `primals` and `tangents` are tuples of positional arguments, equal in structure and shapes. With
+    `has_aux`, `fun` returns (output, aux) and the result is (output, tangent, aux).
 
     >>> import funcgrad.numpy as jnp
     >>> jvp(lambda x: x * x, (3.0,), (1.0,))
@@ -125,7 +125,8 @@ def _pull_back(linear: Linearized, in_avals: Sequence[ShapedArray], cotangents: 
 def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False, reduce_axes: Any = ()) -> Any:
     """Return f(x) and the map from cotangents of the output to cotangents of the inputs: ct ↦ ∂f(x)ᵀ·ct.
 
-    The returned function gives a tuple, one entry per primal. With `has_aux` the result is (output, f_vjp, aux).
+    The returned function gives a tuple, one entry per primal. With `has_aux` the result is (output, f_vjp,
+    aux).
 
     >>> y, f_vjp = vjp(lambda x, y: x * y, 3.0, 4.0)
     >>> f_vjp(1.0)
@@ -147,7 +148,9 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False, reduce_ax
                 fix="give a cotangent with the structure of the function's output",
             )
         checked = _checked_tangents(linear.primals_out, _arrays(flat_ct), f"vjp of {name_of(fun)}")
-        back = iter(_pull_back(linear, [aval_of(x).tangent() for x, nz in zip(flat, nonzero, strict=True) if nz], checked))
+        back = iter(
+            _pull_back(linear, [aval_of(x).tangent() for x, nz in zip(flat, nonzero, strict=True) if nz], checked)
+        )
         cotangents = [
             _visible(next(back)) if nz else zeros_of(aval_of(x).tangent()) for x, nz in zip(flat, nonzero, strict=True)
         ]
@@ -211,8 +214,10 @@ def _check_scalar_output(outs: Sequence[Any], name: str, holomorphic: bool) -> N
         )
     dtype = avals[0].dtype
     if holomorphic and not dtypes.is_complex(dtype):
-        raise NotDifferentiableError(f"grad of {name}: with holomorphic=True the output must be complex, it is {avals[0]}",
-                                     fix="drop holomorphic")  # fmt: skip
+        raise NotDifferentiableError(
+            f"grad of {name}: with holomorphic=True the output must be complex, it is {avals[0]}",
+            fix="drop holomorphic",
+        )
     if not holomorphic and not dtypes.is_float(dtype):
         raise NotDifferentiableError(
             f"grad of {name}: the output must be a real float, it is {avals[0]}",
@@ -230,8 +235,8 @@ def value_and_grad(
 ) -> Callable[..., Any]:
     """Return a function that gives (f(x), ∇f(x)) of a scalar function, by one forward and one backward pass.
 
-    `argnums` chooses the positional arguments to differentiate (pytrees of floats); keyword arguments are constants.
-    With `has_aux`, f returns (value, aux) and the result is ((value, aux), gradient).
+    `argnums` chooses the positional arguments to differentiate (pytrees of floats); keyword arguments are
+    constants. With `has_aux`, f returns (value, aux) and the result is ((value, aux), gradient).
 
     >>> value_and_grad(lambda x: x ** 2)(3.0)
     (Array(9., dtype=float32, weak_type=True), Array(6., dtype=float32, weak_type=True))
@@ -253,7 +258,9 @@ def value_and_grad(
             return fun(*full_args, **kwargs)
 
         of_chosen.__name__ = name_of(fun)
-        flat_fun = FlatFunction(of_chosen, tree.structure((chosen_tree.unflatten(chosen), {})), has_aux=has_aux, transform="grad")
+        flat_fun = FlatFunction(
+            of_chosen, tree.structure((chosen_tree.unflatten(chosen), {})), has_aux=has_aux, transform="grad"
+        )
         nonzero = [dtypes.is_inexact(aval_of(x).dtype) for x in chosen]
         linear = linearize_flat(flat_fun, chosen, nonzero)
         _check_scalar_output(linear.primals_out, name_of(fun), holomorphic)
@@ -323,8 +330,9 @@ def jacfwd(
 ) -> Callable[..., Any]:
     """Return the Jacobian of `fun`, a column at a time by forward mode: J[i, j] = ∂fᵢ/∂xⱼ.
 
-    The result has the structure of the output, each leaf holding the structure of the chosen arguments, with arrays of
-    shape (*output shape, *argument shape). Cheaper than `jacrev` when there are more outputs than inputs.
+    The result has the structure of the output, each leaf holding the structure of the chosen arguments, with
+    arrays of shape (*output shape, *argument shape). Cheaper than `jacrev` when there are more outputs than
+    inputs.
 
     >>> import funcgrad.numpy as jnp
     >>> jacfwd(lambda x: x * x)(jnp.array([1.0, 2.0]))

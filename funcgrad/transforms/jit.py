@@ -39,14 +39,18 @@ def _jit_evaluate(*arrays: Array, jaxpr: ClosedJaxpr, name: str, inline: bool = 
     return pipeline.executable(jaxpr, name)(arrays)
 
 
-def _jit_jvp(primals: Sequence[Any], tangents: Sequence[Any], *, jaxpr: ClosedJaxpr, name: str, inline: bool = False) -> Any:
+def _jit_jvp(
+    primals: Sequence[Any], tangents: Sequence[Any], *, jaxpr: ClosedJaxpr, name: str, inline: bool = False
+) -> Any:
     nonzero = [type(t) is not Zero for t in tangents]
     jvp, nonzero_out = jvp_jaxpr(jaxpr, nonzero)
     given = [t for t in tangents if type(t) is not Zero]
     out = jit_p.bind(*primals, *given, jaxpr=jvp, name=name, inline=inline)
     n = len(nonzero_out)
     rest = iter(out[n:])
-    return out[:n], [next(rest) if nz else Zero(a.tangent()) for nz, a in zip(nonzero_out, jaxpr.out_avals, strict=True)]
+    return out[:n], [
+        next(rest) if nz else Zero(a.tangent()) for nz, a in zip(nonzero_out, jaxpr.out_avals, strict=True)
+    ]
 
 
 def _jit_partial_eval(
@@ -154,7 +158,9 @@ class JitFunction:
         self._fun, self._signature = fun, signature
         self._keep_unused, self._inline = keep_unused, inline
         self._name = name_of(fun)
-        self._plain = not (signature.static_nums or signature.static_names or signature.donate_nums or signature.donate_names)
+        self._plain = not (
+            signature.static_nums or signature.static_names or signature.donate_nums or signature.donate_names
+        )
         self._entries: dict[Any, _Entry] = {}
         self._hits = 0
         self._misses: list[str] = []
@@ -169,7 +175,7 @@ class JitFunction:
         if self._plain and not kwargs and tracing.state.trace is eval_trace:
             # The common case, kept short: every argument is an array and these types were seen before.
             try:
-                entry = self._entries.get((config.enable_x64, config.disable_jit, *[x.aval for x in args]))
+                entry = self._entries.get((config.process_key, config.thread_key, *[x.aval for x in args]))
             except AttributeError:
                 entry = None
             if entry is not None:
@@ -187,9 +193,10 @@ class JitFunction:
         eager = tracing.state.trace is eval_trace and all(type(x) is Array for x in flat)
         all_arrays = self._plain and not kwargs and all(isinstance(x, tracing.ArrayLike) for x in args)
         if all_arrays:
-            key: Any = (config.enable_x64, False, *avals)
+            key: Any = (config.process_key, config.thread_key, *avals)
         else:
-            key = (config.enable_x64, static, in_tree, avals, tuple(tracing.state.axis_sizes.items()))
+            configuration = (config.process_key, config.thread_key)
+            key = (configuration, static, in_tree, avals, tuple(tracing.state.axis_sizes.items()))
         entry = self._entries.get(key)
         if entry is None:
             entry, hoisted = self._specialise(key, static, in_tree, avals, donated)
@@ -244,7 +251,9 @@ class JitFunction:
 
         return functools.update_wrapper(fun, self._fun)
 
-    def _trace(self, static: Any, in_tree: Any, avals: Sequence[ShapedArray], donated: Sequence[bool]) -> tuple[Traced, list[Any]]:
+    def _trace(
+        self, static: Any, in_tree: Any, avals: Sequence[ShapedArray], donated: Sequence[bool]
+    ) -> tuple[Traced, list[Any]]:
         flat_fun = FlatFunction(self._with_static(static), in_tree, transform="jit")
         names = _argument_names(self._fun, in_tree, len(avals))
         closed = trace_to_jaxpr(
@@ -313,7 +322,11 @@ class JitFunction:
         """Say how often calls hit the cache, and why each trace and compilation happened."""
         stats = [pipeline.statistics(e.traced.jaxpr) for e in self._entries.values()]
         return CacheInfo(
-            self._hits, len(self._misses), sum(s.compiled for s in stats), sum(s.reused for s in stats), list(self._misses)
+            self._hits,
+            len(self._misses),
+            sum(s.compiled for s in stats),
+            sum(s.reused for s in stats),
+            list(self._misses),
         )
 
     def clear_cache(self) -> None:
@@ -365,7 +378,9 @@ def _as_tuple(value: Any, kind: type) -> tuple:
     return (value,) if isinstance(value, kind) else tuple(value)
 
 
-def _signature(fun: Any, static_argnums: Any, static_argnames: Any, donate_argnums: Any, donate_argnames: Any) -> _Signature:
+def _signature(
+    fun: Any, static_argnums: Any, static_argnames: Any, donate_argnums: Any, donate_argnames: Any
+) -> _Signature:
     """Complete positions by names and names by positions, as far as the function's parameters are known."""
     try:
         parameters = list(inspect.signature(fun).parameters.values())
@@ -417,10 +432,10 @@ def jit(
 ) -> Any:
     """Return `fun` compiled to native code, specialised to the types of its arguments.
 
-    The function is traced once per combination of argument shapes, dtypes and static values, so its side effects happen
-    at tracing only. Static arguments must hash; donated arrays are deleted by the call; `inline` splices the traced
-    equations into an enclosing trace. Without `fun`, returns a decorator. `device`, `backend` and shardings are
-    accepted for compatibility.
+    The function is traced once per combination of argument shapes, dtypes and static values, so its side
+    effects happen at tracing only. Static arguments must hash; donated arrays are deleted by the call;
+    `inline` splices the traced equations into an enclosing trace. Without `fun`, returns a decorator.
+    `device`, `backend` and shardings are accepted for compatibility.
 
     >>> @jit
     ... def f(x):
@@ -428,7 +443,14 @@ def jit(
     >>> f(3.0)
     Array(7., dtype=float32, weak_type=True)
     """
-    unknown = set(ignored) - {"device", "backend", "in_shardings", "out_shardings", "abstracted_axes", "compiler_options"}
+    unknown = set(ignored) - {
+        "device",
+        "backend",
+        "in_shardings",
+        "out_shardings",
+        "abstracted_axes",
+        "compiler_options",
+    }
     if unknown:
         raise ArgumentError(f"jit: unexpected options {sorted(unknown)}", fix="see help(funcgrad.jit)")
     if fun is None:

@@ -78,8 +78,10 @@ def jvp_flat(
     return [p for p, _ in pairs], [t for _, t in pairs]
 
 
-def jvp_jaxpr(closed: ClosedJaxpr, nonzero: Sequence[bool], instantiate_out: bool = False) -> tuple[ClosedJaxpr, list[bool]]:
-    """Return the jaxpr of (primals, nonzero tangents) → (primals out, nonzero tangents out), and which out are nonzero."""
+def jvp_jaxpr(
+    closed: ClosedJaxpr, nonzero: Sequence[bool], instantiate_out: bool = False
+) -> tuple[ClosedJaxpr, list[bool]]:
+    """Return the jaxpr of (primals, nonzero tangents) → (results, their nonzero tangents), and which these are."""
     return closed.memo(("jvp", tuple(nonzero), instantiate_out), lambda: _jvp_jaxpr(closed, nonzero, instantiate_out))
 
 
@@ -93,7 +95,8 @@ def _jvp_jaxpr(closed: ClosedJaxpr, nonzero: Sequence[bool], instantiate_out: bo
         out, tangents_out = jvp_flat(lambda *xs: eval_jaxpr(closed.jaxpr, closed.consts, *xs), primals, tangents)
         if instantiate_out:
             tangents_out = [
-                instantiate(t) if dtypes.is_inexact(aval_of(o).dtype) else t for o, t in zip(out, tangents_out, strict=True)
+                instantiate(t) if dtypes.is_inexact(aval_of(o).dtype) else t
+                for o, t in zip(out, tangents_out, strict=True)
             ]
         nonzero_out[:] = [type(t) is not Zero for t in tangents_out]
         return [*out, *(t for t in tangents_out if type(t) is not Zero)]

@@ -10,15 +10,15 @@ from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, JaxprEqn, Var
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.staging import JaxprTrace, JaxprTracer
-from funcgrad.core.tracing import Trace, Zero, aval_of
+from funcgrad.core.tracing import Zero, aval_of
 from funcgrad.transforms.jvp import jvp_flat
 
 
 class Split(NamedTuple):
     """A higher-order equation divided in two.
 
-    `known` maps the known inputs to (known outputs…, residuals…); `unknown` maps (residuals…, unknown inputs…) to the
-    unknown outputs.
+    `known` maps the known inputs to (known outputs…, residuals…); `unknown` maps (residuals…, unknown
+    inputs…) to the unknown outputs.
     """
 
     known: tuple[Primitive, dict[str, Any]]
@@ -68,7 +68,8 @@ def linearize_flat(fun: Callable[..., Sequence[Any]], primals: Sequence[Any], no
         for p, nz in zip(primals, nonzero, strict=True)
     ]
     out, tangents_out = jvp_flat(fun, primals, tangents, parent=trace)
-    # A tangent that is known does not depend on the inputs: it is a constant zero and must not pass for linear.
+    # A tangent that is known does not depend on the inputs: it is a constant zero and must not pass for
+    # linear.
     nonzero_out = [type(t) is not Zero for t in tangents_out]
     closed = trace.finish([t for t in tangents_out if type(t) is not Zero])
     trace.invalidate()
@@ -157,5 +158,3 @@ def _free_variables(eqns: list[JaxprEqn], outvars: list[Any], inner: set[Var], c
     """Known variables that unknown equations read: the residuals, each once, in order of use."""
     used = [v for e in eqns for v in e.invars] + list(outvars)
     return list(dict.fromkeys(v for v in used if isinstance(v, Var) and v not in inner and v not in consts))
-
-

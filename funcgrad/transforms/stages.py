@@ -8,7 +8,7 @@ from typing import Any
 from funcgrad import tree
 from funcgrad.compiler import pipeline
 from funcgrad.core.arrays import as_array
-from funcgrad.core.avals import ShapedArray, ShapeDtypeStruct
+from funcgrad.core.avals import ShapeDtypeStruct
 from funcgrad.core.jaxprs import ClosedJaxpr
 from funcgrad.core.tracing import aval_of
 from funcgrad.errors import ArgumentError
@@ -51,8 +51,9 @@ class Lowered:
     def as_text(self, stage: str = "jaxpr") -> str:
         """Return one stage as text.
 
-        Stages, in the order of compilation: "jaxpr", "simplified", "groups" (what is fused), "loops", "kernels" (the
-        loops as runnable Python), "program" (instructions and memory plan), "llvm", "assembly".
+        Stages, in the order of compilation: "jaxpr", "simplified", "groups" (what is fused), "loops",
+        "kernels" (the loops as runnable Python), "program" (instructions and memory plan), "llvm",
+        "assembly".
         """
         return pipeline.as_text(self._traced.jaxpr, self._traced.fun_name, stage)
 
@@ -106,5 +107,3 @@ class Compiled:
 
     def __repr__(self) -> str:
         return f"<Compiled {self._traced.fun_name}>"
-
-

@@ -14,8 +14,8 @@ from funcgrad.ops.elementwise import add_any
 def backward_pass(jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any], cotangents: Sequence[Any]) -> list[Any]:
     """Return the cotangent of each argument: Aᵀ·ct for the linear map A that `jaxpr` is.
 
-    Arguments given as `UndefinedPrimal` are the linear ones; the others are values. Cotangents may be Zero, and Zero is
-    returned where nothing flows back (always for arguments that are values).
+    Arguments given as `UndefinedPrimal` are the linear ones; the others are values. Cotangents may be Zero,
+    and Zero is returned where nothing flows back (always for arguments that are values).
     """
     env: dict[Var, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
     linear: set[Var] = set()

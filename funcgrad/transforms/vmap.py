@@ -100,9 +100,7 @@ def batch_jaxpr(
     n_out = len(closed.jaxpr.outvars)
     force = tuple(force_out) if not isinstance(force_out, bool) else (force_out,) * n_out
     axes = tuple(tracing.state.axis_sizes.items())
-    return closed.memo(
-        ("batch", size, tuple(batched), force, axes), lambda: _batch_jaxpr(closed, size, batched, force)
-    )
+    return closed.memo(("batch", size, tuple(batched), force, axes), lambda: _batch_jaxpr(closed, size, batched, force))
 
 
 def _batch_jaxpr(
@@ -133,9 +131,9 @@ def vmap(
 ) -> Callable[..., Any]:
     """Return `fun` mapped over array axes: out[i] = fun(x[i], y[i], …), in one pass over whole arrays.
 
-    `in_axes` and `out_axes` are an int, None (not mapped), or pytree prefixes of the arguments and results holding
-    those; keyword arguments are mapped over axis 0. `axis_size` is needed when nothing is mapped. `spmd_axis_name` is
-    accepted for compatibility.
+    `in_axes` and `out_axes` are an int, None (not mapped), or pytree prefixes of the arguments and results
+    holding those; keyword arguments are mapped over axis 0. `axis_size` is needed when nothing is mapped.
+    `spmd_axis_name` is accepted for compatibility.
 
     >>> import funcgrad.numpy as jnp
     >>> vmap(lambda x, y: x * y, in_axes=(0, None))(jnp.array([1.0, 2.0]), 3.0)
