@@ -1,0 +1,47 @@
+"""Whole optimisers. θ are the parameters, g their gradient, η the learning rate: a number, or a schedule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from funcgrad.optim.base import Optimizer, Schedule, chain, identity
+from funcgrad.optim.steps import add_decayed_weights, scale_by_adam, scale_by_learning_rate, trace
+
+
+def sgd(learning_rate: float | Schedule, momentum: float | None = None, nesterov: bool = False) -> Optimizer:
+    """Gradient descent: θ ← θ − η·g; with momentum μ, θ ← θ − η·m, m ← g + μ·m (see `trace`).
+
+    Source: Robbins, Monro, "A stochastic approximation method", 1951.
+    """
+    step = identity() if momentum is None else trace(momentum, nesterov)
+    return chain(step, scale_by_learning_rate(learning_rate))
+
+
+def adam(
+    learning_rate: float | Schedule, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, *, nesterov: bool = False
+) -> Optimizer:
+    """Adam: θ ← θ − η·m̂ / (√v̂ + eps), m̂ and v̂ running means of g and g² (see `scale_by_adam`).
+
+    Source: Kingma, Ba, "Adam: a method for stochastic optimization", 2014.
+    """
+    return chain(scale_by_adam(b1, b2, eps, nesterov), scale_by_learning_rate(learning_rate))
+
+
+def adamw(
+    learning_rate: float | Schedule,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 1e-4,
+    mask: Any = None,
+    *,
+    nesterov: bool = False,
+) -> Optimizer:
+    """Adam with decoupled weight decay: θ ← θ − η·(m̂ / (√v̂ + eps) + weight_decay·θ).
+
+    `mask`: which parameters decay, a pytree of bools or a function from parameters to one; all by default.
+
+    Source: Loshchilov, Hutter, "Decoupled weight decay regularization", 2017.
+    """
+    decay = add_decayed_weights(weight_decay, mask)
+    return chain(scale_by_adam(b1, b2, eps, nesterov), decay, scale_by_learning_rate(learning_rate))
