@@ -5,65 +5,125 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
+
+from funcgrad.errors import ArgumentError
 
 
-def _flag(name: str, default: bool) -> bool:
-    return os.environ.get(f"FUNCGRAD_{name.upper()}", str(int(default))).lower() in ("1", "true", "yes", "on")
+def _flag(name: str) -> bool:
+    return os.environ.get(f"FUNCGRAD_{name.upper()}", "0").lower() in ("1", "true", "yes", "on")
 
 
 class Config(threading.local):
     """Options of the library; class attributes are the process-wide values, instance attributes this thread's overrides.
 
-    `python_kernels` runs compiled programs with their kernels as rendered Python: slow, and open to a debugger.
-    Every option is read from the environment at import as ``FUNCGRAD_<NAME>``.
+    - `enable_x64`: 64-bit dtypes are allowed, and Python scalars take them.
+    - `disable_jit`: jitted functions run op by op.
+    - `log_compiles`, `explain_cache_misses`: print to stderr what is compiled, and why a function is traced again.
+    - `enable_checks`: check what each pass of the compiler made.
+    - `python_kernels`: compiled programs run their kernels as rendered Python: slow, and open to a debugger.
+    - `numpy_dtype_promotion`: "standard" or "strict" (arrays of different dtypes do not mix).
+    - `numpy_rank_promotion`: "allow", "warn" or "raise" where arrays of different ranks broadcast.
+    - `default_matmul_precision`: accepted as in JAX; products are always computed in full precision.
+    - `num_threads`: how many threads a program may use; 0 means every processor of this process.
+    - `compilation_cache_dir`: where machine code is kept; empty means `$FUNCGRAD_CACHE_DIR`, else `~/.cache/funcgrad`.
+
+    Every option but the last is read from the environment at import as ``FUNCGRAD_<NAME>``.
 
     >>> from funcgrad import config
     >>> config.enable_x64
     False
     """
 
-    enable_x64: bool = _flag("enable_x64", False)
-    disable_jit: bool = _flag("disable_jit", False)
-    log_compiles: bool = _flag("log_compiles", False)
-    explain_cache_misses: bool = _flag("explain_cache_misses", False)
-    enable_checks: bool = _flag("enable_checks", False)
-    python_kernels: bool = _flag("python_kernels", False)
+    enable_x64: bool = _flag("enable_x64")
+    disable_jit: bool = _flag("disable_jit")
+    log_compiles: bool = _flag("log_compiles")
+    explain_cache_misses: bool = _flag("explain_cache_misses")
+    enable_checks: bool = _flag("enable_checks")
+    python_kernels: bool = _flag("python_kernels")
     numpy_dtype_promotion: str = os.environ.get("FUNCGRAD_NUMPY_DTYPE_PROMOTION", "standard")
     numpy_rank_promotion: str = os.environ.get("FUNCGRAD_NUMPY_RANK_PROMOTION", "allow")
-    default_matmul_precision: Any = None
-    fast_math: bool = _flag("fast_math", False)
+    default_matmul_precision: str | None = os.environ.get("FUNCGRAD_DEFAULT_MATMUL_PRECISION")
     num_threads: int = int(os.environ.get("FUNCGRAD_NUM_THREADS", "0"))
-    compilation_cache_dir: str = os.environ.get("FUNCGRAD_COMPILATION_CACHE_DIR", "")
+    compilation_cache_dir: str = ""
+
+    # Together they identify the values that traces and programs depend on: what jitted functions are specialised by.
+    process_key: ClassVar[tuple[Any, ...]] = ()
+    thread_key: ClassVar[tuple[Any, ...]] = ()
 
     def update(self, name: str, value: Any) -> None:
-        """Set an option for the whole process; JAX's ``jax_`` prefix is accepted."""
-        setattr(Config, _known(name), value)
+        """Set an option for the whole process, as `config.name = value` does; JAX's ``jax_`` prefix is accepted."""
+        name = _known(name)
+        setattr(Config, name, _valid(name, value))
+        Config.process_key = tuple(getattr(Config, option) for option in _SPECIALISING)
+        for function in _listeners.get(name, ()):
+            function()
+
+    __setattr__ = update
 
     @contextlib.contextmanager
     def override(self, name: str, value: Any) -> Iterator[None]:
         """Set an option in this thread for the length of a ``with`` block."""
         name = _known(name)
-        had, old = name in self.__dict__, self.__dict__.get(name)
-        setattr(self, name, value)
+        value = _valid(name, value)
+        before = dict(self.__dict__)
+        self._set_own(before | {name: value})
         try:
             yield
         finally:
-            if had:
-                setattr(self, name, old)
-            else:
-                delattr(self, name)
+            self._set_own(before)
+
+    def _set_own(self, values: dict[str, Any]) -> None:
+        own = self.__dict__
+        own.clear()
+        own.update(values)
+        own["thread_key"] = tuple((option, own[option]) for option in _SPECIALISING if option in own)
+
+
+_OPTIONS = tuple(name for name in Config.__annotations__ if not name.endswith("_key"))
+_SPECIALISING = ("enable_x64", "disable_jit", "numpy_dtype_promotion", "numpy_rank_promotion", "num_threads")
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "numpy_dtype_promotion": ("standard", "strict"),
+    "numpy_rank_promotion": ("allow", "warn", "raise"),
+}
+MOST_THREADS = 65535
+_listeners: dict[str, list[Callable[[], None]]] = {}
+
+
+def on_update(name: str, function: Callable[[], None]) -> None:
+    """Call `function` after every process-wide update of an option."""
+    _listeners.setdefault(_known(name), []).append(function)
 
 
 def _known(name: str) -> str:
     name = name.removeprefix("jax_")
-    if name not in Config.__annotations__:
-        raise AttributeError(f"unknown config option {name!r}; known: {', '.join(sorted(Config.__annotations__))}")
+    if name not in _OPTIONS:
+        raise AttributeError(f"unknown config option {name!r}; known: {', '.join(sorted(_OPTIONS))}")
     return name
 
 
+def _valid(name: str, value: Any) -> Any:
+    """Return a value that the option takes, or raise ArgumentError."""
+    if name in _CHOICES:
+        taken, valid = " or ".join(map(repr, _CHOICES[name])), value in _CHOICES[name]
+    elif name == "num_threads":
+        taken, valid = f"0 (every processor) to {MOST_THREADS}", type(value) is int and 0 <= value <= MOST_THREADS
+    elif name == "compilation_cache_dir":
+        value = "" if value is None else value
+        taken, valid = "a path, or None", isinstance(value, (str, os.PathLike))
+    elif name == "default_matmul_precision":
+        taken, valid = "a name of JAX's, or None", value is None or isinstance(value, str)
+    else:
+        value, taken, valid = bool(value), "", True
+    if not valid:
+        raise ArgumentError(f"config.{name}: got {value!r}", fix=f"pass {taken}")
+    return value
+
+
 config = Config()
+for _name in _OPTIONS:  # what the environment said is checked like any other value
+    config.update(_name, getattr(config, _name))
 
 
 def enable_x64(value: bool = True) -> contextlib.AbstractContextManager[None]:

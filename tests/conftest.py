@@ -1,4 +1,4 @@
-"""Settings of the whole suite: hypothesis profiles, the kernel cache, and optional dependencies."""
+"""Settings of the whole suite: hypothesis profiles, the kernel cache, checks of passes, optional dependencies."""
 
 from __future__ import annotations
 
@@ -27,10 +27,11 @@ def pytest_configure(config: pytest.Config) -> None:
     if _seed:
         config.option.hypothesis_seed = _seed
     if not hasattr(config, "workerinput"):
-        # Not a fixture: collecting a test may compile already, and the workers of xdist inherit the variable.
+        # Not a fixture: collecting a test may compile already, and the workers of xdist inherit the variables.
         directory = tempfile.TemporaryDirectory(prefix="funcgrad-tests-", ignore_cleanup_errors=True)
         config.add_cleanup(directory.cleanup)
         os.environ["FUNCGRAD_CACHE_DIR"] = directory.name
+        os.environ["FUNCGRAD_ENABLE_CHECKS"] = "1"
 
 
 # Marker -> the optional module that its tests need; .ci/run installs both and runs them.

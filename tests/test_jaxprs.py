@@ -12,7 +12,6 @@ import pytest
 from backends import FUNCGRAD, JAX
 
 from funcgrad import dtypes
-from funcgrad.config import config
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.checking import check_jaxpr
 from funcgrad.core.jaxprs import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, eval_jaxpr, jaxpr_as_fun, subjaxprs
@@ -252,7 +251,3 @@ def test_checker_refuses(broken, message):
 def test_checker_ignores_weak_types():
     x, y = Var(F32), Var(ShapedArray((), dtypes.float32, True))
     check_jaxpr(Jaxpr([], [x], [_eqn(SIN, [x], [y])], [y]))
-
-
-def test_enable_checks_is_off_by_default():
-    assert config.enable_checks is False

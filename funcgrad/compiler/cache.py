@@ -22,6 +22,7 @@ import warnings
 from pathlib import Path
 
 from funcgrad.compiler.cpu import toolchain
+from funcgrad.config import config
 
 CODEGEN_VERSION = 1  # raise when the same key text may mean different code
 LIMIT_BYTES = 512 << 20
@@ -31,13 +32,11 @@ _writes = 0
 
 
 def directory() -> Path:
-    """`$FUNCGRAD_CACHE_DIR`, or `~/.cache/funcgrad`."""
-    chosen = os.environ.get("FUNCGRAD_CACHE_DIR")
-    return (
-        Path(chosen)
-        if chosen
-        else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "funcgrad"
-    )
+    """`config.compilation_cache_dir`, else `$FUNCGRAD_CACHE_DIR`, else `~/.cache/funcgrad`."""
+    chosen = config.compilation_cache_dir or os.environ.get("FUNCGRAD_CACHE_DIR")
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "funcgrad"
 
 
 def key(content: str) -> str:

@@ -32,10 +32,12 @@ from funcgrad.compiler.loops import (
     Stmt,
     Store,
     Update,
+    check,
     op,
     unique_indices,
 )
 from funcgrad.compiler.scalars import SCALARS
+from funcgrad.config import config
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import Atom, JaxprEqn, Literal, Var
 from funcgrad.core.lowering import Concatenate, Gather, Iota, Pad, Reduce, Scalar, Strided, contiguous
@@ -75,7 +77,11 @@ def lower_group(fusion: Fusion, group: Group, stored: set[Var]) -> list[Launch]:
     """Return the kernels of a loop group: one, or two where a long fold is cut."""
     nest = _Nest(fusion, group, stored)
     blocks = nest.partial_blocks()
-    return nest.cut(blocks) if blocks > 1 else [nest.whole()]
+    launches = nest.cut(blocks) if blocks > 1 else [nest.whole()]
+    if config.enable_checks:
+        for launch in launches:
+            check(launch.kernel)
+    return launches
 
 
 def accumulator_dtype(dtype: np.dtype) -> np.dtype:

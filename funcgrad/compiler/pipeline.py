@@ -9,7 +9,7 @@ import sys
 from typing import Any, NamedTuple
 
 from funcgrad.compiler import kernels, loops, python
-from funcgrad.compiler.cpu import toolchain
+from funcgrad.compiler.cpu import runtime, toolchain
 from funcgrad.compiler.fuse import Fusion
 from funcgrad.compiler.loops import Kernel
 from funcgrad.compiler.lower import lower_group
@@ -31,8 +31,8 @@ class Statistics(NamedTuple):
 
 
 def executable(closed: ClosedJaxpr, name: str) -> Executable:
-    """Compile a jaxpr to something that runs; remembered on the jaxpr."""
-    return closed.memo("executable", lambda: _compile(closed, name))
+    """Compile a jaxpr to something that runs; remembered on the jaxpr, for each number of threads."""
+    return closed.memo(("executable", runtime.num_threads()), lambda: _compile(closed, name))
 
 
 def _compile(closed: ClosedJaxpr, name: str) -> Executable:
@@ -44,6 +44,8 @@ def _compile(closed: ClosedJaxpr, name: str) -> Executable:
 
 
 def _front(closed: ClosedJaxpr) -> tuple[ClosedJaxpr, Fusion]:
+    if config.enable_checks:
+        check_jaxpr(closed)
     simplified = simplify(closed)
     if config.enable_checks:
         check_jaxpr(simplified)
@@ -52,8 +54,8 @@ def _front(closed: ClosedJaxpr) -> tuple[ClosedJaxpr, Fusion]:
 
 def statistics(closed: ClosedJaxpr) -> Statistics:
     """Say where the kernels of a compiled jaxpr came from; zeros when it is not compiled."""
-    found = closed._memo.get("executable")
-    origins = found.plan.origins if found is not None else []
+    compiled = [value for key, value in closed._memo.items() if key[0] == "executable"]
+    origins = [origin for found in compiled for origin in found.plan.origins]
     return Statistics(origins.count("compiled"), origins.count("disk"), origins.count("reused"))
 
 

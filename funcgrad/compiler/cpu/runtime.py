@@ -25,10 +25,10 @@ from typing import Any, NamedTuple
 
 from funcgrad.compiler import cache
 from funcgrad.compiler.cpu import toolchain
+from funcgrad.config import MOST_THREADS, Config, config, on_update
 
 SPIN_SECONDS = 30e-6
 CHUNKS_PER_THREAD = 4
-_MAX_THREADS = 65535
 _EXPORTS = ("run", "execute", "worker", "reset", "configure", "stop", "spin")
 
 # The number of the futex system call; elsewhere there are no workers and programs run serially.
@@ -107,27 +107,33 @@ def host_function(
 
 
 def num_threads() -> int:
-    """How many threads, the caller included, programs made from now on use."""
-    return _state.threads
+    """How many threads, the caller included, programs made from now on use: `config.num_threads`, 0 being all."""
+    return config.num_threads or _state.processors
 
 
 def set_num_threads(count: int | None = None) -> None:
-    """Set the thread count; None is the number of processors this process may use."""
-    count = available_processors() if count is None else count
-    if not 1 <= count <= _MAX_THREADS:
-        raise ValueError(f"set_num_threads: {count} is not between 1 and {_MAX_THREADS}")
+    """Set `config.num_threads`; None is the number of processors this process may use."""
+    if count is not None and not 1 <= count <= MOST_THREADS:
+        raise ValueError(f"set_num_threads: {count} is not between 1 and {MOST_THREADS}")
+    config.update("num_threads", count or 0)
+
+
+def _resize_pool() -> None:
     with _state.lock:
         _stop_workers()
-        _state.threads = count
+        _state.processors = available_processors()
         if _state.native is not None:
             _start_workers(_state.native)
+
+
+on_update("num_threads", _resize_pool)
 
 
 def available_processors() -> int:
     """The number of processors the scheduler may give to this process."""
     if hasattr(os, "sched_getaffinity"):
-        return min(len(os.sched_getaffinity(0)), _MAX_THREADS)
-    return min(os.cpu_count() or 1, _MAX_THREADS)
+        return min(len(os.sched_getaffinity(0)), MOST_THREADS)
+    return min(os.cpu_count() or 1, MOST_THREADS)
 
 
 _HOST_ABI = ctypes.CFUNCTYPE(
@@ -209,7 +215,7 @@ class _State:
         self.lock = threading.RLock()
         self.native: _Native | None = None
         self.workers: list[threading.Thread] = []
-        self.threads = available_processors()
+        self.processors = available_processors()
         self.may_start = True
 
 
@@ -258,7 +264,7 @@ def _can_sleep() -> bool:
 
 def _start_workers(native: _Native) -> None:
     """Bring the pool to the thread count. The caller holds the state's lock; no worker is alive."""
-    count = _state.threads - 1 if _state.may_start and _can_sleep() else 0
+    count = (Config.num_threads or _state.processors) - 1 if _state.may_start and _can_sleep() else 0
     native.configure(count, int(SPIN_SECONDS * native.spins_per_second), CHUNKS_PER_THREAD)
     for number in range(1, count + 1):
         thread = threading.Thread(
