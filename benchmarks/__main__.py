@@ -1,0 +1,57 @@
+"""Compare funcgrad with JAX: `python -m benchmarks`, or the cases whose names contain a word of those given."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from benchmarks import processes, report
+from benchmarks.cases import CASES
+from benchmarks.frameworks import load
+from benchmarks.timing import Row, alternate
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print every row as it comes, and write the page if asked to."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", help="words; a case or a group that contains one of them runs")
+    parser.add_argument("--quick", action="store_true", help="few repetitions: a look, not a measurement")
+    parser.add_argument("--alone", action="store_true", help="leave JAX out")
+    parser.add_argument("--list", action="store_true", help="print the names and stop")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the page")
+    options = parser.parse_args(arguments)
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+    def wanted(name: str, group: str) -> bool:
+        return not options.names or any(n.lower() in f"{group} {name}".lower() for n in options.names)
+
+    if options.list:
+        for name, group in [*((c.name, c.group) for c in CASES), *((n, "compilation") for n in processes.NAMES)]:
+            print(f"{group:12} {name}")
+        return
+    with_jax = not options.alone and importlib.util.find_spec("jax") is not None
+    frameworks = ["funcgrad", "jax"] if with_jax else ["funcgrad"]
+    where = report.machine()
+    print(where)
+    rows = []
+    for row in _measure(frameworks, wanted, options.quick):
+        print(report.line(row), flush=True)
+        rows.append(row)
+    if options.markdown:
+        options.markdown.write_text(report.markdown(rows, where), encoding="utf-8")
+
+
+def _measure(frameworks: Sequence[str], wanted: Callable[[str, str], bool], quick: bool) -> Iterator[Row]:
+    yield from processes.rows(frameworks, lambda name: wanted(name, "compilation"), 2 if quick else 7)
+    loaded = {name: load(name) for name in frameworks}
+    for case in CASES:
+        if wanted(case.name, case.group):
+            calls = {name: (fw, case.prepare(fw)) for name, fw in loaded.items()}
+            yield Row(case.name, case.group, alternate(calls, 7 if quick else 51, case.wait))
+
+
+if __name__ == "__main__":
+    main()

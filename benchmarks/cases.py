@@ -1,0 +1,103 @@
+"""The cases that run in one process: each makes, for a framework, the call that is timed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy
+
+from benchmarks import programs
+from benchmarks.frameworks import Framework
+from benchmarks.programs import normal
+
+Call = Callable[[], Any]
+
+
+class Case(NamedTuple):
+    """`prepare(framework)` returns the call. `wait` says whether every call is waited for, or only the last of many:
+    what a dispatch costs is seen only in a loop that does not wait."""
+
+    name: str
+    group: str
+    prepare: Callable[[Framework], Call]
+    wait: bool = True
+
+
+def jitted(program: Callable[[Framework], Callable[..., Any]], *arrays: numpy.ndarray) -> Callable[[Framework], Call]:
+    """A call of a jitted program on fixed arrays."""
+
+    def prepare(fw: Framework) -> Call:
+        fun, args = fw.lib.jit(program(fw)), [fw.array(a) for a in arrays]
+        return lambda: fun(*args)
+
+    return prepare
+
+
+def gradient(program: Callable[[Framework], Callable[..., Any]], *arrays: numpy.ndarray) -> Callable[[Framework], Call]:
+    """A call of a jitted gradient, by all arguments, of the program's sum weighted by the last array."""
+    return jitted(lambda fw: programs.weighted_sum_gradient(fw, program(fw), len(arrays) - 1), *arrays)
+
+
+def eager(fun: Callable[..., Any], *arrays: numpy.ndarray) -> Callable[[Framework], Call]:
+    """A call outside jit."""
+
+    def prepare(fw: Framework) -> Call:
+        args = [fw.array(a) for a in arrays]
+        return lambda: fun(*args)
+
+    return prepare
+
+
+def _pytree_call(fw: Framework) -> Call:
+    tree = {"w": fw.array(normal(8)), "b": fw.array(normal(8)), "layers": [fw.array(normal(8)) for _ in range(4)]}
+    fun = fw.lib.jit(lambda p: fw.lib.tree.map(lambda x: x + 1.0, p))
+    return lambda: fun(tree)
+
+
+def _mlp(fw: Framework) -> Call:
+    step, params = programs.mlp_step(fw), programs.mlp_params(fw)
+    args = (params, programs.zeros_like(fw, params), *programs.batch(fw, 128))
+    return lambda: step(*args)
+
+
+def _adam(fw: Framework) -> Call:
+    step, params = programs.adam_step(fw), programs.mlp_params(fw)
+    zeros = programs.zeros_like(fw, params)
+    args = (params, (zeros, zeros, fw.array(numpy.float32(0))), *programs.batch(fw, 128))
+    return lambda: step(*args)
+
+
+def _matmul(n: int) -> Case:
+    return Case(f"matmul {n} × {n}", "kernels", jitted(lambda fw: fw.np.matmul, normal(n, n), normal(n, n, seed=1)))
+
+
+_SMALL, _MILLION, _SQUARE = normal(8), normal(1_000_000), normal(1024, 1024)
+_ROW, _WEIGHT = normal(1024, seed=1), normal(1024, 1024, seed=2)
+
+CASES = (
+    Case("jitted x + 1, 8 elements", "dispatch", jitted(lambda fw: lambda x: x + 1, _SMALL), wait=False),
+    Case("jitted, dict of 6 arrays", "dispatch", _pytree_call, wait=False),
+    Case("eager x + x, 8 elements", "dispatch", eager(lambda x: x + x, _SMALL), wait=False),
+    Case("eager x + x, 8 × 8, 20 in a row", "dispatch", eager(lambda x: _repeat_add(x), normal(8, 8)), wait=False),
+    Case("GELU, 1 M", "kernels", jitted(programs.gelu, _MILLION)),
+    Case("exp, 1 M", "kernels", jitted(lambda fw: fw.np.exp, _MILLION)),
+    Case("sin, 1 M", "kernels", jitted(lambda fw: fw.np.sin, _MILLION)),
+    Case("x + x, 4 MB", "kernels", jitted(lambda fw: lambda x: x + x, _MILLION)),
+    Case("sum, 1 M", "kernels", jitted(lambda fw: fw.np.sum, _MILLION)),
+    Case("softmax 1024 × 1024", "kernels", jitted(programs.softmax, _SQUARE)),
+    Case("softmax gradient 1024 × 1024", "kernels", gradient(programs.softmax, _SQUARE, _WEIGHT)),
+    Case("layer norm 1024 × 1024", "kernels", jitted(programs.layer_norm, _SQUARE, _ROW, _ROW)),
+    Case("layer norm gradients 1024 × 1024", "kernels", gradient(programs.layer_norm, _SQUARE, _ROW, _ROW, _WEIGHT)),
+    _matmul(64),
+    _matmul(256),
+    _matmul(1024),
+    Case("MLP step, SGD with momentum", "training", _mlp),
+    Case("MLP step, Adam", "training", _adam),
+)
+
+
+def _repeat_add(x: Any) -> Any:
+    for _ in range(20):
+        x = x + x
+    return x

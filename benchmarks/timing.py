@@ -1,0 +1,74 @@
+"""Timing two calls in alternation: what disturbs the machine for a while disturbs both."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from benchmarks.frameworks import Framework
+
+REPETITION_SECONDS = 2e-3
+
+
+class Times(NamedTuple):
+    """Median and quartiles of one framework's repetitions, in seconds a call."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, samples: Sequence[float]) -> Times:
+        """Summarise samples."""
+        if len(samples) == 1:
+            return cls(samples[0], samples[0], samples[0])
+        low, median, high = statistics.quantiles(samples, n=4, method="inclusive")
+        return cls(median, low, high)
+
+
+class Row(NamedTuple):
+    """One line of the report: `times` by framework; `ratio` is JAX's median over funcgrad's."""
+
+    name: str
+    group: str
+    times: dict[str, Times]
+    note: str = ""
+
+    @property
+    def ratio(self) -> float | None:
+        """How many times faster funcgrad is; None when it ran alone."""
+        if "jax" not in self.times:
+            return None
+        return self.times["jax"].median / self.times["funcgrad"].median
+
+
+def seconds_of(fw: Framework, call: Callable[[], Any], n: int, wait: bool) -> float:
+    """Return the seconds that a call takes in a loop of `n`, each of them waited for, or the last one only."""
+    out = None
+    start = time.perf_counter()
+    if wait:
+        for _ in itertools.repeat(None, n):
+            fw.block(call())
+    else:
+        for _ in itertools.repeat(None, n):
+            out = call()
+        fw.block(out)
+    return (time.perf_counter() - start) / n
+
+
+def alternate(calls: dict[str, tuple[Framework, Callable[[], Any]]], repetitions: int, wait: bool) -> dict[str, Times]:
+    """Time calls in alternation; who comes first alternates too. A repetition is as many calls as take 2 ms."""
+    counts, samples = {}, {name: [] for name in calls}
+    for name, (fw, call) in calls.items():
+        for _ in range(3):
+            fw.block(call())
+        once = min(seconds_of(fw, call, 1, True) for _ in range(5))
+        counts[name] = max(1, round(REPETITION_SECONDS / once))
+    order = list(calls.items())
+    for i in range(repetitions):
+        for name, (fw, call) in order if i % 2 == 0 else reversed(order):
+            samples[name].append(seconds_of(fw, call, counts[name], wait))
+    return {name: Times.of(s) for name, s in samples.items()}
