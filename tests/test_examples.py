@@ -1,0 +1,61 @@
+"""The examples run from the command line and reach what they promise."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def run_example(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run an example as a user does, its output going to a pipe."""
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    return subprocess.run(
+        [sys.executable, ROOT / "examples" / name, *map(str, arguments)],
+        env=os.environ | {"PYTHONPATH": path, "MPLBACKEND": "Agg"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    for module in ("matplotlib", "sklearn", "tqdm"):
+        pytest.importorskip(module, reason=f"the example draws with and reads from {module}")
+    picture = tmp_path_factory.mktemp("digits") / "curve.png"
+    return run_example("digits.py", "--epochs", 12, "--batch", 64, "--seed", 1, "--out", picture), picture
+
+
+def test_digits_learns(digits):
+    done, _ = digits
+    assert done.returncode == 0, done.stderr
+    accuracy = float(re.search(r"test accuracy ([\d.]+) %", done.stdout).group(1))
+    assert accuracy >= 97
+
+
+def test_digits_draws(digits):
+    import matplotlib.image
+
+    _, picture = digits
+    pixels = matplotlib.image.imread(picture)
+    assert pixels.shape[:2] == (780, 1800)
+    # The red frames of wrong answers and the blue ones of right answers are there.
+    for red, green, blue in ((0xC1, 0x12, 0x1F), (0x2A, 0x6F, 0x97)):
+        assert (abs(pixels[..., :3] * 255 - [red, green, blue]).max(-1) < 2).sum() > 500
+
+
+def test_digits_writes_no_progress_bar_to_a_pipe(digits):
+    done, _ = digits
+    assert "epoch/s" not in done.stderr + done.stdout and "\r" not in done.stderr
+
+
+def test_digits_refuses_nonsense(digits):
+    done = run_example("digits.py", "--epochs", 0)
+    assert done.returncode == 2 and "at least one epoch" in done.stderr
