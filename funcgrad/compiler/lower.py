@@ -8,6 +8,7 @@ in the row form, short arrays in the column form.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -70,6 +71,8 @@ class Builder:
 
 
 _builder = Builder()
+# Numbers up to this are taken for part of the formula, larger whole ones for sizes.
+_LIKE_A_SIZE = 16
 INT64 = dtypes.int64
 
 
@@ -237,8 +240,7 @@ class _Writer:
 
     def position_of(self, domain_dim: int) -> Expr:
         """The index along one dimension of the domain, as a value."""
-        i = next(i for i, d in enumerate(self.nest.dimensions) if d.members == (domain_dim,))
-        return IndexValue(Index(tuple((name, 1) for name, _ in self.position[i])))
+        return IndexValue(Index(tuple((name, 1) for name, _ in self.position[self._loop_of(domain_dim)])))
 
     # ------------------------------------------------------------------ the parallel loop
 
@@ -331,10 +333,28 @@ class _Writer:
 
     # ------------------------------------------------------------------ expressions
 
+    def literal(self, atom: Literal) -> Expr:
+        """A constant: written into the kernel, unless it looks like a size (128, or 1/128 in a mean).
+
+        Sizes are arguments, so that the kernel of another batch size is the same kernel.
+        """
+        dtype = atom.aval.dtype
+        value = float(np.asarray(atom.val)) if dtypes.is_float(dtype) else np.asarray(atom.val).item()
+        if not _LIKE_A_SIZE < abs(value) < 2**24 or value != int(value):
+            inverse = 1 / value if value else 0.0
+            whole = round(inverse) if _LIKE_A_SIZE < abs(inverse) < 2**24 else 0
+            decimal = set(str(abs(whole))[1:]) <= {"0"}  # 0.001 is a constant of the formula, 1/128 a size
+            if whole and not decimal and dtype.itemsize >= 4 and dtype.type(1) / dtype.type(whole) == value:
+                return op("div", Const(1, dtype), self._argument(whole, dtype))
+            return Const(value, dtype)
+        return self._argument(int(value), dtype) if dtype.itemsize >= 4 else Const(value, dtype)
+
+    def _argument(self, value: int, dtype: np.dtype) -> Expr:
+        return _builder.cast(IndexValue(Index((), self.size(value, f"c{len(self.sizes)}"))), dtype)
+
     def load(self, access: Access, level: str) -> Expr:
         if isinstance(access.source, Literal):
-            return Const(np.asarray(access.source.val).item() if access.source.aval.dtype != dtypes.bfloat16
-                         else float(np.asarray(access.source.val)), access.source.aval.dtype)  # fmt: skip
+            return self.literal(access.source)
         strides = self.info.full_strides(access, level)
         param = self.input(access.source)
         return Load(param, self.index(strides, access.view.offset), access.source.aval.dtype)
@@ -355,6 +375,10 @@ class _Writer:
             return self._dynamic_slice(eqn, operands, body)
         return operands[0]  # a view that is copied, or a fold over axes of size 1
 
+    def _loop_of(self, domain_dim: int) -> int:
+        """The loop that runs over one dimension of the domain (dimensions are not joined where this is asked)."""
+        return next(i for i, d in enumerate(self.nest.dimensions) if d.members == (domain_dim,))
+
     def _axis(self, eqn: JaxprEqn) -> dict[int, int]:
         """From dimensions of the result to dimensions of the domain; those of size 1 have none."""
         shape = eqn.outvars[0].aval.shape
@@ -369,28 +393,32 @@ class _Writer:
         access = self.info.fusion.accesses(eqn)[0]
         place = self._axis(eqn)
         terms: list[tuple[str, int | str]] = []
-        mask: Expr | None = None
-        for d, (low, _, interior) in enumerate(eqn.params["padding_config"]):
+        conditions: list[Expr] = []
+        zero = Const(0, INT64)
+        for d, (low, high, interior) in enumerate(eqn.params["padding_config"]):
             n, stride = access.view.shape[d], access.view.strides[d]
+            if (low, high, interior) == (0, 0, 0):
+                if stride and d in place:
+                    terms += [(name, self.stride(stride)) for name, _ in self.position[self._loop_of(place[d])]]
+                continue
             shift = IndexValue(Index((), self.offset(-low)))
-            at = op("add", self.position_of(place[d]), shift) if d in place else shift
+            at = self._let(op("add", self.position_of(place[d]), shift) if d in place else shift, body)
+            conditions.append(op("ge", at, zero))
             if interior:
                 step = IndexValue(Index((), self.size(interior + 1, f"d{len(self.sizes)}")))
-                exact = op("eq", op("rem", at, step), Const(0, INT64))
-                mask = exact if mask is None else op("and", mask, exact)
-                # Division rounds toward zero; positions before the operand are masked by `at >= 0` below.
-                inside_low = op("ge", at, Const(0, INT64))
-                mask = op("and", mask, inside_low)
-                at = op("div", at, step)
-            else:
-                low_ok = op("ge", at, Const(0, INT64))
-                mask = low_ok if mask is None else op("and", mask, low_ok)
-            mask = op("and", mask, op("lt", at, IndexValue(Index((), self.size(n, f"m{len(self.sizes)}")))))
-            name = self.fresh()
-            body.append(Let(name, at))
+                conditions.append(op("eq", op("rem", at, step), zero))
+                at = self._let(op("div", at, step), body)
+            conditions.append(op("lt", at, IndexValue(Index((), self.size(n, f"m{len(self.sizes)}")))))
             if stride:
-                terms.append((name, self.stride(stride)))
+                terms.append((at.name, self.stride(stride)))
+        mask = functools.reduce(lambda a, b: op("and", a, b), conditions) if conditions else None
         return self._masked(access, terms, mask, operands[1], operands[1].dtype)
+
+    def _let(self, value: Expr, body: list[Stmt]) -> Name:
+        """Name a value."""
+        name = self.fresh()
+        body.append(Let(name, value))
+        return Name(name, value.dtype)
 
     def _masked(self, access: Access, terms: list, mask: Expr | None, other: Expr, dtype: np.dtype) -> Expr:
         if isinstance(access.source, Literal):
@@ -410,22 +438,19 @@ class _Writer:
             start += v.aval.shape[dimension]
         dtype = eqn.outvars[0].aval.dtype
         out: Expr = Const(0, dtype)
-        for access, begin, count in reversed(parts):
-            if not count:
-                continue
-            view, terms = access.view, []
+        last = True
+        for access, begin, count in reversed([p for p in parts if p[2]]):
+            view = access.view
+            terms: list[tuple[str, int | str]] = []
             for d, stride in enumerate(view.strides):
                 if stride and d in place:
                     symbol = self.stride(stride)
-                    i = next(i for i, dim in enumerate(self.nest.dimensions) if dim.members == (place[d],))
-                    terms += [(name, symbol) for name, _ in self.position[i]]
-            shifted = Access(
-                access.source,
-                Strided(view.shape, view.strides, view.offset - begin * view.strides[dimension]),
-            )
-            bound = lambda value: IndexValue(Index((), self.offset(value)))  # noqa: E731
-            mask = op("and", op("ge", at, bound(begin)), op("lt", at, bound(begin + count)))
-            out = self._masked(shifted, terms, mask, out, dtype)
+                    terms += [(name, symbol) for name, _ in self.position[self._loop_of(place[d])]]
+            offset = view.offset - begin * view.strides[dimension]
+            shifted = Access(access.source, Strided(view.shape, view.strides, offset))
+            # The parts before this one have taken their positions already, and the last takes what is left.
+            mask = None if last else op("lt", at, IndexValue(Index((), self.offset(begin + count))))
+            out, last = self._masked(shifted, terms, mask, out, dtype), False
         return out
 
     def _dynamic_slice(self, eqn: JaxprEqn, operands: Sequence[Expr], body: list[Stmt]) -> Expr:
@@ -438,9 +463,8 @@ class _Writer:
                 continue
             last = IndexValue(Index((), self.offset(n - m)))
             clamped = op("clamp", Const(0, INT64), _builder.cast(start, INT64), last)
-            name = self.fresh()
-            body.append(Let(name, op("add", clamped, self.position_of(place[d])) if d in place else clamped))
-            terms.append((name, self.stride(access.view.strides[d])))
+            at = self._let(op("add", clamped, self.position_of(place[d])) if d in place else clamped, body)
+            terms.append((at.name, self.stride(access.view.strides[d])))
         return self._masked(
             access, terms, None, Const(0, eqn.outvars[0].aval.dtype), eqn.outvars[0].aval.dtype
         )

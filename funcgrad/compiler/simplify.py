@@ -22,9 +22,14 @@ Definitions = dict[Var, JaxprEqn]
 Rule = Callable[[JaxprEqn, Definitions], Atom | None]
 
 
-def _constant(atom: Atom) -> Any:
-    """The Python value of a literal, or None."""
-    return np.asarray(atom.val).item() if isinstance(atom, Literal) else None
+def _constant(atom: Atom, defined: Definitions) -> Any:
+    """The Python value of a literal, or of an array that repeats one; else None."""
+    if isinstance(atom, Literal):
+        return np.asarray(atom.val).item()
+    made = defined.get(atom)
+    if made is not None and made.primitive.name == "broadcast_in_dim":
+        return _constant(made.invars[0], defined)
+    return None
 
 
 def _same_type(atom: Atom, eqn: JaxprEqn) -> bool:
@@ -40,13 +45,13 @@ def drop_identity(eqn: JaxprEqn, _: Definitions) -> Atom | None:
     return None
 
 
-def drop_unit_factor(eqn: JaxprEqn, _: Definitions) -> Atom | None:
+def drop_unit_factor(eqn: JaxprEqn, defined: Definitions) -> Atom | None:
     """x·1 = 1·x = x; x/1 = x. Exact."""
     if eqn.primitive.name in ("mul", "div"):
         x, y = eqn.invars
-        if _constant(y) == 1 and _same_type(x, eqn):
+        if _constant(y, defined) == 1 and _same_type(x, eqn):
             return x
-        if eqn.primitive.name == "mul" and _constant(x) == 1 and _same_type(y, eqn):
+        if eqn.primitive.name == "mul" and _constant(x, defined) == 1 and _same_type(y, eqn):
             return y
     return None
 
@@ -212,7 +217,7 @@ def simplify(closed: ClosedJaxpr, rules: Sequence[Rule] = RULES) -> ClosedJaxpr:
         s.env[var] = s.constant(const)
     s.walk(closed.jaxpr.eqns)
     outvars = [s.read(v) for v in closed.jaxpr.outvars]
-    eqns = contract.in_wanted_order(live(s.eqns, outvars), outvars)
+    eqns = live(contract.in_wanted_order(live(s.eqns, outvars), outvars), outvars)
     used = {v for e in eqns for v in e.invars if isinstance(v, Var)} | {
         v for v in outvars if isinstance(v, Var)
     }

@@ -1,0 +1,84 @@
+"""Every stage of the compiler on a few functions everybody knows, against golden files that people review."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import funcgrad as fg
+import funcgrad.numpy as jnp
+from funcgrad.errors import ArgumentError
+
+GOLDEN = Path(__file__).parent / "golden" / "stages"
+STAGES = ("jaxpr", "simplified", "groups", "loops", "kernels")
+
+
+def gelu(x: Any) -> Any:
+    return 0.5 * x * (1 + jnp.tanh(0.7978845608 * (x + 0.044715 * x**3)))
+
+
+def softmax(x: Any) -> Any:
+    e = jnp.exp(x - jnp.max(x, -1, keepdims=True))
+    return e / jnp.sum(e, -1, keepdims=True)
+
+
+def layer_norm(x: Any, scale: Any, shift: Any) -> Any:
+    centred = x - jnp.mean(x, -1, keepdims=True)
+    variance = jnp.mean(centred * centred, -1, keepdims=True)
+    return centred / jnp.sqrt(variance + 1e-5) * scale + shift
+
+
+def dense(x: Any, w: Any, b: Any) -> Any:
+    return jnp.tanh(x @ w + b)
+
+
+def batch_statistics(x: Any) -> Any:
+    mean = jnp.mean(x, 0)
+    return mean, jnp.mean((x - mean) ** 2, 0)
+
+
+def f32(*shape: int) -> fg.ShapeDtypeStruct:
+    return fg.ShapeDtypeStruct(shape, "float32")
+
+
+PROGRAMS = {
+    "gelu": (gelu, f32(1000)),
+    "softmax": (softmax, f32(64, 100)),
+    "softmax_gradient": (fg.grad(lambda x, t: jnp.sum(softmax(x) * t)), f32(64, 100), f32(64, 100)),
+    "layer_norm": (layer_norm, f32(64, 100), f32(100), f32(100)),
+    "dense_gradient": (fg.grad(lambda x, w, b: jnp.sum(dense(x, w, b)), (1, 2)), f32(32, 20), f32(20, 10), f32(10)),
+    "batch_statistics": (batch_statistics, f32(64, 100)),
+    "long_sum": (lambda x: jnp.sum(jnp.sin(x)), f32(1_000_000)),
+    "transpose": (lambda x: x.T + 1, f32(200, 100)),
+    "pad_and_join": (lambda x, y: jnp.concatenate([jnp.pad(x, ((0, 0), (1, 2))), y], 1), f32(6, 4), f32(6, 3)),
+}
+
+
+def rendered(name: str) -> str:
+    function, *args = PROGRAMS[name]
+    lowered = fg.jit(function).lower(*args)
+    return "\n".join(f"---- {stage}\n{lowered.as_text(stage).rstrip()}\n" for stage in STAGES)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_stages_are_as_reviewed(name: str) -> None:
+    path = GOLDEN / f"{name}.txt"
+    text = rendered(name)
+    if os.environ.get("FUNCGRAD_UPDATE_GOLDEN"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    assert text == path.read_text()
+
+
+def test_machine_code_is_shown() -> None:
+    lowered = fg.jit(gelu).lower(f32(1000))
+    assert 'define void @"map_' in lowered.as_text("llvm")
+    assert ".globl\tmap_" in lowered.as_text("assembly")
+
+
+def test_an_unknown_stage_names_the_known_ones() -> None:
+    with pytest.raises(ArgumentError, match=r"no stage 'hlo'(?s:.*)fix: choose one of jaxpr, simplified"):
+        fg.jit(gelu).lower(f32(3)).as_text("hlo")
