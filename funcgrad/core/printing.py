@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html as html_escape
 import itertools
+import re
 import string
 from collections import Counter
 from collections.abc import Callable, Container, Iterable
@@ -177,25 +178,22 @@ def format_eqn(eqn: JaxprEqn) -> str:
     return _equation(eqn, _Names(), 0, set(eqn.outvars))
 
 
-_HTML = """<pre style="line-height:1.35;font-size:90%">{}</pre>"""
+_HTML = """<pre style="font-family:monospace;line-height:1.35;font-size:90%;text-align:left">{}</pre>"""
+_PARTS = re.compile(
+    r"(?P<kind>:[a-z]\w*\[[\d,]*\])|(?<== )(?P<primitive>\w+)|(?P<keyword>(?<=\{ )lambda|\blet\b|\bin(?= \())"
+)
+# Read well on a light and on a dark page.
+_STYLED = {
+    "kind": '<span style="opacity:.55">{}</span>',
+    "primitive": '<b style="color:#2f81c9">{}</b>',
+    "keyword": '<i style="opacity:.55">{}</i>',
+}
 
 
 def html(jaxpr: Jaxpr) -> str:
-    """Return the jaxpr as HTML: primitives bold, types grey."""
-    text = html_escape.escape(format_jaxpr(jaxpr))
-    prims = {e.primitive.name for j in [jaxpr, *_all_subjaxprs(jaxpr)] for e in j.eqns}
-    lines = []
-    for line in text.split("\n"):
-        words = line.split(" ")
-        for i, w in enumerate(words):
-            stem = w.split("[")[0]
-            if stem in prims and i and words[i - 1] == "=":
-                words[i] = f"<b style='color:#0b5394'>{stem}</b>{w[len(stem) :]}"
-            elif ":" in w and "[" in w:
-                name, _, kind = w.partition(":")
-                words[i] = f"{name}<span style='color:#888'>:{kind}</span>"
-        lines.append(" ".join(words))
-    return _HTML.format("\n".join(lines))
+    """Return the jaxpr as HTML: primitives stand out, types and keywords step back."""
+    text = html_escape.escape(format_jaxpr(jaxpr), quote=False)
+    return _HTML.format(_PARTS.sub(lambda part: _STYLED[part.lastgroup or ""].format(part[0]), text))
 
 
 # Jaxprs print themselves through this module, which is above the one that defines them.
