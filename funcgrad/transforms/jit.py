@@ -21,7 +21,7 @@ from funcgrad.core.tracing import UndefinedPrimal, Zero, aval_of, eval_trace, is
 from funcgrad.errors import ArgumentError, StaticArgumentError
 from funcgrad.transforms.api import FlatFunction, callable_or_error, name_of
 from funcgrad.transforms.jvp import jvp_jaxpr
-from funcgrad.transforms.partial_eval import Split, partial_eval_jaxpr
+from funcgrad.transforms.partial_eval import Split, forward_inputs, partial_eval_jaxpr
 from funcgrad.transforms.stages import Lowered, Traced
 from funcgrad.transforms.transpose import backward_pass
 from funcgrad.transforms.vmap import batch_jaxpr, to_dim
@@ -57,9 +57,10 @@ def _jit_partial_eval(
     unknown: list[bool], avals: Sequence[ShapedArray], *, jaxpr: ClosedJaxpr, name: str, inline: bool = False
 ) -> Split:
     split = partial_eval_jaxpr(jaxpr, unknown)
-    known = {"jaxpr": split.known, "name": name, "inline": inline}
+    known_jaxpr, forwarded = forward_inputs(split)
+    known = {"jaxpr": known_jaxpr, "name": name, "inline": inline}
     rest = {"jaxpr": split.unknown, "name": name, "inline": inline}
-    return Split((jit_p, known), (jit_p, rest), split.unknown_out, split.residual_avals)
+    return Split((jit_p, known), (jit_p, rest), split.unknown_out, split.residual_avals, forwarded)
 
 
 def _jit_transpose(cts: Sequence[Any], *args: Any, jaxpr: ClosedJaxpr, name: str, inline: bool = False) -> list[Any]:

@@ -18,13 +18,21 @@ class Split(NamedTuple):
     """A higher-order equation divided in two.
 
     `known` maps the known inputs to (known outputs…, residuals…); `unknown` maps (residuals…, unknown
-    inputs…) to the unknown outputs.
+    inputs…) to the unknown outputs. A residual that is itself a known input need not go through `known`:
+    `forwarded` has its position among the known inputs, and None for residuals that `known` returns (empty: all).
     """
 
     known: tuple[Primitive, dict[str, Any]]
     unknown: tuple[Primitive, dict[str, Any]]
     unknown_out: list[bool]
     residual_avals: list[ShapedArray]
+    forwarded: Sequence[int | None] = ()
+
+    def residuals(self, known_in: Sequence[Any], returned: Sequence[Any]) -> list[Any]:
+        """Put residuals together from the known inputs and from what `known` returned."""
+        rest = iter(returned)
+        places = self.forwarded or [None] * len(self.residual_avals)
+        return [next(rest) if i is None else known_in[i] for i in places]
 
 
 class PartialEvalTrace(JaxprTrace):
@@ -43,7 +51,7 @@ class PartialEvalTrace(JaxprTrace):
         with tracing.current(self.parent):
             known = known_primitive.bind(*known_args, **known_params)
         n_known = len(split.unknown_out) - sum(split.unknown_out)
-        known_out, residuals = iter(known[:n_known]), known[n_known:]
+        known_out, residuals = iter(known[:n_known]), split.residuals(known_args, known[n_known:])
         unknown_args = [a for a, u in zip(args, unknown, strict=True) if u]
         unknown_out = iter(self.record(split.unknown[0], [*residuals, *unknown_args], split.unknown[1]))
         return [next(unknown_out) if u else next(known_out) for u in split.unknown_out]
@@ -141,15 +149,31 @@ def _partial_eval_jaxpr(closed: ClosedJaxpr, unknown: Sequence[bool]) -> JaxprSp
     )
 
 
+def forward_inputs(split: JaxprSplit) -> tuple[ClosedJaxpr, list[int | None]]:
+    """Return the known jaxpr without the residuals that are inputs of it, and where those are; see `Split`."""
+    return split.known.memo("forward_inputs", lambda: _forward_inputs(split))
+
+
+def _forward_inputs(split: JaxprSplit) -> tuple[ClosedJaxpr, list[int | None]]:
+    jaxpr = split.known.jaxpr
+    n = len(jaxpr.outvars) - len(split.residual_avals)
+    place = {v: i for i, v in enumerate(jaxpr.invars)}
+    forwarded = [place.get(v) for v in jaxpr.outvars[n:]]
+    kept = [v for v, i in zip(jaxpr.outvars[n:], forwarded, strict=True) if i is None]
+    return ClosedJaxpr(jaxpr.replace(outvars=jaxpr.outvars[:n] + kept), split.known.consts), forwarded
+
+
 def _split_eqn(eqn: JaxprEqn, unknown: list[bool]) -> tuple[JaxprEqn, JaxprEqn]:
     split = eqn.primitive.partial_eval(unknown, [v.aval for v in eqn.invars], **eqn.params)
-    residuals = [Var(a) for a in split.residual_avals]
+    places = split.forwarded or [None] * len(split.residual_avals)
+    returned = [Var(a) for a, place in zip(split.residual_avals, places, strict=True) if place is None]
     known_out = [v for v, u in zip(eqn.outvars, split.unknown_out, strict=True) if not u]
     unknown_out = [v for v, u in zip(eqn.outvars, split.unknown_out, strict=True) if u]
     known_in: list[Atom] = [v for v, u in zip(eqn.invars, unknown, strict=True) if not u]
     unknown_in: list[Atom] = [v for v, u in zip(eqn.invars, unknown, strict=True) if u]
+    residuals = split.residuals(known_in, returned)
     return (
-        JaxprEqn(known_in, known_out + residuals, *split.known, eqn.source),
+        JaxprEqn(known_in, known_out + returned, *split.known, eqn.source),
         JaxprEqn([*residuals, *unknown_in], unknown_out, *split.unknown, eqn.source),
     )
 
