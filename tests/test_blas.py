@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -54,18 +57,14 @@ def test_product_is_numpys(dtype, shape):
         a = random(rng, (batch, k, m) if ta else (batch, m, k), dtype)
         b = random(rng, (batch, n, k) if tb else (batch, k, n), dtype)
         c = random(rng, (batch, m, n), dtype)
-        expected = (a.swapaxes(1, 2) if ta else a) @ (b.swapaxes(1, 2) if tb else b) + (
-            c if accumulate else 0
-        )
+        expected = (a.swapaxes(1, 2) if ta else a) @ (b.swapaxes(1, 2) if tb else b) + (c if accumulate else 0)
         if not accumulate:
             c[:] = np.nan  # must be overwritten, not multiplied by zero
         product = blas.gemm(
             dtype, batch, m, n, k, transpose_a=ta, transpose_b=tb, accumulate=accumulate, threads=threads
         )
         multiply(product, c, a, b)
-        np.testing.assert_allclose(
-            c, expected, rtol=0, atol=bound(k, dtype), err_msg=f"{ta=} {tb=} {accumulate=}"
-        )
+        np.testing.assert_allclose(c, expected, rtol=0, atol=bound(k, dtype), err_msg=f"{ta=} {tb=} {accumulate=}")
 
 
 @pytest.mark.parametrize("shape", [(3, 20, 30, 10), (3, 1, 30, 10), (3, 20, 2, 10)])
@@ -74,9 +73,7 @@ def test_leading_dimensions_and_batch_strides(shape, transposed):
     batch, m, n, k = shape
     rng = np.random.default_rng(1)
     a = random(rng, (batch, m + 1, k + 3), np.float32)
-    b = random(
-        rng, (n + 2, k + 5) if transposed else (k + 2, n + 5), np.float32
-    )  # one matrix for the whole batch
+    b = random(rng, (n + 2, k + 5) if transposed else (k + 2, n + 5), np.float32)  # one matrix for the whole batch
     c = np.full((batch, m + 2, n + 4), 7, np.float32)
     product = blas.gemm(
         np.float32, batch, m, n, k, transpose_b=transposed, lda=k + 3, ldb=b.shape[1], ldc=n + 4,
@@ -97,9 +94,7 @@ def test_nan_times_zero_is_nan(shape):
 
 
 def test_tiles_cover_the_result_for_every_thread_count():
-    for batch, m, n, k, threads in itertools.product(
-        (1, 7), (1, 63, 1000), (1, 16, 513), (1, 2000), (1, 2, 64)
-    ):
+    for batch, m, n, k, threads in itertools.product((1, 7), (1, 63, 1000), (1, 16, 513), (1, 2000), (1, 2, 64)):
         for variant in ("gemm", "rows", "columns"):
             t = blas.tile(batch, m, n, k, threads, variant)
             assert (t.row_tiles - 1) * t.rows < m <= t.row_tiles * t.rows
@@ -134,3 +129,19 @@ def test_same_bits_every_time():
         multiply(product, c, a, b)
         results.append(c)
     assert all((c == results[0]).all() for c in results)
+
+
+def test_kernels_do_not_follow_a_variable_meant_for_other_copies_of_openblas():
+    program = (
+        "import ctypes; from funcgrad.compiler.cpu import blas; "
+        "name = blas._openblas().scipy_openblas_get_corename; name.restype = ctypes.c_char_p; print(name().decode())"
+    )
+
+    def core(**variables: str) -> str:
+        clean = {k: v for k, v in os.environ.items() if "OPENBLAS" not in k}
+        return subprocess.run(
+            [sys.executable, "-c", program], env=clean | variables, capture_output=True, text=True, check=True
+        ).stdout
+
+    assert core(OPENBLAS_CORETYPE="Prescott") == core()
+    assert core(FUNCGRAD_OPENBLAS_CORETYPE="Prescott") == "Prescott\n"

@@ -176,9 +176,7 @@ def _leading(name: str, given: int | None, row: int) -> int:
 @functools.cache
 def _library(element: _Element, accumulate: bool) -> toolchain.Library:
     scalar = "ptr" if element.complex else element.real
-    one, zero = (
-        (f"{scalar} @one", f"{scalar} @zero") if element.complex else (f"{scalar} 1.0", f"{scalar} 0.0")
-    )
+    one, zero = (f"{scalar} @one", f"{scalar} @zero") if element.complex else (f"{scalar} 1.0", f"{scalar} 0.0")
     template = string.Template(Path(__file__).with_suffix(".ll").read_text(encoding="utf-8"))
     text = template.substitute(
         element=f"[2 x {element.real}]" if element.complex else element.real,
@@ -196,14 +194,14 @@ def _address(name: str) -> int:
 @functools.cache
 def _openblas() -> ctypes.CDLL:
     """The library, single-threaded and with the kernels for this processor. It stays loaded."""
-    import scipy_openblas32
-
-    folder = Path(scipy_openblas32.get_lib_dir())
-    [path] = [p for p in folder.iterdir() if p.name.split(".")[0] == f"lib{scipy_openblas32.get_library()}"]
-    # Read while it loads. The thread count, because it would start threads of its own; the choice of kernels, because
-    # that variable is set for the sake of other copies of OpenBLAS, and ours has its own.
+    # Read when the library is loaded, which its package may do at import. The thread count, because it would start
+    # threads of its own; the choice of kernels, because that variable is set for the sake of other copies of OpenBLAS.
     core = os.environ.get("FUNCGRAD_OPENBLAS_CORETYPE")
     with _environment({"OPENBLAS_NUM_THREADS": "1", "OPENBLAS_CORETYPE": core}):
+        import scipy_openblas32
+
+        folder = Path(scipy_openblas32.get_lib_dir())
+        [path] = [p for p in folder.iterdir() if p.name.split(".")[0] == f"lib{scipy_openblas32.get_library()}"]
         library = ctypes.CDLL(str(path))
     library.scipy_openblas_set_num_threads(1)
     return library
