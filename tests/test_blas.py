@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import platform
 import subprocess
 import sys
 
@@ -144,4 +145,5 @@ def test_kernels_do_not_follow_a_variable_meant_for_other_copies_of_openblas():
         ).stdout
 
     assert core(OPENBLAS_CORETYPE="Prescott") == core()
-    assert core(FUNCGRAD_OPENBLAS_CORETYPE="Prescott") == "Prescott\n"
+    if platform.machine() == "x86_64":  # the variable's values are names of processors
+        assert core(FUNCGRAD_OPENBLAS_CORETYPE="Prescott") != core()
