@@ -1,0 +1,24 @@
+"""funcgrad.lax: primitives as functions. Operands have one dtype and one shape: nothing is promoted or broadcast.
+
+Exceptions are Python scalars, which take the dtype of the other operands, scalars, which stand for arrays of one value,
+and axes of size 1, which stand for any size. Every primitive is here too, as ``lax.sin_p``.
+"""
+# ruff: noqa: F403
+
+from typing import Any as _Any
+
+from funcgrad.core.primitives import registry as _registry
+from funcgrad.lax.arrays import *
+from funcgrad.lax.elementwise import *
+from funcgrad.lax.folds import *
+from funcgrad.lax.ordering import *
+from funcgrad.lax.products import *
+from funcgrad.lax.slicing import *
+
+
+def __getattr__(name: str) -> _Any:
+    stem = name.removesuffix("_p")
+    for primitive in (stem, stem.replace("_", "-")):  # scatter_add_p is the primitive scatter-add
+        if name.endswith("_p") and primitive in _registry:
+            return _registry[primitive]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

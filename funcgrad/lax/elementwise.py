@@ -1,0 +1,251 @@
+"""Elementwise functions: out[i] = f(x[i], y[i], …)."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from typing import Any
+
+from funcgrad import dtypes, tree
+from funcgrad.core.primitives import Primitive
+from funcgrad.core.tracing import ArrayLike, aval_of
+from funcgrad.errors import ShapeError
+from funcgrad.lax.operands import of_one_dtype, of_one_shape
+from funcgrad.numpy.bits import view
+from funcgrad.numpy.promotion import as_operand
+from funcgrad.ops import arithmetic as ar
+from funcgrad.ops import shapes
+from funcgrad.ops import special as sp
+
+__all__ = [
+    "RoundingMethod", "abs", "acos", "acosh", "add", "asin", "asinh", "atan", "atan2", "atanh", "bessel_i0e",
+    "bessel_i1e", "betainc", "bitcast_convert_type", "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "cbrt",
+    "ceil", "clamp", "clz", "complex", "conj", "convert_element_type", "cos", "cosh", "digamma", "div", "eq", "erf",
+    "erf_inv", "erfc", "exp", "exp2", "expm1", "floor", "ge", "gt", "igamma", "igamma_grad_a", "igammac", "imag",
+    "integer_pow", "is_finite", "le", "lgamma", "log", "log1p", "logistic", "lt", "max", "min", "mul", "ne", "neg",
+    "nextafter", "polygamma", "population_count", "pow", "random_gamma_grad", "real", "reciprocal",
+    "reduce_precision", "rem", "round", "rsqrt", "select", "select_n", "shift_left", "shift_right_arithmetic",
+    "shift_right_logical", "sign", "sin", "sinh", "sqrt", "square", "stop_gradient", "sub", "tan", "tanh", "zeta",
+]  # fmt: skip
+
+
+def _named(function: Callable[..., Any], name: str, doc: str) -> Callable[..., Any]:
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = doc
+    return function
+
+
+def _unary(name: str, primitive: Primitive, doc: str) -> Callable[..., Any]:
+    def function(x: Any, *, accuracy: Any = None) -> Any:
+        return primitive.bind(as_operand(x, name))
+
+    return _named(function, name, doc)
+
+
+def _binary(name: str, primitive: Primitive, doc: str) -> Callable[[Any, Any], Any]:
+    def function(x: Any, y: Any) -> Any:
+        return primitive.bind(*of_one_shape(name, *of_one_dtype(name, x, y)))
+
+    return _named(function, name, doc)
+
+
+# ---------------------------------------------------------------- one operand
+
+neg = _unary("neg", ar.neg_p, "−x.")
+sign = _unary("sign", ar.sign_p, "−1, 0 or 1; of complex numbers x/|x|. Zeros keep their sign, NaN stays.")
+abs = _unary("abs", ar.abs_p, "|x|; real for complex x. The derivative at 0 is 1.")
+floor = _unary("floor", ar.floor_p, "The greatest whole number <= x.")
+ceil = _unary("ceil", ar.ceil_p, "The least whole number >= x.")
+is_finite = _unary("is_finite", ar.is_finite_p, "Whether x is neither infinite nor NaN.")
+exp = _unary("exp", ar.exp_p, "eˣ.")
+exp2 = _unary("exp2", ar.exp2_p, "2ˣ.")
+expm1 = _unary("expm1", ar.expm1_p, "eˣ − 1, exact for small x.")
+log = _unary("log", ar.log_p, "Natural logarithm.")
+log1p = _unary("log1p", ar.log1p_p, "log(1 + x), exact for small x.")
+logistic = _unary("logistic", ar.logistic_p, "1/(1 + e⁻ˣ).")
+sqrt = _unary("sqrt", ar.sqrt_p, "Square root.")
+rsqrt = _unary("rsqrt", ar.rsqrt_p, "1/√x.")
+cbrt = _unary("cbrt", ar.cbrt_p, "Cube root.")
+square = _unary("square", ar.square_p, "x².")
+sin = _unary("sin", ar.sin_p, "Sine of an angle in radians.")
+cos = _unary("cos", ar.cos_p, "Cosine of an angle in radians.")
+tan = _unary("tan", ar.tan_p, "Tangent of an angle in radians.")
+asin = _unary("asin", ar.asin_p, "Inverse sine, in radians.")
+acos = _unary("acos", ar.acos_p, "Inverse cosine, in radians.")
+atan = _unary("atan", ar.atan_p, "Inverse tangent, in radians.")
+sinh = _unary("sinh", ar.sinh_p, "Hyperbolic sine.")
+cosh = _unary("cosh", ar.cosh_p, "Hyperbolic cosine.")
+tanh = _unary("tanh", ar.tanh_p, "Hyperbolic tangent.")
+asinh = _unary("asinh", ar.asinh_p, "Inverse hyperbolic sine.")
+acosh = _unary("acosh", ar.acosh_p, "Inverse hyperbolic cosine.")
+atanh = _unary("atanh", ar.atanh_p, "Inverse hyperbolic tangent.")
+real = _unary("real", ar.real_p, "Real part of a complex number.")
+imag = _unary("imag", ar.imag_p, "Imaginary part of a complex number.")
+bitwise_not = _unary("bitwise_not", ar.not_p, "Every bit flipped; logical not of bools.")
+population_count = _unary("population_count", ar.population_count_p, "Number of bits that are set.")
+clz = _unary("clz", ar.clz_p, "Number of zero bits above the highest that is set.")
+erf = _unary("erf", sp.erf_p, "Error function, 2/√π ∫₀ˣ exp(−t²) dt.")
+erfc = _unary("erfc", sp.erfc_p, "1 − erf(x), exact for large x.")
+erf_inv = _unary("erf_inv", sp.erf_inv_p, "Inverse of erf.")
+lgamma = _unary("lgamma", sp.lgamma_p, "log |Γ(x)|.")
+digamma = _unary("digamma", sp.digamma_p, "Derivative of lgamma.")
+bessel_i0e = _unary("bessel_i0e", sp.bessel_i0e_p, "exp(−|x|)·I₀(x), I₀ the modified Bessel function of order 0.")
+bessel_i1e = _unary("bessel_i1e", sp.bessel_i1e_p, "exp(−|x|)·I₁(x), I₁ the modified Bessel function of order 1.")
+
+# ---------------------------------------------------------------- two operands
+
+add = _binary("add", ar.add_p, "x + y.")
+sub = _binary("sub", ar.sub_p, "x − y.")
+mul = _binary("mul", ar.mul_p, "x · y.")
+div = _binary("div", ar.div_p, "x / y; integers truncate toward zero, and x / 0 is −1 (all bits set).")
+rem = _binary("rem", ar.rem_p, "Remainder of div, with the sign of x; x rem 0 is x for integers.")
+max = _binary("max", ar.max_p, "The greater one; NaN if one is. At ties each gets half of the derivative.")
+min = _binary("min", ar.min_p, "The smaller one; NaN if one is. At ties each gets half of the derivative.")
+atan2 = _binary("atan2", ar.atan2_p, "Angle of the point (y, x), for atan2(x, y), in radians in [−π, π].")
+nextafter = _binary("nextafter", ar.nextafter_p, "The next representable number from x toward y.")
+eq = _binary("eq", ar.eq_p, "x = y.")
+ne = _binary("ne", ar.ne_p, "x ≠ y.")
+lt = _binary("lt", ar.lt_p, "x < y.")
+le = _binary("le", ar.le_p, "x <= y.")
+gt = _binary("gt", ar.gt_p, "x > y.")
+ge = _binary("ge", ar.ge_p, "x >= y.")
+bitwise_and = _binary("bitwise_and", ar.and_p, "Bits set in both; logical and of bools.")
+bitwise_or = _binary("bitwise_or", ar.or_p, "Bits set in either; logical or of bools.")
+bitwise_xor = _binary("bitwise_xor", ar.xor_p, "Bits set in one only; exclusive or of bools.")
+shift_left = _binary("shift_left", ar.shift_left_p, "x · 2ʸ in the bits there are; 0 when y is the width or more.")
+shift_right_logical = _binary("shift_right_logical", ar.shift_right_logical_p, "Bits moved down y places, zeros above.")
+shift_right_arithmetic = _binary(
+    "shift_right_arithmetic", ar.shift_right_arithmetic_p, "Bits moved down y places, copies of the sign above."
+)
+complex = _binary("complex", ar.complex_p, "x + i·y.")
+igamma = _binary("igamma", sp.igamma_p, "Lower incomplete gamma function P(a, x), regularized: from 0 to 1 as x grows.")
+igammac = _binary("igammac", sp.igammac_p, "1 − P(a, x).")
+igamma_grad_a = _binary("igamma_grad_a", sp.igamma_grad_a_p, "∂P(a, x)/∂a.")
+random_gamma_grad = _binary(
+    "random_gamma_grad", sp.random_gamma_grad_p, "Derivative by a of a sample x of the gamma distribution of shape a."
+)
+zeta = _binary("zeta", sp.zeta_p, "Hurwitz's zeta function, Σₙ (n + q)⁻ˢ for zeta(s, q).")
+polygamma = _binary("polygamma", sp.polygamma_p, "The m-th derivative of digamma at x, for polygamma(m, x).")
+
+
+def betainc(a: Any, b: Any, x: Any) -> Any:
+    """Regularized incomplete beta function Iₓ(a, b); its derivatives by a and b are not implemented."""
+    return sp.regularized_incomplete_beta_p.bind(*of_one_shape("betainc", *of_one_dtype("betainc", a, b, x)))
+
+
+def pow(x: Any, y: Any) -> Any:
+    """xʸ for float or complex x; y has its dtype or is an integer."""
+    x, y = as_operand(x, "pow"), as_operand(y, "pow")
+    if not dtypes.is_integer(aval_of(y).dtype):
+        x, y = of_one_dtype("pow", x, y)
+    return ar.pow_p.bind(*of_one_shape("pow", x, y))
+
+
+def integer_pow(x: Any, y: int) -> Any:
+    """x to a static integer power, by repeated multiplication."""
+    return ar.integer_pow(as_operand(x, "integer_pow"), y)
+
+
+def reciprocal(x: Any) -> Any:
+    """1/x."""
+    return ar.integer_pow(as_operand(x, "reciprocal"), -1)
+
+
+def conj(x: Any) -> Any:
+    """Complex conjugate; a real x becomes complex."""
+    return ar.conj(as_operand(x, "conj"))
+
+
+class RoundingMethod(enum.IntEnum):
+    """Where a number halfway between two whole ones goes."""
+
+    AWAY_FROM_ZERO = ar.AWAY_FROM_ZERO
+    TO_NEAREST_EVEN = ar.TO_NEAREST_EVEN
+
+
+def round(x: Any, rounding_method: RoundingMethod = RoundingMethod.AWAY_FROM_ZERO) -> Any:
+    """The nearest whole number.
+
+    >>> round(2.5), round(2.5, RoundingMethod.TO_NEAREST_EVEN)
+    (Array(3., dtype=float32, weak_type=True), Array(2., dtype=float32, weak_type=True))
+    """
+    return ar.round_p.bind(as_operand(x, "round"), rounding_method=int(rounding_method))
+
+
+def reduce_precision(operand: Any, exponent_bits: int, mantissa_bits: int) -> Any:
+    """Round to a float format of fewer bits, and return that in the operand's dtype; numbers below its range become 0.
+
+    >>> reduce_precision(1.1, exponent_bits=5, mantissa_bits=2)
+    Array(1., dtype=float32, weak_type=True)
+    """
+    x = as_operand(operand, "reduce_precision")
+    return sp.reduce_precision_p.bind(x, exponent_bits=int(exponent_bits), mantissa_bits=int(mantissa_bits))
+
+
+# ---------------------------------------------------------------- choice
+
+
+def select(pred: Any, on_true: Any, on_false: Any) -> Any:
+    """`on_true` where the predicate holds, else `on_false`; the predicate is a scalar or of their shape."""
+    return select_n(pred, on_false, on_true)
+
+
+def select_n(which: Any, *cases: Any) -> Any:
+    """cases[which] elementwise: `which` is bool (two cases) or int32."""
+    return ar.select_n_p.bind(as_operand(which, "select_n"), *of_one_dtype("select_n", *cases))
+
+
+def clamp(min: Any, x: Any, max: Any) -> Any:
+    """x limited to [min, max], which are scalars or of its shape.
+
+    >>> clamp(0.0, 1.5, 1.0)
+    Array(1., dtype=float32, weak_type=True)
+    """
+    return ar.clamp_p.bind(*of_one_dtype("clamp", min, x, max))
+
+
+# ---------------------------------------------------------------- types
+
+
+def convert_element_type(operand: Any, new_dtype: Any) -> Any:
+    """Cast. Floats to integers saturate and NaN becomes 0; complex to real drops the imaginary part.
+
+    >>> convert_element_type(3.7, "int32")
+    Array(3, dtype=int32)
+    """
+    x = as_operand(operand, "convert_element_type")
+    return ar.convert_element_type(x, dtypes.requested(new_dtype, "convert_element_type"))
+
+
+def bitcast_convert_type(operand: Any, new_dtype: Any) -> Any:
+    """The same bits read as another dtype; a narrower one adds a last axis of its parts, a wider one takes it away.
+
+    >>> bitcast_convert_type(1.0, "uint32")
+    Array(1065353216, dtype=uint32)
+    >>> bitcast_convert_type(1.0, "uint16")
+    Array([    0, 16256], dtype=uint16)
+    """
+    x = as_operand(operand, "bitcast_convert_type")
+    dtype = dtypes.requested(new_dtype, "bitcast_convert_type")
+    have, want = aval_of(x).dtype.itemsize, dtype.itemsize
+    if have == want or dtypes.bool_ in (dtype, aval_of(x).dtype):
+        return ar.bitcast_convert_type_p.bind(x, new_dtype=dtype)
+    shape = aval_of(x).shape
+    if want > have and (not shape or shape[-1] * have != want):
+        raise ShapeError(
+            f"bitcast_convert_type: the last axis of {aval_of(x)} does not make up one {dtype.name}",
+            fix=f"reshape so that the last axis has size {want // have}",
+        )
+    seen = view(shapes.expand_dims(x, (len(shape),)) if want < have else x, dtype)
+    return seen if want < have else shapes.squeeze(seen, (len(shape) - 1,))
+
+
+def stop_gradient(x: Any) -> Any:
+    """The same values, constant to differentiation; `x` is a pytree."""
+
+    def stopped(leaf: Any) -> Any:
+        if not isinstance(leaf, ArrayLike) or not dtypes.is_inexact(aval_of(leaf).dtype):
+            return leaf
+        return ar.stop_gradient_p.bind(leaf)
+
+    return tree.map(stopped, x)

@@ -1,0 +1,185 @@
+"""Reductions along axes, and their running versions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from funcgrad import dtypes, tree
+from funcgrad.core.avals import ShapedArray
+from funcgrad.core.primitives import registry
+from funcgrad.core.staging import trace_to_jaxpr
+from funcgrad.core.tracing import aval_of
+from funcgrad.errors import ArgumentError
+from funcgrad.lax.operands import with_dtype
+from funcgrad.numpy.promotion import as_operand
+from funcgrad.ops import reductions as ops
+from funcgrad.ops import shapes
+from funcgrad.transforms.vmap import vmap
+
+__all__ = [
+    "argmax", "argmin", "cumlogsumexp", "cummax", "cummin", "cumprod", "cumsum", "reduce", "reduce_and", "reduce_max",
+    "reduce_min", "reduce_or", "reduce_prod", "reduce_sum", "reduce_xor",
+]  # fmt: skip
+
+Operation = Callable[[Any, Any], Any]
+
+
+def _reduction(name: str, doc: str) -> Callable[[Any, Sequence[int]], Any]:
+    def function(operand: Any, axes: Sequence[int]) -> Any:
+        return registry[name].bind(as_operand(operand, name), axes=tuple(axes))
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = doc
+    return function
+
+
+def _running(name: str, doc: str) -> Callable[..., Any]:
+    def function(operand: Any, axis: int = 0, reverse: bool = False) -> Any:
+        return registry[name].bind(as_operand(operand, name), axis=int(axis), reverse=bool(reverse))
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = doc + " along `axis`, from the end when `reverse`."
+    return function
+
+
+reduce_sum = _reduction("reduce_sum", "Sum over `axes`, in the operand's dtype; 16-bit floats accumulate in float32.")
+reduce_prod = _reduction("reduce_prod", "Product over `axes`, in the operand's dtype.")
+reduce_max = _reduction("reduce_max", "Greatest element over `axes`; NaN wins. Ties share the derivative equally.")
+reduce_min = _reduction("reduce_min", "Smallest element over `axes`; NaN wins. Ties share the derivative equally.")
+reduce_and = _reduction("reduce_and", "Bitwise and over `axes`; logical and of bools.")
+reduce_or = _reduction("reduce_or", "Bitwise or over `axes`; logical or of bools.")
+reduce_xor = _reduction("reduce_xor", "Bitwise exclusive or over `axes`.")
+cumsum = _running("cumsum", "Running sum")
+cumprod = _running("cumprod", "Running product")
+cummax = _running("cummax", "Running maximum")
+cummin = _running("cummin", "Running minimum")
+cumlogsumexp = _running("cumlogsumexp", "Running log Σ exp")
+
+
+def argmax(operand: Any, axis: int, index_dtype: Any) -> Any:
+    """First position of the greatest element along `axis`; NaN counts as greatest."""
+    return ops.argmax(as_operand(operand, "argmax"), int(axis), dtypes.requested(index_dtype, "argmax"))
+
+
+def argmin(operand: Any, axis: int, index_dtype: Any) -> Any:
+    """First position of the smallest element along `axis`; NaN counts as smallest."""
+    return ops.argmin(as_operand(operand, "argmin"), int(axis), dtypes.requested(index_dtype, "argmin"))
+
+
+# ---------------------------------------------------------------- reduce by any operation
+
+
+def reduce(operands: Any, init_values: Any, computation: Operation, dimensions: Sequence[int]) -> Any:
+    """Fold along `dimensions` with an associative operation of scalars, starting from `init_values`.
+
+    `operands` and `init_values` are arrays and scalars, or pytrees of them that `computation` takes and returns. The
+    initial values come first. Sums, products, extremes and logic become the primitives for them; anything else is
+    folded by pairs, in log₂ n vectorised steps.
+
+    >>> import funcgrad.numpy as jnp
+    >>> reduce(jnp.array([3.0, 1.0, 2.0]), -jnp.inf, lambda a, b: jnp.maximum(a, b), (0,))
+    Array(3., dtype=float32)
+    """
+    flat, structure = tree.flatten(operands)
+    flat = [as_operand(x, "reduce") for x in flat]
+    inits, init_structure = tree.flatten(init_values)
+    if init_structure != structure or not flat:
+        raise ArgumentError(
+            f"reduce: operands have structure {structure}, init_values {init_structure}",
+            fix="give one initial scalar per operand, in the same pytree",
+        )
+    inits = [with_dtype(as_operand(i, "reduce"), aval_of(x).dtype) for i, x in zip(inits, flat, strict=True)]
+    _check_operands(flat, inits)
+    combine = _of_lists(computation, structure)
+    axes = tuple(dimensions)
+    shapes.check_axes("reduce", aval_of(flat[0]), axes)
+    primitive = _recognised(combine, [aval_of(i) for i in inits])
+    if primitive is not None:
+        reduced = [registry[primitive].bind(flat[0], axes=axes)]
+        out = reduced if _is_identity(primitive, inits[0]) else combine(inits, reduced)
+    else:
+        out = _by_pairs(combine, [_folded_first(x, axes) for x in flat], inits)
+    return structure.unflatten(out)
+
+
+def _check_operands(operands: list[Any], inits: list[Any]) -> None:
+    avals, scalars = [aval_of(x) for x in operands], [aval_of(i) for i in inits]
+    fit = all(i.shape == () and i.dtype == x.dtype for x, i in zip(avals, scalars, strict=True))
+    if not fit or len({x.shape for x in avals}) > 1:
+        raise ArgumentError(
+            f"reduce: operands {', '.join(map(repr, avals))} with initial values {', '.join(map(repr, scalars))}",
+            fix="operands have one shape; each initial value is a scalar of its operand's dtype",
+        )
+
+
+def _of_lists(computation: Operation, structure: Any) -> Callable[[list[Any], list[Any]], list[Any]]:
+    def combine(x: list[Any], y: list[Any]) -> list[Any]:
+        return tree.leaves(computation(structure.unflatten(x), structure.unflatten(y)))
+
+    return combine
+
+
+_PRIMITIVES = {
+    "add": "reduce_sum", "mul": "reduce_prod", "max": "reduce_max", "min": "reduce_min", "and": "reduce_and",
+    "or": "reduce_or", "xor": "reduce_xor",
+}  # fmt: skip
+
+
+def _recognised(combine: Callable[..., list[Any]], avals: list[ShapedArray]) -> str | None:
+    """Return the reduction that a computation of one equation stands for."""
+    if len(avals) != 1:
+        return None
+    jaxpr = trace_to_jaxpr(lambda x, y: combine([x], [y]), [avals[0].strengthened()] * 2).jaxpr
+    if len(jaxpr.eqns) != 1 or jaxpr.outvars != jaxpr.eqns[0].outvars:
+        return None
+    (eqn,) = jaxpr.eqns
+    of_both = len(eqn.invars) == 2 and all(any(v is w for w in eqn.invars) for v in jaxpr.invars)
+    return _PRIMITIVES.get(eqn.primitive.name) if of_both else None
+
+
+def _is_identity(primitive: str, init: Any) -> bool:
+    aval = aval_of(init)
+    try:
+        value = np.asarray(init)
+    except TypeError:  # it is traced
+        return False
+    return bool(value == registry[primitive].lowering.identity(aval.dtype))
+
+
+def _folded_first(x: Any, axes: tuple[int, ...]) -> Any:
+    """Bring the reduced dimensions to the front and merge them into one."""
+    shape = aval_of(x).shape
+    kept = [d for d in range(len(shape)) if d not in axes]
+    moved = shapes.transpose(x, (*axes, *kept))
+    return shapes.reshape(moved, (int(np.prod([shape[d] for d in axes])), *(shape[d] for d in kept)))
+
+
+def _by_pairs(combine: Callable[..., list[Any]], xs: list[Any], inits: list[Any]) -> list[Any]:
+    """Combine neighbouring rows until one is left; the last of an odd number waits for the end: order is kept."""
+    first = [shapes.broadcast_in_dim(i, aval_of(x).shape[1:], ()) for i, x in zip(inits, xs, strict=True)]
+    for_row = combine
+    for _ in aval_of(first[0]).shape:
+        for_row = vmap(for_row)
+    for_rows = vmap(for_row)
+    waiting = []
+    while (n := aval_of(xs[0]).shape[0]) > 1:
+        if n % 2:
+            waiting.append([_row(x, n - 1) for x in xs])
+        xs = for_rows([_rows(x, 0, n - n % 2, 2) for x in xs], [_rows(x, 1, n, 2) for x in xs])
+    if aval_of(xs[0]).shape[0]:
+        waiting.append([_row(x, 0) for x in xs])
+    for row in reversed(waiting):
+        first = for_row(first, row)
+    return first
+
+
+def _rows(x: Any, start: int, stop: int, step: int = 1) -> Any:
+    shape = aval_of(x).shape
+    return shapes.slice_(x, (start, *(0 for _ in shape[1:])), (stop, *shape[1:]), (step, *(1 for _ in shape[1:])))
+
+
+def _row(x: Any, i: int) -> Any:
+    return shapes.squeeze(_rows(x, i, i + 1), (0,))
