@@ -17,11 +17,11 @@ from funcgrad.ops import arithmetic as ar
 from funcgrad.ops.composite import gcd_p, logaddexp_p
 
 __all__ = [
-    "angle", "around", "clip", "copysign", "deg2rad", "degrees", "divmod", "float_power", "floor_divide",
-    "fmax", "fmin", "frexp", "gcd", "heaviside", "hypot", "iscomplex", "isfinite", "isinf", "isnan",
-    "isneginf", "isposinf", "isreal", "lcm", "ldexp", "log10", "log2", "logaddexp", "logaddexp2", "mod",
-    "modf", "nan_to_num", "positive", "pow", "power", "rad2deg", "radians", "reciprocal", "remainder",
-    "round", "signbit", "sinc", "spacing",
+    "angle", "around", "clip", "copysign", "deg2rad", "degrees", "divmod", "fabs", "float_power",
+    "floor_divide", "fmax", "fmin", "fmod", "frexp", "gcd", "heaviside", "hypot", "iscomplex", "isfinite",
+    "isinf", "isnan", "isneginf", "isposinf", "isreal", "lcm", "ldexp", "log10", "log2", "logaddexp",
+    "logaddexp2", "mod", "modf", "nan_to_num", "positive", "pow", "power", "rad2deg", "radians",
+    "reciprocal", "remainder", "round", "signbit", "sinc", "spacing",
 ]  # fmt: skip
 
 # ---------------------------------------------------------------- division
@@ -29,7 +29,7 @@ __all__ = [
 
 def floor_divide(x: Any, y: Any, /) -> Any:
     """⌊x / y⌋; of signed integers, nonzero // 0 is −2; of unsigned ones x // 0 has all bits set."""
-    x, y = promote(x, y, operation="floor_divide")
+    x, y = (uf.without_bools(v) for v in promote(x, y, operation="floor_divide"))
     dtype = x.aval.dtype
     if dtypes.is_complex(dtype):
         raise DTypeError(f"floor_divide: operands have type {x.aval}; complex numbers have no order",
@@ -46,12 +46,12 @@ def floor_divide(x: Any, y: Any, /) -> Any:
 
 def remainder(x: Any, y: Any, /) -> Any:
     """x − y·⌊x / y⌋: the remainder with the sign of y; x mod 0 is 0 for integers and NaN for floats."""
-    x, y = promote(x, y, operation="remainder")
+    x, y = (uf.without_bools(v) for v in promote(x, y, operation="remainder"))
     if dtypes.is_complex(x.aval.dtype):
         raise DTypeError(f"remainder: operands have type {x.aval}; complex numbers have no order",
                          fix="apply it to real and imaginary parts")  # fmt: skip
     if dtypes.is_integer(x.aval.dtype):
-        y = pick(uf.equal(y, 0), ar.full((), 1, y.aval.dtype), y, "remainder")
+        y = pick(uf.equal(y, 0), ar.full((), 1, y.aval.dtype, y.aval.weak_type), y, "remainder")
     truncated = ar.rem_p.bind(x, y)
     wrong_sign = uf.not_equal(uf.less(truncated, 0), uf.less(y, 0))
     correct = uf.bitwise_and(wrong_sign, uf.not_equal(truncated, 0))
@@ -61,9 +61,18 @@ def remainder(x: Any, y: Any, /) -> Any:
 mod = remainder
 
 
+def fmod(x: Any, y: Any, /) -> Any:
+    """Remainder of truncated division, which has the sign of x; 0 for integers modulo 0."""
+    x, y = (uf.without_bools(v) for v in promote(x, y, operation="fmod"))
+    if not dtypes.is_integer(x.aval.dtype):
+        return ar.rem_p.bind(x, y)
+    one = ar.full((), 1, y.aval.dtype, y.aval.weak_type)
+    return ar.rem_p.bind(x, pick(uf.equal(y, 0), one, y, "fmod"))
+
+
 def divmod(x: Any, y: Any, /) -> tuple[Any, Any]:
     """(floor_divide(x, y), remainder(x, y))."""
-    x, y = promote(x, y, operation="divmod")
+    x, y = (uf.without_bools(v) for v in promote(x, y, operation="divmod"))
     if dtypes.is_float(x.aval.dtype):
         return _divmod_float(x, y)
     return floor_divide(x, y), remainder(x, y)
@@ -99,7 +108,7 @@ def power(x: Any, y: Any, /) -> Any:
                 f"power: integers of type {operand.aval} to the negative power {y}",
                 fix="make the base float: x.astype(float) ** y",
             )
-        return _integer_pow(promote_dtypes(operand, y, operation="power")[0], y)
+        return _integer_pow(uf.without_bools(operand), y)
     x, y = as_operand(x, "power"), as_operand(y, "power")
     if dtypes.is_inexact(x.aval.dtype) and dtypes.is_integer(y.aval.dtype):
         dtype, weak = dtypes.promote(tuple((a.aval.dtype, a.aval.weak_type) for a in (x, y)))
@@ -107,7 +116,7 @@ def power(x: Any, y: Any, /) -> Any:
     x, y = promote(x, y, operation="power")
     if dtypes.is_inexact(x.aval.dtype):
         return ar.pow_p.bind(x, y)
-    return uf.bitwise_or(x, uf.bitwise_not(y)) if x.aval.dtype == dtypes.bool_ else _power_of_integers(x, y)
+    return _power_of_integers(uf.without_bools(x), uf.without_bools(y))
 
 
 pow = power
@@ -139,14 +148,19 @@ def reciprocal(x: Any, /) -> Any:
     return _integer_pow(x, -1)
 
 
+def _log_of_base(x: Any, base: int, name: str) -> Any:
+    (x,) = promote_inexact(x, operation=name)
+    return uf.divide(uf.log(x), ar.full((), math.log(base), x.aval.dtype))
+
+
 def log2(x: Any, /) -> Any:
     """Logarithm to base 2."""
-    return uf.divide(uf.log(x), math.log(2))
+    return _log_of_base(x, 2, "log2")
 
 
 def log10(x: Any, /) -> Any:
     """Logarithm to base 10."""
-    return uf.divide(uf.log(x), math.log(10))
+    return _log_of_base(x, 10, "log10")
 
 
 def logaddexp(x: Any, y: Any, /) -> Any:
@@ -164,7 +178,10 @@ def logaddexp2(x: Any, y: Any, /) -> Any:
 
 def hypot(x: Any, y: Any, /) -> Any:
     """√(x² + y²), without overflow; inf where either operand is infinite."""
-    x, y = (uf.absolute(v) for v in promote_inexact(x, y, operation="hypot"))
+    x, y = promote_inexact(x, y, operation="hypot")
+    if dtypes.is_complex(x.aval.dtype):
+        raise DTypeError(f"hypot: operands have type {x.aval}", fix="apply it to absolute values")
+    x, y = uf.absolute(x), uf.absolute(y)
     high, low = uf.maximum(x, y), uf.minimum(x, y)
     ratio = uf.divide(low, where(uf.equal(high, 0), 1, high))
     length = uf.multiply(high, uf.sqrt(uf.add(1, uf.square(ratio))))
@@ -173,6 +190,14 @@ def hypot(x: Any, y: Any, /) -> Any:
 
 # sin(z)/z = Σ (−1)ᵏ z²ᵏ / (2k+1)!: up to |z| = ½ these terms are exact to double precision.
 _SINC_SERIES = tuple((-1) ** k / math.factorial(2 * k + 1) for k in range(8))
+
+
+def fabs(x: Any, /) -> Any:
+    """|x| as a float, of a real number."""
+    (x,) = promote_inexact(x, operation="fabs")
+    if dtypes.is_complex(x.aval.dtype):
+        raise DTypeError(f"fabs: operand has type {x.aval}", fix="use abs")
+    return ar.abs_p.bind(x)
 
 
 def sinc(x: Any, /) -> Any:
@@ -251,7 +276,7 @@ def fmin(x: Any, y: Any, /) -> Any:
 def heaviside(x: Any, y: Any, /) -> Any:
     """0 below 0, 1 above, y at 0."""
     x, y = promote(*promote_inexact(x, y, operation="heaviside"), operation="heaviside")
-    one = ar.full((), 1, x.aval.dtype)
+    one = ar.full((), 1, x.aval.dtype, x.aval.weak_type)
     return where(uf.less(x, 0), uf.subtract(one, one), where(uf.greater(x, 0), one, where(isnan(x), x, y)))
 
 
@@ -348,7 +373,7 @@ def nan_to_num(x: Any, copy: bool = True, nan: Any = 0.0, posinf: Any = None, ne
     low = float(limits.min) if neginf is None else neginf
 
     def replaced(condition: Any, value: Any, x: Any) -> Any:
-        value = ar.convert_element_type(as_operand(value, "nan_to_num"), dtype, x.aval.weak_type)
+        value = ar.convert_element_type(as_operand(value, "nan_to_num"), dtype)
         return pick(condition, value, x, "nan_to_num")
 
     out = replaced(isnan(x), nan, x)
@@ -362,23 +387,22 @@ def nan_to_num(x: Any, copy: bool = True, nan: Any = 0.0, posinf: Any = None, ne
 def angle(z: Any, deg: bool = False) -> Any:
     """Argument of a complex number, in (−π, π]; 0 or π for real ones."""
     (z,) = promote_inexact(z, operation="angle")
-    out = uf.arctan2(uf.imag(z), uf.real(z))
+    out = uf.arctan2(
+        ar.full(z.aval.shape, 0, z.aval.dtype) if not dtypes.is_complex(z.aval.dtype) else uf.imag(z), uf.real(z)
+    )
     return rad2deg(out) if deg else out
 
 
 def positive(x: Any, /) -> Any:
-    """x itself; not defined on bools."""
-    x = as_operand(x, "positive")
-    if x.aval.dtype == dtypes.bool_:
-        raise DTypeError(f"positive: operand has type {x.aval}", fix="use x itself, or .astype(int)")
-    return x
+    """x itself."""
+    return as_operand(x, "positive")
 
 
 def modf(x: Any, /, out: None = None) -> tuple[Any, Any]:
     """(fractional part, whole part), both with the sign of x."""
     (x,) = promote_inexact(x, operation="modf")
     whole = uf.trunc(x)
-    fraction = pick(isinf(x), ar.full((), 0, x.aval.dtype), uf.subtract(x, whole), "modf")
+    fraction = pick(isinf(x), ar.full((), 0, x.aval.dtype, x.aval.weak_type), uf.subtract(x, whole), "modf")
     return copysign(fraction, x), copysign(whole, x)
 
 

@@ -71,14 +71,13 @@ def _fold(
     given = x.aval.dtype
     wanted = dtypes.requested(dtype, operation) if dtype is not None else None
     result = wanted or (_summed_dtype(given) if promote_integers or given == dtypes.bool_ else given)
-    weak = x.aval.weak_type and wanted is None
     # The 16-bit floats are folded, and initial values added, in float32; one rounding at the end.
     working = rd.accumulator(result)
-    x = convert_element_type(x, working, weak)
+    x = convert_element_type(x, working, x.aval.weak_type)
     out = fold(_masked(x, mask, identity, operation), axes)
     if initial is not None:
         out = combine(out, convert_element_type(as_operand(initial, operation), working))
-    return _kept(convert_element_type(out, result, weak), x, axes, keepdims)
+    return _kept(convert_element_type(out, result), x, axes, keepdims)
 
 
 def sum(
@@ -122,14 +121,15 @@ def _extreme(a: Any, axis: Any, keepdims: bool, initial: Any, mask: Any, operati
             fix="pass initial=, or check the size first",
         )
     if dtypes.is_complex(x.aval.dtype):
-        return _complex_extreme(x, axes, keepdims, largest)
+        out = _complex_extreme(x, axes, keepdims, largest)
+        return out if initial is None else (uf.maximum if largest else uf.minimum)(out, initial)
     identity = (rd.lowest if largest else rd.highest)(x.aval.dtype)
     out = (rd.reduce_max if largest else rd.reduce_min)(_masked(x, mask, identity, operation), axes)
     if initial is not None:
         out = (uf.maximum if largest else uf.minimum)(
             out, convert_element_type(as_operand(initial, operation), x.aval.dtype)
         )
-    return _kept(out, x, axes, keepdims)
+    return _kept(convert_element_type(out, x.aval.dtype), x, axes, keepdims)
 
 
 def _complex_extreme(x: Any, axes: Sequence[int], keepdims: bool, largest: bool) -> Any:
@@ -249,11 +249,10 @@ def _mean(a: Any, axis: Any, dtype: Any, keepdims: bool, mask: Any, operation: s
     axes = as_axes(axis, x.aval.ndim, operation)
     result = _inexact(x.aval.dtype) if dtype is None else dtypes.requested(dtype, operation)
     working = rd.accumulator(_inexact(result))
-    weak = x.aval.weak_type and dtype is None
     count = _count(x, axes, mask, operation)
-    total = sum(convert_element_type(x, working, weak), axes, keepdims=True, where=mask)
+    total = sum(convert_element_type(x, working, x.aval.weak_type), axes, keepdims=True, where=mask)
     count = count if isinstance(count, int) else convert_element_type(count, dtypes.real_dtype(working))
-    out = convert_element_type(uf.divide(total, count), result, weak)
+    out = convert_element_type(uf.divide(total, count), result)
     return out if keepdims else shapes.squeeze(out, axes)
 
 
@@ -302,7 +301,7 @@ def _variance(a: Any, axis: Any, dtype: Any, ddof: Any, keepdims: bool, mask: An
     working = rd.accumulator(
         _inexact(x.aval.dtype if wanted is None else dtypes.promote(((x.aval.dtype, False), (wanted, False)))[0])
     )
-    x = convert_element_type(x, working, x.aval.weak_type and dtype is None)
+    x = convert_element_type(x, working, x.aval.weak_type)
     if center is None:
         center = _mean(x, axes, None, True, mask, operation)
     centered = uf.subtract(x, center)
@@ -312,7 +311,7 @@ def _variance(a: Any, axis: Any, dtype: Any, ddof: Any, keepdims: bool, mask: An
     )
     out = uf.divide(sum(squares, axes, keepdims=True, where=mask), count)
     out = where(uf.greater(count, 0), out, math.nan)
-    out = convert_element_type(out, result, x.aval.weak_type)
+    out = convert_element_type(out, result)
     return out if keepdims else shapes.squeeze(out, axes)
 
 
@@ -337,7 +336,7 @@ def _cumulative(a: Any, axis: int | None, dtype: Any, fold: Callable[..., Any], 
         x = convert_element_type(x, dtypes.requested(dtype, operation))
     elif x.aval.dtype == dtypes.bool_:
         x = convert_element_type(x, dtypes.canonicalize(int))
-    return fold(x, axis)
+    return convert_element_type(fold(x, axis), x.aval.dtype)
 
 
 def cumsum(a: Any, axis: int | None = None, dtype: Any = None, out: None = None) -> Any:
@@ -359,7 +358,7 @@ def _with_initial(
     if axis is None and x.aval.ndim != 1:
         raise ArgumentError(f"{operation}: {x.aval} is not a vector and axis is None", fix="give the axis")
     axis = as_axis(0 if axis is None else axis, x.aval.ndim, operation)
-    out = _cumulative(x, axis, dtype or _summed_dtype(x.aval.dtype), fold, operation)
+    out = _cumulative(x, axis, dtype if dtype or first else _summed_dtype(x.aval.dtype), fold, operation)
     if not include_initial:
         return out
     config = [(0, 0, 0)] * out.aval.ndim

@@ -147,7 +147,7 @@ def _typed(x: Any) -> tuple[np.dtype, builtins.bool]:
         return aval.dtype, aval.weak_type
     if isinstance(x, np.generic):
         return dtypes.canonicalize(x.dtype), False
-    return dtypes.canonicalize(getattr(x, "dtype", x)), False
+    return dtypes.canonicalize(x), False
 
 
 def promote_types(a: Any, b: Any) -> np.dtype:

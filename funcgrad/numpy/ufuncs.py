@@ -23,10 +23,10 @@ __all__ = [
     "arctan2", "arctanh", "asin", "asinh", "atan", "atan2", "atanh", "bitwise_and", "bitwise_count",
     "bitwise_invert", "bitwise_left_shift", "bitwise_not", "bitwise_or", "bitwise_right_shift",
     "bitwise_xor", "cbrt", "ceil", "conj", "conjugate", "cos", "cosh", "divide", "equal", "exp", "exp2",
-    "expm1", "fabs", "floor", "fmod", "greater", "greater_equal", "imag", "invert", "left_shift", "less",
-    "less_equal", "log", "log1p", "logical_and", "logical_not", "logical_or", "logical_xor", "maximum",
-    "minimum", "multiply", "negative", "nextafter", "not_equal", "real", "right_shift", "rint", "sign",
-    "sin", "sinh", "sqrt", "square", "subtract", "tan", "tanh", "true_divide", "trunc",
+    "expm1", "floor", "greater", "greater_equal", "imag", "invert", "left_shift", "less", "less_equal",
+    "log", "log1p", "logical_and", "logical_not", "logical_or", "logical_xor", "maximum", "minimum",
+    "multiply", "negative", "nextafter", "not_equal", "real", "right_shift", "rint", "sign", "sin",
+    "sinh", "sqrt", "square", "subtract", "tan", "tanh", "true_divide", "trunc",
 ]  # fmt: skip
 
 
@@ -91,6 +91,11 @@ def _binary(
     return _named(ufunc, name, doc, shortcut)
 
 
+def without_bools(x: Any) -> Any:
+    """Return bools as the default integer, other operands as they are."""
+    return x if x.aval.dtype != dtypes.bool_ else ar.convert_element_type(x, dtypes.canonicalize(int))
+
+
 # ---------------------------------------------------------------- arithmetic
 
 add = _binary("add", ar.add_p, "x + y; of bools, `or`.", on_bool=ar.or_p)
@@ -102,46 +107,82 @@ divide = true_divide = _binary(
 negative = _unary("negative", ar.neg_p, "−x; not defined on bools.")
 absolute = abs = _unary("absolute", ar.abs_p, "|x|; of a complex number its modulus, a real number.",
                         exact=lambda x: ar.abs_p.bind(x) if x.aval.dtype.kind == "i" else x)  # fmt: skip
-fabs = _unary("fabs", ar.abs_p, "|x| as a float.", inexact=True)
 sign = _unary("sign", ar.sign_p, "−1, 0 or 1; of a complex number x / |x|.")
-square = _unary("square", ar.square_p, "x²; of bools, x.")
+square = _unary("square", ar.square_p, "x²; of bools, 0 or 1.", exact=lambda x: ar.square_p.bind(without_bools(x)))
 nextafter = _binary("nextafter", ar.nextafter_p, "The float next to x in the direction of y.", inexact=True)
-arctan2 = atan2 = _binary("arctan2", ar.atan2_p, "The angle of the point (y, x) in radians, in (−π, π].", inexact=True)
-fmod = _binary("fmod", ar.rem_p, "Remainder of truncated division: it has the sign of x.")
+_arctan2 = _binary("arctan2", ar.atan2_p, "", inexact=True)
 maximum = _binary("maximum", ar.max_p, "The larger of x and y; NaN where either is NaN.")
 minimum = _binary("minimum", ar.min_p, "The smaller of x and y; NaN where either is NaN.")
 
+
+def arctan2(x: Any, y: Any, /) -> Any:
+    """The angle of the point (y, x) in radians, in (−π, π]; of complex numbers −i·log((y + ix) / √(x² + y²))."""
+    if (out := _arctan2.shortcut(x, y)) is not None:  # type: ignore[attr-defined]
+        return out
+    x, y = promote_inexact(x, y, operation="arctan2")
+    if not dtypes.is_complex(x.aval.dtype):
+        return _arctan2(x, y)
+    length = sqrt(add(square(x), square(y)))
+    return multiply(-1j, log(divide(add(y, multiply(1j, x)), length)))
+
+
+atan2 = arctan2
+
 # ---------------------------------------------------------------- comparisons, logic, bits
+
+
+def _ordering(name: str, primitive: Primitive, doc: str) -> Callable[[Any, Any], Any]:
+    """Make a comparison; complex numbers are ordered by real part, then by imaginary part."""
+    of_reals = _binary(name, primitive, doc)
+    strict = {"less_equal": "less", "greater_equal": "greater"}.get(name, name)
+
+    def ufunc(x: Any, y: Any, /) -> Any:
+        try:
+            return of_reals(x, y)
+        except DTypeError:
+            x, y = promote(x, y, operation=name)
+            if not dtypes.is_complex(x.aval.dtype):
+                raise
+        a, b = real(x), real(y)
+        return where(equal(a, b), of_reals(imag(x), imag(y)), globals()[strict](a, b))
+
+    return _named(ufunc, name, doc, of_reals.shortcut)  # type: ignore[attr-defined]
+
 
 equal = _binary("equal", ar.eq_p, "x = y; False where either is NaN.")
 not_equal = _binary("not_equal", ar.ne_p, "x ≠ y; True where either is NaN.")
-less = _binary("less", ar.lt_p, "x < y.")
-less_equal = _binary("less_equal", ar.le_p, "x ≤ y.")
-greater = _binary("greater", ar.gt_p, "x > y.")
-greater_equal = _binary("greater_equal", ar.ge_p, "x ≥ y.")
+less = _ordering("less", ar.lt_p, "x < y.")
+less_equal = _ordering("less_equal", ar.le_p, "x ≤ y.")
+greater = _ordering("greater", ar.gt_p, "x > y.")
+greater_equal = _ordering("greater_equal", ar.ge_p, "x ≥ y.")
 bitwise_and = _binary("bitwise_and", ar.and_p, "Bits that are set in both operands.")
 bitwise_or = _binary("bitwise_or", ar.or_p, "Bits that are set in either operand.")
 bitwise_xor = _binary("bitwise_xor", ar.xor_p, "Bits in which the operands differ.")
 bitwise_not = bitwise_invert = invert = _unary("bitwise_not", ar.not_p, "All bits flipped; of bools, `not`.")
-left_shift = bitwise_left_shift = _binary(
-    "left_shift", ar.shift_left_p, "x · 2ʸ, dropping bits; 0 where y is the width or more."
-)
+_shift_left = _binary("left_shift", ar.shift_left_p, "")
 _shift_right_signed = _binary("right_shift", ar.shift_right_arithmetic_p, "")
 _shift_right_unsigned = _binary("right_shift", ar.shift_right_logical_p, "")
 
 
+def left_shift(x: Any, y: Any, /) -> Any:
+    """x · 2ʸ, dropping bits; 0 where y is the width or more."""
+    return _shift_left(*(without_bools(v) for v in promote(x, y, operation="left_shift")))
+
+
 def right_shift(x: Any, y: Any, /) -> Any:
     """⌊x / 2ʸ⌋: signed integers keep their sign bit."""
-    dtype = promote(x, y, operation="right_shift")[0].aval.dtype
-    return (_shift_right_unsigned if dtype.kind == "u" else _shift_right_signed)(x, y)
+    x, y = (without_bools(v) for v in promote(x, y, operation="right_shift"))
+    return (_shift_right_unsigned if x.aval.dtype.kind == "u" else _shift_right_signed)(x, y)
 
 
+bitwise_left_shift = left_shift
 bitwise_right_shift = right_shift
 
 
 def bitwise_count(x: Any, /) -> Any:
     """Number of bits set in |x|, as uint8."""
     x = as_operand(x, "bitwise_count")
+    x = without_bools(x)
     if not dtypes.is_integer(x.aval.dtype):
         raise DTypeError(f"bitwise_count: operand has type {x.aval}", fix="pass integers")
     return ar.convert_element_type(ar.population_count_p.bind(absolute(x)), dtypes.uint8)
@@ -182,7 +223,9 @@ def trunc(x: Any, /) -> Any:
 
 def rint(x: Any, /) -> Any:
     """Round to the nearest integer, ties to even; integers become floats, complex numbers are rounded by parts."""
-    (x,) = promote_inexact(x, operation="rint")
+    x = as_operand(x, "rint")
+    if not dtypes.is_inexact(x.aval.dtype):
+        return ar.convert_element_type(x, dtypes.canonicalize(float))
     if dtypes.is_complex(x.aval.dtype):
         return ar.complex_p.bind(rint(ar.real_p.bind(x)), rint(ar.imag_p.bind(x)))
     return ar.round_p.bind(x, rounding_method=ar.TO_NEAREST_EVEN)
@@ -253,7 +296,11 @@ def real(x: Any, /) -> Any:
 def imag(x: Any, /) -> Any:
     """Imaginary part; 0 for real numbers."""
     x = as_operand(x, "imag")
-    return ar.imag_p.bind(x) if dtypes.is_complex(x.aval.dtype) else ar.full(x.aval.shape, 0, x.aval.dtype)
+    return (
+        ar.imag_p.bind(x)
+        if dtypes.is_complex(x.aval.dtype)
+        else ar.full(x.aval.shape, 0, x.aval.dtype, x.aval.weak_type)
+    )
 
 
 def conjugate(x: Any, /) -> Any:
