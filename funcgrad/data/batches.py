@@ -22,8 +22,8 @@ def batches(key: Any, arrays: Any, size: int, *, drop_last: bool = True) -> Iter
     """
     leaves = [np.asarray(x) for x in tree.leaves(arrays)]
     structure = tree.structure(arrays)
-    counts = {x.shape[0] if x.ndim else None for x in leaves}
-    if len(counts) != 1 or None in counts:
+    counts = {x.shape[0] if x.ndim else -1 for x in leaves}
+    if len(counts) != 1 or -1 in counts:
         raise ShapeError(
             f"batches: arrays have shapes {', '.join(str(x.shape) for x in leaves)}",
             fix="all need one first axis, that of the examples",

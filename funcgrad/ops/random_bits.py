@@ -9,8 +9,9 @@ Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -35,6 +36,7 @@ ROUNDS = 20
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA  # Skein's key-schedule constant, its low 32 bits
 _BLOCK = 1 << 13  # counters hashed at a time by the NumPy rule, so that its temporaries stay in cache
+_FEW = 8  # counters up to which Python's integers are faster
 
 
 def _infer(key0: ShapedArray, key1: ShapedArray, count0: ShapedArray, count1: ShapedArray) -> list[ShapedArray]:
@@ -48,56 +50,76 @@ def _infer(key0: ShapedArray, key1: ShapedArray, count0: ShapedArray, count1: Sh
     return [ShapedArray(common_shape("threefry2x32", avals), dtypes.uint32)] * 2
 
 
-def _evaluate(*operands: np.ndarray) -> list[np.ndarray]:
-    shape = np.broadcast_shapes(*(x.shape for x in operands))
-    out = [np.empty(shape, np.uint32), np.empty(shape, np.uint32)]
-    flat = [x if not x.shape else np.ascontiguousarray(x).reshape(-1) for x in operands]
-    left, right = (x.reshape(-1) for x in out)
-    for start in range(0, left.size, _BLOCK):
-        block = slice(start, start + _BLOCK)
-        key0, key1, left[block], right[block] = (x[block] if x.shape else x for x in flat)
-        _hash_in_place(key0, key1, left[block], right[block])
-    return out
+class _Arithmetic(NamedTuple):
+    """What the rounds are made of, on one kind of 32-bit words."""
+
+    add: Callable[[Any, Any], Any]
+    xor: Callable[[Any, Any], Any]
+    rotate_left: Callable[[Any, int], Any]
+    word: Callable[[int], Any]
 
 
-def _hash_in_place(key0: np.ndarray, key1: np.ndarray, left: np.ndarray, right: np.ndarray) -> None:
-    """Replace counters by their hash: what `_expand` says, on buffers."""
-    keys = (key0, key1, key0 ^ key1 ^ np.uint32(_PARITY))
-    high = np.empty_like(right)
-    left += key0
-    right += key1
-    for group in range(ROUNDS // 4):
-        for bits in _ROTATIONS[group % 2]:
-            left += right
-            np.left_shift(right, np.uint32(bits), out=high)
-            np.right_shift(right, np.uint32(32 - bits), out=right)
-            right |= high
-            right ^= left
-        left += keys[(group + 1) % 3]
-        right += keys[(group + 2) % 3] + np.uint32(group + 1)
-
-
-def _expand(key0: Any, key1: Any, count0: Any, count1: Any) -> list[Any]:
+def _rounds(on: _Arithmetic, key0: Any, key1: Any, left: Any, right: Any) -> list[Any]:
     """Twenty rounds (l, r) → (l + r, rotate(r) ^ (l + r)); before them and after each four, keys are added in turn."""
-    shape = common_shape("threefry2x32", [aval_of(x) for x in (key0, key1, count0, count1)])
-    keys = (key0, key1, xor_p.bind(xor_p.bind(key0, key1), _word(_PARITY)))
-    left, right = (shapes.broadcast_scalar(c, shape) for c in (count0, count1))
-    left, right = add_p.bind(left, key0), add_p.bind(right, key1)
+    keys = (key0, key1, on.xor(on.xor(key0, key1), on.word(_PARITY)))
+    left, right = on.add(left, key0), on.add(right, key1)
     for group in range(ROUNDS // 4):
         for bits in _ROTATIONS[group % 2]:
-            left = add_p.bind(left, right)
-            right = xor_p.bind(_rotate_left(right, bits), left)
-        left = add_p.bind(left, keys[(group + 1) % 3])
-        right = add_p.bind(right, add_p.bind(keys[(group + 2) % 3], _word(group + 1)))
+            left = on.add(left, right)
+            right = on.xor(on.rotate_left(right, bits), left)
+        left = on.add(left, keys[(group + 1) % 3])
+        right = on.add(right, on.add(keys[(group + 2) % 3], on.word(group + 1)))
     return [left, right]
 
 
-def _rotate_left(x: Any, bits: int) -> Any:
-    return or_p.bind(shift_left_p.bind(x, _word(bits)), shift_right_logical_p.bind(x, _word(32 - bits)))
+_ON_INTEGERS = _Arithmetic(
+    add=lambda x, y: (x + y) & 0xFFFFFFFF,
+    xor=operator.xor,
+    rotate_left=lambda x, bits: ((x << bits) | (x >> (32 - bits))) & 0xFFFFFFFF,
+    word=int,
+)
+_ON_ARRAYS = _Arithmetic(
+    add=np.add,
+    xor=np.bitwise_xor,
+    rotate_left=lambda x, bits: (x << np.uint32(bits)) | (x >> np.uint32(32 - bits)),
+    word=np.uint32,
+)
 
 
 def _word(value: int) -> Any:
     return shapes.full((), value, dtypes.uint32)
+
+
+_ON_PRIMITIVES = _Arithmetic(
+    add=add_p.bind,
+    xor=xor_p.bind,
+    rotate_left=lambda x, bits: or_p.bind(
+        shift_left_p.bind(x, _word(bits)), shift_right_logical_p.bind(x, _word(32 - bits))
+    ),
+    word=_word,
+)
+
+
+def _evaluate(*operands: np.ndarray) -> list[np.ndarray]:
+    shape = next((x.shape for x in operands if x.shape), ())
+    out = np.empty((2, math.prod(shape)), np.uint32)
+    flat = [x.reshape(-1) if x.shape else x for x in operands]
+    if out.shape[1] <= _FEW:
+        # NumPy's overhead per operation is that of some ten operations on integers.
+        words = [x.tolist() if x.shape else [x.item()] * out.shape[1] for x in flat]
+        for i, word in enumerate(zip(*words, strict=True)):
+            out[:, i] = _rounds(_ON_INTEGERS, *word)
+    else:
+        for start in range(0, out.shape[1], _BLOCK):
+            block = slice(start, start + _BLOCK)
+            out[:, block] = _rounds(_ON_ARRAYS, *(x[block] if x.shape else x for x in flat))
+    return [x.reshape(shape) for x in out]
+
+
+def _expand(*operands: Any) -> list[Any]:
+    shape = common_shape("threefry2x32", [aval_of(x) for x in operands])
+    key0, key1, *counts = operands
+    return _rounds(_ON_PRIMITIVES, key0, key1, *(shapes.broadcast_scalar(c, shape) for c in counts))
 
 
 def _jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:
