@@ -110,5 +110,9 @@ class AllocationError(FuncgradError, MemoryError):
     """The array would not fit in memory."""
 
 
+class DependencyError(FuncgradError, ImportError):
+    """An optional part of the library needs a package that is not installed."""
+
+
 class JaxprError(FuncgradError):
     """A jaxpr breaks a rule of the intermediate form; a bug in a transform, not in user code."""

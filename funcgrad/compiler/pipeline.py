@@ -6,7 +6,9 @@ jaxpr ─simplify→ jaxpr ─fuse→ groups ─schedule, lower→ loops ─emit
 from __future__ import annotations
 
 import sys
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from types import ModuleType
+from typing import NamedTuple
 
 from funcgrad.compiler import kernels, loops, python
 from funcgrad.compiler.cpu import runtime, toolchain
@@ -67,7 +69,7 @@ def kernels_of(closed: ClosedJaxpr) -> list[Kernel]:
     return list(dict.fromkeys(x.kernel for x in launches))
 
 
-STAGES = ("jaxpr", "simplified", "groups", "loops", "kernels", "program", "llvm", "assembly")
+STAGES = ("jaxpr", "simplified", "groups", "loops", "kernels", "program", "llvm", "assembly", "cuda", "ptx")
 
 
 def as_text(closed: ClosedJaxpr, name: str, stage: str) -> str:
@@ -80,15 +82,23 @@ def as_text(closed: ClosedJaxpr, name: str, stage: str) -> str:
         return str(_front(closed)[1])
     if stage == "program":
         return str(executable(closed, name).plan)
-    texts: dict[str, Any] = {
+    texts: dict[str, Callable[[Kernel], str]] = {
         "loops": loops.format,
         "kernels": python.render,
         "llvm": kernels.llvm_text,
         "assembly": lambda k: toolchain.assembly(kernels.llvm_text(k)),
+        "cuda": lambda k: _cuda().render(k),
+        "ptx": lambda k: _cuda().compile_ptx(k),
     }
     if stage not in texts:
         raise ArgumentError(f"as_text: no stage {stage!r}", fix=f"choose one of {', '.join(STAGES)}")
     return "\n\n".join(texts[stage](k) for k in kernels_of(closed))
+
+
+def _cuda() -> ModuleType:
+    from funcgrad.compiler import cuda  # numba.cuda is slow to import, and optional
+
+    return cuda
 
 
 class MemoryAnalysis(NamedTuple):
@@ -102,9 +112,7 @@ class MemoryAnalysis(NamedTuple):
 def memory_analysis(closed: ClosedJaxpr, name: str) -> MemoryAnalysis:
     """Return the bytes of arguments, outputs and temporaries of a compiled jaxpr."""
     planned = executable(closed, name).plan
-    return MemoryAnalysis(
-        sum(a.nbytes for a in closed.in_avals), sum(planned.buffer_sizes), planned.arena_bytes
-    )
+    return MemoryAnalysis(sum(a.nbytes for a in closed.in_avals), sum(planned.buffer_sizes), planned.arena_bytes)
 
 
 def log(message: str) -> None:

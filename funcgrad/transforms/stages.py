@@ -53,7 +53,8 @@ class Lowered:
 
         Stages, in the order of compilation: "jaxpr", "simplified", "groups" (what is fused), "loops",
         "kernels" (the loops as runnable Python), "program" (instructions and memory plan), "llvm",
-        "assembly".
+        "assembly". For an NVIDIA card: "cuda" (the kernels in the Python that numba.cuda compiles), "ptx"
+        (for sm_90; no card is needed).
         """
         return pipeline.as_text(self._traced.jaxpr, self._traced.fun_name, stage)
 

@@ -152,9 +152,7 @@ def _digamma(dtype: np.dtype) -> Function:
             total -= 1.0 / z
             z += 1.0
         w = 1.0 / (z * z)
-        series = w * (
-            1 / 12 - w * (1 / 120 - w * (1 / 252 - w * (1 / 240 - w * (1 / 132 - w * (691 / 32760)))))
-        )
+        series = w * (1 / 12 - w * (1 / 120 - w * (1 / 252 - w * (1 / 240 - w * (1 / 132 - w * (691 / 32760))))))
         return T(total + math.log(z) - 0.5 / z - series)
 
     return digamma

@@ -54,8 +54,7 @@ def launch(kernel: Kernel, arrays: Sequence[Any], sizes: Sequence[int]) -> None:
     blocks = min(-(-count // threads), _SIMULATED_BLOCKS if target.SIMULATED else _MOST_BLOCKS)
     given = iter(arrays)
     arguments = [
-        _scratch(kernel, p, sizes, blocks * threads) if p.intent == "scratch" else next(given)
-        for p in kernel.params
+        _scratch(kernel, p, sizes, blocks * threads) if p.intent == "scratch" else next(given) for p in kernel.params
     ]
     _dispatcher(kernel)[blocks, threads](*arguments, *map(int, sizes))
 
@@ -95,9 +94,7 @@ class _CudaRenderer(Renderer):
         lines = []
         for p in kernel.params:
             if p.intent == "scratch":
-                lines.append(
-                    f"    {p.name} = {p.name}[cuda.grid(1)*{p.extent}:(cuda.grid(1) + 1)*{p.extent}]"
-                )
+                lines.append(f"    {p.name} = {p.name}[cuda.grid(1)*{p.extent}:(cuda.grid(1) + 1)*{p.extent}]")
         return lines
 
     def loop_range(self, loop: For) -> str:
