@@ -224,6 +224,11 @@ def test_key_arrays_are_arrays_of_keys():
     assert repr(KEY) == "Array((), dtype=key<fry>) overlaying:\n[ 0 42]"
 
 
+def test_keys_stack_by_their_words():
+    stacked = random.wrap_key_data(jnp.stack([random.key_data(k) for k in random.split(KEY)]))
+    assert (stacked == random.split(KEY)).all()
+
+
 def test_keys_pass_through_trees_and_transforms():
     keys = random.split(KEY, 3)
     assert fg.tree.map(lambda k: random.normal(k, (4,)), {"a": KEY})["a"].shape == (4,)
@@ -344,6 +349,9 @@ def test_samples_are_differentiable_in_their_parameters():
     (lambda: random.permutation(KEY, 1.5), DTypeError, "permutation: x is f32"),
     (lambda: hash(KEY), ArgumentError, "keys do not hash"),
     (lambda: len(KEY), ArgumentError, "single key"),
+    (lambda: jnp.stack([KEY, KEY]), DTypeError, r"keys of shape \(\) are not numbers"),
+    (lambda: jnp.ones(2) + KEY, DTypeError, "are not numbers"),
+    (lambda: np.asarray(KEY), DTypeError, "are not numbers"),
 ])  # fmt: skip
 def test_errors(call, error, message):
     with pytest.raises(error, match=message):

@@ -118,14 +118,14 @@ def exponential(key: Any, shape: Any = (), dtype: Any = None) -> Any:
     return -uf.log1p(-unit_floats(words, as_shape(shape, "exponential"), dtype))
 
 
-GUMBEL_MODES = ("low", "high", "highest")
+GUMBEL_MODES = ("low", "high")
 
 
 def gumbel(key: Any, shape: Any = (), dtype: Any = None, mode: str | None = None) -> Any:
     """Draw from the standard Gumbel distribution: −log(−log U).
 
-    Mode "high" spends twice the bits to draw from the far tail too ("highest" is the same); "low", the default,
-    is cut off at about 16 in float32.
+    Mode "high" spends twice the bits to draw from the far tail too; "low", the default, is cut off at about 16 in
+    float32.
     """
     words, dtype = single("gumbel", key), float_dtype("gumbel", dtype)
     return gumbel_of(words, as_shape(shape, "gumbel"), dtype, mode)

@@ -122,6 +122,15 @@ class KeyArray:
         self._words.block_until_ready()
         return self
 
+    def __jax_array__(self) -> Any:
+        raise DTypeError(
+            f"keys of shape {self.shape} are not numbers",
+            fix="compute with random.key_data(keys), uint32[*shape, 2], and random.wrap_key_data the result",
+        )
+
+    def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
+        return self.__jax_array__()
+
     def __repr__(self) -> str:
         return f"Array({self.shape}, dtype={KEY_DTYPE}) overlaying:\n{self._words}"
 
