@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import struct
 from collections.abc import Sequence
 
@@ -16,6 +17,9 @@ from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.buffers import HostBuffer, allocate
 from funcgrad.errors import AllocationError
+
+
+_NO_HOST = itertools.repeat(None)  # arrays of buffers: NumPy's view of them is made when asked for
 
 
 class Executable:
@@ -32,8 +36,8 @@ class Executable:
         self._const_pointers = tuple(b.pointer for b in self._consts)
         self._sizes = tuple(plan.buffer_sizes)
         self._pack = struct.Struct(f"={plan.n_slots}Q").pack
-        # The common case: every output is a buffer of its own, in order.
         self._avals = [o.aval for o in plan.outputs]
+        # The common case: every output is a buffer of its own, in order.
         self._simple = [o.buffer for o in plan.outputs] == list(range(len(plan.outputs)))
 
     def __call__(self, arrays: Sequence[Array]) -> list[Array]:
@@ -43,19 +47,17 @@ class Executable:
         except MemoryError as e:
             raise self._too_large() from e
         if self._program is not None:
-            inputs = [a.buffer for a in arrays]
-            pointers = (
-                arena.pointer if arena is not None else 0,
-                *[b.pointer for b in inputs],
-                *self._const_pointers,
-                *[b.pointer for b in buffers],
-            )
+            inputs = [a.buffer for a in arrays]  # held until the run ends, even if another thread deletes an array
+            pointers = [b.pointer for b in inputs]
+            pointers += self._const_pointers
+            pointers += [b.pointer for b in buffers]
+            slots = (arena.pointer if arena is not None else 0, *pointers)
             if config.python_kernels:
-                interpret(self.plan, pointers)
+                interpret(self.plan, slots)
             else:
-                self._program.run(self._pack(*pointers))
+                self._program.run(self._pack(*slots))
         if self._simple:
-            return [Array(aval, None, b) for aval, b in zip(self._avals, buffers, strict=True)]
+            return [*map(Array, self._avals, _NO_HOST, buffers)]
         return [self._output(i, arrays, buffers) for i in range(len(self._avals))]
 
     def _output(self, i: int, arrays: Sequence[Array], buffers: Sequence[HostBuffer]) -> Array:

@@ -173,15 +173,19 @@ class JitFunction:
         return self if instance is None else functools.partial(self, instance)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._plain and not kwargs and tracing.state.trace is eval_trace:
-            # The common case, kept short: every argument is an array and these types were seen before.
-            try:
-                entry = self._entries.get((config.process_key, config.thread_key, *[x.aval for x in args]))
-            except AttributeError:
-                entry = None
-            if entry is not None:
+        if self._plain and tracing.state.trace is eval_trace and not config.disable_jit:
+            # The common cases, kept short: nothing is traced, and these types were seen before.
+            avals = [x.aval for x in args if type(x) is Array]
+            if len(avals) == len(args) and not kwargs:
+                flat, in_tree = args, None
+            else:
+                flat, in_tree = tree.flatten((args, kwargs))
+                flat = [x if type(x) is Array else as_array(x) for x in flat]
+                avals = [x.aval for x in flat]
+            entry = self._entries.get((config.process_key, config.thread_key, in_tree, *avals))
+            if entry is not None and (in_tree is None or all([type(x) is Array for x in flat])):
                 self._hits += 1
-                return entry.unflatten(entry.run(args))
+                return entry.unflatten(entry.run(flat))
         return self._call(args, kwargs)
 
     def _call(self, args: tuple, kwargs: dict[str, Any]) -> Any:
@@ -192,12 +196,12 @@ class JitFunction:
         flat = [x if isinstance(x, tracing.ArrayLike) else as_array(x) for x in flat]
         avals = tuple(x.aval for x in flat)
         eager = tracing.state.trace is eval_trace and all(type(x) is Array for x in flat)
-        all_arrays = self._plain and not kwargs and all(isinstance(x, tracing.ArrayLike) for x in args)
-        if all_arrays:
-            key: Any = (config.process_key, config.thread_key, *avals)
+        axes = tuple(tracing.state.axis_sizes.items())
+        if self._plain and not axes:
+            arrays_only = not kwargs and all(isinstance(x, tracing.ArrayLike) for x in args)
+            key: Any = (config.process_key, config.thread_key, None if arrays_only else in_tree, *avals)
         else:
-            configuration = (config.process_key, config.thread_key)
-            key = (configuration, static, in_tree, avals, tuple(tracing.state.axis_sizes.items()))
+            key = (config.process_key, config.thread_key, static, in_tree, avals, axes)
         entry = self._entries.get(key)
         if entry is None:
             entry, hoisted = self._specialise(key, static, in_tree, avals, donated)
