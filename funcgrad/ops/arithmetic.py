@@ -332,7 +332,7 @@ def _integer_power_scalar(b: Any, x: Any, *, y: int) -> Any:
 
 
 def _integer_pow_derivative(ans: Any, x: Any, *, y: int) -> Any:
-    return _filled(x, 0) if y == 0 else integer_pow(x, y - 1) * y
+    return _filled(x, 0) if y == 0 else y * integer_pow(x, y - 1)
 
 
 integer_pow_p = elementwise(
