@@ -18,7 +18,6 @@ from funcgrad.core.avals import ShapedArray
 from funcgrad.core.buffers import HostBuffer, allocate
 from funcgrad.errors import AllocationError
 
-
 _NO_HOST = itertools.repeat(None)  # arrays of buffers: NumPy's view of them is made when asked for
 
 
