@@ -83,11 +83,11 @@ def put(key: str, content: bytes) -> None:
 
 
 def compiled(text: str) -> bytes:
-    """The object code of a module of LLVM IR: from the cache, or compiled and put there."""
+    """The object code of a module of LLVM IR written by hand: from the cache, or compiled as it stands and put there."""
     name = key(text)
     found = get(name)
     if found is None:
-        found = toolchain.compile_ir(text)
+        found = toolchain.compile_ir(text, optimise=False)
         put(name, found)
     return found
 

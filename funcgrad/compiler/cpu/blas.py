@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import importlib.util
 import math
 import os
 import string
@@ -194,14 +195,15 @@ def _address(name: str) -> int:
 @functools.cache
 def _openblas() -> ctypes.CDLL:
     """The library, single-threaded and with the kernels for this processor. It stays loaded."""
-    # Read when the library is loaded, which its package may do at import. The thread count, because it would start
-    # threads of its own; the choice of kernels, because that variable is set for the sake of other copies of OpenBLAS.
+    # Found without importing it: the package takes 30 ms to read its own metadata.
+    package = importlib.util.find_spec("scipy_openblas32")
+    if package is None or package.origin is None:
+        raise ModuleNotFoundError("scipy_openblas32, which funcgrad depends on; fix: pip install scipy-openblas32")
+    [path] = (Path(package.origin).parent / "lib").glob("libscipy_openblas*.*")
+    # Read while it loads: the thread count, because it would start threads of its own; the choice of kernels, because
+    # that variable is set for the sake of other copies of OpenBLAS.
     core = os.environ.get("FUNCGRAD_OPENBLAS_CORETYPE")
     with _environment({"OPENBLAS_NUM_THREADS": "1", "OPENBLAS_CORETYPE": core}):
-        import scipy_openblas32
-
-        folder = Path(scipy_openblas32.get_lib_dir())
-        [path] = [p for p in folder.iterdir() if p.name.split(".")[0] == f"lib{scipy_openblas32.get_library()}"]
         library = ctypes.CDLL(str(path))
     library.scipy_openblas_set_num_threads(1)
     return library
