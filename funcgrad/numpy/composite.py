@@ -11,7 +11,7 @@ from funcgrad import dtypes
 from funcgrad.errors import ArgumentError, DTypeError
 from funcgrad.numpy import promotion
 from funcgrad.numpy import ufuncs as uf
-from funcgrad.numpy.promotion import as_operand, promote, promote_dtypes, promote_inexact, promote_shapes
+from funcgrad.numpy.promotion import as_operand, promote, promote_inexact, promote_shapes
 from funcgrad.numpy.ufuncs import pick, where
 from funcgrad.ops import arithmetic as ar
 from funcgrad.ops.composite import gcd_p, logaddexp_p

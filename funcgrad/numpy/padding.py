@@ -12,9 +12,9 @@ from funcgrad.core.tracing import aval_of
 from funcgrad.errors import ArgumentError
 from funcgrad.numpy import creation, reductions
 from funcgrad.numpy import ufuncs as uf
-from funcgrad.numpy.ufuncs import rint
 from funcgrad.numpy.joining import concatenate
 from funcgrad.numpy.promotion import as_operand, broadcast_to
+from funcgrad.numpy.ufuncs import rint
 from funcgrad.ops import shapes
 from funcgrad.ops.arithmetic import convert_element_type
 

@@ -15,13 +15,13 @@ from funcgrad.errors import DTypeError
 from funcgrad.numpy.creation import asarray
 
 __all__ = [
-    "bfloat16", "bool_", "can_cast", "cdouble", "character", "complex128", "complex64", "complex_",
-    "complexfloating", "csingle", "double", "dtype", "e", "euler_gamma", "finfo", "flexible", "float16",
-    "float32", "float64", "float_", "floating", "generic", "iinfo", "inexact", "inf", "int16", "int32",
-    "int64", "int8", "int_", "integer", "iscomplexobj", "isdtype", "isrealobj", "isscalar", "issubdtype",
-    "iterable", "nan", "ndarray", "ndim", "newaxis", "number", "object_", "pi", "promote_types",
-    "result_type", "shape", "signedinteger", "single", "size", "uint", "uint16", "uint32", "uint64",
-    "uint8", "unsignedinteger",
+    "bfloat16", "bool", "bool_", "can_cast", "cdouble", "character", "complex128", "complex64",
+    "complex_", "complexfloating", "csingle", "double", "dtype", "e", "euler_gamma", "finfo", "flexible",
+    "float16", "float32", "float64", "float_", "floating", "generic", "iinfo", "inexact", "inf", "int16",
+    "int32", "int64", "int8", "int_", "integer", "iscomplexobj", "isdtype", "isrealobj", "isscalar",
+    "issubdtype", "iterable", "nan", "ndarray", "ndim", "newaxis", "number", "object_", "pi",
+    "promote_types", "result_type", "shape", "signedinteger", "single", "size", "uint", "uint16",
+    "uint32", "uint64", "uint8", "unsignedinteger",
 ]  # fmt: skip
 
 pi, e, inf, nan, euler_gamma, newaxis = math.pi, math.e, math.inf, math.nan, np.euler_gamma, None
@@ -195,3 +195,6 @@ def size(a: Any, axis: Any = None) -> int:
     sizes = aval_of(a).shape
     axes = range(len(sizes)) if axis is None else (axis,) if isinstance(axis, int) else axis
     return math.prod(sizes[d] for d in axes)
+
+
+bool = bool_

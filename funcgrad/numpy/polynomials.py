@@ -1,0 +1,115 @@
+"""Polynomials as vectors of coefficients, highest power first."""
+
+from __future__ import annotations
+
+import builtins
+from typing import Any
+
+import numpy as np
+
+from funcgrad.errors import ArgumentError, ShapeError
+from funcgrad.numpy import ufuncs as uf
+from funcgrad.numpy.creation import arange, asarray, ones, zeros
+from funcgrad.numpy.joining import concatenate
+from funcgrad.numpy.promotion import as_operand, promote_dtypes, promote_inexact
+from funcgrad.numpy.shaping import trim_zeros
+from funcgrad.numpy.signals import convolve
+from funcgrad.ops import shapes
+
+__all__ = [
+    "poly", "polyadd", "polyder", "polydiv", "polyint", "polymul", "polysub", "polyval",
+]  # fmt: skip
+
+
+def _coefficients(p: Any, operation: str) -> Any:
+    p = asarray(p) if isinstance(p, (list, tuple)) else as_operand(p, operation)
+    p = p if p.aval.ndim else shapes.reshape(p, (1,))
+    if p.aval.ndim != 1:
+        raise ShapeError(f"{operation}: coefficients are {p.aval}", fix="pass a vector, highest power first")
+    return p
+
+
+def polyval(p: Any, x: Any, *, unroll: int = 16) -> Any:
+    """Value at x by Horner's rule: (…(p₀x + p₁)x + …)x + pₙ; p may have more axes after the first."""
+    p = asarray(p) if isinstance(p, (list, tuple)) else as_operand(p, "polyval")
+    x = asarray(x) if isinstance(x, (list, tuple)) else as_operand(x, "polyval")
+    p, x = promote_dtypes(p, x, operation="polyval")
+    shape = uf.promotion.broadcast_shapes(x.aval.shape, p.aval.shape[1:], operation="polyval")
+    out = zeros(shape, x.aval.dtype)
+    for i in range(p.aval.shape[0]):
+        out = out * x + p[i]
+    return out
+
+
+def polyadd(a1: Any, a2: Any) -> Any:
+    """Coefficients of the sum."""
+    a, b = promote_dtypes(_coefficients(a1, "polyadd"), _coefficients(a2, "polyadd"), operation="polyadd")
+    n = builtins.max(a.aval.size, b.aval.size)
+    a, b = (shapes.pad(v, np.zeros((), v.aval.dtype), [(n - v.aval.size, 0, 0)]) for v in (a, b))
+    return uf.add(a, b)
+
+
+def polysub(a1: Any, a2: Any) -> Any:
+    """Coefficients of the difference."""
+    a, b = promote_dtypes(_coefficients(a1, "polysub"), _coefficients(a2, "polysub"), operation="polysub")
+    return polyadd(a, uf.negative(b))
+
+
+def polymul(a1: Any, a2: Any, *, trim_leading_zeros: bool = False) -> Any:
+    """Coefficients of the product."""
+    a, b = promote_inexact(_coefficients(a1, "polymul"), _coefficients(a2, "polymul"), operation="polymul")
+    if trim_leading_zeros:
+        a, b = trim_zeros(a, "f"), trim_zeros(b, "f")
+    a, b = (v if v.aval.size else zeros((1,), v.aval.dtype) for v in (a, b))
+    return convolve(a, b, "full")
+
+
+def polydiv(u: Any, v: Any, *, trim_leading_zeros: bool = False) -> tuple[Any, Any]:
+    """(quotient, remainder) of a division, the leading coefficient of v not zero."""
+    u, v = promote_inexact(_coefficients(u, "polydiv"), _coefficients(v, "polydiv"), operation="polydiv")
+    m, n = u.aval.size - 1, v.aval.size - 1
+    rest, quotient = u, []
+    for k in range(m - n + 1):
+        d = rest[k] / v[0]
+        quotient.append(d)
+        rest = rest.at[k : k + n + 1].add(-d * v)
+    q = concatenate([shapes.reshape(d, (1,)) for d in quotient]) if quotient else zeros((1,), u.aval.dtype)
+    return q, trim_zeros(rest, "f") if trim_leading_zeros else rest
+
+
+def polyder(p: Any, m: int = 1) -> Any:
+    """Coefficients of the m-th derivative."""
+    if m < 0:
+        raise ArgumentError(f"polyder: m is {m}", fix="differentiate 0 or more times")
+    (p,) = promote_inexact(_coefficients(p, "polyder"), operation="polyder")
+    for _ in range(m):
+        n = p.aval.size - 1
+        p = p[:-1] * arange(n, 0, -1).astype(p.aval.dtype)
+    return p
+
+
+def polyint(p: Any, m: int = 1, k: Any = None) -> Any:
+    """Coefficients of the m-th antiderivative, with constants k (0)."""
+    if m < 0:
+        raise ArgumentError(f"polyint: m is {m}", fix="integrate 0 or more times")
+    (p,) = promote_inexact(_coefficients(p, "polyint"), operation="polyint")
+    constants = zeros((m,), p.aval.dtype) if k is None else _coefficients(k, "polyint").astype(p.aval.dtype)
+    if constants.aval.size == 1:
+        constants = concatenate([constants] * m) if m else constants[:0]
+    if constants.aval.size != m:
+        raise ArgumentError(
+            f"polyint: {constants.aval.size} constants for {m} integrations", fix="give one, or one each"
+        )
+    for i in range(m):
+        n = p.aval.size
+        p = concatenate([p / arange(n, 0, -1).astype(p.aval.dtype), constants[i : i + 1]])
+    return p
+
+
+def poly(seq_of_zeros: Any) -> Any:
+    """Coefficients of the monic polynomial with the given roots."""
+    (r,) = promote_inexact(_coefficients(seq_of_zeros, "poly"), operation="poly")
+    out = ones((1,), r.aval.dtype)
+    for i in range(r.aval.size):
+        out = convolve(out, concatenate([ones((1,), r.aval.dtype), -r[i : i + 1]]))
+    return out

@@ -1,0 +1,269 @@
+"""Functions of sequences: differences, integrals, convolution, interpolation, windows."""
+
+from __future__ import annotations
+
+import builtins
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from funcgrad import dtypes
+from funcgrad.errors import ArgumentError, ShapeError
+from funcgrad.numpy import ufuncs as uf
+from funcgrad.numpy.axes import as_axes, as_axis, as_int
+from funcgrad.numpy.composite import clip, remainder
+from funcgrad.numpy.creation import arange, asarray, astype, linspace
+from funcgrad.numpy.joining import concatenate, stack
+from funcgrad.numpy.linear import matmul
+from funcgrad.numpy.masks import where
+from funcgrad.numpy.promotion import as_operand, broadcast_to, promote_dtypes, promote_inexact
+from funcgrad.numpy.reductions import cumsum, sum
+from funcgrad.numpy.shaping import moveaxis, ravel
+from funcgrad.numpy.sorting import argsort, searchsorted
+from funcgrad.ops import shapes
+from funcgrad.ops.special import bessel_i0e_p
+
+__all__ = [
+    "bartlett", "blackman", "convolve", "correlate", "diff", "ediff1d", "gradient", "hamming", "hanning",
+    "i0", "interp", "kaiser", "trapezoid", "unwrap",
+]  # fmt: skip
+
+
+def _array(x: Any, operation: str) -> Any:
+    return asarray(x) if isinstance(x, (list, tuple)) else as_operand(x, operation)
+
+
+def _along(x: Any, axis: int, start: int | None, stop: int | None, step: int | None = None) -> Any:
+    return x[(slice(None),) * axis + (slice(start, stop, step),)]
+
+
+# ---------------------------------------------------------------- differences and integrals
+
+
+def diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = None, append: Any = None) -> Any:
+    """n-th difference along an axis: out[i] = a[i + 1] − a[i], n times."""
+    a = _array(a, "diff")
+    if n < 0:
+        raise ArgumentError(f"diff: n is {n}", fix="take 0 or more differences")
+    if a.aval.ndim == 0:
+        raise ShapeError("diff: a 0-d array has no axis", fix="give it one dimension or more")
+    axis = as_axis(axis, a.aval.ndim, "diff")
+    if n == 0:
+        return a
+
+    def edge(extra: Any) -> list[Any]:
+        if extra is None:
+            return []
+        extra = _array(extra, "diff")
+        row = (*a.aval.shape[:axis], 1, *a.aval.shape[axis + 1 :])
+        return [broadcast_to(extra, row) if extra.aval.ndim == 0 else extra]
+
+    x = concatenate([*edge(prepend), a, *edge(append)], axis)
+    subtract = uf.not_equal if x.aval.dtype == dtypes.bool_ else uf.subtract
+    for _ in range(n):
+        x = subtract(_along(x, axis, 1, None), _along(x, axis, None, -1))
+    return x
+
+
+def ediff1d(ary: Any, to_end: Any = None, to_begin: Any = None) -> Any:
+    """Differences of the flat array, between two given ends."""
+    x = ravel(_array(ary, "ediff1d"))
+    middle = uf.subtract(x[1:], x[:-1])
+    ends = [None if e is None else ravel(_array(e, "ediff1d")).astype(x.aval.dtype) for e in (to_begin, to_end)]
+    parts = [p for p in (ends[0], middle, ends[1]) if p is not None]
+    return concatenate(parts) if len(parts) > 1 else middle
+
+
+def gradient(f: Any, *varargs: Any, axis: Any = None, edge_order: int | None = None) -> Any:
+    """Derivative by central differences, one-sided at the ends, along all axes or the given ones.
+
+    `varargs`: the spacing, one number for all axes, or per axis a number or the vector of coordinates.
+    """
+    if edge_order not in (None, 1):
+        raise ArgumentError(f"gradient: edge_order={edge_order}", fix="only edge_order=1 exists")
+    (f,) = promote_inexact(_array(f, "gradient"), operation="gradient")
+    axes = as_axes(axis, f.aval.ndim, "gradient")
+    if len(varargs) not in (0, 1, len(axes)):
+        raise ArgumentError(f"gradient: {len(varargs)} spacings for {len(axes)} axes", fix="give one, or one per axis")
+    spacings = varargs * len(axes) if len(varargs) == 1 else varargs or (1.0,) * len(axes)
+    out = [_gradient(f, h, d) for h, d in zip(spacings, axes, strict=True)]
+    return out[0] if len(out) == 1 else out
+
+
+def _gradient(f: Any, h: Any, axis: int) -> Any:
+    n = f.aval.shape[axis]
+    if n < 2:
+        raise ShapeError(f"gradient: axis {axis} of {f.aval} has fewer than 2 elements", fix="give at least 2")
+    steps = _array(h, "gradient")
+    rise = diff(f, axis=axis)
+    if steps.aval.ndim == 0:
+        slope = uf.divide(rise, steps)
+        middle = uf.multiply(uf.add(_along(slope, axis, 1, None), _along(slope, axis, None, -1)), 0.5)
+    else:
+        if steps.aval.shape != (n,):
+            raise ShapeError(f"gradient: coordinates {steps.aval} do not fit axis {axis} of {f.aval}", fix=f"give {n}")
+        width = diff(steps).reshape((-1, *(1,) * (f.aval.ndim - axis - 1)))
+        slope = uf.divide(rise, width)
+        left, right = width[:-1], width[1:]
+        weighted = uf.add(
+            uf.multiply(_along(slope, axis, 1, None), left), uf.multiply(_along(slope, axis, None, -1), right)
+        )
+        middle = uf.divide(weighted, uf.add(left, right))
+    return concatenate([_along(slope, axis, 0, 1), middle, _along(slope, axis, -1, None)], axis)
+
+
+def trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Any:
+    """Integral by the trapezoidal rule: Σ ½ (yᵢ + yᵢ₊₁)(xᵢ₊₁ − xᵢ)."""
+    if x is None:
+        y, dx = promote_inexact(_array(y, "trapezoid"), dx, operation="trapezoid")
+        y = moveaxis(y, axis, -1)
+    else:
+        y, x = promote_inexact(_array(y, "trapezoid"), _array(x, "trapezoid"), operation="trapezoid")
+        y = moveaxis(y, axis, -1)
+        dx = diff(x if x.aval.ndim == 1 else moveaxis(x, axis, -1))
+    return uf.multiply(0.5, sum(uf.multiply(dx, uf.add(y[..., 1:], y[..., :-1])), -1))
+
+
+def unwrap(p: Any, discont: Any = None, axis: int = -1, period: Any = 2 * math.pi) -> Any:
+    """Take jumps of more than half a period out of a sequence of angles."""
+    p = _array(p, "unwrap")
+    axis = as_axis(axis, p.aval.ndim, "unwrap")
+    if dtypes.is_integer(p.aval.dtype):
+        half, correct_half = period // 2, period % 2 == 0
+    else:
+        half, correct_half = period / 2, True
+    jump = diff(p, axis=axis)
+    wrapped = uf.subtract(remainder(uf.add(jump, half), period), half)
+    if correct_half:
+        wrapped = where(uf.logical_and(uf.equal(wrapped, -half), uf.greater(jump, 0)), half, wrapped)
+    correction = where(uf.less(uf.absolute(jump), half if discont is None else discont), 0, uf.subtract(wrapped, jump))
+    return concatenate([_along(p, axis, 0, 1), uf.add(_along(p, axis, 1, None), cumsum(correction, axis))], axis)
+
+
+# ---------------------------------------------------------------- convolution and interpolation
+
+
+def _windows(a: Any, size: int) -> Any:
+    """All stretches of `size` elements, with zeros around: row k ends at element k."""
+    padded = shapes.pad(a, np.zeros((), a.aval.dtype), [(size - 1, size - 1, 0)])
+    count = a.aval.size + size - 1
+    return stack([padded[j : j + count] for j in range(size)], 1)
+
+
+def _convolve(a: Any, v: Any, mode: str, operation: str) -> Any:
+    if a.aval.ndim != 1 or v.aval.ndim != 1:
+        raise ShapeError(f"{operation}: operands are {a.aval} and {v.aval}", fix="pass vectors")
+    if not a.aval.size or not v.aval.size:
+        raise ShapeError(f"{operation}: operands {a.aval} and {v.aval}: one is empty", fix="pass at least one element")
+    if mode not in ("full", "same", "valid"):
+        raise ArgumentError(f"{operation}: mode={mode!r}", fix="use 'full', 'same' or 'valid'")
+    if v.aval.size > a.aval.size:
+        a, v = v, a
+    n, m = a.aval.size, v.aval.size
+    out = matmul(_windows(a, m), shapes.rev(v, (0,)))
+    low, high = {"full": (0, n + m - 1), "same": ((m - 1) // 2, (m - 1) // 2 + n), "valid": (m - 1, n)}[mode]
+    return out[low:high]
+
+
+def convolve(a: Any, v: Any, mode: str = "full", *, precision: Any = None, preferred_element_type: Any = None) -> Any:
+    """Discrete convolution of vectors: outₖ = Σᵢ aᵢ vₖ₋ᵢ, whole, the middle of the longer's size, or where they overlap."""
+    a, v = promote_dtypes(_array(a, "convolve"), _array(v, "convolve"), operation="convolve")
+    return _convolve(a, v, mode, "convolve")
+
+
+def correlate(a: Any, v: Any, mode: str = "valid", *, precision: Any = None, preferred_element_type: Any = None) -> Any:
+    """Cross-correlation of vectors: outₖ = Σᵢ aᵢ₊ₖ conj(vᵢ)."""
+    a, v = promote_dtypes(_array(a, "correlate"), _array(v, "correlate"), operation="correlate")
+    if a.aval.ndim == v.aval.ndim == 1 and v.aval.size > a.aval.size:
+        # NumPy centres the longer operand: correlate it with the shorter, and reverse.
+        return shapes.rev(_convolve(uf.conj(v), shapes.rev(a, (0,)), mode, "correlate"), (0,))
+    return _convolve(a, shapes.rev(uf.conj(v), (0,)) if v.aval.ndim == 1 else v, mode, "correlate")
+
+
+def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period: Any = None) -> Any:
+    """Piecewise linear interpolation at `x` of the points (xp, fp), xp ascending; constant outside unless told."""
+    x, xp, fp = (_array(v, "interp") for v in (x, xp, fp))
+    if xp.aval.shape != fp.aval.shape or xp.aval.ndim != 1:
+        raise ShapeError(f"interp: points are {xp.aval} and {fp.aval}", fix="pass two vectors of one size")
+    x, xp = promote_inexact(x, xp, operation="interp")
+    (fp,) = promote_inexact(fp, operation="interp")
+    if dtypes.is_complex(x.aval.dtype):
+        raise ArgumentError(f"interp: x has type {x.aval}", fix="complex values of fp are allowed, of x not")
+    if period is not None:
+        left = right = None
+        x, xp = remainder(x, period), remainder(xp, period)
+        order = argsort(xp)
+        xp, fp = xp[order], fp[order]
+        xp = concatenate([xp[-1:] - period, xp, xp[:1] + period])
+        fp = concatenate([fp[-1:], fp, fp[:1]])
+    n = xp.aval.size
+    i = clip(searchsorted(xp, x, side="right"), 1, builtins.max(n - 1, 1))
+    if n == 1:
+        out = broadcast_to(fp[0], x.aval.shape)
+    else:
+        dx, df, offset = xp[i] - xp[i - 1], fp[i] - fp[i - 1], x - xp[i - 1]
+        flat = uf.less_equal(uf.absolute(dx), 0)
+        out = where(flat, fp[i - 1], fp[i - 1] + offset / where(flat, 1, dx) * df)
+    if left != "extrapolate":
+        out = where(uf.less(x, xp[0]), fp[0] if left is None else left, out)
+    if right != "extrapolate":
+        out = where(uf.greater(x, xp[-1]), fp[-1] if right is None else right, out)
+    return out
+
+
+# ---------------------------------------------------------------- windows and Bessel
+
+
+def i0(x: Any) -> Any:
+    """Modified Bessel function of the first kind, order 0."""
+    (x,) = promote_inexact(_array(x, "i0"), operation="i0")
+    return uf.multiply(uf.exp(uf.absolute(x)), bessel_i0e_p.bind(x))
+
+
+def _cosine_window(M: Any, coefficients: Sequence[float], operation: str) -> Any:
+    """Σₖ (−1)ᵏ cₖ cos(2πkn / (M − 1))."""
+    M = as_int(M, "M", operation)
+    dtype = dtypes.canonicalize(float)
+    if M <= 1:
+        return shapes.full((builtins.max(M, 0),), 1, dtype)
+    n = uf.divide(arange(M).astype(dtype), M - 1)
+    out: Any = coefficients[0]
+    for k, c in enumerate(coefficients[1:], 1):
+        out = uf.add(out, uf.multiply((-1) ** k * c, uf.cos(uf.multiply(2 * math.pi * k, n))))
+    return out
+
+
+def hanning(M: int) -> Any:
+    """Hann window of M points."""
+    return _cosine_window(M, (0.5, 0.5), "hanning")
+
+
+def hamming(M: int) -> Any:
+    """Hamming window of M points."""
+    return _cosine_window(M, (0.54, 0.46), "hamming")
+
+
+def blackman(M: int) -> Any:
+    """Blackman window of M points."""
+    return _cosine_window(M, (0.42, 0.5, 0.08), "blackman")
+
+
+def bartlett(M: int) -> Any:
+    """Triangular window of M points that is 0 at its ends."""
+    M = as_int(M, "M", "bartlett")
+    if M <= 1:
+        return _cosine_window(M, (1.0,), "bartlett")
+    return uf.subtract(1, uf.absolute(linspace(-1, 1, M)))
+
+
+def kaiser(M: int, beta: Any) -> Any:
+    """Kaiser window of M points: I₀(β√(1 − (2n/(M−1) − 1)²)) / I₀(β)."""
+    M = as_int(M, "M", "kaiser")
+    if M <= 1:
+        return _cosine_window(M, (1.0,), "kaiser")
+    n = arange(M).astype(dtypes.canonicalize(float))
+    alpha = 0.5 * (M - 1)
+    inside = uf.maximum(0, uf.subtract(1, uf.square(uf.divide(uf.subtract(n, alpha), alpha))))
+    return uf.divide(i0(uf.multiply(beta, uf.sqrt(inside))), i0(astype(asarray(beta), float)))

@@ -1,0 +1,189 @@
+"""Index builders, printing options, files, and functions made of functions: what else NumPy's namespace has."""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from funcgrad.errors import ArgumentError, ShapeError
+from funcgrad.numpy import creation, joining, shaping
+from funcgrad.numpy import ufuncs as uf
+from funcgrad.numpy.axes import as_axis
+from funcgrad.numpy.creation import asarray
+from funcgrad.numpy.promotion import broadcast_shapes, promote_dtypes
+from funcgrad.transforms.vmap import vmap
+
+__all__ = [
+    "array_repr", "array_str", "c_", "cross", "get_printoptions", "index_exp", "load", "mgrid", "ogrid",
+    "printoptions", "r_", "s_", "save", "savez", "set_printoptions", "vectorize",
+]  # fmt: skip
+
+s_, index_exp = np.s_, np.index_exp
+set_printoptions, get_printoptions, printoptions = np.set_printoptions, np.get_printoptions, np.printoptions
+
+
+class _Grid:
+    """Coordinate arrays by slices: mgrid[0:3, 0:1:5j] is dense, ogrid broadcasts; an imaginary step counts points."""
+
+    def __init__(self, sparse: bool):
+        self.sparse = sparse
+
+    def __getitem__(self, key: Any) -> Any:
+        keys = key if isinstance(key, tuple) else (key,)
+        vectors = promote_dtypes(*(_range(k) for k in keys), operation="mgrid")
+        if not isinstance(key, tuple):
+            return vectors[0]
+        grids = creation.meshgrid(*vectors, indexing="ij", sparse=self.sparse)
+        return grids if self.sparse else joining.stack(grids)
+
+
+def _range(k: slice) -> Any:
+    start, step = k.start or 0, 1 if k.step is None else k.step
+    if isinstance(step, complex):
+        return creation.linspace(start, k.stop, int(builtins.abs(step)))
+    return creation.arange(start, k.stop, step)
+
+
+mgrid, ogrid = _Grid(sparse=False), _Grid(sparse=True)
+
+
+class _Joiner:
+    """Concatenate by indexing: r_[1:3, 0, x] along the first axis, c_ along the second."""
+
+    def __init__(self, columns: bool):
+        self.columns = columns
+
+    def __getitem__(self, key: Any) -> Any:
+        parts = key if isinstance(key, tuple) else (key,)
+        if any(isinstance(p, str) for p in parts):
+            raise ArgumentError("r_: directives in text are not supported", fix="use concatenate with axis=")
+        arrays = [_range(p) if isinstance(p, slice) else asarray(p) for p in parts]
+        if not self.columns:
+            return joining.concatenate([shaping.atleast_1d(a) for a in arrays])
+        return joining.concatenate([shaping.reshape(a, (-1, 1)) if a.ndim < 2 else a for a in arrays], -1)
+
+
+r_, c_ = _Joiner(columns=False), _Joiner(columns=True)
+
+
+def array_repr(
+    arr: Any, max_line_width: int | None = None, precision: int | None = None, suppress_small: bool | None = None
+) -> str:
+    """The text of an array with its dtype."""
+    return np.array_repr(np.asarray(arr), max_line_width, precision, suppress_small)
+
+
+def array_str(
+    a: Any, max_line_width: int | None = None, precision: int | None = None, suppress_small: bool | None = None
+) -> str:
+    """The text of an array's values."""
+    return np.array_str(np.asarray(a), max_line_width, precision, suppress_small)
+
+
+def save(file: Any, arr: Any, allow_pickle: bool = True) -> None:
+    """Write an array to a .npy file."""
+    np.save(file, np.asarray(arr), allow_pickle=allow_pickle)
+
+
+def savez(file: Any, *args: Any, **kwargs: Any) -> None:
+    """Write arrays to an .npz file, by position or name."""
+    np.savez(file, *map(np.asarray, args), **{k: np.asarray(v) for k, v in kwargs.items()})
+
+
+def load(file: Any, *args: Any, **kwargs: Any) -> Any:
+    """Read a .npy file as an array, an .npz file as NumPy's mapping."""
+    out = np.load(file, *args, **kwargs)
+    return asarray(out) if isinstance(out, np.ndarray) else out
+
+
+def cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | None = None) -> Any:
+    """Cross product of vectors of 3 (or 2: the third component alone) elements along an axis."""
+    if axis is not None:
+        axisa = axisb = axisc = axis
+    a, b = promote_dtypes(asarray(a), asarray(b), operation="cross")
+    a, b = shaping.moveaxis(a, axisa, -1), shaping.moveaxis(b, axisb, -1)
+    if a.shape[-1] not in (2, 3) or b.shape[-1] not in (2, 3):
+        raise ShapeError(f"cross: vectors have {a.shape[-1]} and {b.shape[-1]} elements", fix="pass vectors of 2 or 3")
+    if a.shape[-1] == b.shape[-1] == 2:
+        return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
+    a, b = (_three(v) for v in (a, b))
+    shape = broadcast_shapes(a.shape, b.shape, operation="cross")
+    (a0, a1, a2), (b0, b1, b2) = ([v[..., i] for i in range(3)] for v in (a, b))
+    out = joining.stack(
+        [uf.subtract(a1 * b2, a2 * b1), uf.subtract(a2 * b0, a0 * b2), uf.subtract(a0 * b1, a1 * b0)], -1
+    )
+    return shaping.moveaxis(out, -1, as_axis(axisc, len(shape), "cross"))
+
+
+def _three(v: Any) -> Any:
+    return v if v.shape[-1] == 3 else joining.concatenate([v, creation.zeros_like(v[..., :1])], -1)
+
+
+def vectorize(
+    pyfunc: Callable[..., Any], *, excluded: Any = frozenset(), signature: str | None = None
+) -> Callable[..., Any]:
+    """Make a function of small arrays broadcast over leading axes, by vmap.
+
+    `signature` as NumPy's, e.g. "(n,k),(k)->(n)"; without one the function is of scalars.
+
+    >>> import funcgrad.numpy as jnp
+    >>> vectorize(jnp.dot, signature="(n),(n)->()")(jnp.ones((2, 3)), jnp.ones(3))
+    Array([3., 3.], dtype=float32)
+    """
+    excluded = frozenset(excluded)
+
+    @functools.wraps(pyfunc)
+    def vectorized(*args: Any, **kwargs: Any) -> Any:
+        places = [i for i in range(len(args)) if i not in excluded]
+        ranks = _core_ranks(signature, len(places))
+
+        def core(*chosen: Any) -> Any:
+            full = list(args)
+            for i, a in zip(places, chosen, strict=True):
+                full[i] = a
+            return pyfunc(*full, **kwargs)
+
+        arrays = [asarray(args[i]) for i in places]
+        leads = []
+        for i, (a, rank) in enumerate(zip(arrays, ranks, strict=True)):
+            if a.ndim < rank:
+                raise ShapeError(f"vectorize: argument {i} has shape {a.shape}, {rank} core dimensions are wanted",
+                                 fix=f"the signature is {signature}")  # fmt: skip
+            leads.append(a.shape[: a.ndim - rank])
+        shape = broadcast_shapes(*leads, operation="vectorize")
+        # Innermost first: the last leading axis is mapped around the core, then the one before it.
+        for axis in reversed(range(len(shape))):
+            core = vmap(core, in_axes=tuple(0 if _is_mapped(lead, shape, axis) else None for lead in leads),
+                        axis_size=shape[axis])  # fmt: skip
+        squeezed = [_without_units(a, lead, shape) for a, lead in zip(arrays, leads, strict=True)]
+        return core(*squeezed)
+
+    return vectorized
+
+
+def _core_ranks(signature: str | None, n: int) -> list[int]:
+    if signature is None:
+        return [0] * n
+    cores = re.findall(r"\(([^)]*)\)", signature.split("->")[0])
+    if len(cores) != n:
+        raise ArgumentError(
+            f"vectorize: signature {signature!r} is of {len(cores)} arguments, {n} are given", fix="match them"
+        )
+    return [len([d for d in core.split(",") if d.strip()]) for core in cores]
+
+
+def _is_mapped(lead: tuple[int, ...], shape: tuple[int, ...], axis: int) -> bool:
+    d = axis - (len(shape) - len(lead))
+    return d >= 0 and lead[d] == shape[axis]
+
+
+def _without_units(a: Any, lead: tuple[int, ...], shape: tuple[int, ...]) -> Any:
+    """Drop leading axes of size 1 that broadcast against a larger one: vmap does not map them."""
+    offset = len(shape) - len(lead)
+    drop = tuple(d for d, n in enumerate(lead) if n == 1 and shape[offset + d] != 1)
+    return shaping.squeeze(a, drop) if drop else a
