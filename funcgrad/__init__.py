@@ -17,6 +17,7 @@ from funcgrad import tree_util as tree_util
 from funcgrad.config import config as config
 from funcgrad.config import disable_jit as disable_jit
 from funcgrad.config import enable_x64 as enable_x64
+from funcgrad.core import tracing as _tracing
 from funcgrad.core.avals import ShapeDtypeStruct as ShapeDtypeStruct
 from funcgrad.core.devices import Device as Device
 from funcgrad.core.devices import block_until_ready as block_until_ready
@@ -28,8 +29,6 @@ from funcgrad.core.devices import devices as devices
 from funcgrad.core.devices import live_arrays as live_arrays
 from funcgrad.core.devices import local_device_count as local_device_count
 from funcgrad.core.devices import local_devices as local_devices
-from funcgrad.core.tracing import ArrayLike as Array
-from funcgrad.core.tracing import aval_of as typeof
 from funcgrad.dtypes import float0 as float0
 from funcgrad.transforms.grad import grad as grad
 from funcgrad.transforms.grad import hessian as hessian
@@ -45,6 +44,8 @@ from funcgrad.transforms.tracing_api import eval_shape as eval_shape
 from funcgrad.transforms.tracing_api import make_jaxpr as make_jaxpr
 from funcgrad.transforms.vmap import vmap as vmap
 
+Array = _tracing.ArrayLike
+typeof = _tracing.aval_of
 jacobian = jacrev
 __version__ = "0.1.0"
 

@@ -16,7 +16,7 @@ def _flag(name: str) -> bool:
 
 
 class Config(threading.local):
-    """Options of the library; class attributes are the process-wide values, instance attributes this thread's overrides.
+    """Options of the library: class attributes are the process-wide values, an instance's this thread's overrides.
 
     - `enable_x64`: 64-bit dtypes are allowed, and Python scalars take them.
     - `disable_jit`: jitted functions run op by op.

@@ -1,8 +1,8 @@
 """Data types: names, 32-bit defaults, weak types and the promotion lattice.
 
-The lattice is JAX's: bool → weak int → {u8, i8, …}; u8 → {i16, u16}; …; i64, u64 → weak float → {bf16, f16, weak complex};
-bf16, f16 → f32 → {f64, c64}; f64, c64 → c128. A *weak* type comes from a Python scalar and yields to any array dtype
-of its own kind. The promotion of two types is their least upper bound in the lattice.
+The lattice is JAX's: bool → weak int → {u8, i8, …}; u8 → {i16, u16}; …; i64, u64 → weak float → {bf16, f16, weak
+complex}; bf16, f16 → f32 → {f64, c64}; f64, c64 → c128. A *weak* type comes from a Python scalar and yields to any
+array dtype of its own kind. The promotion of two types is their least upper bound in the lattice.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ uint8, uint16, uint32, uint64 = (np.dtype(f"uint{n}") for n in (8, 16, 32, 64))
 bfloat16 = np.dtype(ml_dtypes.bfloat16)
 float16, float32, float64 = (np.dtype(f"float{n}") for n in (16, 32, 64))
 complex64, complex128 = np.dtype(np.complex64), np.dtype(np.complex128)
-
 
 
 # JAX spells the tangent type of integers as a void NumPy dtype; so do we.

@@ -39,7 +39,7 @@ def user_location() -> SourceLocation | None:
     return None
 
 
-# core.tracing sets this to describe the transforms under way ("tracing jit(loss)"); errors is below it in the import order.
+# Set by core.tracing, which is above: it describes the transforms under way ("tracing jit(loss)").
 describe_context: Callable[[], str] = lambda: ""  # noqa: E731
 
 
@@ -54,7 +54,9 @@ class FuncgradError(Exception):
         self.summary, self.fix = summary, fix
         self.location = location or user_location()
         context = describe_context()
-        where = ", ".join(p for p in (f"at {self.location}" if self.location else "", context and f"while {context}") if p)
+        where = ", ".join(
+            p for p in (f"at {self.location}" if self.location else "", context and f"while {context}") if p
+        )
         super().__init__("\n  ".join([summary, *([where] if where else []), *([f"fix: {fix}"] if fix else [])]))
 
 

@@ -158,9 +158,7 @@ def flatten(tree: Any, is_leaf: IsLeaf = None) -> tuple[list[Any], PyTreeDef]:
     return leaves, treedef
 
 
-def _make_sound(
-    tree: Any, is_leaf: IsLeaf, leaves: list[Any], treedef: PyTreeDef
-) -> tuple[list[Any], PyTreeDef]:
+def _make_sound(tree: Any, is_leaf: IsLeaf, leaves: list[Any], treedef: PyTreeDef) -> tuple[list[Any], PyTreeDef]:
     """Flatten again where optree takes leaves for nodes, and refuse dicts whose keys have no order."""
     nodes = _nodes(treedef.spec)
     if opaque := {typ for typ, _ in nodes if not is_tree_node(typ)}:
@@ -227,9 +225,7 @@ def map(f: Callable[..., Any], tree: Any, *rest: Any, is_leaf: IsLeaf = None) ->
 _MISSING: Any = object()
 
 
-def reduce(
-    function: Callable[[Any, Any], Any], tree: Any, initializer: Any = _MISSING, is_leaf: IsLeaf = None
-) -> Any:
+def reduce(function: Callable[[Any, Any], Any], tree: Any, initializer: Any = _MISSING, is_leaf: IsLeaf = None) -> Any:
     """Fold the leaves from the left, as `functools.reduce` does.
 
     >>> reduce(lambda total, x: total + x, {"a": 1, "b": (2, 3)}, 10)
@@ -405,9 +401,7 @@ def _count_leaves(prefix: optree.PyTreeSpec, full: optree.PyTreeSpec, counts: li
         return True
     if full.type is None or prefix.one_level() != full.one_level():
         return False
-    return builtins.all(
-        _count_leaves(p, f, counts) for p, f in zip(prefix.children(), full.children(), strict=True)
-    )
+    return builtins.all(_count_leaves(p, f, counts) for p, f in zip(prefix.children(), full.children(), strict=True))
 
 
 def _fix_axes(name: str, prefix: PyTreeDef, axis_tree: Any, treedef: PyTreeDef) -> str:
@@ -477,7 +471,5 @@ def _describe(node: Any, other: Any) -> str:
         rest = "" if len(keys) == len(node) else f" and {len(node) - len(keys)} more"
         return f"a {cls.__name__} with keys {keys}{rest}" if keys else f"a {cls.__name__} without these"
     children, data = flatten_one_level_with_keys(node)
-    metadata = (
-        f" and metadata {data!r}" if type(other) is cls and data is not None and data is not cls else ""
-    )
+    metadata = f" and metadata {data!r}" if type(other) is cls and data is not None and data is not cls else ""
     return f"a {cls.__name__} of {len(children)}{metadata}"

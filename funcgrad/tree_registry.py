@@ -211,9 +211,7 @@ def register_pytree_with_keys_class(cls: Class) -> Class:
     A method ``tree_flatten``, where there is one, is used when keys are not needed.
     """
     flatten = operator.methodcaller("tree_flatten") if hasattr(cls, "tree_flatten") else None
-    register_pytree_with_keys(
-        cls, operator.methodcaller("tree_flatten_with_keys"), cls.tree_unflatten, flatten
-    )
+    register_pytree_with_keys(cls, operator.methodcaller("tree_flatten_with_keys"), cls.tree_unflatten, flatten)
     return cls
 
 
@@ -327,9 +325,7 @@ class Partial(functools.partial):
     """
 
     def __new__(cls, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Partial:
-        return super().__new__(
-            cls, _Opaque(func) if isinstance(func, functools.partial) else func, *args, **kwargs
-        )
+        return super().__new__(cls, _Opaque(func) if isinstance(func, functools.partial) else func, *args, **kwargs)
 
 
 register_pytree_node(

@@ -16,9 +16,7 @@ _examples = os.environ.get("FUNCGRAD_FUZZ_EXAMPLES")
 # Every run draws the same examples, so that a failure is due to the change at hand. Longer runs draw others:
 # FUNCGRAD_FUZZ_SEED=7 FUNCGRAD_FUZZ_EXAMPLES=5000 python -m pytest tests/test_tree.py
 hypothesis.settings.register_profile("ci", derandomize=True, max_examples=50, database=None, **_common)
-hypothesis.settings.register_profile(
-    "fuzz", derandomize=_seed is None, max_examples=int(_examples or 1000), **_common
-)
+hypothesis.settings.register_profile("fuzz", derandomize=_seed is None, max_examples=int(_examples or 1000), **_common)
 hypothesis.settings.load_profile("fuzz" if _seed or _examples else "ci")
 
 
@@ -39,9 +37,7 @@ _NEEDS = {"oracle": "jax", "cuda": "numba_cuda"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    missing = {
-        marker: module for marker, module in _NEEDS.items() if importlib.util.find_spec(module) is None
-    }
+    missing = {marker: module for marker, module in _NEEDS.items() if importlib.util.find_spec(module) is None}
     for item in items:
         for marker, module in missing.items():
             if item.get_closest_marker(marker):

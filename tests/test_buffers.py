@@ -68,9 +68,7 @@ def test_views_are_read_only_and_keep_the_memory():
     assert buffers.idle_bytes() > 0
 
 
-@pytest.mark.parametrize(
-    "dtype", [np.bool_, np.int8, np.uint64, np.float16, ml_dtypes.bfloat16, np.complex128]
-)
+@pytest.mark.parametrize("dtype", [np.bool_, np.int8, np.uint64, np.float16, ml_dtypes.bfloat16, np.complex128])
 def test_views_of_every_kind_of_dtype(dtype):
     values = np.array([0, 1, 3]).astype(dtype)
     view = buffers.wrap(values).as_numpy((3,), dtype)

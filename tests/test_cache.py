@@ -45,10 +45,7 @@ def test_the_key_depends_on_text_versions_and_processor(root, monkeypatch):
     monkeypatch.setattr(cache, "_fingerprint", lambda: "another processor")
     keys.add(cache.key(IR))
     assert len(keys) == 4
-    assert (
-        toolchain.host().cpu in toolchain.fingerprint()
-        and toolchain.host().features in toolchain.fingerprint()
-    )
+    assert toolchain.host().cpu in toolchain.fingerprint() and toolchain.host().features in toolchain.fingerprint()
 
 
 @pytest.mark.parametrize("damage", ["empty", "truncated", "flipped", "garbage", "renamed"])

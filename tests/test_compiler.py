@@ -102,7 +102,11 @@ def _spread(x: Any, reduce: Any, n: int) -> Any:
 def _fold(x: Any, n: int) -> Any:
     rank = aval_of(x).ndim
     axes = tuple(d for d in range(rank) if (n >> d) & 1)
-    reduce = (sh.reduce_sum, lambda v, a: red.reduce_max_p.bind(v, axes=a), lambda v, a: red.reduce_min_p.bind(v, axes=a))
+    reduce = (
+        sh.reduce_sum,
+        lambda v, a: red.reduce_max_p.bind(v, axes=a),
+        lambda v, a: red.reduce_min_p.bind(v, axes=a),
+    )
     return _tame(reduce[(n // 8) % 3](x, axes)) if axes else x
 
 

@@ -48,9 +48,7 @@ from funcgrad.dtypes import (
 )
 from tests.kernels import concatenate, elementwise, loads, row_reduction, softmax
 
-KERNEL = ctypes.CFUNCTYPE(
-    None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64
-)
+KERNEL = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
 
 
 @functools.lru_cache(maxsize=64)
@@ -86,9 +84,7 @@ def assert_same_bits(actual: np.ndarray, expected: np.ndarray, context: object =
         with np.errstate(invalid="ignore"):
             same |= (actual != actual) & (expected != expected)
     bad = np.flatnonzero(~same)
-    assert not bad.size, (
-        f"{context}: {bad.size} differ, first at {bad[0]}: {actual[bad[0]]} != {expected[bad[0]]}"
-    )
+    assert not bad.size, f"{context}: {bad.size} differ, first at {bad[0]}: {actual[bad[0]]} != {expected[bad[0]]}"
 
 
 def samples(dtype: np.dtype) -> np.ndarray:
@@ -144,9 +140,7 @@ def grids(*dtypes: np.dtype) -> list[np.ndarray]:
 
 
 EXACT = [s for s in SCALARS.values() if s.result != "free"]
-CASES = [
-    (s.name, d) for s in EXACT for d in DTYPES if kind(d) in s.domain and not (s.vector_math and is_float(d))
-]
+CASES = [(s.name, d) for s in EXACT for d in DTYPES if kind(d) in s.domain and not (s.vector_math and is_float(d))]
 
 
 @pytest.mark.parametrize("name", sorted({name for name, _ in CASES}))
@@ -186,9 +180,7 @@ def test_casts_between_all_dtypes(source):
 def test_bitcasts(source):
     for target in [d for d in DTYPES if d.itemsize == source.itemsize and bool_ not in (d, source)]:
         params, values = loads(source)
-        kernel = elementwise(
-            f"bitcast_{source.name}_{target.name}", op("bitcast", *values, dtype=target), params
-        )
+        kernel = elementwise(f"bitcast_{source.name}_{target.name}", op("bitcast", *values, dtype=target), params)
         x = samples(source)
         native, interpreted = both(kernel, [x, np.zeros(x.size, target)], [x.size], x.size)
         assert_same_bits(native[0], interpreted[0], (source, target))
@@ -246,11 +238,7 @@ def test_vector_math_is_reached_from_every_float_dtype(name):
     for dtype in (float16, bfloat16, float32, float64):
         params, values = loads(*(dtype,) * SCALARS[name].arity)
         kernel = elementwise(f"{name}_{dtype.name}", op(name, *values), params)
-        x = (
-            np.linspace(1.0, 2.0, 40).astype(dtype)
-            if name == "acosh"
-            else np.linspace(0.05, 0.95, 40).astype(dtype)
-        )
+        x = np.linspace(1.0, 2.0, 40).astype(dtype) if name == "acosh" else np.linspace(0.05, 0.95, 40).astype(dtype)
         native, interpreted = both(kernel, [x] * SCALARS[name].arity + [np.zeros_like(x)], [x.size], x.size)
         # The bounds proper are vector_math's tests; here a few units in the last place tell a wrong function.
         tolerance = 8 * float(np.finfo(dtype).eps if dtype != bfloat16 else 2**-7)
@@ -267,9 +255,7 @@ def test_vector_math_is_reached_from_every_float_dtype(name):
 def test_row_reductions(update, start, reference, n):
     m = 5
     x = np.random.default_rng(n).uniform(0.9, 1.1, (m, n)).astype(float32)
-    native, interpreted = both(
-        row_reduction(update, update, start), [x.ravel(), np.zeros(m, float32)], [m, n], m
-    )
+    native, interpreted = both(row_reduction(update, update, start), [x.ravel(), np.zeros(m, float32)], [m, n], m)
     expected = reference(x.astype(float64), axis=1, initial=start)
     # Each of n additions in some order errs by half a unit in the last place at most.
     tolerance = 0 if update in ("max", "min") else max(n, 1) * np.finfo(float32).eps
@@ -304,9 +290,7 @@ def test_softmax_with_scratch(m, n):
     x = np.random.default_rng(0).standard_normal((m, n)).astype(float32) * 10
     arrays = [x.ravel(), np.zeros(m * n, float32), np.zeros(n, float32)]
     native, interpreted = both(softmax(), arrays, [m, n], m)
-    exact = np.exp(
-        (x - x.max(1, keepdims=True)).astype(float64)
-    )  # the kernel's differences, too, are float32
+    exact = np.exp((x - x.max(1, keepdims=True)).astype(float64))  # the kernel's differences, too, are float32
     exact /= exact.sum(1, keepdims=True)
     for result in (native[0], interpreted[0]):
         np.testing.assert_allclose(result.reshape(m, n), exact, rtol=2e-6, atol=1e-37)
@@ -323,9 +307,7 @@ def test_threads_have_scratch_of_their_own_and_do_their_part_only():
         compiled(softmax())([x, parts, scratch], [m, n], 2 * thread, 2 * thread + 2, thread)
         assert (parts[2 * thread : 2 * thread + 2] != -1).all()
     np.testing.assert_array_equal(parts, whole)
-    assert (scratch.reshape(threads, -1)[:, :n] != -7).all() and (
-        scratch.reshape(threads, -1)[:, n:] == -7
-    ).all()
+    assert (scratch.reshape(threads, -1)[:, :n] != -7).all() and (scratch.reshape(threads, -1)[:, n:] == -7).all()
 
 
 def guarded(values: np.ndarray) -> np.ndarray:
@@ -392,9 +374,7 @@ def test_broadcasts_and_reversals_are_strides():
     """y[i] = x[-i] · s[0], with stride -1 and stride 0."""
     value = op("mul", Load("x", at(("i", -1), offset="last"), float32), Load("s", at(("i", 0)), float32))
     params = (Param("x", float32, "in"), Param("s", float32, "in"), Param("y", float32, "out"))
-    kernel = Kernel(
-        "flip", params, ("n", "last"), (For("i", "n", (Store("y", at("i"), value),), "parallel"),)
-    )
+    kernel = Kernel("flip", params, ("n", "last"), (For("i", "n", (Store("y", at("i"), value),), "parallel"),))
     x = np.arange(50, dtype=float32)
     native, interpreted = both(kernel, [x, np.array([3], float32), np.zeros_like(x)], [50, 49], 50)
     np.testing.assert_array_equal(native[0], x[::-1] * 3)
@@ -457,16 +437,12 @@ def vector_width() -> str:
 
 def test_one_module_holds_a_batch_of_kernels():
     params, (x,) = loads(float32)
-    kernels = [
-        elementwise(f"kernel{k}", op("exp", op("mul", x, Const(k, float32))), params) for k in range(4)
-    ]
+    kernels = [elementwise(f"kernel{k}", op("exp", op("mul", x, Const(k, float32))), params) for k in range(4)]
     library = toolchain.link(toolchain.compile_ir(emit(kernels)), [k.name for k in kernels])
     assert len({library.address(k.name) for k in kernels}) == 4
 
 
-@pytest.mark.parametrize(
-    "update, packed", [("add", "vaddps"), ("max", "vmaxps"), ("min", "vminps"), ("mul", "vmulps")]
-)
+@pytest.mark.parametrize("update, packed", [("add", "vaddps"), ("max", "vmaxps"), ("min", "vminps"), ("mul", "vmulps")])
 def test_reductions_vectorise_with_several_accumulators(update, packed):
     width = vector_width()
     lines = toolchain.assembly(emit([row_reduction(update, update, 0.0)])).splitlines()

@@ -64,9 +64,7 @@ BROKEN = {
     "'exp' is a keyword, an operation or not an identifier": [kernel(Let("exp", ONE))],
     "'lambda' is a keyword, an operation or not an identifier": [kernel(Let("lambda", ONE))],
     "'a b' is a keyword, an operation or not an identifier": [kernel(Let("a b", ONE))],
-    "parameter w has dtype complex64, which loops do not have": [
-        kernel(params=(Param("w", complex64, "in"),))
-    ],
+    "parameter w has dtype complex64, which loops do not have": [kernel(params=(Param("w", complex64, "in"),))],
     "'both' is not an intent": [kernel(params=(Param("w", float32, "both"),))],
     "scratch, and only scratch, states an extent (parameter w)": [
         kernel(params=(Param("w", float32, "scratch"),)),
@@ -295,9 +293,7 @@ def test_zeros_are_ordered():
 def test_casts_saturate():
     cast = SCALARS["cast"].reference
     assert cast(np.float32(1e9), np.dtype("i1")) == 127 and cast(np.float32(-1e9), np.dtype("u1")) == 0
-    assert (
-        cast(np.float64("inf"), np.dtype("u8")) == 2**64 - 1 and cast(np.float32("nan"), np.dtype("i4")) == 0
-    )
+    assert cast(np.float64("inf"), np.dtype("u8")) == 2**64 - 1 and cast(np.float32("nan"), np.dtype("i4")) == 0
     assert cast(np.int32(300), np.dtype("u1")) == 44 and cast(np.float32("nan"), bool_)
 
 

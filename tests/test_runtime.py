@@ -96,17 +96,13 @@ def address(array: np.ndarray) -> int:
 
 
 def doubling(library, n: int, times: int = 1, grain: int = 1000) -> Program:
-    return Program(
-        [Instruction(library.address("double"), ((0, 0), (1, 0)), (), n, grain)] * times, 2, [library]
-    )
+    return Program([Instruction(library.address("double"), ((0, 0), (1, 0)), (), n, grain)] * times, 2, [library])
 
 
 def test_instructions_run_in_order_with_their_sizes(library):
     append = library.address("append")
     log = np.zeros(11, np.int64)
-    Program([Instruction(append, ((0, 0),), (7 * i,), 1, 1) for i in range(10)], 1).run(
-        runtime.pack([address(log)])
-    )
+    Program([Instruction(append, ((0, 0),), (7 * i,), 1, 1) for i in range(10)], 1).run(runtime.pack([address(log)]))
     assert log.tolist() == [10, *range(0, 70, 7)]
 
 
@@ -218,9 +214,7 @@ def test_thread_count_changes_while_others_run(library):
 def test_host_functions_see_pointers_and_sizes():
     seen = []
     function, alive = runtime.host_function(lambda pointers, sizes: seen.append((pointers, sizes)), 2, 3)
-    Program([Instruction(function, ((1, 4), (0, 0)), (5, -6, 7), 1, 1)], 2, [alive]).run(
-        runtime.pack([100, 200])
-    )
+    Program([Instruction(function, ((1, 4), (0, 0)), (5, -6, 7), 1, 1)], 2, [alive]).run(runtime.pack([100, 200]))
     assert seen == [([204, 100], [5, -6, 7])]
 
 
@@ -269,9 +263,7 @@ def test_exceptions_reach_the_thread_whose_run_failed():
 def test_a_host_function_may_run_a_program(library, four_threads):
     x, y = np.ones(100_000, np.float32), np.zeros(100_000, np.float32)
     inner = doubling(library, x.size)
-    function, alive = runtime.host_function(
-        lambda p, s: inner.run(runtime.pack([address(y), address(x)])), 0, 0
-    )
+    function, alive = runtime.host_function(lambda p, s: inner.run(runtime.pack([address(y), address(x)])), 0, 0)
     Program([Instruction(function, (), (), 1, 1)], 0, [alive]).run(b"")
     assert (y == 2).all()
 
@@ -378,9 +370,7 @@ run()
 
 
 def python(script: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", PREAMBLE + script], capture_output=True, text=True, timeout=30
-    )
+    done = subprocess.run([sys.executable, "-c", PREAMBLE + script], capture_output=True, text=True, timeout=30)
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
 
 

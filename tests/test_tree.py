@@ -309,9 +309,7 @@ def test_order_of_children():
     assert tree.leaves({"b": 1, "a": 2}) == [2, 1]
     assert tree.leaves(collections.defaultdict(int, b=1, a=2)) == [2, 1]
     assert tree.leaves(collections.OrderedDict(b=1, a=2)) == [1, 2]
-    assert tree.structure(collections.OrderedDict(b=1, a=2)) != tree.structure(
-        collections.OrderedDict(a=1, b=2)
-    )
+    assert tree.structure(collections.OrderedDict(b=1, a=2)) != tree.structure(collections.OrderedDict(a=1, b=2))
     assert tree.structure({"b": 1, "a": 2}) == tree.structure({"a": 1, "b": 2})
 
 
@@ -405,9 +403,7 @@ def test_register_dataclass():
 
 
 def test_register_dataclass_with_field_lists():
-    @functools.partial(
-        tree_util.register_dataclass, data_fields=["x"], meta_fields=["m"], drop_fields=["cache"]
-    )
+    @functools.partial(tree_util.register_dataclass, data_fields=["x"], meta_fields=["m"], drop_fields=["cache"])
     @dataclasses.dataclass
     class State:
         x: Any

@@ -97,9 +97,7 @@ def every_exponent(dtype: type, seed: int) -> np.ndarray:
     facts = np.finfo(dtype)
     count = POINTS_PER_EXPONENT[dtype]
     bits = np.uint32 if dtype is np.float32 else np.uint64
-    mantissas = np.random.default_rng(seed).integers(
-        0, 1 << facts.nmant, (1 << (facts.iexp + 1), count), bits
-    )
+    mantissas = np.random.default_rng(seed).integers(0, 1 << facts.nmant, (1 << (facts.iexp + 1), count), bits)
     mantissas[:, :3] = 0, 1, (1 << facts.nmant) - 1
     exponents = np.arange(1 << (facts.iexp + 1), dtype=bits)[:, None] << bits(facts.nmant)
     return (exponents | mantissas).ravel().view(dtype)
@@ -360,9 +358,7 @@ def test_loops_vectorise_without_calls(name, dtype):
     calls = [i for i in instructions if i[0] in ("call", "callq", "bl", "blr")]
     assert not calls
     x86, arm = ("ps", "pd"), (".4s", ".2d")
-    packed = [
-        i for i in instructions if i[0].endswith(x86) or any(a in operand for a in arm for operand in i[1:])
-    ]
+    packed = [i for i in instructions if i[0].endswith(x86) or any(a in operand for a in arm for operand in i[1:])]
     wanted = 3 if name == "rsqrt" else 10
     assert len(packed) >= wanted, f"{name}: {len(packed)} packed instructions"
 

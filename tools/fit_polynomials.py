@@ -65,9 +65,7 @@ def evaluate(coefficients, x):
 def level(residual, weights, xs, lowest_power: int, basis) -> list[mp.mpf]:
     """The coefficients P that minimise max |weights (residual - x^lowest_power P(x))|."""
     scale = max(abs(w * r) for w, r in zip(weights, residual, strict=True))
-    columns = [
-        [float(w * x**lowest_power * evaluate(b, x)) for w, x in zip(weights, xs, strict=True)] for b in basis
-    ]
+    columns = [[float(w * x**lowest_power * evaluate(b, x)) for w, x in zip(weights, xs, strict=True)] for b in basis]
     matrix = np.array(columns).T
     norms = np.abs(matrix).max(axis=0)
     rhs = np.array([float(w * r / scale) for w, r in zip(weights, residual, strict=True)])
@@ -419,9 +417,7 @@ class Coefficients(NamedTuple):
 
 def table(row: list) -> str:
     """A tuple of numbers, wrapped and indented; f32 ones in full, since some are used in f64 arithmetic."""
-    text = textwrap.fill(
-        ", ".join(repr(float(c)) for c in row), 100, initial_indent=" " * 8, subsequent_indent=" " * 8
-    )
+    text = textwrap.fill(", ".join(repr(float(c)) for c in row), 100, initial_indent=" " * 8, subsequent_indent=" " * 8)
     return f"(\n{text},\n    )" if row else "()"
 
 

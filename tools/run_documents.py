@@ -55,9 +55,7 @@ def main(arguments: list[str]) -> int:
         start = time.perf_counter()
         failed = subprocess.run([sys.executable, __file__, "--one", argument], check=False).returncode != 0
         failures += failed
-        print(
-            f"{'FAILED' if failed else 'ok':6} {argument} ({time.perf_counter() - start:.1f} s)", flush=True
-        )
+        print(f"{'FAILED' if failed else 'ok':6} {argument} ({time.perf_counter() - start:.1f} s)", flush=True)
     return int(failures > 0)
 
 

@@ -56,10 +56,7 @@ def get(key: str) -> bytes | None:
         return None
     head = len(_MAGIC) + 32
     content = data[head:]
-    if (
-        not data.startswith(_MAGIC)
-        or hashlib.sha256(key.encode() + content).digest() != data[len(_MAGIC) : head]
-    ):
+    if not data.startswith(_MAGIC) or hashlib.sha256(key.encode() + content).digest() != data[len(_MAGIC) : head]:
         with contextlib.suppress(OSError):
             path.unlink()
         return None
@@ -83,7 +80,7 @@ def put(key: str, content: bytes) -> None:
 
 
 def compiled(text: str) -> bytes:
-    """The object code of a module of LLVM IR written by hand: from the cache, or compiled as it stands and put there."""
+    """The object code of LLVM IR written by hand: from the cache, or compiled as it stands and put there."""
     name = key(text)
     found = get(name)
     if found is None:

@@ -97,17 +97,23 @@ def in_wanted_order(eqns: Sequence[JaxprEqn], outvars: Sequence[Atom]) -> list[J
 
 def _behind_reshape(eqn: JaxprEqn, defined: dict[Var, JaxprEqn], uses: Counter[Var]) -> JaxprEqn | None:
     """The canonical product whose two free dimensions a transpose swaps, if nothing else uses it."""
-    (operand,) = eqn.invars
-    inner = defined.get(operand) if uses[operand] == 1 else None  # type: ignore[arg-type]
+
+    def only_use(atom: Atom) -> JaxprEqn | None:
+        return defined.get(atom) if isinstance(atom, Var) and uses[atom] == 1 else None
+
+    inner = only_use(eqn.invars[0])
     permutation = eqn.params["permutation"]
     if inner is not None and inner.primitive is reshape_p:
-        m_n = inner.invars[0].aval.shape[1:] if inner.invars[0].aval.ndim == 3 else None
-        if permutation != (1, 0) or inner.outvars[0].aval.shape != m_n or uses[inner.invars[0]] != 1:  # type: ignore[index]
+        product = inner.invars[0].aval
+        m_n = product.shape[1:] if product.ndim == 3 else None
+        if permutation != (1, 0) or inner.outvars[0].aval.shape != m_n:
             return None
-        inner = defined.get(inner.invars[0])  # type: ignore[arg-type]
+        inner = only_use(inner.invars[0])
     elif permutation != (0, 2, 1):
         return None
-    return inner if inner is not None and isinstance(inner.primitive.lowering, Contract) and is_canonical(inner) else None
+    if inner is None or not isinstance(inner.primitive.lowering, Contract):
+        return None
+    return inner if is_canonical(inner) else None
 
 
 def _swapped(product: JaxprEqn, eqn: JaxprEqn) -> list[JaxprEqn]:

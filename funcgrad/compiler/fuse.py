@@ -7,10 +7,10 @@ the value it shows and the affine access that shows it. What remains are
   they fuse,
 - matrix products and host calls, each a group of its own.
 
-A group of loop equations has a *domain*, the shape it iterates over, and *axes* of it that its reductions fold (none for
-a purely elementwise group). Each of its values is *full* (one per point of the domain) or a *row* value (one per point of
-the domain without the folded axes). An equation joins the groups of its operands when its domain is theirs, it reads
-their values at the point where they are made, and no path leaves the group and comes back.
+A group of loop equations has a *domain*, the shape it iterates over, and *axes* of it that its reductions fold (none
+for a purely elementwise group). Each of its values is *full* (one per point of the domain) or a *row* value (one per
+point of the domain without the folded axes). An equation joins the groups of its operands when its domain is theirs,
+it reads their values at the point where they are made, and no path leaves the group and comes back.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import functools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal as Choice, NamedTuple
+from typing import Any, NamedTuple
+from typing import Literal as Choice
 
 from funcgrad import dtypes
 from funcgrad.compiler import contract
@@ -92,9 +93,7 @@ class Group:
 def is_loop(eqn: JaxprEqn) -> bool:
     """Whether the loop IR can express an equation."""
     lowering = eqn.primitive.lowering
-    if any(
-        dtypes.is_complex(v.aval.dtype) or v.aval.dtype == dtypes.float0 for v in [*eqn.invars, *eqn.outvars]
-    ):
+    if any(dtypes.is_complex(v.aval.dtype) or v.aval.dtype == dtypes.float0 for v in [*eqn.invars, *eqn.outvars]):
         return False
     if isinstance(lowering, Gather):
         return eqn.primitive.name == "dynamic_slice"
@@ -164,7 +163,7 @@ class Fusion:
     def _place(self, eqn: JaxprEqn) -> None:
         lowering = eqn.primitive.lowering
         if isinstance(lowering, View):
-            self._place_view(eqn)
+            self._place_view(eqn, lowering)
         elif is_loop(eqn):
             self._place_loop(eqn)
         elif isinstance(lowering, Contract):
@@ -175,11 +174,11 @@ class Fusion:
         else:
             self._new_group("host", eqn)
 
-    def _place_view(self, eqn: JaxprEqn) -> None:
+    def _place_view(self, eqn: JaxprEqn, lowering: View) -> None:
         """A view that is no affine access of what is stored needs its operand stored in its own order first."""
         (operand,) = eqn.invars
         inner = self.resolve(operand)
-        if eqn.primitive.lowering.apply(inner.view, **eqn.params) is not None:
+        if lowering.apply(inner.view, **eqn.params) is not None:
             return
         self._store_view(operand)
 
@@ -268,12 +267,7 @@ class Fusion:
 
     def _mergeable(self, a: Group, b: Group) -> bool:
         """Whether two loop groups can be one: one domain, values read in place, no path out and back."""
-        if (
-            a.kind != "loops"
-            or b.kind != "loops"
-            or a.domain != b.domain
-            or (a.axes and b.axes and a.axes != b.axes)
-        ):
+        if a.kind != "loops" or b.kind != "loops" or a.domain != b.domain or (a.axes and b.axes and a.axes != b.axes):
             return False
         axes = a.axes or b.axes
         merged = Group("loops", -1, domain=a.domain, axes=axes)
@@ -283,10 +277,7 @@ class Fusion:
                 for access in self.accesses(eqn):
                     if isinstance(access.source, Var) and self.group_of.get(access.source) is other:
                         crossing = isinstance(eqn.primitive.lowering, (Pad, Concatenate, Gather))
-                        if (
-                            crossing
-                            or alignment(access, merged, level, self._level(access.source, other)) is None
-                        ):
+                        if crossing or alignment(access, merged, level, self._level(access.source, other)) is None:
                             return False
         by_number = self._by_number()
         outside = [by_number[n] for g in (a, b) for n in g.needs if n not in (a.number, b.number)]
@@ -356,7 +347,7 @@ class Fusion:
         for group in self.groups:
             for eqn in group.eqns:
                 for source, _ in self.accesses(eqn):
-                    if self.group_of.get(source) is not group or group.kind != "loops":  # type: ignore[arg-type]
+                    if self.group_of.get(source) is not group or group.kind != "loops":
                         result.add(source)
         return {v for v in result if isinstance(v, Var)}
 

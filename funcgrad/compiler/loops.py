@@ -82,9 +82,7 @@ class Const:
 
     def __post_init__(self) -> None:
         value = (
-            np.asarray(self.value).astype(self.dtype)
-            if is_float(self.dtype)
-            else np.asarray(self.value, self.dtype)
+            np.asarray(self.value).astype(self.dtype) if is_float(self.dtype) else np.asarray(self.value, self.dtype)
         )
         plain = float(value) if is_float(self.dtype) else value.item()
         object.__setattr__(self, "value", plain)
@@ -212,7 +210,9 @@ class Kernel:
     @property
     def parallel(self) -> For:
         """The parallel loop."""
-        return self.body[-1]  # type: ignore[return-value]
+        loop = self.body[-1]
+        assert isinstance(loop, For)
+        return loop
 
     def __str__(self) -> str:
         return format(self)
@@ -278,9 +278,7 @@ class _Checker:
     def _require(self, holds: bool, rule: str) -> None:
         if not holds:
             where = "" if self.where is None else f", at `{_headline(self.where)}`"
-            raise LoopError(
-                f"kernel {self.kernel.name}: {rule}{where}", fix="correct the pass that made this kernel"
-            )
+            raise LoopError(f"kernel {self.kernel.name}: {rule}{where}", fix="correct the pass that made this kernel")
 
     def _define(self, scope: dict, name: str, role: str, dtype: np.dtype) -> None:
         plain = name.isidentifier() and not keyword.iskeyword(name) and name not in _RESERVED
@@ -291,9 +289,7 @@ class _Checker:
 
     def _param(self, param: Param, scope: dict) -> None:
         self._define({}, param.name, "param", param.dtype)
-        self._require(
-            param.dtype in DTYPES, f"parameter {param.name} has dtype {param.dtype}, which loops do not have"
-        )
+        self._require(param.dtype in DTYPES, f"parameter {param.name} has dtype {param.dtype}, which loops do not have")
         self._require(param.intent in ("in", "out", "inout", "scratch"), f"{param.intent!r} is not an intent")
         rule = f"scratch, and only scratch, states an extent (parameter {param.name})"
         self._require((param.intent == "scratch") == (param.extent is not None), rule)
@@ -307,9 +303,7 @@ class _Checker:
             match statement:
                 case For(index, extent, inner, kind):
                     self._require(kind in ("parallel", "vector", "serial"), f"{kind!r} is not a kind of loop")
-                    self._require(
-                        not (nested and kind == "parallel"), "the parallel loop is the outermost one"
-                    )
+                    self._require(not (nested and kind == "parallel"), "the parallel loop is the outermost one")
                     self._extent(extent, kind, scope)
                     inside = dict(scope)
                     self._define(inside, index, "index", int64)
@@ -348,8 +342,7 @@ class _Checker:
             self._dtype(statement.op, (dtype, dtype), dtype)
 
     def _store(self, statement: Store, scope: dict) -> None:
-        param = self.params.get(statement.param)
-        self._require(param is not None, f"{statement.param} is not a parameter")
+        param = self._parameter(statement.param)
         self._require(param.intent != "in", f"{param.name} is an input and is not written")
         value = self._expr(statement.value, scope)
         self._require(value == param.dtype, f"{param.name} is {param.dtype}, the value {value}")
@@ -362,9 +355,7 @@ class _Checker:
                 self._require(dtype in DTYPES, f"a constant has dtype {dtype}, which loops do not have")
             case Name(name, dtype):
                 role, defined = scope.get(name, ("undefined", None))
-                self._require(
-                    role in ("let", "accumulator"), f"{name} is used but no Let or Init in scope defines it"
-                )
+                self._require(role in ("let", "accumulator"), f"{name} is used but no Let or Init in scope defines it")
                 self._require(defined == dtype, f"{name} is {defined}, used as {dtype}")
             case Load():
                 self._load(expr, scope)
@@ -378,17 +369,18 @@ class _Checker:
         return expr.dtype
 
     def _load(self, load: Load, scope: dict) -> None:
-        param = self.params.get(load.param)
-        self._require(param is not None, f"{load.param} is not a parameter")
+        param = self._parameter(load.param)
         self._require(param.dtype == load.dtype, f"{load.param} is {param.dtype}, loaded as {load.dtype}")
-        self._require(
-            (load.mask is None) == (load.other is None), "a masked load has both a mask and another value"
-        )
+        self._require((load.mask is None) == (load.other is None), "a masked load has both a mask and another value")
         if load.mask is not None and load.other is not None:
             self._require(self._expr(load.mask, scope) == bool_, "a mask is bool")
             other = self._expr(load.other, scope)
             self._require(other == load.dtype, f"{load.param} is {load.dtype}, the other value {other}")
         self._index(load.index, scope)
+
+    def _parameter(self, name: str) -> Param:
+        self._require(name in self.params, f"{name} is not a parameter")
+        return self.params[name]
 
     def _dtype(self, name: str, arguments: tuple[np.dtype, ...], stated: np.dtype) -> np.dtype:
         try:
@@ -433,11 +425,7 @@ def format_index(index: Index) -> str:
     >>> format_index(at(("i", "n"), "j", offset=(3, "k")))
     'i*n + j + 3 + k'
     """
-    terms = [
-        {1: name, -1: f"-{name}"}.get(stride, f"{name}*{stride}")
-        for name, stride in index.terms
-        if stride != 0
-    ]
+    terms = [{1: name, -1: f"-{name}"}.get(stride, f"{name}*{stride}") for name, stride in index.terms if stride != 0]
     return " + ".join([*terms, *map(str, index.offsets)]).replace("+ -", "- ") or "0"
 
 
@@ -452,7 +440,9 @@ def format_expr(expr: Expr) -> str:
             return f"({format_index(index)})"
         case Load(param, index, _, mask, other):
             plain = f"{param}[{format_index(index)}]"
-            return plain if mask is None else f"({plain} where {format_expr(mask)} else {format_expr(other)})"
+            if mask is None or other is None:
+                return plain
+            return f"({plain} where {format_expr(mask)} else {format_expr(other)})"
         case Op(name, args, dtype):
             to = f", {short_name(dtype)}" if name in ("cast", "bitcast") else ""
             return f"{name}({', '.join(map(format_expr, args))}{to})"

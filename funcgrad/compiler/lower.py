@@ -172,11 +172,15 @@ def _positional(eqn: JaxprEqn) -> bool:
     return isinstance(eqn.primitive.lowering, (Pad, Concatenate, Gather, Iota))
 
 
+def _reduction(eqn: JaxprEqn) -> Reduce:
+    lowering = eqn.primitive.lowering
+    assert isinstance(lowering, Reduce)
+    return lowering
+
+
 def _op_name(eqn: JaxprEqn) -> str:
     lowering = eqn.primitive.lowering
-    return (
-        lowering.op if isinstance(lowering, Scalar) and isinstance(lowering.op, str) else eqn.primitive.name
-    )
+    return lowering.op if isinstance(lowering, Scalar) and isinstance(lowering.op, str) else eqn.primitive.name
 
 
 class _Writer:
@@ -213,9 +217,7 @@ class _Writer:
             self.inputs[var] = self.parameter("x", var.aval.dtype, "in", var)
         return self.inputs[var]
 
-    def parameter(
-        self, letter: str, dtype: np.dtype, intent: Any, var: Var | None, extent: Any = None
-    ) -> str:
+    def parameter(self, letter: str, dtype: np.dtype, intent: Any, var: Var | None, extent: Any = None) -> str:
         name = f"{letter}{sum(p.name.startswith(letter) for p in self.params)}"
         self.params.append(Param(name, dtype, intent, extent))
         self.operands.append(var)
@@ -257,19 +259,16 @@ class _Writer:
         if not pieces:
             return []
         lets: list[Stmt] = []
-        rest: Expr = IndexValue(Index((("p", 1),)))
+        where, rest = "p", IndexValue(Index((("p", 1),)))
         for key, extent in reversed(pieces[1:]):
             limit = IndexValue(Index((), extent))
             name = f"i{key}" if isinstance(key, int) else key
             lets.append(Let(name, op("rem", rest, limit)))
-            lets.append(Let(self.fresh(), op("div", rest, limit)))
-            rest = Name(lets[-1].name, INT64)
+            where = self.fresh()
+            lets.append(Let(where, op("div", rest, limit)))
+            rest = Name(where, INT64)
             self._placed(key, name)
-        key = pieces[0][0]
-        if len(pieces) == 1:
-            self._placed(key, "p")
-        else:
-            self._placed(key, rest.name)  # type: ignore[union-attr]
+        self._placed(pieces[0][0], where)
         return lets + self._block_lets()
 
     def _placed(self, key: int | str, name: str) -> None:
@@ -316,7 +315,7 @@ class _Writer:
                 name, extent = "t", "t_width"
             else:
                 name, extent = f"i{i}", self.extents[i]
-            body = [For(name, extent, tuple(body), kind)]  # type: ignore[arg-type]
+            body = [For(name, extent, tuple(body), kind)]
         return body
 
     def set_loop_positions(self, dims: Sequence[int]) -> None:
@@ -456,18 +455,14 @@ class _Writer:
     def _dynamic_slice(self, eqn: JaxprEqn, operands: Sequence[Expr], body: list[Stmt]) -> Expr:
         access, place = self.info.fusion.accesses(eqn)[0], self._axis(eqn)
         terms: list[tuple[str, int | str]] = []
-        for d, (start, n, m) in enumerate(
-            zip(operands[1:], access.view.shape, eqn.outvars[0].aval.shape, strict=True)
-        ):
+        for d, (start, n, m) in enumerate(zip(operands[1:], access.view.shape, eqn.outvars[0].aval.shape, strict=True)):
             if not access.view.strides[d]:
                 continue
             last = IndexValue(Index((), self.offset(n - m)))
             clamped = op("clamp", Const(0, INT64), _builder.cast(start, INT64), last)
             at = self._let(op("add", clamped, self.position_of(place[d])) if d in place else clamped, body)
             terms.append((at.name, self.stride(access.view.strides[d])))
-        return self._masked(
-            access, terms, None, Const(0, eqn.outvars[0].aval.dtype), eqn.outvars[0].aval.dtype
-        )
+        return self._masked(access, terms, None, Const(0, eqn.outvars[0].aval.dtype), eqn.outvars[0].aval.dtype)
 
     # ------------------------------------------------------------------ phases
 
@@ -521,7 +516,7 @@ class _Writer:
         inner = math.prod(self.nest.dimensions[i].extent for i in self.nest.folds)
         if self.nest.form == "column":
             inner *= self.nest.block
-        return self.sizes.get("scratch") and "scratch" or self.size(inner, "scratch")
+        return "scratch" if "scratch" in self.sizes else self.size(inner, "scratch")
 
     def scratch_index(self) -> Index:
         """Where a full value stands in its scratch row: row-major over the folded dimensions and the block."""
@@ -585,9 +580,7 @@ class _Writer:
                 out = self.parameter("y", v.aval.dtype, "out", v)
                 body.append(Store(out, self.index(info.store_strides(v)), env[v]))
 
-    def _operand(
-        self, atom: Atom, level: str, env: dict[Var, Expr], rows: Any, eqn: JaxprEqn, place: int
-    ) -> Expr:
+    def _operand(self, atom: Atom, level: str, env: dict[Var, Expr], rows: Any, eqn: JaxprEqn, place: int) -> Expr:
         lowering = eqn.primitive.lowering
         if isinstance(lowering, Concatenate) or (isinstance(lowering, (Pad, Gather)) and place == 0):
             return Const(0, atom.aval.dtype)  # read at other points; see `expression`
@@ -640,9 +633,7 @@ class _Writer:
         inputs = {}
         for eqn, var in partial.items():
             steps = contiguous(var.aval.shape).strides
-            index = Index(
-                tuple((n, self.stride(s)) for i, s in enumerate(steps) for n, _ in self.position[i])
-            )
+            index = Index(tuple((n, self.stride(s)) for i, s in enumerate(steps) for n, _ in self.position[i]))
             name = self.fresh()
             body.append(Let(name, Load(self.input(var), index, var.aval.dtype)))
             inputs[eqn] = Name(name, var.aval.dtype)
@@ -689,7 +680,7 @@ class _RowValues:
         before: list[Stmt] = []
         after: list[Stmt] = []
         for eqn in folds:
-            lowering, out = eqn.primitive.lowering, eqn.outvars[0]
+            lowering, out = _reduction(eqn), eqn.outvars[0]
             value = inputs[eqn] if inputs else self.w.fold_input(eqn, env, self)
             name = f"a{self.w.fresh()}"
             before.append(Init(name, Const(lowering.identity(value.dtype).item(), value.dtype)))
@@ -749,7 +740,7 @@ class _ColumnValues:
         finish: list[Stmt] = []
         at = Index((("j", 1),))
         for eqn in folds:
-            lowering, out = eqn.primitive.lowering, eqn.outvars[0]
+            lowering, out = _reduction(eqn), eqn.outvars[0]
             value = inputs[eqn] if inputs else self.w.fold_input(eqn, env, self)
             array, dtype = self._array(value.dtype), value.dtype
             start.append(Store(array, at, Const(lowering.identity(dtype).item(), dtype)))
@@ -762,9 +753,7 @@ class _ColumnValues:
                 finish += self._store(out)
             else:
                 self.arrays[out] = self._array(out.aval.dtype)
-                finish.append(
-                    Store(self.arrays[out], at, _builder.cast(Load(array, at, dtype), out.aval.dtype))
-                )
+                finish.append(Store(self.arrays[out], at, _builder.cast(Load(array, at, dtype), out.aval.dtype)))
                 finish += self._store(out)
         return self._loop(start), self._loop(finish)
 

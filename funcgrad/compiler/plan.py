@@ -69,9 +69,7 @@ class Plan:
     def __str__(self) -> str:
         lines = [f"arena {self.arena_bytes} bytes, {len(self.instructions)} instructions"]
         for step in self.steps:
-            args = ", ".join(
-                _place(v, o, self.locations) for v, o in zip(step.values, step.offsets, strict=True)
-            )
+            args = ", ".join(_place(v, o, self.locations) for v, o in zip(step.values, step.offsets, strict=True))
             lines.append(f"  {step.name}({args}) × {step.extent} by {step.grain}")
         return "\n".join(lines)
 
@@ -101,7 +99,7 @@ class _Planner:
                 for launch in lower_group(fusion, group, self.stored):
                     self.steps.append(self._kernel(launch))
             elif group.kind == "contract":
-                self.steps += self._product(group.eqns[0])
+                self.steps.append(self._product(group))
             else:
                 self.steps.append(self._host(group))
 
@@ -114,20 +112,22 @@ class _Planner:
         values: list[Var | int] = []
         for param, operand in zip(launch.kernel.params, launch.operands, strict=True):
             if operand is None:
+                assert param.extent is not None
                 extent = sizes[param.extent] if isinstance(param.extent, str) else param.extent
                 values.append(scratch_stride(extent, param.dtype) * self.threads)
             else:
                 values.append(operand)
         writes = frozenset(
-            o
-            for p, o in zip(launch.kernel.params, launch.operands, strict=True)
-            if p.intent == "out" and o is not None
+            o for p, o in zip(launch.kernel.params, launch.operands, strict=True) if p.intent == "out" and o is not None
         )
         return Step(launch.kernel.name, code.address, tuple(values), (0,) * len(values), launch.sizes,
                     launch.extent, launch.grain, writes, code, launch.kernel)  # fmt: skip
 
-    def _product(self, eqn: JaxprEqn) -> list[Step]:
+    def _product(self, group: Group) -> Step:
+        (eqn,) = group.eqns
         (left, right), out = self.fusion.accesses(eqn), eqn.outvars[0]
+        if not isinstance(left.source, Var) or not isinstance(right.source, Var):
+            return self._host(group)  # a number written into the equation has no address
         a, b = contract.matrix(left.view), contract.matrix(right.view)
         assert a is not None and b is not None
         batch, m, k = eqn.invars[0].aval.shape
@@ -140,15 +140,13 @@ class _Planner:
         values = (out, left.source, right.source)
         offsets = (0, a.offset * dtype.itemsize, b.offset * dtype.itemsize)
         call = _host_call(eqn, [left, right])
-        step = Step("gemm", product.function, values, offsets, product.sizes, product.extent, product.grain,  # type: ignore[arg-type]
+        return Step("gemm", product.function, values, offsets, product.sizes, product.extent, product.grain,
                     frozenset([out]), product.library, None, call)  # fmt: skip
-        return [step]
 
     def _host(self, group: Group) -> Step:
         (eqn,) = group.eqns
         accesses = self.fusion.accesses(eqn)
-        read = [a for a in accesses if isinstance(a.source, Var)]
-        values = (*eqn.outvars, *(a.source for a in read))
+        values = (*eqn.outvars, *(a.source for a in accesses if isinstance(a.source, Var)))
         call = _host_call(eqn, accesses)
         address, keep_alive = runtime.host_function(call, len(values), 0)
         return Step(f"host {eqn.primitive.name}", address, values, (0,) * len(values), (), 1, 1,
@@ -200,7 +198,8 @@ class _Planner:
                 held = consts[source]
                 outputs.append(Output(aval, Array(aval, np.asarray(held).reshape(aval.shape)), None, None))
             else:
-                place = buffers.setdefault(source, len(buffers))  # type: ignore[arg-type]
+                assert isinstance(source, Var)
+                place = buffers.setdefault(source, len(buffers))
                 outputs.append(Output(aval, None, None, place))
         return outputs, list(buffers)
 
@@ -267,7 +266,7 @@ def _host_call(eqn: JaxprEqn, accesses: Sequence[Access]) -> Any:
 def _memory(pointer: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     count = math.prod(shape)
     raw = (ctypes.c_char * (count * dtype.itemsize)).from_address(pointer)
-    return np.frombuffer(raw, dtype, count).reshape(shape)
+    return np.frombuffer(memoryview(raw), dtype, count).reshape(shape)
 
 
 def _view(pointer: int, access: Access) -> np.ndarray:

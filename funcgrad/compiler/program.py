@@ -71,9 +71,9 @@ class Executable:
 
     def _too_large(self) -> AllocationError:
         wanted: list[ShapedArray] = self._avals
-        total = (sum(self._sizes) + self._arena) / 2**30
+        temporaries, total = self._arena / 2**30, (sum(self._sizes) + self._arena) / 2**30
         return AllocationError(
-            f"jit({self.name}): results {', '.join(map(repr, wanted))} and {self._arena / 2**30:.1f} GiB of temporaries "
+            f"jit({self.name}): results {', '.join(map(repr, wanted))} and {temporaries:.1f} GiB of temporaries "
             f"need {total:.1f} GiB, which is not available",
             fix="compute in smaller pieces or use a smaller dtype",
         )
@@ -92,6 +92,6 @@ def interpret(plan: Plan, pointers: Sequence[int]) -> None:
         for param, value, address in zip(step.kernel.params, step.values, addresses, strict=True):
             nbytes = value if isinstance(value, int) else value.aval.nbytes
             raw = (ctypes.c_char * nbytes).from_address(address)
-            flat.append(np.frombuffer(raw, param.dtype, nbytes // param.dtype.itemsize))
+            flat.append(np.frombuffer(memoryview(raw), param.dtype, nbytes // param.dtype.itemsize))
         with np.errstate(all="ignore"):
             compile_python(step.kernel)(*flat, *step.sizes)

@@ -78,9 +78,7 @@ def _namespace() -> dict[str, Any]:
     """The names that rendered source uses: operations, and dtypes as conversions."""
     casts = {dtype.name: functools.partial(cast, dtype=dtype) for dtype in DTYPES}
     references = {name: scalar.reference for name, scalar in SCALARS.items()}
-    return (
-        references | casts | {"bitcast": lambda x, to: bitcast(x, as_dtype(to)), "inf": np.inf, "nan": np.nan}
-    )
+    return references | casts | {"bitcast": lambda x, to: bitcast(x, as_dtype(to)), "inf": np.inf, "nan": np.nan}
 
 
 class Renderer:
@@ -149,10 +147,10 @@ class Renderer:
                 return name, _ATOM
             case IndexValue(index):
                 return self.index_value(index), _ATOM
-            case Load(param, index, _, None):
-                return f"{param}[{format_index(index)}]", _ATOM
             case Load(param, index, _, mask, other):
                 taken = f"{param}[{format_index(index)}]"
+                if mask is None or other is None:
+                    return taken, _ATOM
                 return f"{taken} if {self.expr(mask, 1)} else {self.expr(other)}", _LOOSE
             case Op("cast", (x,), dtype):
                 return self.cast(x, dtype), _ATOM

@@ -86,9 +86,7 @@ def result_dtype(name: str, arguments: tuple[np.dtype, ...], stated: np.dtype) -
     if kind(values[0]) not in scalar.domain:
         raise DTypeError(f"{name}({shown}): does not take {values[0].name}", fix="cast the argument")
     if name == "bitcast" and values[0].itemsize != stated.itemsize:
-        raise DTypeError(
-            f"bitcast({shown}) to {stated.name}: widths differ", fix="bitcast to a dtype of one width"
-        )
+        raise DTypeError(f"bitcast({shown}) to {stated.name}: widths differ", fix="bitcast to a dtype of one width")
     return {"same": values[0], "bool": bool_, "free": stated}[scalar.result]
 
 

@@ -1,7 +1,7 @@
 """groups → nests: in which loops a group is computed.
 
-A nest says which dimensions of the group's domain are one loop, which of them run in parallel, which is the vector loop,
-and how a dimension is cut into blocks. `lower` writes the loops that it describes. Three forms cover all groups:
+A nest says which dimensions of the group's domain are one loop, which of them run in parallel, which is the vector
+loop, and how a dimension is cut into blocks. `lower` writes the loops that it describes. Three forms cover all groups:
 
 - *map*: nothing is folded. The outer dimensions are the parallel loop, the last one is the vector loop.
 - *row*: the last dimension is folded (softmax, layer norm, sums of rows). Each parallel iteration owns a row and runs
@@ -62,9 +62,7 @@ class Nest:
         last = len(self.dimensions) - 1
         if self.form == "map":
             return tuple(i for i in range(last) if i != self.tile)
-        return tuple(
-            i for i, d in enumerate(self.dimensions) if not d.folded and (i != last or self.form == "row")
-        )
+        return tuple(i for i, d in enumerate(self.dimensions) if not d.folded and (i != last or self.form == "row"))
 
     @property
     def folds(self) -> tuple[int, ...]:

@@ -38,9 +38,7 @@ def _same_type(atom: Atom, eqn: JaxprEqn) -> bool:
 
 def drop_identity(eqn: JaxprEqn, _: Definitions) -> Atom | None:
     """copy x = x; stop_gradient x = x; convert x to its own dtype = x. Exact."""
-    if eqn.primitive.name in ("copy", "stop_gradient", "convert_element_type") and _same_type(
-        eqn.invars[0], eqn
-    ):
+    if eqn.primitive.name in ("copy", "stop_gradient", "convert_element_type") and _same_type(eqn.invars[0], eqn):
         return eqn.invars[0]
     return None
 
@@ -62,11 +60,7 @@ def drop_zero_term(eqn: JaxprEqn, _: Definitions) -> Atom | None:
     if name in ("add", "sub") and isinstance(eqn.invars[1], Literal) and _same_type(eqn.invars[0], eqn):
         value = np.asarray(eqn.invars[1].val)
         integer = dtypes.is_integer(value.dtype)
-        if (
-            value == 0
-            and (integer or (name == "sub" and not np.signbit(value.real)))
-            and value.dtype.kind != "c"
-        ):
+        if value == 0 and (integer or (name == "sub" and not np.signbit(value.real))) and value.dtype.kind != "c":
             return eqn.invars[0]
     return None
 
@@ -82,11 +76,10 @@ def cancel_negations(eqn: JaxprEqn, defined: Definitions) -> Atom | None:
 
 def drop_trivial_movement(eqn: JaxprEqn, _: Definitions) -> Atom | None:
     """reshape, broadcast, slice and transpose to the same shape and order are the operand. Exact."""
-    name, x = eqn.primitive.name, eqn.invars[0] if eqn.invars else None
-    if name in ("reshape", "broadcast_in_dim", "slice") and _same_type(x, eqn):
-        unmoved = name in ("reshape", "slice") or eqn.params.get("broadcast_dimensions") == tuple(
-            range(x.aval.ndim)
-        )
+    name = eqn.primitive.name
+    if name in ("reshape", "broadcast_in_dim", "slice") and _same_type(eqn.invars[0], eqn):
+        x = eqn.invars[0]
+        unmoved = name in ("reshape", "slice") or eqn.params.get("broadcast_dimensions") == tuple(range(x.aval.ndim))
         return x if unmoved else None
     return None
 
@@ -94,8 +87,9 @@ def drop_trivial_movement(eqn: JaxprEqn, _: Definitions) -> Atom | None:
 def fold_constants(eqn: JaxprEqn, _: Definitions) -> Atom | None:
     """op(literals) = literal, evaluated by the primitive's NumPy rule. Exact up to that rule's rounding."""
     foldable = isinstance(eqn.primitive.lowering, Scalar) and eqn.invars and not eqn.outvars[0].aval.shape
-    if foldable and all(isinstance(v, Literal) for v in eqn.invars):
-        value = evaluate(eqn.primitive, [v.val for v in eqn.invars], eqn.params)
+    values = [v.val for v in eqn.invars if isinstance(v, Literal)]
+    if foldable and len(values) == len(eqn.invars):
+        value = evaluate(eqn.primitive, values, eqn.params)
         return Literal(value, eqn.outvars[0].aval)
     return None
 
@@ -175,9 +169,11 @@ class _Simplifier:
 
 def _expanded(eqn: JaxprEqn) -> ClosedJaxpr:
     """The jaxpr of a primitive's rewriting in simpler primitives."""
+    lowering = eqn.primitive.lowering
+    assert isinstance(lowering, Rewrite)
 
     def fun(*args: Any) -> list[Any]:
-        out = eqn.primitive.lowering.expand(*args, **eqn.params)
+        out = lowering.expand(*args, **eqn.params)
         return out if eqn.primitive.multiple_results else [out]
 
     return trace_to_jaxpr(fun, [v.aval for v in eqn.invars])
@@ -185,9 +181,7 @@ def _expanded(eqn: JaxprEqn) -> ClosedJaxpr:
 
 def _key(eqn: JaxprEqn) -> Any:
     """What makes two equations compute the same value, or None when params do not hash."""
-    atoms = tuple(
-        (np.asarray(v.val).tobytes(), v.aval) if isinstance(v, Literal) else id(v) for v in eqn.invars
-    )
+    atoms = tuple((np.asarray(v.val).tobytes(), v.aval) if isinstance(v, Literal) else id(v) for v in eqn.invars)
     try:
         key = (eqn.primitive.name, atoms, tuple(sorted(eqn.params.items(), key=lambda kv: kv[0])))
         hash(key)
@@ -218,9 +212,7 @@ def simplify(closed: ClosedJaxpr, rules: Sequence[Rule] = RULES) -> ClosedJaxpr:
     s.walk(closed.jaxpr.eqns)
     outvars = [s.read(v) for v in closed.jaxpr.outvars]
     eqns = live(contract.in_wanted_order(live(s.eqns, outvars), outvars), outvars)
-    used = {v for e in eqns for v in e.invars if isinstance(v, Var)} | {
-        v for v in outvars if isinstance(v, Var)
-    }
+    used = {v for e in eqns for v in e.invars if isinstance(v, Var)} | {v for v in outvars if isinstance(v, Var)}
     kept = [(v, c) for v, c in zip(s.constvars, s.consts, strict=True) if v in used]
     jaxpr = Jaxpr([v for v, _ in kept], closed.jaxpr.invars, eqns, outvars, closed.jaxpr.name)
     return ClosedJaxpr(jaxpr, [c for _, c in kept])

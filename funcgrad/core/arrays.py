@@ -152,7 +152,7 @@ def as_array(x: Any) -> Array:
         return x
     if isinstance(x, tracing.Tracer):
         tracing.check_not_leaked(x)
-        return x  # type: ignore[return-value]
+        return x
     aval = tracing.aval_of(x)
     return Array(aval, np.array(x, aval.dtype))
 

@@ -46,10 +46,15 @@ class ShapedArray:
     def nbytes(self) -> int:
         return self.size * self.dtype.itemsize
 
-    def update(self, **changes: Any) -> ShapedArray:
+    def update(
+        self, *, shape: tuple[int, ...] | None = None, dtype: np.dtype | None = None, weak_type: bool | None = None
+    ) -> ShapedArray:
         """Return an aval with the given fields replaced."""
-        fields = {"shape": self.shape, "dtype": self.dtype, "weak_type": self.weak_type}
-        return ShapedArray(**(fields | changes))
+        return ShapedArray(
+            self.shape if shape is None else shape,
+            self.dtype if dtype is None else dtype,
+            self.weak_type if weak_type is None else weak_type,
+        )
 
     def strengthened(self) -> ShapedArray:
         """Return the same aval, not weakly typed."""

@@ -8,7 +8,7 @@ atom  ::= var | literal
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from funcgrad.core.primitives import Primitive
 from funcgrad.errors import SourceLocation
 
 
+@final
 class Var:
     """A variable of a jaxpr; identity is the name."""
 
@@ -32,6 +33,7 @@ class Var:
         return f"Var:{self.aval}"
 
 
+@final
 class Literal:
     """A scalar constant written into an equation; `val` is a 0-d `Array`."""
 

@@ -197,9 +197,15 @@ def html(jaxpr: Jaxpr) -> str:
 
 
 # Jaxprs print themselves through this module, which is above the one that defines them.
-Jaxpr.__str__ = Jaxpr.__repr__ = format_jaxpr  # type: ignore[method-assign,assignment]
-Jaxpr._repr_html_ = html  # type: ignore[attr-defined]
-ClosedJaxpr.__str__ = ClosedJaxpr.__repr__ = lambda self: format_jaxpr(self.jaxpr)  # type: ignore[method-assign]
-ClosedJaxpr._repr_html_ = lambda self: html(self.jaxpr)  # type: ignore[attr-defined]
-JaxprEqn.__repr__ = format_eqn  # type: ignore[method-assign,assignment]
-Literal.__repr__ = lambda self: _atom(self, _Names())  # type: ignore[method-assign]
+_METHODS: dict[type, dict[str, Callable[[Any], str]]] = {
+    Jaxpr: {"__repr__": format_jaxpr, "_repr_html_": html},
+    ClosedJaxpr: {
+        "__repr__": lambda closed: format_jaxpr(closed.jaxpr),
+        "_repr_html_": lambda closed: html(closed.jaxpr),
+    },
+    JaxprEqn: {"__repr__": format_eqn},
+    Literal: {"__repr__": lambda literal: _atom(literal, _Names())},
+}
+for _class, _methods in _METHODS.items():
+    for _attribute, _method in _methods.items():
+        setattr(_class, _attribute, _method)

@@ -48,7 +48,7 @@ class JaxprTrace(Trace):
         """Return the atom that stands for `x`: its variable, a literal, or a new constant."""
         if isinstance(x, Tracer):
             if x.trace is self:
-                return x.var  # type: ignore[attr-defined]
+                return x.var
             tracing.check_not_leaked(x)
         else:
             literal = literal_of(x)

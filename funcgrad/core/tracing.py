@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class Trace:
     """What applying a primitive means while this trace is current."""
 
-    parent: Trace | None = None
+    parent: Trace  # every trace but `eval_trace` has one
     valid = True
     description = ""
 
@@ -185,7 +185,7 @@ def bound_axis(name: Any, size: int) -> Iterator[None]:
 
 def _describe_context() -> str:
     parts, trace = [], state.trace
-    while trace is not None and trace is not eval_trace:
+    while trace is not eval_trace:
         if trace.description and trace.description not in parts:
             parts.append(trace.description)
         trace = trace.parent
@@ -205,9 +205,12 @@ def check_not_leaked(tracer: Tracer) -> None:
         )
 
 
-# Set by core.arrays, which is above: how a primitive is evaluated on concrete values.
-def evaluate(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
+def _not_loaded(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
     raise RuntimeError("core.arrays is not loaded")
+
+
+# Set by core.arrays, which is above: how a primitive is evaluated on concrete values.
+evaluate: Callable[[Primitive, Sequence[Any], dict[str, Any]], Any] = _not_loaded
 
 
 class source_of:

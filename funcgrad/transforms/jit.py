@@ -221,7 +221,7 @@ class JitFunction:
                 x.delete()
         return entry.unflatten(out)
 
-    def _divide(self, args: tuple, kwargs: dict[str, Any]) -> tuple[Any, tuple, dict[str, Any], list[bool]]:
+    def _divide(self, args: tuple, kwargs: dict[str, Any]) -> tuple[Any, tuple, dict[str, Any], Sequence[bool]]:
         """Separate static from traced arguments; also say which traced leaves are donated."""
         sig = self._signature
         n = len(args)
@@ -235,7 +235,7 @@ class JitFunction:
         dynamic_args = tuple(_STATIC if i in nums else a for i, a in enumerate(args))
         dynamic_kwargs = {k: v for k, v in kwargs.items() if k not in sig.static_names}
         if self._plain:
-            return (), dynamic_args, dynamic_kwargs, ()  # type: ignore[return-value]
+            return (), dynamic_args, dynamic_kwargs, ()
         given = tuple(i % n for i in sig.donate_nums if -n <= i < n)
         donated = [i in given for i, a in enumerate(dynamic_args) for _ in tree.leaves(a)]
         donated += [k in sig.donate_names for k in sorted(dynamic_kwargs) for _ in tree.leaves(dynamic_kwargs[k])]

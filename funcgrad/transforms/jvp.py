@@ -21,12 +21,10 @@ from funcgrad.transforms.api import FlatFunction
 class JVPTracer(Tracer):
     """A primal value and its tangent."""
 
-    __slots__ = ("primal", "tangent")
+    __slots__ = ("aval", "primal", "tangent")
 
     def __init__(self, trace: JVPTrace, primal: Any, tangent: Any):
-        self.trace, self.primal, self.tangent = trace, primal, tangent
-
-    aval = property(lambda self: aval_of(self.primal))
+        self.aval, self.trace, self.primal, self.tangent = aval_of(primal), trace, primal, tangent
 
     def concrete(self) -> np.ndarray | None:
         if isinstance(self.primal, Tracer):

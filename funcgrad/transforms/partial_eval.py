@@ -164,6 +164,7 @@ def _forward_inputs(split: JaxprSplit) -> tuple[ClosedJaxpr, list[int | None]]:
 
 
 def _split_eqn(eqn: JaxprEqn, unknown: list[bool]) -> tuple[JaxprEqn, JaxprEqn]:
+    assert eqn.primitive.partial_eval is not None
     split = eqn.primitive.partial_eval(unknown, [v.aval for v in eqn.invars], **eqn.params)
     places = split.forwarded or [None] * len(split.residual_avals)
     returned = [Var(a) for a, place in zip(split.residual_avals, places, strict=True) if place is None]

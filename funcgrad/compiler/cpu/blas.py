@@ -189,7 +189,7 @@ def _library(element: _Element, accumulate: bool) -> toolchain.Library:
 
 def _address(name: str) -> int:
     """The address of a CBLAS function."""
-    return ctypes.cast(getattr(_openblas(), f"scipy_cblas_{name}"), ctypes.c_void_p).value
+    return ctypes.cast(getattr(_openblas(), f"scipy_cblas_{name}"), ctypes.c_void_p).value or 0
 
 
 @functools.cache

@@ -145,9 +145,7 @@ class _LoopNest:
                 case Store(name, index, value):
                     param, _ = self.params[name]
                     stored = self.code.to_memory(self._expr(value), param.dtype)
-                    self._tag(
-                        self.b.store(stored, self._address(name, index), align=param.dtype.itemsize), param
-                    )
+                    self._tag(self.b.store(stored, self._address(name, index), align=param.dtype.itemsize), param)
                 case If(condition, inner):
                     with self.b.if_then(self._expr(condition)):
                         self._block(inner)
@@ -219,9 +217,7 @@ class _LoopNest:
             case Load():
                 return self._load(expr) if expr.mask is None else self._masked(expr)
             case Op(name, args, dtype):
-                return self.code.operation(
-                    name, [self._expr(a) for a in args], args[-1].dtype, dtype, CONTRACT
-                )
+                return self.code.operation(name, [self._expr(a) for a in args], args[-1].dtype, dtype, CONTRACT)
         raise TypeError(f"{expr!r} is not an expression")
 
     def _load(self, load: Load) -> ir.Value:
@@ -232,6 +228,7 @@ class _LoopNest:
 
     def _masked(self, load: Load) -> ir.Value:
         """Load under a branch, which LLVM turns into a masked vector load."""
+        assert load.mask is not None and load.other is not None
         with self.b.if_else(self._expr(load.mask)) as (then, otherwise):
             with then:
                 value, loaded = self._load(load), self.b.block

@@ -84,9 +84,7 @@ class Program:
             raise _failures.pop(failure)
 
 
-def host_function(
-    function: Callable[[list[int], list[int]], None], n_args: int, n_sizes: int
-) -> tuple[int, object]:
+def host_function(function: Callable[[list[int], list[int]], None], n_args: int, n_sizes: int) -> tuple[int, object]:
     """Make a Python callable an instruction: returns its address and the object that keeps it alive.
 
     It is called as `function(pointers, sizes)` with the GIL held; give its instruction extent 1, so that it
@@ -103,7 +101,7 @@ def host_function(
                 _failures[token] = error
 
     native = _HOST_ABI(call)
-    return ctypes.cast(native, ctypes.c_void_p).value, native
+    return ctypes.cast(native, ctypes.c_void_p).value or 0, native
 
 
 def num_threads() -> int:
@@ -152,9 +150,7 @@ def _check(instruction: Instruction, n_slots: int) -> None:
     if instruction.function == 0:
         raise ValueError("an instruction's function is null")
     if instruction.extent < 0 or instruction.grain < 1:
-        raise ValueError(
-            f"extent {instruction.extent} and grain {instruction.grain}: need extent >= 0, grain >= 1"
-        )
+        raise ValueError(f"extent {instruction.extent} and grain {instruction.grain}: need extent >= 0, grain >= 1")
     for slot, _ in instruction.args:
         if not 0 <= slot < n_slots:
             raise ValueError(f"an instruction refers to slot {slot} of {n_slots}")
@@ -181,9 +177,7 @@ class _Native:
     def __init__(self) -> None:
         text = _platform_text() + Path(__file__).with_suffix(".ll").read_text(encoding="utf-8")
         library = toolchain.link(cache.compiled(text), _EXPORTS)
-        ctypes.pythonapi.Py_IncRef(
-            ctypes.py_object(library)
-        )  # workers may run in it when the interpreter is gone
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(library))  # workers may run in it when the interpreter is gone
 
         def function(name: str, result: Any, *parameters: Any) -> Any:
             return ctypes.CFUNCTYPE(result, *parameters)(library.address(name))
@@ -267,9 +261,7 @@ def _start_workers(native: _Native) -> None:
     count = (Config.num_threads or _state.processors) - 1 if _state.may_start and _can_sleep() else 0
     native.configure(count, int(SPIN_SECONDS * native.spins_per_second), CHUNKS_PER_THREAD)
     for number in range(1, count + 1):
-        thread = threading.Thread(
-            target=native.worker, args=(number,), name=f"funcgrad-{number}", daemon=True
-        )
+        thread = threading.Thread(target=native.worker, args=(number,), name=f"funcgrad-{number}", daemon=True)
         thread.start()
         _state.workers.append(thread)
 

@@ -78,9 +78,7 @@ class ScalarCode:
             return self.b.select(*values)
         if name == "clamp":
             low, x, high = values
-            return self.operation(
-                "min", [self.operation("max", [x, low], argument, result), high], argument, result
-            )
+            return self.operation("min", [self.operation("max", [x, low], argument, result), high], argument, result)
         if name in _COMPARISONS:
             return self._compare(_COMPARISONS[name], *values, argument)
         if not is_float(argument):
@@ -140,11 +138,7 @@ class ScalarCode:
         if target == bool_:
             return self._compare("!=", value, ir.Constant(value.type, 0), source)
         if is_float(source):
-            return (
-                self._float_to_float(value, source, target)
-                if is_float(target)
-                else self._saturate(value, target)
-            )
+            return self._float_to_float(value, source, target) if is_float(target) else self._saturate(value, target)
         if is_float(target):
             convert = self.b.sitofp if source.kind == "i" else self.b.uitofp
             return self.rounded(convert(value, register_type(target)), target)
@@ -217,9 +211,7 @@ class ScalarCode:
             return self.intrinsic("abs", [x], ir.Constant(I1, 0)) if signed else x
         if name == "sign":
             negative = b.icmp_signed("<", x, ir.Constant(x.type, 0)) if signed else ir.Constant(I1, 0)
-            return b.or_(
-                b.sext(negative, x.type), b.zext(b.icmp_signed("!=", x, ir.Constant(x.type, 0)), x.type)
-            )
+            return b.or_(b.sext(negative, x.type), b.zext(b.icmp_signed("!=", x, ir.Constant(x.type, 0)), x.type))
         if name in ("max", "min"):
             return self.intrinsic(("s" if signed else "u") + name, values)
         if name == "population_count":
@@ -230,22 +222,16 @@ class ScalarCode:
             return self._shift(_SHIFTS[name], *values)
         return {"div": self._divide, "rem": self._remainder, "pow": self._power}[name](*values, signed)
 
-    def _float(
-        self, name: str, values: Sequence[ir.Value], dtype: np.dtype, flags: tuple[str, ...]
-    ) -> ir.Value:
+    def _float(self, name: str, values: Sequence[ir.Value], dtype: np.dtype, flags: tuple[str, ...]) -> ir.Value:
         b = self.b
         if name == "neg":
             return b.fneg(values[0])
         if name in ("add", "sub", "mul", "div"):
             return getattr(b, "f" + name)(*values, flags=flags)
         if name in _FLOAT_INTRINSICS:
-            return self.intrinsic(
-                _FLOAT_INTRINSICS[name], values, flags=tuple(f for f in flags if f == "nsz")
-            )
+            return self.intrinsic(_FLOAT_INTRINSICS[name], values, flags=tuple(f for f in flags if f == "nsz"))
         if name == "is_finite":
-            return b.fcmp_ordered(
-                "<", self.intrinsic("fabs", values), ir.Constant(values[0].type, float("inf"))
-            )
+            return b.fcmp_ordered("<", self.intrinsic("fabs", values), ir.Constant(values[0].type, float("inf")))
         if name == "sign":
             x, one = values[0], ir.Constant(values[0].type, 1.0)
             nonzero = b.fcmp_ordered("!=", x, ir.Constant(x.type, 0.0))
@@ -357,12 +343,8 @@ class ScalarCode:
         kind = values[0].type
         return self._call(f"llvm.{name}.{_suffix(kind)}", kind, [*values, *immediates], flags)
 
-    def _call(
-        self, name: str, result: ir.Type, values: Sequence[ir.Value], flags: tuple[str, ...] = ()
-    ) -> ir.Value:
-        return self.b.call(
-            declare(self.b.module, name, result, [v.type for v in values]), values, fastmath=flags
-        )
+    def _call(self, name: str, result: ir.Type, values: Sequence[ir.Value], flags: tuple[str, ...] = ()) -> ir.Value:
+        return self.b.call(declare(self.b.module, name, result, [v.type for v in values]), values, fastmath=flags)
 
 
 def _power_function(module: ir.Module, integer: ir.IntType, signed: bool) -> ir.Function:

@@ -134,7 +134,7 @@ def _jit() -> Any:
 def _externals() -> dict[str, int]:
     libc = ctypes.CDLL("msvcrt" if os.name == "nt" else None)
     found = {name: getattr(libc, name, None) for name in _EXTERNALS}
-    return {name: ctypes.cast(f, ctypes.c_void_p).value for name, f in found.items() if f is not None}
+    return {name: ctypes.cast(f, ctypes.c_void_p).value or 0 for name, f in found.items() if f is not None}
 
 
 def _parsed(text: str) -> Any:

@@ -71,9 +71,7 @@ def define(module: ir.Module, name: str, type: ir.Type) -> ir.Function:
     """
     function = _lookup(name)
     if type not in FORMATS:
-        raise DTypeError(
-            f"{name}: there is no implementation for LLVM type {type}", fix="cast to float or double"
-        )
+        raise DTypeError(f"{name}: there is no implementation for LLVM type {type}", fix="cast to float or double")
     symbol = f"fg.{name}.{FORMATS[type].name}"
     if symbol in module.globals:
         return module.globals[symbol]
@@ -88,7 +86,5 @@ def define(module: ir.Module, name: str, type: ir.Type) -> ir.Function:
 
 def _lookup(name: str) -> MathFunction:
     if name not in _FUNCTIONS:
-        raise ArgumentError(
-            f"vector_math: no function named {name!r}", fix=f"use one of {', '.join(names())}"
-        )
+        raise ArgumentError(f"vector_math: no function named {name!r}", fix=f"use one of {', '.join(names())}")
     return _FUNCTIONS[name]

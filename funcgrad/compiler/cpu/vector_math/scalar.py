@@ -93,9 +93,7 @@ class Scalar:
         return self._binary("fdiv", "sdiv", other, swap=True)
 
     def __neg__(self):
-        return Scalar(
-            self.builder, (self.builder.fneg if self.type in FORMATS else self.builder.neg)(self.value)
-        )
+        return Scalar(self.builder, (self.builder.fneg if self.type in FORMATS else self.builder.neg)(self.value))
 
     def __and__(self, other):
         return Scalar(self.builder, self.builder.and_(self.value, self.like(other).value))
@@ -273,9 +271,7 @@ def two_product(a: Scalar, b: float | Scalar) -> tuple[Scalar, Scalar]:
     return high, fma(a, b, -high)
 
 
-def quotient(
-    numerator: Scalar, numerator_low: Scalar, denominator: Scalar, denominator_low: Scalar
-) -> Scalar:
+def quotient(numerator: Scalar, numerator_low: Scalar, denominator: Scalar, denominator_low: Scalar) -> Scalar:
     """The ratio of two unevaluated sums, nearly correctly rounded, for one division."""
     inverse = 1.0 / denominator
     ratio = numerator * inverse

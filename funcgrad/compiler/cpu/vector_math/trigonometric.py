@@ -109,9 +109,7 @@ def tan(x: Scalar) -> Scalar:
         c, c_low = quick_two_sum(r.like(1.0), -half)
         c, rest_low = quick_two_sum(c, fma(z * z, horner(z, cosine), -half_low) - r * r_low)
         c_low = c_low + rest_low
-        result = quotient(
-            select(odd, -c, s), select(odd, -c_low, s_low), select(odd, s, c), select(odd, s_low, c_low)
-        )
+        result = quotient(select(odd, -c, s), select(odd, -c_low, s_low), select(odd, s, c), select(odd, s_low, c_low))
     return select(x.same(0.0), x, result)
 
 
