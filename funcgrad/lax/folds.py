@@ -9,6 +9,7 @@ import numpy as np
 
 from funcgrad import dtypes, tree
 from funcgrad.core.avals import ShapedArray
+from funcgrad.core.lowering import Reduce
 from funcgrad.core.primitives import registry
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.core.tracing import aval_of
@@ -146,7 +147,9 @@ def _is_identity(primitive: str, init: Any) -> bool:
         value = np.asarray(init)
     except TypeError:  # it is traced
         return False
-    return bool(value == registry[primitive].lowering.identity(aval.dtype))
+    lowering = registry[primitive].lowering
+    assert isinstance(lowering, Reduce)
+    return bool(value == lowering.identity(aval.dtype))
 
 
 def _folded_first(x: Any, axes: tuple[int, ...]) -> Any:

@@ -59,6 +59,7 @@ def array(
 
 def _of_scalar(x: Any, dtype: np.dtype | None) -> Array:
     found = dtypes.of_python_scalar(x) if dtype is None else dtype
+    assert found is not None
     weak = dtype is None and found != dtypes.bool_
     if dtype is not None and isinstance(x, float) and dtypes.is_integer(found):
         return Array(ShapedArray((), found), ar.cast(np.asarray(x), found))
@@ -92,7 +93,7 @@ def _of_arrays(x: Any, dtype: np.dtype | None) -> Any:
         rows = [stacked(v) for v in node]
         if len({aval_of(r).shape for r in rows}) > 1:
             raise ArgumentError(
-                f"array: elements of a sequence have different shapes: {', '.join(str(aval_of(r).shape) for r in rows)}",
+                f"array: elements of a sequence differ in shape: {', '.join(str(aval_of(r).shape) for r in rows)}",
                 fix="all rows must have one shape: pad them, or keep a list",
             )
         return shapes.concatenate([shapes.expand_dims(r, (0,)) for r in rows], 0)
@@ -310,8 +311,8 @@ def _static_number(x: Any, operation: str) -> Any:
 
 
 def linspace(
-    start: Any, stop: Any, num: Any = 50, endpoint: bool = True, retstep: bool = False, dtype: Any = None, axis: int = 0,
-    *, device: Any = None,
+    start: Any, stop: Any, num: Any = 50, endpoint: bool = True, retstep: bool = False, dtype: Any = None,
+    axis: int = 0, *, device: Any = None,
 ) -> Any:  # fmt: skip
     """`num` evenly spaced numbers from `start` to `stop`, which may be arrays.
 

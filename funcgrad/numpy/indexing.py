@@ -321,14 +321,14 @@ def diag_indices_from(arr: Any) -> tuple[Any, ...]:
     return diag_indices(shape[0], len(shape))
 
 
-def tril_indices(n: int, k: int = 0, m: int | None = None) -> tuple[Any, Any]:
+def tril_indices(n: int, k: int = 0, m: int | None = None) -> tuple[Any, ...]:
     """Return the positions of the lower triangle of an (n, m) array, up to the k-th diagonal."""
-    return _position_arrays(np.tril_indices(n, k, m))  # type: ignore[return-value]
+    return _position_arrays(np.tril_indices(n, k, m))
 
 
-def triu_indices(n: int, k: int = 0, m: int | None = None) -> tuple[Any, Any]:
+def triu_indices(n: int, k: int = 0, m: int | None = None) -> tuple[Any, ...]:
     """Return the positions of the upper triangle of an (n, m) array, from the k-th diagonal."""
-    return _position_arrays(np.triu_indices(n, k, m))  # type: ignore[return-value]
+    return _position_arrays(np.triu_indices(n, k, m))
 
 
 def tril_indices_from(arr: Any, k: int = 0) -> tuple[Any, Any]:

@@ -373,7 +373,7 @@ def _diagonal(x: Any, labels: Labels, label: Hashable) -> Labelled:
     return x, tuple(name for d, name in enumerate(labels) if d not in others)
 
 
-def _as_text(subscripts: Any, operands: Sequence[Any]) -> tuple[str, Sequence[Any]]:
+def _as_text(subscripts: Any, operands: tuple[Any, ...]) -> tuple[str, tuple[Any, ...]]:
     """Turn einsum(x, [0, 1], y, [1, 2], [0, 2]) into einsum("ab,bc->ac", x, y)."""
     if isinstance(subscripts, str):
         return subscripts, operands
@@ -381,7 +381,7 @@ def _as_text(subscripts: Any, operands: Sequence[Any]) -> tuple[str, Sequence[An
     result = rest.pop() if len(rest) % 2 else None
     letters = lambda axes: "".join("..." if a is Ellipsis else _letter(a) for a in axes)  # noqa: E731
     text = ",".join(map(letters, rest[1::2]))
-    return text if result is None else f"{text}->{letters(result)}", rest[::2]
+    return text if result is None else f"{text}->{letters(result)}", tuple(rest[::2])
 
 
 def _letter(axis: int) -> str:
@@ -401,13 +401,14 @@ def _contraction(subscripts: str, avals: tuple[Any, ...], optimize: Any) -> tupl
             f"einsum: {subscripts!r} with operands {', '.join(map(repr, avals))}: {e}",
             fix="give one letter per axis and one comma-separated term per operand, as in 'ij,jk->ik'",
         ) from e
-    inputs = [tuple(term) for term in text.split(",")]
-    _check_labels(subscripts, inputs, tuple(result), avals)
+    inputs: list[Labels] = [tuple(term) for term in text.split(",")]
+    kept: Labels = tuple(result)
+    _check_labels(subscripts, inputs, kept, avals)
     if len(avals) < 3 or optimize is False:
-        return inputs, tuple(result), [tuple(range(len(avals)))]
+        return inputs, kept, [tuple(range(len(avals)))]
     given = list(optimize) if isinstance(optimize, tuple) else optimize
     path, _ = opt_einsum.contract_path(f"{text}->{result}", *shapes, shapes=True, optimize=given)
-    return inputs, tuple(result), list(path)
+    return inputs, kept, list(path)
 
 
 def _check_labels(subscripts: str, inputs: Sequence[Labels], result: Labels, avals: Sequence[Any]) -> None:
@@ -419,8 +420,9 @@ def _check_labels(subscripts: str, inputs: Sequence[Labels], result: Labels, ava
     first: dict[Hashable, tuple[int, int]] = {}
     for i, (labels, aval) in enumerate(zip(inputs, avals, strict=True)):
         if len(labels) != aval.ndim:
+            term = "".join(map(str, labels))
             raise ShapeError(
-                f"einsum: term {''.join(labels)!r} of {subscripts!r} has {len(labels)} letters, operand {i} is {aval}",
+                f"einsum: term {term!r} of {subscripts!r} has {len(labels)} letters, operand {i} is {aval}",
                 fix="give one letter per axis, or ... for the rest",
             )
         for label, n in zip(labels, aval.shape, strict=True):
@@ -447,4 +449,5 @@ def einsum_path(subscripts: Any, /, *operands: Any, optimize: Any = "auto") -> t
 
     subscripts, operands = _as_text(subscripts, operands)
     shapes = [aval_of(as_operand(x, "einsum_path")).shape for x in operands]
-    return opt_einsum.contract_path(subscripts, *shapes, shapes=True, optimize=optimize)
+    path, report = opt_einsum.contract_path(subscripts, *shapes, shapes=True, optimize=optimize)
+    return list(path), report

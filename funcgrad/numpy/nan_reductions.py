@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 from funcgrad import dtypes
@@ -68,7 +67,7 @@ def nanmin(
     return _nan_extreme(a, axis, out, keepdims, initial, where, rd.min, math.inf)
 
 
-def _nan_position(a: Any, axis: Any, out: None, keepdims: Any, find: Callable[..., Any], worst: float) -> Any:
+def _nan_position(a: Any, axis: Any, out: None, keepdims: Any, find: Any, worst: float) -> Any:
     a = as_operand(a, find.__name__)
     if not dtypes.is_inexact(a.aval.dtype):
         return find(a, axis, out, keepdims)

@@ -85,16 +85,20 @@ def _round(self: Any, ndigits: int | None = None) -> Any:
     return out if ndigits is not None else out.astype(int)
 
 
-ArrayLike.__round__ = _round
-ArrayLike.__getitem__ = index_expressions.getitem
-ArrayLike.__iter__ = index_expressions.iterate
-ArrayLike.__setitem__ = at.setitem
-ArrayLike.at = property(at.IndexHelper, doc=at.IndexHelper.__doc__)
+_PROTOCOLS = {
+    "__round__": _round,
+    "__getitem__": index_expressions.getitem,
+    "__iter__": index_expressions.iterate,
+    "__setitem__": at.setitem,
+    "at": property(at.IndexHelper, doc=at.IndexHelper.__doc__),
+}
+for _name, _value in _PROTOCOLS.items():
+    setattr(ArrayLike, _name, _value)
 
 # ---------------------------------------------------------------- methods that are functions of the namespace
 
 
-def _method(function: Callable[..., Any]) -> Callable[..., Any]:
+def _method(function: Any) -> Callable[..., Any]:
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         return function(self, *args, **kwargs)
 
@@ -160,6 +164,7 @@ for _name, _function in _METHODS.items():
     setattr(ArrayLike, _name, _function)
 
 for _name, _function in {
-    "T": shaping.transpose, "mT": shaping.matrix_transpose, "real": ufuncs.real, "imag": ufuncs.imag, "flat": shaping.ravel,
+    "T": shaping.transpose, "mT": shaping.matrix_transpose, "real": ufuncs.real, "imag": ufuncs.imag,
+    "flat": shaping.ravel,
 }.items():  # fmt: skip
     setattr(ArrayLike, _name, property(_unary(_function), doc=_function.__doc__))

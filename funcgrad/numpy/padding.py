@@ -14,6 +14,7 @@ from funcgrad.numpy import creation, reductions
 from funcgrad.numpy import ufuncs as uf
 from funcgrad.numpy.joining import concatenate
 from funcgrad.numpy.promotion import as_operand, broadcast_to
+from funcgrad.numpy.quantiles import median
 from funcgrad.numpy.ufuncs import rint
 from funcgrad.ops import shapes
 from funcgrad.ops.arithmetic import convert_element_type
@@ -22,7 +23,7 @@ __all__ = [
     "pad",
 ]  # fmt: skip
 
-_STATISTICS = {"maximum": reductions.max, "minimum": reductions.min, "mean": reductions.mean, "median": None}
+_STATISTICS = {"maximum": reductions.max, "minimum": reductions.min, "mean": reductions.mean, "median": median}
 _OPTIONS = {
     "constant": {"constant_values"}, "edge": set(), "wrap": set(), "empty": set(), "linear_ramp": {"end_values"},
     "reflect": {"reflect_type"}, "symmetric": {"reflect_type"}, **{m: {"stat_length"} for m in _STATISTICS},

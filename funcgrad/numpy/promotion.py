@@ -33,7 +33,7 @@ def as_operand(x: Any, operation: str) -> Any:
 
 
 def _checked_scalar(x: int, operation: str) -> Array:
-    dtype = dtypes.of_python_scalar(x)
+    dtype = dtypes.canonicalize(int)
     if not isinstance(x, bool) and not np.iinfo(dtype).min <= x <= np.iinfo(dtype).max:
         raise ArgumentError(
             f"{operation}: Python integer {x} does not fit {dtype.name}",

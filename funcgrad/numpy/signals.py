@@ -168,7 +168,7 @@ def _convolve(a: Any, v: Any, mode: str, operation: str) -> Any:
 
 
 def convolve(a: Any, v: Any, mode: str = "full", *, precision: Any = None, preferred_element_type: Any = None) -> Any:
-    """Discrete convolution of vectors: outₖ = Σᵢ aᵢ vₖ₋ᵢ, whole, the middle of the longer's size, or where they overlap."""
+    """Discrete convolution of vectors: outₖ = Σᵢ aᵢ vₖ₋ᵢ, whole, of the longer size, or where both overlap."""
     a, v = promote_dtypes(_array(a, "convolve"), _array(v, "convolve"), operation="convolve")
     return _convolve(a, v, mode, "convolve")
 

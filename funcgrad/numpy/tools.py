@@ -92,7 +92,8 @@ def save(file: Any, arr: Any, allow_pickle: bool = True) -> None:
 
 def savez(file: Any, *args: Any, **kwargs: Any) -> None:
     """Write arrays to an .npz file, by position or name."""
-    np.savez(file, *map(np.asarray, args), **{k: np.asarray(v) for k, v in kwargs.items()})
+    named: dict[str, Any] = {k: np.asarray(v) for k, v in kwargs.items()}
+    np.savez(file, *map(np.asarray, args), **named)
 
 
 def load(file: Any, *args: Any, **kwargs: Any) -> Any:
@@ -157,11 +158,12 @@ def vectorize(
             leads.append(a.shape[: a.ndim - rank])
         shape = broadcast_shapes(*leads, operation="vectorize")
         # Innermost first: the last leading axis is mapped around the core, then the one before it.
+        mapped: Callable[..., Any] = core
         for axis in reversed(range(len(shape))):
-            core = vmap(core, in_axes=tuple(0 if _is_mapped(lead, shape, axis) else None for lead in leads),
-                        axis_size=shape[axis])  # fmt: skip
+            in_axes = tuple(0 if _is_mapped(lead, shape, axis) else None for lead in leads)
+            mapped = vmap(mapped, in_axes=in_axes, axis_size=shape[axis])
         squeezed = [_without_units(a, lead, shape) for a, lead in zip(arrays, leads, strict=True)]
-        return core(*squeezed)
+        return mapped(*squeezed)
 
     return vectorized
 

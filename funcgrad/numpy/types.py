@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import math
-from typing import Any
+from typing import Any, Literal
 
 import ml_dtypes
 import numpy as np
@@ -118,7 +118,7 @@ _KINDS = {
 
 
 def isdtype(dtype: Any, kind: Any) -> builtins.bool:
-    """Whether a dtype is of a kind of the array API standard ("integral", "real floating", …), a dtype, or any of a tuple."""
+    """Whether a dtype is of a kind of the array API standard ("integral", "real floating", …), or any of a tuple."""
     found = dtypes.as_dtype(dtype)
     if isinstance(kind, tuple):
         return builtins.any(isdtype(found, k) for k in kind)
@@ -155,7 +155,10 @@ def promote_types(a: Any, b: Any) -> np.dtype:
     return dtypes.promote((_typed(a), _typed(b)))[0]
 
 
-def can_cast(from_: Any, to: Any, casting: str = "safe") -> builtins.bool:
+Casting = Literal["no", "equiv", "safe", "same_kind", "unsafe"]
+
+
+def can_cast(from_: Any, to: Any, casting: Casting = "safe") -> builtins.bool:
     """Whether a cast is allowed under NumPy's rules."""
     return np.can_cast(_dtype_of(from_), _dtype_of(to), casting=casting)
 

@@ -94,7 +94,7 @@ class ufunc:
         return self.function(shapes.reshape(A, (*A.aval.shape, *(1,) * B.aval.ndim)), B)
 
     def at(self, a: Any, indices: Any, b: Any = None, /, *, inplace: bool = True) -> Any:
-        """The array with f applied at the indices, again for each repetition; pass inplace=False, as arrays do not change."""
+        """The array with f applied at the indices, once per repetition; pass inplace=False: arrays do not change."""
         if inplace:
             raise ArgumentError(
                 f"{self.__name__}.at: arrays are immutable", fix="pass inplace=False and use the result"
@@ -128,11 +128,11 @@ def frompyfunc(func: Callable[..., Any], /, nin: int, nout: int, *, identity: An
 
 
 def _give_methods() -> None:
-    """Let the namespace's own binary functions have the methods; they stay plain functions, which are quicker to call."""
+    """Give the namespace's own binary functions the methods; they stay plain functions, which are quicker to call."""
     identities = {uf.add: 0, uf.multiply: 1, uf.logical_and: True, uf.logical_or: False, uf.logical_xor: False,
                   uf.bitwise_and: -1, uf.bitwise_or: 0, uf.bitwise_xor: 0}  # fmt: skip
-    binary = (*_REDUCERS, uf.subtract, uf.divide, uf.logical_xor, uf.bitwise_and, uf.bitwise_or, uf.bitwise_xor, uf.equal,
-              uf.not_equal, uf.less, uf.less_equal, uf.greater, uf.greater_equal, uf.arctan2, uf.left_shift,
+    binary = (*_REDUCERS, uf.subtract, uf.divide, uf.logical_xor, uf.bitwise_and, uf.bitwise_or, uf.bitwise_xor,
+              uf.equal, uf.not_equal, uf.less, uf.less_equal, uf.greater, uf.greater_equal, uf.arctan2, uf.left_shift,
               uf.right_shift, uf.nextafter)  # fmt: skip
     for function in binary:
         methods = ufunc(function, 2, 1, identities.get(function))

@@ -7,7 +7,7 @@ Each is made by `_unary` or `_binary`: promote the operands, bind the primitive.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -30,11 +30,19 @@ __all__ = [
 ]  # fmt: skip
 
 
-def _named(function: Callable[..., Any], name: str, doc: str, shortcut: Any = None) -> Callable[..., Any]:
+class BinaryFunction(Protocol):
+    """A function of two operands; `shortcut` is the same for the commonest operands and gives None for others."""
+
+    shortcut: Callable[[Any, Any], Any]
+
+    def __call__(self, x: Any, y: Any, /) -> Any: ...
+
+
+def _named(function: Any, name: str, doc: str, shortcut: Any = None) -> Any:
     function.__name__ = function.__qualname__ = name
     function.__doc__ = doc
     # Operators try the shortcut themselves, which saves a call.
-    function.shortcut = shortcut or (lambda *_: None)  # type: ignore[attr-defined]
+    function.shortcut = shortcut or (lambda *_: None)
     return function
 
 
@@ -69,7 +77,7 @@ def _binary(
     inexact: bool = False,
     on_bool: Primitive | None = None,
     numpy_ufunc: Any = None,
-) -> Callable[[Any, Any], Any]:
+) -> BinaryFunction:
     """Make a function of two operands; `on_bool` is the primitive that stands in for bools."""
     numpy_ufunc = numpy_ufunc or primitive.evaluate
     shortcut, remember = eager.binary(numpy_ufunc) if isinstance(numpy_ufunc, np.ufunc) else (None, None)
@@ -117,7 +125,7 @@ minimum = _binary("minimum", ar.min_p, "The smaller of x and y; NaN where either
 
 def arctan2(x: Any, y: Any, /) -> Any:
     """The angle of the point (y, x) in radians, in (−π, π]; of complex numbers −i·log((y + ix) / √(x² + y²))."""
-    if (out := _arctan2.shortcut(x, y)) is not None:  # type: ignore[attr-defined]
+    if (out := _arctan2.shortcut(x, y)) is not None:
         return out
     x, y = promote_inexact(x, y, operation="arctan2")
     if not dtypes.is_complex(x.aval.dtype):
@@ -146,7 +154,7 @@ def _ordering(name: str, primitive: Primitive, doc: str) -> Callable[[Any, Any],
         a, b = real(x), real(y)
         return where(equal(a, b), of_reals(imag(x), imag(y)), globals()[strict](a, b))
 
-    return _named(ufunc, name, doc, of_reals.shortcut)  # type: ignore[attr-defined]
+    return _named(ufunc, name, doc, of_reals.shortcut)
 
 
 equal = _binary("equal", ar.eq_p, "x = y; False where either is NaN.")
@@ -263,7 +271,7 @@ asin, acos, atan, asinh, acosh, atanh = arcsin, arccos, arctan, arcsinh, arccosh
 def where(condition: Any, x: Any, y: Any) -> Any:
     """x where the condition holds, y elsewhere; the three broadcast together.
 
-    The branch that is not chosen still takes part in derivatives as 0: where it is NaN or infinite, guard its input too.
+    The branch that is not chosen takes part in derivatives as 0: where it is NaN or infinite, guard its input too.
 
     >>> import funcgrad.numpy as jnp
     >>> where(jnp.arange(3) > 1, 1.0, 0.0)

@@ -42,6 +42,16 @@ class GatherDimensionNumbers(NamedTuple):
     start_indices_batching_dims: tuple[int, ...] = ()
 
 
+class ScatterDimensionNumbers(NamedTuple):
+    """Which dimensions of operand, indices and updates of a scatter correspond; see GatherDimensionNumbers."""
+
+    update_window_dims: tuple[int, ...]
+    inserted_window_dims: tuple[int, ...]
+    scatter_dims_to_operand_dims: tuple[int, ...]
+    operand_batching_dims: tuple[int, ...] = ()
+    scatter_indices_batching_dims: tuple[int, ...] = ()
+
+
 class GatherScatterMode(enum.Enum):
     """What becomes of windows that reach outside the operand.
 
@@ -323,11 +333,11 @@ def _gather_batch(
 ) -> tuple[Any, int]:
     (operand, indices), (operand_dim, indices_dim) = args, dims
     by_operand, by_indices = operand_dim is not None, indices_dim is not None
-    if by_operand:
+    if operand_dim is not None:
         operand = move_axis(operand, operand_dim, 0)
         size = aval_of(operand).shape[0]
         slice_sizes = (min(1, size) if by_indices else size, *slice_sizes)
-    if by_indices:
+    if indices_dim is not None:
         indices = move_axis(indices, indices_dim, 0)
     numbers = batched_numbers(dimension_numbers, by_operand, by_indices)
     return gather_p.bind(operand, indices, dimension_numbers=numbers, slice_sizes=slice_sizes, **params), 0
@@ -383,9 +393,9 @@ def _hashable(fill_value: Any) -> Any:
     return math.nan if isinstance(value, float) and math.isnan(value) else value
 
 
-def as_scatter_numbers(numbers: GatherDimensionNumbers) -> Any:
+def as_scatter_numbers(numbers: GatherDimensionNumbers) -> ScatterDimensionNumbers:
     """Return the scatter dimension numbers of the transposed gather."""
-    return registry["scatter-add"].dimension_numbers(*numbers)
+    return ScatterDimensionNumbers(*numbers)
 
 
 # ---------------------------------------------------------------- dynamic_slice
@@ -455,7 +465,7 @@ def _converted(x: Any, dtype: np.dtype) -> Any:
 
 def _dynamic_slice_batch(args: Sequence[Any], dims: Dims, *, slice_sizes: tuple[int, ...]) -> tuple[Any, int]:
     (operand, *starts), (operand_dim, *start_dims) = args, dims
-    if all(d is None for d in start_dims):
+    if operand_dim is not None and all(d is None for d in start_dims):
         operand = move_axis(operand, operand_dim, 0)
         zero = as_array(np.zeros((), aval_of(starts[0]).dtype)) if starts else np.zeros((), np.int32)
         sizes = (aval_of(operand).shape[0], *slice_sizes)

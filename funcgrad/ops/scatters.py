@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from funcgrad.ops.elementwise import ANY, NUMBER, add_tangents, check_operands
 from funcgrad.ops.indexing import (
     GatherDimensionNumbers,
     GatherScatterMode,
+    ScatterDimensionNumbers,
     batched_numbers,
     check_starts,
     check_windows,
@@ -48,16 +49,6 @@ from funcgrad.ops.shapes import (
     reshape,
     zeros_of,
 )
-
-
-class ScatterDimensionNumbers(NamedTuple):
-    """Which dimensions of operand, indices and updates of a scatter correspond; see GatherDimensionNumbers."""
-
-    update_window_dims: tuple[int, ...]
-    inserted_window_dims: tuple[int, ...]
-    scatter_dims_to_operand_dims: tuple[int, ...]
-    operand_batching_dims: tuple[int, ...] = ()
-    scatter_indices_batching_dims: tuple[int, ...] = ()
 
 
 def as_gather_numbers(numbers: ScatterDimensionNumbers) -> GatherDimensionNumbers:
@@ -168,8 +159,6 @@ def _scatter(name: str, update: Callable[..., None], kinds: Sequence[str], **rul
         batch=batch,
         **rules,
     )
-    # For gather's transpose, which is declared below this module.
-    primitive.dimension_numbers = ScatterDimensionNumbers  # type: ignore[attr-defined]
     return primitive
 
 

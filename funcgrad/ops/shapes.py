@@ -180,7 +180,7 @@ def reduction(
         check_axes(name, x, axes)
         return ShapedArray(_reduced(x.shape, axes), x.dtype, x.weak_type)
 
-    def batch(args: Sequence[Any], dims: Dims, *, axes: tuple[int, ...]) -> tuple[Any, int]:
+    def batch(args: Sequence[Any], dims: Sequence[int], *, axes: tuple[int, ...]) -> tuple[Any, int]:
         (dim,) = dims
         shifted = tuple(a + (a >= dim) for a in axes)
         return primitive.bind(args[0], axes=shifted), dim - sum(a < dim for a in shifted)
@@ -517,7 +517,7 @@ def _pad_transpose(ct: Any, x: Any, value: Any, *, padding_config: Any) -> list[
 
 def _pad_batch(args: Sequence[Any], dims: Dims, *, padding_config: Any) -> tuple[Any, int]:
     (x, value), (x_dim, value_dim) = args, dims
-    if value_dim is None:
+    if value_dim is None and x_dim is not None:
         return pad(x, value, (*padding_config[:x_dim], (0, 0, 0), *padding_config[x_dim:])), x_dim
     size = aval_of(value).shape[0]
     x = move_axis(x, x_dim, 0) if x_dim is not None else broadcast_in_batch(x, size, 0)

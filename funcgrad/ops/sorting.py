@@ -152,7 +152,7 @@ def _top_k_jvp(primals: Sequence[Any], tangents: Sequence[Any], *, k: int, axis:
     return [values, positions], [tangent, Zero(aval_of(positions).tangent())]
 
 
-def _top_k_batch(args: Sequence[Any], dims: Dims, *, k: int, axis: int) -> tuple[list[Any], list[int]]:
+def _top_k_batch(args: Sequence[Any], dims: Sequence[int], *, k: int, axis: int) -> tuple[list[Any], list[int]]:
     (dim,) = dims
     return top_k_p.bind(*args, k=k, axis=axis + (axis >= dim)), [dim, dim]
 

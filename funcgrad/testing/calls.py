@@ -522,7 +522,7 @@ for _name, _kinds in {
     _declare_scatter(_name, _kinds)
 
 
-def _slice_within(draw: Draw, within: Sequence[np.dtype]) -> tuple[np.ndarray, tuple[int, ...], list[np.ndarray]]:
+def _slice_within(draw: Draw, within: Sequence[np.dtype]) -> tuple[np.ndarray, tuple[int, ...], list[np.int32]]:
     """An operand, sizes of a slice of it, and starts inside and outside."""
     x = _operand(draw, within)
     sizes = tuple(draw(st.integers(0, n)) for n in x.shape)
