@@ -1,6 +1,7 @@
 """jaxpr → simpler jaxpr: inline, fold constants, drop identities, share common subexpressions, drop dead equations.
 
-A rule is a function of one equation. It returns the atom that the equation's result equals, or None. Its docstring
+A rule is a function of one equation. It returns the atom that the equation's result equals, an equation that replaces
+it, or None. Its docstring
 states the identity and whether it is exact in IEEE arithmetic; only exact rules are in the list.
 """
 
@@ -15,21 +16,28 @@ from funcgrad import dtypes
 from funcgrad.compiler import contract
 from funcgrad.core.arrays import evaluate
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
-from funcgrad.core.lowering import Inline, Rewrite, Scalar
+from funcgrad.core.lowering import Inline, Reduce, Rewrite, Scalar, View
 from funcgrad.core.staging import trace_to_jaxpr
+from funcgrad.ops.shapes import broadcast_in_dim_p, reshape_p
 
 Definitions = dict[Var, JaxprEqn]
-Rule = Callable[[JaxprEqn, Definitions], Atom | None]
+Rule = Callable[[JaxprEqn, Definitions], Atom | JaxprEqn | None]
+
+
+def _repeated(atom: Atom, defined: Definitions) -> Literal | None:
+    """The literal that an atom is, or repeats in every element."""
+    if isinstance(atom, Literal):
+        return atom
+    made = defined.get(atom)
+    if made is not None and made.primitive.name == "broadcast_in_dim" and isinstance(made.invars[0], Literal):
+        return made.invars[0]
+    return None
 
 
 def _constant(atom: Atom, defined: Definitions) -> Any:
     """The Python value of a literal, or of an array that repeats one; else None."""
-    if isinstance(atom, Literal):
-        return np.asarray(atom.val).item()
-    made = defined.get(atom)
-    if made is not None and made.primitive.name == "broadcast_in_dim":
-        return _constant(made.invars[0], defined)
-    return None
+    literal = _repeated(atom, defined)
+    return None if literal is None else np.asarray(literal.val).item()
 
 
 def _same_type(atom: Atom, eqn: JaxprEqn) -> bool:
@@ -84,13 +92,39 @@ def drop_trivial_movement(eqn: JaxprEqn, _: Definitions) -> Atom | None:
     return None
 
 
-def fold_constants(eqn: JaxprEqn, _: Definitions) -> Atom | None:
-    """op(literals) = literal, evaluated by the primitive's NumPy rule. Exact up to that rule's rounding."""
-    foldable = isinstance(eqn.primitive.lowering, Scalar) and eqn.invars and not eqn.outvars[0].aval.shape
-    values = [v.val for v in eqn.invars if isinstance(v, Literal)]
-    if foldable and len(values) == len(eqn.invars):
-        value = evaluate(eqn.primitive, values, eqn.params)
-        return Literal(value, eqn.outvars[0].aval)
+def fold_constants(eqn: JaxprEqn, defined: Definitions) -> Atom | JaxprEqn | None:
+    """op(literals, or arrays that repeat one) = a literal, or an array that repeats it. Exact up to the rounding of the
+    primitive's NumPy rule. A view of an array that repeats a literal repeats it too."""
+    literals = [_repeated(v, defined) for v in eqn.invars]
+    if not literals or None in literals or len(eqn.outvars) != 1:
+        return None
+    (out,) = eqn.outvars
+    if isinstance(eqn.primitive.lowering, Scalar):
+        scalar_aval = out.aval.update(shape=())
+        value = evaluate(eqn.primitive, [x.val for x in literals if x is not None], eqn.params)
+        return _repetition(Literal(value, scalar_aval), out, eqn)
+    if isinstance(eqn.primitive.lowering, View) and not (isinstance(eqn.invars[0], Literal) and _is_repetition(eqn)):
+        return _repetition(literals[0], out, eqn)
+    return None
+
+
+def _is_repetition(eqn: JaxprEqn) -> bool:
+    return eqn.primitive is broadcast_in_dim_p and not eqn.invars[0].aval.shape
+
+
+def _repetition(literal: Literal | None, out: Var, eqn: JaxprEqn) -> Atom | JaxprEqn | None:
+    if literal is None or not out.aval.shape:
+        return literal
+    params = {"shape": out.aval.shape, "broadcast_dimensions": ()}
+    return JaxprEqn([literal], [out], broadcast_in_dim_p, params, eqn.source)
+
+
+def drop_unit_fold(eqn: JaxprEqn, _: Definitions) -> JaxprEqn | None:
+    """A fold over axes of size 1 is a reshape. Exact."""
+    lowering = eqn.primitive.lowering
+    if isinstance(lowering, Reduce) and all(eqn.invars[0].aval.shape[d] == 1 for d in eqn.params["axes"]):
+        params = {"new_sizes": eqn.outvars[0].aval.shape, "dimensions": None}
+        return eqn.replace(primitive=reshape_p, params=params)
     return None
 
 
@@ -99,6 +133,7 @@ RULES: tuple[Rule, ...] = (
     drop_unit_factor,
     drop_zero_term,
     cancel_negations,
+    drop_unit_fold,
     drop_trivial_movement,
     fold_constants,
 )
@@ -152,7 +187,9 @@ class _Simplifier:
     def add(self, eqn: JaxprEqn) -> None:
         for rule in self.rules:
             found = rule(eqn, self.defined)
-            if found is not None:
+            if isinstance(found, JaxprEqn):
+                eqn = found
+            elif found is not None:
                 self.env[eqn.outvars[0]] = found
                 return
         key = _key(eqn)
