@@ -342,7 +342,7 @@ class _Writer:
         if not _LIKE_A_SIZE < abs(value) < 2**24 or value != int(value):
             inverse = 1 / value if value else 0.0
             whole = round(inverse) if _LIKE_A_SIZE < abs(inverse) < 2**24 else 0
-            decimal = set(str(abs(whole))[1:]) <= {"0"}  # 0.001 is a constant of the formula, 1/128 a size
+            decimal = str(abs(whole)).strip("0") == "1"  # 0.001 is a constant of the formula, 1/128 a size
             if whole and not decimal and dtype.itemsize >= 4 and dtype.type(1) / dtype.type(whole) == value:
                 return op("div", Const(1, dtype), self._argument(whole, dtype))
             return Const(value, dtype)
