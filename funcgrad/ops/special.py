@@ -52,8 +52,25 @@ erfc_p = elementwise(
 erf_inv_p = elementwise(
     "erf_inv", _scipy("erfinv"), derivative=lambda ans, x: exp_p.bind(ans * ans) * _HALF_SQRT_PI, kinds=REAL_ONLY
 )
-lgamma_p = elementwise("lgamma", _scipy("gammaln"), derivative=lambda ans, x: digamma_p.bind(x), kinds=REAL_ONLY)
-digamma_p = elementwise("digamma", _scipy("digamma"), derivative=lambda ans, x: polygamma(1, x), kinds=REAL_ONLY)
+
+
+def _except_at(function: Callable[..., Any], point: float, value: float) -> Callable[..., Any]:
+    """Give another value at one point, where SciPy's differs from C's and XLA's."""
+    return lambda x: np.where(x == point, x.dtype.type(value), function(x))
+
+
+lgamma_p = elementwise(
+    "lgamma",
+    _except_at(_scipy("gammaln"), -np.inf, np.inf),
+    derivative=lambda ans, x: digamma_p.bind(x),
+    kinds=REAL_ONLY,
+)
+digamma_p = elementwise(
+    "digamma",
+    _except_at(_scipy("digamma"), 0, np.nan),
+    derivative=lambda ans, x: polygamma(1, x),
+    kinds=REAL_ONLY,
+)
 
 # ---------------------------------------------------------------- zeta and polygamma
 
