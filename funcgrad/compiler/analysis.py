@@ -1,0 +1,100 @@
+"""What lowering must know of a group: where its values come from, at which level and in which phase they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from funcgrad import dtypes
+from funcgrad.compiler import schedule as sch
+from funcgrad.compiler.fuse import Access, Fusion, Group, domain_of, level_of, without_units
+from funcgrad.compiler.scalars import SCALARS
+from funcgrad.core.jaxprs import JaxprEqn, Var
+from funcgrad.core.lowering import Concatenate, Gather, Iota, Pad, Reduce, Scalar, contiguous
+
+# Operations worth a place in scratch rather than a second evaluation.
+COSTLY = {name for name, s in SCALARS.items() if s.vector_math} | {"div", "sqrt", "rem"}
+
+
+def accumulator_dtype(dtype: np.dtype) -> np.dtype:
+    """Folds of 16-bit floats accumulate in float32."""
+    return dtypes.float32 if dtype in (dtypes.float16, dtypes.bfloat16) else dtype
+
+
+class Analysis:
+    """What is known of a group before its loops are written: accesses, levels, phases."""
+
+    def __init__(self, fusion: Fusion, group: Group, stored: set[Var]):
+        self.fusion, self.group, self.stored = fusion, group, stored
+        self.made = {v: e for e in group.eqns for v in e.outvars}
+        self.folds = [e for e in group.eqns if isinstance(e.primitive.lowering, Reduce) and domain_of(e)[1]]
+        self.level = {v: level_of(e, group, of_result=True) for v, e in self.made.items()}
+        self.phase: dict[Var, int] = {}
+        for eqn in group.eqns:
+            self._set_phase(eqn)
+        barriers = frozenset(range(len(group.domain))) if any(map(is_positional, group.eqns)) else frozenset()
+        strides = [self.full_strides(a, level_of(e, group)) for e in group.eqns for a in self.outside(e)]
+        strides += [self.store_strides(v) for v in self.made if v in stored]
+        self.dimensions = sch.collapse(group.domain, group.axes, strides, barriers)
+        self.nest = sch.schedule(self.dimensions, strides)
+
+    def _set_phase(self, eqn: JaxprEqn) -> None:
+        phase = 0
+        for source, _ in self.fusion.accesses(eqn):
+            if isinstance(source, Var) and source in self.made:
+                phase = max(phase, self.phase[source])
+        folds = isinstance(eqn.primitive.lowering, Reduce) and bool(domain_of(eqn)[1])
+        self.phase.update((v, phase + folds) for v in eqn.outvars)
+
+    def outside(self, eqn: JaxprEqn) -> Iterable[Access]:
+        """The operands of an equation that are read from memory, at the points of its own level."""
+        if isinstance(eqn.primitive.lowering, (Pad, Concatenate, Gather)):
+            return
+        for access in self.fusion.accesses(eqn):
+            if isinstance(access.source, Var) and access.source not in self.made:
+                yield access
+
+    def full_strides(self, access: Access, level: str) -> tuple[int, ...]:
+        """Strides over the whole domain, 0 where an access does not move."""
+        domain, axes = self.group.domain, self.group.axes
+        view = without_units(access.view)
+        if not view.shape:
+            return (0,) * len(domain)
+        if level == "full":
+            return view.strides
+        rows = iter(view.strides)
+        return tuple(0 if d in axes else next(rows) for d in range(len(domain)))
+
+    def store_strides(self, var: Var) -> tuple[int, ...]:
+        """Strides with which a value is written, in its own order."""
+        if self.level[var] == "full":
+            return contiguous(self.group.domain).strides
+        rows = iter(contiguous(self.group.row_shape).strides)
+        return tuple(0 if d in self.group.axes else next(rows) for d in range(len(self.group.domain)))
+
+    def cost(self) -> int:
+        """Simple operations per element, roughly."""
+        return 1 + sum(8 if op_name(e) in COSTLY else 1 for e in self.group.eqns) // 2
+
+    def partial_blocks(self) -> int:
+        """Into how many pieces the folds are cut; only folds that nothing full waits for can be."""
+        waits = any(self.level[v] == "full" and self.phase[v] > 0 for v in self.made)
+        second = any(self.phase[e.outvars[0]] > 1 for e in self.folds)
+        return 0 if not self.folds or waits or second else sch.partial_blocks(self.nest)
+
+
+def is_positional(eqn: JaxprEqn) -> bool:
+    """Whether an equation needs to know at which index it is computed."""
+    return isinstance(eqn.primitive.lowering, (Pad, Concatenate, Gather, Iota))
+
+
+def reduction_of(eqn: JaxprEqn) -> Reduce:
+    lowering = eqn.primitive.lowering
+    assert isinstance(lowering, Reduce)
+    return lowering
+
+
+def op_name(eqn: JaxprEqn) -> str:
+    lowering = eqn.primitive.lowering
+    return lowering.op if isinstance(lowering, Scalar) and isinstance(lowering.op, str) else eqn.primitive.name

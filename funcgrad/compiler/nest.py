@@ -1,0 +1,231 @@
+"""Writes the frame of a kernel: parameters, sizes, indices, the parallel loop, loads and constants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from funcgrad import dtypes
+from funcgrad.compiler import schedule as sch
+from funcgrad.compiler.analysis import Analysis
+from funcgrad.compiler.fuse import Access
+from funcgrad.compiler.loops import Const, Expr, For, Index, IndexValue, Let, Load, Name, Param, Stmt, op
+from funcgrad.core.jaxprs import Literal, Var
+
+INT64 = dtypes.int64
+# Numbers up to this are taken for part of the formula, larger whole ones for sizes.
+_LIKE_A_SIZE = 16
+
+
+class Builder:
+    """Builds scalar expressions; what `Scalar` lowerings are written with."""
+
+    def op(self, name: str, *args: Expr, dtype: np.dtype | None = None) -> Expr:
+        return op(name, *args, dtype=dtype)
+
+    def const(self, value: Any, dtype: np.dtype) -> Expr:
+        return Const(value, dtype)
+
+    def cast(self, x: Expr, dtype: np.dtype) -> Expr:
+        return x if x.dtype == dtype else op("cast", x, dtype=dtype)
+
+
+builder = Builder()
+
+
+class NestWriter:
+    """The frame of one kernel, written bottom up."""
+
+    def __init__(self, info: Analysis, nest: sch.Nest, fold_blocks: int = 0):
+        self.info, self.nest, self.fold_blocks = info, nest, fold_blocks
+        self.params: list[Param] = []
+        self.operands: list[Var | None] = []
+        self.inputs: dict[Var, str] = {}
+        self.sizes: dict[str, int] = {}
+        self.extents = [self.size(d.extent, f"n{i}") for i, d in enumerate(nest.dimensions)]
+        # The value of each dimension's index, in terms of loop variables and Lets.
+        self.position: dict[int, tuple[tuple[str, int], ...]] = {}
+        self.part_names: dict[str, str] = {}
+        self.kept: dict[Var, str] = {}
+        self.counter = 0
+
+    # ------------------------------------------------------------------ parameters and sizes
+
+    def size(self, value: int, name: str) -> str:
+        self.sizes[name] = value
+        return name
+
+    def stride(self, value: int) -> int | str:
+        """0, 1 and −1 are part of the kernel's form; other strides are arguments."""
+        return value if value in (0, 1, -1) else self.size(value, f"s{len(self.sizes)}")
+
+    def offset(self, value: int) -> int | str:
+        return value if value == 0 else self.size(value, f"o{len(self.sizes)}")
+
+    def input(self, var: Var) -> str:
+        if var not in self.inputs:
+            self.inputs[var] = self.parameter("x", var.aval.dtype, "in", var)
+        return self.inputs[var]
+
+    def parameter(self, letter: str, dtype: np.dtype, intent: Any, var: Var | None, extent: Any = None) -> str:
+        name = f"{letter}{sum(p.name.startswith(letter) for p in self.params)}"
+        self.params.append(Param(name, dtype, intent, extent))
+        self.operands.append(var)
+        return name
+
+    def fresh(self) -> str:
+        self.counter += 1
+        return f"v{self.counter}"
+
+    # ------------------------------------------------------------------ indices
+
+    def index(self, strides: Sequence[int], offset: int = 0) -> Index:
+        """The address of an access with one stride per original dimension of the domain."""
+        terms: list[tuple[str, int | str]] = []
+        for i, dim in enumerate(self.nest.dimensions):
+            stride = strides[dim.members[-1]] if dim.members else 0
+            if stride == 0:
+                continue
+            symbol = self.stride(stride)
+            terms += [(name, symbol) for name, _ in self.position[i]]
+        return Index(tuple(terms), self.offset(offset))
+
+    def position_of(self, domain_dim: int) -> Expr:
+        """The index along one dimension of the domain, as a value."""
+        return IndexValue(Index(tuple((name, 1) for name, _ in self.position[self.loop_of(domain_dim)])))
+
+    # ------------------------------------------------------------------ the parallel loop
+
+    def open_parallel(self) -> list[Stmt]:
+        """Lets that recover the indices of the outer dimensions from the parallel one; sets their positions."""
+        nest = self.nest
+        pieces: list[tuple[int | str, Any]] = [(i, self.extents[i]) for i in nest.outer]
+        if nest.tile is not None:
+            pieces.append(("tile", self.size(nest.tiles, "tiles")))
+        if nest.block:
+            pieces.append(("block", self.size(nest.blocks, "blocks")))
+        if self.fold_blocks:
+            pieces.insert(0, ("fold", self.size(self.fold_blocks, "parts")))
+        if not pieces:
+            return []
+        lets: list[Stmt] = []
+        where, rest = "p", IndexValue(Index((("p", 1),)))
+        for key, extent in reversed(pieces[1:]):
+            limit = IndexValue(Index((), extent))
+            name = f"i{key}" if isinstance(key, int) else key
+            lets.append(Let(name, op("rem", rest, limit)))
+            where = self.fresh()
+            lets.append(Let(where, op("div", rest, limit)))
+            rest = Name(where, INT64)
+            self._placed(key, name)
+        self._placed(pieces[0][0], where)
+        return lets + self._block_lets()
+
+    def _placed(self, key: int | str, name: str) -> None:
+        if isinstance(key, int):
+            self.position[key] = ((name, 1),)
+        else:
+            self.part_names[key] = name
+
+    def _block_lets(self) -> list[Stmt]:
+        """Start and width of this iteration's block of columns, and of its part of the first fold."""
+        names = self.part_names
+        lets: list[Stmt] = []
+        if "block" in names:
+            step = self.size(self.nest.block, "width")
+            lets += _range_lets("j", names["block"], step, self.extents[-1])
+        if "tile" in names:
+            assert self.nest.tile is not None
+            lets += _range_lets("t", names["tile"], self.size(sch.TILE, "side"), self.extents[self.nest.tile])
+        if "fold" in names:
+            first = self.nest.folds[0]
+            length = -(-self.nest.dimensions[first].extent // self.fold_blocks)
+            lets += _range_lets("f", names["fold"], self.size(length, "part"), self.extents[first])
+        return lets
+
+    def vector_dimension(self) -> tuple[str, int | str]:
+        """The index name and extent of the last dimension's loop."""
+        last = len(self.nest.dimensions) - 1
+        if self.nest.block:
+            return "j", "j_width"
+        if self.fold_blocks and self.nest.folds and self.nest.folds[0] == last:
+            return "f", "f_width"
+        return f"i{last}", self.extents[last]
+
+    def loops(self, body: list[Stmt], dims: Sequence[int]) -> list[Stmt]:
+        """Wrap a body in loops over the given dimensions, the last one a vector loop."""
+        last = len(self.nest.dimensions) - 1
+        for depth, i in enumerate(reversed(dims)):
+            kind = "vector" if depth == 0 else "serial"
+            if i == last:
+                name, extent = self.vector_dimension()
+            elif self.fold_blocks and i == self.nest.folds[0]:
+                name, extent = "f", "f_width"
+            elif i == self.nest.tile:
+                name, extent = "t", "t_width"
+            else:
+                name, extent = f"i{i}", self.extents[i]
+            body = [For(name, extent, tuple(body), kind)]
+        return body
+
+    def set_loop_positions(self, dims: Sequence[int]) -> None:
+        last = len(self.nest.dimensions) - 1
+        for i in dims:
+            if i == last and self.nest.block:
+                self.position[i] = (("j_start", 1), ("j", 1))
+            elif self.fold_blocks and i == self.nest.folds[0]:
+                self.position[i] = (("f_start", 1), ("f", 1))
+            elif i == self.nest.tile:
+                self.position[i] = (("t_start", 1), ("t", 1))
+            else:
+                self.position[i] = ((f"i{i}", 1),)
+
+    # ------------------------------------------------------------------ expressions
+
+    def literal(self, atom: Literal) -> Expr:
+        """A constant: written into the kernel, unless it looks like a size (128, or 1/128 in a mean).
+
+        Sizes are arguments, so that the kernel of another batch size is the same kernel.
+        """
+        dtype = atom.aval.dtype
+        value = float(np.asarray(atom.val)) if dtypes.is_float(dtype) else np.asarray(atom.val).item()
+        if not _LIKE_A_SIZE < abs(value) < 2**24 or value != int(value):
+            inverse = 1 / value if value else 0.0
+            whole = round(inverse) if _LIKE_A_SIZE < abs(inverse) < 2**24 else 0
+            decimal = str(abs(whole)).strip("0") == "1"  # 0.001 is a constant of the formula, 1/128 a size
+            if whole and not decimal and dtype.itemsize >= 4 and dtype.type(1) / dtype.type(whole) == value:
+                return op("div", Const(1, dtype), self._argument(whole, dtype))
+            return Const(value, dtype)
+        return self._argument(int(value), dtype) if dtype.itemsize >= 4 else Const(value, dtype)
+
+    def _argument(self, value: int, dtype: np.dtype) -> Expr:
+        return builder.cast(IndexValue(Index((), self.size(value, f"c{len(self.sizes)}"))), dtype)
+
+    def load(self, access: Access, level: str) -> Expr:
+        if isinstance(access.source, Literal):
+            return self.literal(access.source)
+        strides = self.info.full_strides(access, level)
+        param = self.input(access.source)
+        return Load(param, self.index(strides, access.view.offset), access.source.aval.dtype)
+
+    def loop_of(self, domain_dim: int) -> int:
+        """The loop that runs over one dimension of the domain (dimensions are not joined where this is asked)."""
+        return next(i for i, d in enumerate(self.nest.dimensions) if d.members == (domain_dim,))
+
+    def let(self, value: Expr, body: list[Stmt]) -> Name:
+        """Name a value."""
+        name = self.fresh()
+        body.append(Let(name, value))
+        return Name(name, value.dtype)
+
+
+def _range_lets(letter: str, block: str, step: str, extent: str) -> list[Stmt]:
+    """Lets for the start and width of block number `block` of a dimension cut in pieces of `step`."""
+    start, width = f"{letter}_start", f"{letter}_width"
+    first = op("mul", IndexValue(Index(((block, 1),))), IndexValue(Index((), step)))
+    left = op("sub", IndexValue(Index((), extent)), Name(start, INT64))
+    # The last part may be empty when the parts do not divide the extent.
+    clipped = op("max", op("min", IndexValue(Index((), step)), left), Const(0, INT64))
+    return [Let(start, first), Let(width, clipped)]

@@ -1,0 +1,103 @@
+"""Expressions of equations that depend on where they are computed: iota, pad, concatenate, dynamic_slice.
+
+They read their operands at other points than the one they are computed at, so operands are always in memory.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+
+from funcgrad.compiler.fuse import Access
+from funcgrad.compiler.loops import Const, Expr, Index, IndexValue, Load, Stmt, op
+from funcgrad.compiler.nest import INT64, NestWriter, builder
+from funcgrad.core.jaxprs import JaxprEqn, Literal
+from funcgrad.core.lowering import Strided
+
+
+def _places(eqn: JaxprEqn) -> dict[int, int]:
+    """From dimensions of the result to dimensions of the domain; those of size 1 have none."""
+    shape = eqn.outvars[0].aval.shape
+    return {d: i for i, d in enumerate(d for d, n in enumerate(shape) if n != 1)}
+
+
+def iota(w: NestWriter, eqn: JaxprEqn) -> Expr:
+    place = _places(eqn).get(eqn.params["dimension"])
+    value = Const(0, INT64) if place is None else w.position_of(place)
+    return builder.cast(value, eqn.params["dtype"])
+
+
+def pad(w: NestWriter, eqn: JaxprEqn, operands: Sequence[Expr], body: list[Stmt]) -> Expr:
+    access = w.info.fusion.accesses(eqn)[0]
+    place = _places(eqn)
+    terms: list[tuple[str, int | str]] = []
+    conditions: list[Expr] = []
+    zero = Const(0, INT64)
+    for d, (low, high, interior) in enumerate(eqn.params["padding_config"]):
+        n, stride = access.view.shape[d], access.view.strides[d]
+        if (low, high, interior) == (0, 0, 0):
+            if stride and d in place:
+                terms += [(name, w.stride(stride)) for name, _ in w.position[w.loop_of(place[d])]]
+            continue
+        shift = IndexValue(Index((), w.offset(-low)))
+        at = w.let(op("add", w.position_of(place[d]), shift) if d in place else shift, body)
+        conditions.append(op("ge", at, zero))
+        if interior:
+            step = IndexValue(Index((), w.size(interior + 1, f"d{len(w.sizes)}")))
+            conditions.append(op("eq", op("rem", at, step), zero))
+            at = w.let(op("div", at, step), body)
+        conditions.append(op("lt", at, IndexValue(Index((), w.size(n, f"m{len(w.sizes)}")))))
+        if stride:
+            terms.append((at.name, w.stride(stride)))
+    mask = functools.reduce(lambda a, b: op("and", a, b), conditions) if conditions else None
+    return _masked(w, access, terms, mask, operands[1], operands[1].dtype)
+
+
+def _masked(w: NestWriter, access: Access, terms: list, mask: Expr | None, other: Expr, dtype: np.dtype) -> Expr:
+    if isinstance(access.source, Literal):
+        value = w.load(access, "full")
+        return value if mask is None else op("select", mask, value, other)
+    index = Index(tuple(terms), w.offset(access.view.offset))
+    if mask is None:
+        return Load(w.input(access.source), index, dtype)
+    return Load(w.input(access.source), index, dtype, mask, other)
+
+
+def concatenate(w: NestWriter, eqn: JaxprEqn) -> Expr:
+    dimension, place = eqn.params["dimension"], _places(eqn)
+    at = w.position_of(place[dimension]) if dimension in place else Const(0, INT64)
+    parts, start = [], 0
+    for v, access in zip(eqn.invars, w.info.fusion.accesses(eqn), strict=True):
+        parts.append((access, start, v.aval.shape[dimension]))
+        start += v.aval.shape[dimension]
+    dtype = eqn.outvars[0].aval.dtype
+    out: Expr = Const(0, dtype)
+    last = True
+    for access, begin, count in reversed([p for p in parts if p[2]]):
+        view = access.view
+        terms: list[tuple[str, int | str]] = []
+        for d, stride in enumerate(view.strides):
+            if stride and d in place:
+                symbol = w.stride(stride)
+                terms += [(name, symbol) for name, _ in w.position[w.loop_of(place[d])]]
+        offset = view.offset - begin * view.strides[dimension]
+        shifted = Access(access.source, Strided(view.shape, view.strides, offset))
+        # The parts before this one have taken their positions already, and the last takes what is left.
+        mask = None if last else op("lt", at, IndexValue(Index((), w.offset(begin + count))))
+        out, last = _masked(w, shifted, terms, mask, out, dtype), False
+    return out
+
+
+def dynamic_slice(w: NestWriter, eqn: JaxprEqn, operands: Sequence[Expr], body: list[Stmt]) -> Expr:
+    access, place = w.info.fusion.accesses(eqn)[0], _places(eqn)
+    terms: list[tuple[str, int | str]] = []
+    for d, (start, n, m) in enumerate(zip(operands[1:], access.view.shape, eqn.outvars[0].aval.shape, strict=True)):
+        if not access.view.strides[d]:
+            continue
+        last = IndexValue(Index((), w.offset(n - m)))
+        clamped = op("clamp", Const(0, INT64), builder.cast(start, INT64), last)
+        at = w.let(op("add", clamped, w.position_of(place[d])) if d in place else clamped, body)
+        terms.append((at.name, w.stride(access.view.strides[d])))
+    return _masked(w, access, terms, None, Const(0, eqn.outvars[0].aval.dtype), eqn.outvars[0].aval.dtype)

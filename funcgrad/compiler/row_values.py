@@ -1,0 +1,152 @@
+"""Row values between phases: scalars in the row form, short arrays over a block of columns in the column form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from funcgrad.compiler.analysis import reduction_of
+from funcgrad.compiler.loops import Const, Expr, For, Index, Init, Let, Load, Name, Stmt, Store, Update, op
+from funcgrad.compiler.nest import NestWriter, builder
+from funcgrad.core.jaxprs import Atom, JaxprEqn, Var
+from funcgrad.core.lowering import contiguous
+
+if TYPE_CHECKING:
+    from funcgrad.compiler.lower import Writer
+
+
+class RowValues:
+    """Row values of the row form: scalars between the phases."""
+
+    def __init__(self, writer: Writer):
+        self.w = writer
+        self.env: dict[Var, Expr] = {}
+        self.partial: dict[JaxprEqn, Var] = {}
+
+    def read(self, var: Var) -> Expr:
+        return self.env[var]
+
+    def accumulate(
+        self, folds: Sequence[JaxprEqn], body: list[Stmt], env: dict[Var, Expr], inputs: Any = None
+    ) -> tuple[list[Stmt], list[Stmt]]:
+        before: list[Stmt] = []
+        after: list[Stmt] = []
+        for eqn in folds:
+            lowering, out = reduction_of(eqn), eqn.outvars[0]
+            value = inputs[eqn] if inputs else self.w.fold_input(eqn, env, self)
+            name = f"a{self.w.fresh()}"
+            before.append(Init(name, Const(lowering.identity(value.dtype).item(), value.dtype)))
+            body.append(Update(name, lowering.op, value))
+            if eqn in self.partial:
+                param = self.w.parameter("y", value.dtype, "out", self.partial[eqn])
+                after.append(Store(param, partial_index(self.w), Name(name, value.dtype)))
+                continue
+            result = self.w.fresh()
+            after.append(Let(result, builder.cast(Name(name, value.dtype), out.aval.dtype)))
+            self.env[out] = Name(result, out.aval.dtype)
+            after += self._store(out)
+        return before, after
+
+    def _store(self, var: Var) -> list[Stmt]:
+        if var not in self.w.info.stored:
+            return []
+        param = self.w.parameter("y", var.aval.dtype, "out", var)
+        return [Store(param, self.w.index(self.w.info.store_strides(var)), self.env[var])]
+
+    def rows(self, phase: int) -> list[Stmt]:
+        """Row values that become known before a phase."""
+        info, body = self.w.info, []
+        for v, eqn in info.made.items():
+            if info.level[v] != "row" or info.phase[v] != phase or eqn in info.folds:
+                continue
+            operands = [self.w.operand(u, "row", self.env, self, eqn, i) for i, u in enumerate(eqn.invars)]
+            name = self.w.fresh()
+            body.append(Let(name, self.w.expression(eqn, operands, body)))
+            self.env[v] = Name(name, v.aval.dtype)
+            body += self._store(v)
+        return body
+
+
+class ColumnValues:
+    """Row values of the column form: arrays over the block of columns, in scratch."""
+
+    def __init__(self, writer: Writer):
+        self.w = writer
+        self.arrays: dict[Var, str] = {}
+        self.partial: dict[JaxprEqn, Var] = {}
+        self.folded: list[tuple[JaxprEqn, str, np.dtype]] = []
+
+    def _array(self, dtype: np.dtype) -> str:
+        return self.w.parameter("t", dtype, "scratch", None, "width")
+
+    def read(self, var: Var) -> Expr:
+        return Load(self.arrays[var], Index((("j", 1),)), var.aval.dtype)
+
+    def _loop(self, body: list[Stmt]) -> list[Stmt]:
+        return [For("j", "j_width", tuple(body), "vector")] if body else []
+
+    def accumulate(
+        self, folds: Sequence[JaxprEqn], body: list[Stmt], env: dict[Var, Expr], inputs: Any = None
+    ) -> tuple[list[Stmt], list[Stmt]]:
+        start: list[Stmt] = []
+        finish: list[Stmt] = []
+        at = Index((("j", 1),))
+        for eqn in folds:
+            lowering, out = reduction_of(eqn), eqn.outvars[0]
+            value = inputs[eqn] if inputs else self.w.fold_input(eqn, env, self)
+            array, dtype = self._array(value.dtype), value.dtype
+            start.append(Store(array, at, Const(lowering.identity(dtype).item(), dtype)))
+            body.append(Store(array, at, op(lowering.op, Load(array, at, dtype), value)))
+            if eqn in self.partial:
+                param = self.w.parameter("y", dtype, "out", self.partial[eqn])
+                finish.append(Store(param, partial_index(self.w), Load(array, at, dtype)))
+            elif dtype == out.aval.dtype:
+                self.arrays[out] = array
+                finish += self._store(out)
+            else:
+                self.arrays[out] = self._array(out.aval.dtype)
+                finish.append(Store(self.arrays[out], at, builder.cast(Load(array, at, dtype), out.aval.dtype)))
+                finish += self._store(out)
+        return self._loop(start), self._loop(finish)
+
+    def _store(self, var: Var) -> list[Stmt]:
+        if var not in self.w.info.stored:
+            return []
+        param = self.w.parameter("y", var.aval.dtype, "out", var)
+        return [Store(param, self.w.index(self.w.info.store_strides(var)), self.read(var))]
+
+    def rows(self, phase: int) -> list[Stmt]:
+        info, body, env = self.w.info, [], {}
+        for v, eqn in info.made.items():
+            if info.level[v] != "row" or info.phase[v] != phase or eqn in info.folds:
+                continue
+            operands = []
+            for i, u in enumerate(eqn.invars):
+                source: Any = info.fusion.accesses(eqn)[i].source
+                operands.append(env[source] if source in env else self._row_operand(u, eqn, i))
+            name = self.w.fresh()
+            body.append(Let(name, self.w.expression(eqn, operands, body)))
+            env[v] = Name(name, v.aval.dtype)
+            self.arrays[v] = self._array(v.aval.dtype)
+            body.append(Store(self.arrays[v], Index((("j", 1),)), env[v]))
+            body += self._store(v)
+        return self._loop(body)
+
+    def _row_operand(self, atom: Atom, eqn: JaxprEqn, place: int) -> Expr:
+        source: Any = self.w.info.fusion.accesses(eqn)[place].source
+        if source in self.w.info.made:
+            return self.read(source)
+        return self.w.operand(atom, "row", {}, self, eqn, place)
+
+
+def partial_index(w: NestWriter) -> Index:
+    """Where a partial result stands: [part, rows…], contiguous."""
+    rows = [i for i, d in enumerate(w.nest.dimensions) if not d.folded]
+    steps = contiguous((w.fold_blocks, *(w.nest.dimensions[i].extent for i in rows))).strides
+    terms: list[tuple[str, int | str]] = [(w.part_names["fold"], w.stride(steps[0]))]
+    for i, step in zip(rows, steps[1:], strict=True):
+        symbol = w.stride(step)
+        terms += [(name, symbol) for name, _ in w.position[i]]
+    return Index(tuple(terms))
