@@ -132,6 +132,17 @@ def test_top_k_is_the_head_of_the_descending_sort(x: np.ndarray, data: st.DataOb
     assert_close((values, positions), (np.take_along_axis(x, order, axis), order.astype(np.int32)))
 
 
+@pytest.mark.parametrize("k", [1, 3, 7])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_top_few_of_many_are_the_first_of_equals(k: int, axis: int):
+    x = np.random.default_rng(k).integers(-3, 3, size=(60, 70)).astype(np.float32)
+    x[3, 5], x[40, 5] = NAN, -0.0
+    order = np.argsort(-np.nan_to_num(x, nan=9), axis, kind="stable")
+    best = np.take(order, range(k), axis)
+    values, positions = lax.top_k(x, k, axis=axis)
+    assert_close((values, positions), (np.take_along_axis(x, best, axis), best.astype(np.int32)))
+
+
 def test_approx_max_k_is_exact():
     x = np.random.default_rng(0).normal(size=(3, 50)).astype(np.float32)
     for sign, function in ((1, lax.approx_max_k), (-1, lax.approx_min_k)):

@@ -17,7 +17,7 @@ from funcgrad.core.tracing import aval_of
 from funcgrad.errors import ArgumentError, ShapeError
 from funcgrad.numpy.promotion import as_operand, broadcast_shapes, promote_dtypes
 from funcgrad.ops.arithmetic import conj, convert_element_type, eq_p, mul_p, select_n_p
-from funcgrad.ops.dot import check_precision, dot_general
+from funcgrad.ops.dot import DotDimensionNumbers, check_precision, dot_general
 from funcgrad.ops.reductions import reduce_or
 from funcgrad.ops.shapes import (
     broadcast_in_dim,
@@ -107,12 +107,9 @@ def dot(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any = 
     Array([1., 2.], dtype=float32)
     """
     (a, b), dtype, weak = _operands("dot", a, b, precision=precision, preferred=preferred_element_type)
-    contracted: tuple = ((), ())
-    if aval_of(a).ndim and aval_of(b).ndim:
-        i, j = aval_of(a).ndim - 1, max(aval_of(b).ndim - 2, 0)
-        _check_contracted("dot", a, i, b, j)
-        contracted = ((i,), (j,))
-    return _result(dot_general(a, b, (contracted, ((), ())), dtype), dtype, weak)
+    if not aval_of(a).ndim or not aval_of(b).ndim:
+        return _result(dot_general(a, b, (((), ()), ((), ())), dtype), dtype, weak)
+    return _result(_plain_product("dot", a, b, dtype), dtype, weak)
 
 
 def matmul(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any = None) -> Any:
@@ -124,9 +121,23 @@ def matmul(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any
     (a, b), dtype, weak = _operands("matmul", a, b, precision=precision, preferred=preferred_element_type)
     for position, x in enumerate((a, b)):
         _check_rank("matmul", x, 1, position)
+    if max(aval_of(a).ndim, aval_of(b).ndim) <= 2:
+        return _result(_plain_product("matmul", a, b, dtype), dtype, weak)
     a_core = ("k",) if aval_of(a).ndim == 1 else ("n", "k")
     b_core = ("k",) if aval_of(b).ndim == 1 else ("k", "m")
     return _result(_matrix_product("matmul", a, b, a_core, b_core, dtype), dtype, weak)
+
+
+def _plain_product(operation: str, a: Any, b: Any, dtype: np.dtype) -> Any:
+    """Sum over the last axis of `a` and the second to last (or only) axis of `b`."""
+    i, j = aval_of(a).ndim - 1, max(aval_of(b).ndim - 2, 0)
+    _check_contracted(operation, a, i, b, j)
+    return dot_general(a, b, _one_axis(i, j), dtype)
+
+
+@functools.cache
+def _one_axis(i: int, j: int) -> DotDimensionNumbers:
+    return DotDimensionNumbers.of((((i,), (j,)), ((), ())))
 
 
 def _matrix_product(operation: str, a: Any, b: Any, a_core: Labels, b_core: Labels, dtype: np.dtype) -> Any:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import enum
+import functools
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -53,6 +55,8 @@ class DotDimensionNumbers(tuple):
     @classmethod
     def of(cls, numbers: Any) -> DotDimensionNumbers:
         """Return the numbers as plain integers, from any nesting of sequences."""
+        if type(numbers) is cls:
+            return numbers
         try:
             (lhs_contract, rhs_contract), (lhs_batch, rhs_batch) = numbers
             axes = [tuple(map(int, a)) for a in (lhs_contract, rhs_contract, lhs_batch, rhs_batch)]
@@ -120,6 +124,31 @@ def _infer(
     return ShapedArray(shape, preferred_element_type or lhs.dtype, weak)
 
 
+class _Matrices(NamedTuple):
+    """How operands become batches of matrices, (batch, free, contracted) times (batch, contracted, free)."""
+
+    left_axes: Axes
+    left_shape: tuple[int, ...]
+    right_axes: Axes
+    right_shape: tuple[int, ...]
+    out_shape: tuple[int, ...]
+
+
+@functools.lru_cache(maxsize=1024)
+def _as_matrices(lhs: tuple[int, ...], rhs: tuple[int, ...], numbers: DotDimensionNumbers) -> _Matrices:
+    (lc, rc), (lb, rb) = numbers
+    lf, rf = _free(len(lhs), lc, lb), _free(len(rhs), rc, rb)
+    batch, rows, columns = (tuple(x[d] for d in axes) for x, axes in ((lhs, lb), (lhs, lf), (rhs, rf)))
+    depth = math.prod(lhs[d] for d in lc)
+    return _Matrices(
+        (*lb, *lf, *lc),
+        (*batch, math.prod(rows), depth),
+        (*rb, *rc, *rf),
+        (*batch, depth, math.prod(columns)),
+        (*batch, *rows, *columns),
+    )
+
+
 def _evaluate(
     lhs: Any,
     rhs: Any,
@@ -127,17 +156,15 @@ def _evaluate(
     dimension_numbers: DotDimensionNumbers,
     preferred_element_type: np.dtype | None = None,
 ) -> Any:
-    """Bring both operands to (batch, free, contracted) and (batch, contracted, free) and multiply matrices."""
-    (lc, rc), (lb, rb) = dimension_numbers
+    form = _as_matrices(lhs.shape, rhs.shape, dimension_numbers)
+    left = lhs.transpose(form.left_axes).reshape(form.left_shape)
+    right = rhs.transpose(form.right_axes).reshape(form.right_shape)
     result = preferred_element_type or lhs.dtype
+    if result == lhs.dtype == accumulator(result):
+        return np.matmul(left, right).reshape(form.out_shape)
     wide = np.promote_types(accumulator(lhs.dtype), accumulator(result)) if result != dtypes.bool_ else lhs.dtype
-    lf, rf = _free(lhs.ndim, lc, lb), _free(rhs.ndim, rc, rb)
-    batch, rows, columns = ([x.shape[d] for d in axes] for x, axes in ((lhs, lb), (lhs, lf), (rhs, rf)))
-    depth = int(np.prod([lhs.shape[d] for d in lc]))
-    left = lhs.transpose(*lb, *lf, *lc).reshape(*batch, int(np.prod(rows)), depth)
-    right = rhs.transpose(*rb, *rc, *rf).reshape(*batch, depth, int(np.prod(columns)))
     out = np.matmul(left.astype(wide, copy=False), right.astype(wide, copy=False))
-    return np.reshape(out, (*batch, *rows, *columns)).astype(result, copy=False)
+    return out.reshape(form.out_shape).astype(result, copy=False)
 
 
 def _jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> tuple[Any, Any]:
