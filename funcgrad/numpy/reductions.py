@@ -11,14 +11,13 @@ import numpy as np
 
 from funcgrad import dtypes
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
-from funcgrad.numpy import composite
 from funcgrad.numpy import ufuncs as uf
 from funcgrad.numpy.axes import as_axes, as_axis
 from funcgrad.numpy.composite import where
 from funcgrad.numpy.promotion import as_operand, broadcast_to, promote_inexact
 from funcgrad.ops import reductions as rd
 from funcgrad.ops import shapes
-from funcgrad.ops.arithmetic import convert_element_type
+from funcgrad.ops.arithmetic import complex_p, convert_element_type
 
 __all__ = [
     "all", "amax", "amin", "any", "argmax", "argmin", "average", "count_nonzero", "cumprod", "cumsum",
@@ -121,7 +120,7 @@ def _extreme(a: Any, axis: Any, keepdims: bool, initial: Any, mask: Any, operati
             fix="pass initial=, or check the size first",
         )
     if dtypes.is_complex(x.aval.dtype):
-        out = _complex_extreme(x, axes, keepdims, largest)
+        out = _complex_extreme(x, axes, keepdims, mask, operation)
         return out if initial is None else (uf.maximum if largest else uf.minimum)(out, initial)
     identity = (rd.lowest if largest else rd.highest)(x.aval.dtype)
     out = (rd.reduce_max if largest else rd.reduce_min)(_masked(x, mask, identity, operation), axes)
@@ -132,14 +131,14 @@ def _extreme(a: Any, axis: Any, keepdims: bool, initial: Any, mask: Any, operati
     return _kept(convert_element_type(out, x.aval.dtype), x, axes, keepdims)
 
 
-def _complex_extreme(x: Any, axes: Sequence[int], keepdims: bool, largest: bool) -> Any:
+def _complex_extreme(x: Any, axes: Sequence[int], keepdims: bool, mask: Any, operation: str) -> Any:
     """Lexicographic: the extreme real part, then the extreme imaginary part among those that have it."""
-    fold, worst = (rd.reduce_max, -math.inf) if largest else (rd.reduce_min, math.inf)
-    re, im = uf.real(x), uf.imag(x)
+    fold, worst = (rd.reduce_max, -math.inf) if operation == "max" else (rd.reduce_min, math.inf)
+    re, im = _masked(uf.real(x), mask, worst, operation), uf.imag(x)
     top = fold(re, axes)
     among = uf.equal(re, broadcast_to(shapes.expand_dims(top, axes) if axes else top, re.aval.shape))
     second = fold(where(among, im, worst), axes)
-    return _kept(composite.ar.complex_p.bind(top, second), x, axes, keepdims)
+    return _kept(complex_p.bind(top, second), x, axes, keepdims)
 
 
 def max(
