@@ -218,6 +218,14 @@ def test_methods() -> None:
     assert round(jnp.float32(2.5)) == 2 and divmod(jnp.int32(-7), 3) == (-3, 2)
 
 
+def test_devices_of_arrays() -> None:
+    x = jnp.ones(2)
+    assert x.devices() == {x.device} == set(fg.devices()) and x.platform == fg.default_backend() == "cpu"
+    moved = fg.device_put({"a": np.ones(2), "b": 1.0})
+    assert isinstance(moved["a"], fg.Array) and type(fg.device_get(moved)["b"]) is np.ndarray
+    assert any(a is x for a in fg.live_arrays()) and len(fg.devices()) == fg.local_device_count() == 1
+
+
 def test_isinstance_of_arrays_and_tracers() -> None:
     seen = []
     fg.make_jaxpr(lambda x: seen.append(isinstance(x, fg.Array) and isinstance(x, jnp.ndarray)) or x)(1.0)

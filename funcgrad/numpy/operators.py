@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from funcgrad.core.devices import Device, device_put, devices
 from funcgrad.core.tracing import ArrayLike
 from funcgrad.numpy import (
     at,
@@ -155,9 +156,19 @@ def _copy(self: Any) -> Any:
     return creation.copy(self)
 
 
+def _to_device(self: Any, device: Any, *, stream: Any = None) -> Any:
+    """The array on a device."""
+    return device_put(self, device)
+
+
+def _devices(self: Any) -> set[Device]:
+    """The devices that hold the array."""
+    return set(devices())
+
+
 _METHODS = {
     "reshape": _reshape, "transpose": _transpose, "astype": _astype, "flatten": _flatten, "clip": _clip, "copy": _copy,
-    "clone": _copy,
+    "clone": _copy, "to_device": _to_device, "devices": _devices,
 }  # fmt: skip
 for _name, _function in _METHODS.items():
     _function.__name__, _function.__qualname__ = _name, f"ArrayLike.{_name}"
@@ -168,3 +179,5 @@ for _name, _function in {
     "flat": shaping.ravel,
 }.items():  # fmt: skip
     setattr(ArrayLike, _name, property(_unary(_function), doc=_function.__doc__))
+ArrayLike.device = property(lambda self: devices()[0], doc="The device that holds the array.")
+ArrayLike.platform = property(lambda self: devices()[0].platform, doc="The kind of that device.")
