@@ -179,5 +179,5 @@ for _name, _function in {
     "flat": shaping.ravel,
 }.items():  # fmt: skip
     setattr(ArrayLike, _name, property(_unary(_function), doc=_function.__doc__))
-ArrayLike.device = property(lambda self: devices()[0], doc="The device that holds the array.")
-ArrayLike.platform = property(lambda self: devices()[0].platform, doc="The kind of that device.")
+setattr(ArrayLike, "device", property(lambda self: devices()[0], doc="The device that holds the array."))  # noqa: B010
+setattr(ArrayLike, "platform", property(lambda self: devices()[0].platform, doc="The kind of that device."))  # noqa: B010
