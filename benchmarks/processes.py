@@ -92,9 +92,7 @@ def rows(frameworks: Sequence[str], wanted: Callable[[str], bool], repetitions: 
                 spawn(name, program, cache)
             # JAX keeps nothing on disk unless it is told to: once with its cache switched on, once as it is installed.
             for label, kept in (("from disk", caches), ("second process, as installed", {**caches, "jax": ""})):
-                yield _row(
-                    f"{program}: {label}", "first call", _alternate(frameworks, program, kept, repetitions)
-                )
+                yield _row(f"{program}: {label}", "first call", _alternate(frameworks, program, kept, repetitions))
 
 
 def _alternate(

@@ -12,7 +12,8 @@ from funcgrad.core.tracing import aval_of
 from funcgrad.errors import ArgumentError
 from funcgrad.numpy.creation import asarray
 from funcgrad.ops.arithmetic import convert_element_type
-from funcgrad.ops.shapes import concatenate, full, reshape, slice_
+from funcgrad.ops.shapes import full, reshape
+from funcgrad.ops.slicing import concatenate, slice_
 
 
 def ravel_pytree(pytree: Any) -> tuple[Any, Callable[[Any], Any]]:

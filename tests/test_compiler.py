@@ -19,6 +19,7 @@ from funcgrad.core.arrays import as_array
 from funcgrad.core.checking import check_jaxpr
 from funcgrad.core.tracing import aval_of
 from funcgrad.ops import arithmetic as ar
+from funcgrad.ops import logic, slicing
 from funcgrad.ops import reductions as red
 from funcgrad.ops import shapes as sh
 from funcgrad.ops.dot import dot_general
@@ -63,7 +64,7 @@ def _to(x: Any, shape: tuple[int, ...]) -> Any:
 def _slice(x: Any, n: int) -> Any:
     shape = aval_of(x).shape
     start = [n % (m // 2 + 1) for m in shape]
-    return sh.slice_(x, start, shape, [1 + (n // 3) % 2 for _ in shape])
+    return slicing.slice_(x, start, shape, [1 + (n // 3) % 2 for _ in shape])
 
 
 def _permute(x: Any, n: int) -> Any:
@@ -72,13 +73,13 @@ def _permute(x: Any, n: int) -> Any:
 
 
 def _pad(x: Any, n: int) -> Any:
-    return sh.pad(x, np.float32(0.5), [(n % 3 - (m > 2), (n // 3) % 2, (n // 7) % 2) for m in aval_of(x).shape])
+    return slicing.pad(x, np.float32(0.5), [(n % 3 - (m > 2), (n // 3) % 2, (n // 7) % 2) for m in aval_of(x).shape])
 
 
 def _concatenate(x: Any, y: Any, n: int) -> Any:
     if aval_of(x).ndim == 0 or aval_of(y).shape != aval_of(x).shape:
         y = x
-    return sh.concatenate([x, y, x], _axis(x, n)) if aval_of(x).ndim else x
+    return slicing.concatenate([x, y, x], _axis(x, n)) if aval_of(x).ndim else x
 
 
 def _dot(x: Any, y: Any, n: int) -> Any:
@@ -116,7 +117,7 @@ OPERATIONS = [
     lambda x, y, n: _binary(x, y, ar.add_p.bind),
     lambda x, y, n: _tame(_binary(x, y, ar.mul_p.bind)),
     lambda x, y, n: _binary(x, y, ar.max_p.bind),
-    lambda x, y, n: ar.select_n_p.bind(ar.lt_p.bind(x, np.float32(0.1)), x, ar.tanh_p.bind(x)),
+    lambda x, y, n: ar.select_n_p.bind(logic.lt_p.bind(x, np.float32(0.1)), x, ar.tanh_p.bind(x)),
     lambda x, y, n: _fold(x, n),
     lambda x, y, n: _permute(x, n),
     lambda x, y, n: _slice(x, n),
@@ -298,7 +299,7 @@ def test_fused_chains_of_every_dtype(dtype: np.dtype) -> None:
 
         def fun(v: Any) -> tuple[Any, ...]:
             m = ar.max_p.bind(v, sh.rev(v, (0,)))
-            return m, fold(m, axes=(1,)), fold(m, axes=(0,)), sh.transpose(m, (1, 0)), ar.eq_p.bind(m, v)
+            return m, fold(m, axes=(1,)), fold(m, axes=(0,)), sh.transpose(m, (1, 0)), logic.eq_p.bind(m, v)
 
         for got, wanted in zip(jit(fun)(x), fun(x), strict=True):
             assert aval_of(got) is aval_of(wanted)

@@ -17,7 +17,7 @@ from funcgrad.numpy import promotion
 from funcgrad.numpy.axes import as_axes, as_axis, as_int, as_shape
 from funcgrad.numpy.promotion import as_operand
 from funcgrad.ops import arithmetic as ar
-from funcgrad.ops import shapes
+from funcgrad.ops import shapes, slicing
 
 __all__ = [
     "broadcast", "broadcast_in_dim", "broadcast_like", "broadcast_shapes", "broadcast_to_rank", "broadcasted_iota",
@@ -70,7 +70,7 @@ def broadcasted_iota(dtype: Any, shape: Any, dimension: int) -> Any:
     """Return out[i] = i[dimension]: positions along one dimension, repeated along the others."""
     shape = as_shape(shape, "broadcasted_iota")
     dimension = as_axis(dimension, len(shape), "broadcasted_iota")
-    return shapes.iota(dtypes.requested(dtype, "broadcasted_iota"), shape, dimension)
+    return slicing.iota(dtypes.requested(dtype, "broadcasted_iota"), shape, dimension)
 
 
 def shape_as_value(shape: Any) -> Any:
@@ -199,7 +199,7 @@ def slice(operand: Any, start_indices: Sequence[int], limit_indices: Sequence[in
     Array([1, 4, 7], dtype=int32)
     """
     entries = (tuple(start_indices), tuple(limit_indices), None if strides is None else tuple(strides))
-    return shapes.slice_(as_operand(operand, "slice"), *entries)
+    return slicing.slice_(as_operand(operand, "slice"), *entries)
 
 
 def slice_in_dim(operand: Any, start_index: Any, limit_index: Any, stride: int = 1, axis: int = 0) -> Any:
@@ -214,7 +214,7 @@ def slice_in_dim(operand: Any, start_index: Any, limit_index: Any, stride: int =
     )
     start, limit, strides = [0] * len(shape), list(shape), [1] * len(shape)
     start[axis], limit[axis], strides[axis] = lo + n * (lo < 0), hi + n * (hi < 0), stride
-    return shapes.slice_(x, start, limit, strides)
+    return slicing.slice_(x, start, limit, strides)
 
 
 def pad(operand: Any, padding_value: Any, padding_config: Sequence[Sequence[int]]) -> Any:
@@ -225,7 +225,7 @@ def pad(operand: Any, padding_value: Any, padding_config: Sequence[Sequence[int]
     Array([0, 1, 0, 0, 2], dtype=int32)
     """
     x = as_operand(operand, "pad")
-    return shapes.pad(x, with_dtype(as_operand(padding_value, "pad"), aval_of(x).dtype), padding_config)
+    return slicing.pad(x, with_dtype(as_operand(padding_value, "pad"), aval_of(x).dtype), padding_config)
 
 
 def concatenate(operands: Any, dimension: int) -> Any:
@@ -233,7 +233,7 @@ def concatenate(operands: Any, dimension: int) -> Any:
     arrays = of_one_dtype("concatenate", *operands)
     if not arrays:
         raise ArgumentError("concatenate: there are no operands", fix="give at least one array")
-    return shapes.concatenate(arrays, as_int(dimension, "dimension", "concatenate"))
+    return slicing.concatenate(arrays, as_int(dimension, "dimension", "concatenate"))
 
 
 def stack(operands: Sequence[Any], axis: int = 0) -> Any:
@@ -242,7 +242,7 @@ def stack(operands: Sequence[Any], axis: int = 0) -> Any:
     if not arrays:
         raise ArgumentError("stack: there are no operands", fix="give at least one array")
     place = as_axis(axis, aval_of(arrays[0]).ndim + 1, "stack")
-    return shapes.concatenate([shapes.expand_dims(a, (place,)) for a in arrays], place)
+    return slicing.concatenate([shapes.expand_dims(a, (place,)) for a in arrays], place)
 
 
 def unstack(x: Any, axis: int = 0) -> tuple[Any, ...]:

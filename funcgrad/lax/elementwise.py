@@ -14,7 +14,7 @@ from funcgrad.lax.operands import of_one_dtype, of_one_shape
 from funcgrad.numpy.bits import view
 from funcgrad.numpy.promotion import as_operand
 from funcgrad.ops import arithmetic as ar
-from funcgrad.ops import shapes
+from funcgrad.ops import logic, shapes
 from funcgrad.ops import special as sp
 
 __all__ = [
@@ -81,9 +81,9 @@ acosh = _unary("acosh", ar.acosh_p, "Inverse hyperbolic cosine.")
 atanh = _unary("atanh", ar.atanh_p, "Inverse hyperbolic tangent.")
 real = _unary("real", ar.real_p, "Real part of a complex number.")
 imag = _unary("imag", ar.imag_p, "Imaginary part of a complex number.")
-bitwise_not = _unary("bitwise_not", ar.not_p, "Every bit flipped; logical not of bools.")
-population_count = _unary("population_count", ar.population_count_p, "Number of bits that are set.")
-clz = _unary("clz", ar.clz_p, "Number of zero bits above the highest that is set.")
+bitwise_not = _unary("bitwise_not", logic.not_p, "Every bit flipped; logical not of bools.")
+population_count = _unary("population_count", logic.population_count_p, "Number of bits that are set.")
+clz = _unary("clz", logic.clz_p, "Number of zero bits above the highest that is set.")
 erf = _unary("erf", sp.erf_p, "Error function, 2/√π ∫₀ˣ exp(−t²) dt.")
 erfc = _unary("erfc", sp.erfc_p, "1 − erf(x), exact for large x.")
 erf_inv = _unary("erf_inv", sp.erf_inv_p, "Inverse of erf.")
@@ -103,19 +103,21 @@ max = _binary("max", ar.max_p, "The greater one; NaN if one is. At ties each get
 min = _binary("min", ar.min_p, "The smaller one; NaN if one is. At ties each gets half of the derivative.")
 atan2 = _binary("atan2", ar.atan2_p, "Angle of the point (y, x), for atan2(x, y), in radians in [−π, π].")
 nextafter = _binary("nextafter", ar.nextafter_p, "The next representable number from x toward y.")
-eq = _binary("eq", ar.eq_p, "x = y.")
-ne = _binary("ne", ar.ne_p, "x ≠ y.")
-lt = _binary("lt", ar.lt_p, "x < y.")
-le = _binary("le", ar.le_p, "x <= y.")
-gt = _binary("gt", ar.gt_p, "x > y.")
-ge = _binary("ge", ar.ge_p, "x >= y.")
-bitwise_and = _binary("bitwise_and", ar.and_p, "Bits set in both; logical and of bools.")
-bitwise_or = _binary("bitwise_or", ar.or_p, "Bits set in either; logical or of bools.")
-bitwise_xor = _binary("bitwise_xor", ar.xor_p, "Bits set in one only; exclusive or of bools.")
-shift_left = _binary("shift_left", ar.shift_left_p, "x · 2ʸ in the bits there are; 0 when y is the width or more.")
-shift_right_logical = _binary("shift_right_logical", ar.shift_right_logical_p, "Bits moved down y places, zeros above.")
+eq = _binary("eq", logic.eq_p, "x = y.")
+ne = _binary("ne", logic.ne_p, "x ≠ y.")
+lt = _binary("lt", logic.lt_p, "x < y.")
+le = _binary("le", logic.le_p, "x <= y.")
+gt = _binary("gt", logic.gt_p, "x > y.")
+ge = _binary("ge", logic.ge_p, "x >= y.")
+bitwise_and = _binary("bitwise_and", logic.and_p, "Bits set in both; logical and of bools.")
+bitwise_or = _binary("bitwise_or", logic.or_p, "Bits set in either; logical or of bools.")
+bitwise_xor = _binary("bitwise_xor", logic.xor_p, "Bits set in one only; exclusive or of bools.")
+shift_left = _binary("shift_left", logic.shift_left_p, "x · 2ʸ in the bits there are; 0 when y is the width or more.")
+shift_right_logical = _binary(
+    "shift_right_logical", logic.shift_right_logical_p, "Bits moved down y places, zeros above."
+)
 shift_right_arithmetic = _binary(
-    "shift_right_arithmetic", ar.shift_right_arithmetic_p, "Bits moved down y places, copies of the sign above."
+    "shift_right_arithmetic", logic.shift_right_arithmetic_p, "Bits moved down y places, copies of the sign above."
 )
 complex = _binary("complex", ar.complex_p, "x + i·y.")
 igamma = _binary("igamma", sp.igamma_p, "Lower incomplete gamma function P(a, x), regularized: from 0 to 1 as x grows.")

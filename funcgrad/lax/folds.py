@@ -17,7 +17,7 @@ from funcgrad.errors import ArgumentError
 from funcgrad.lax.operands import with_dtype
 from funcgrad.numpy.promotion import as_operand
 from funcgrad.ops import reductions as ops
-from funcgrad.ops import shapes
+from funcgrad.ops import shapes, slicing
 from funcgrad.transforms.vmap import vmap
 
 __all__ = [
@@ -181,7 +181,7 @@ def _by_pairs(combine: Callable[..., list[Any]], xs: list[Any], inits: list[Any]
 
 def _rows(x: Any, start: int, stop: int, step: int = 1) -> Any:
     shape = aval_of(x).shape
-    return shapes.slice_(x, (start, *(0 for _ in shape[1:])), (stop, *shape[1:]), (step, *(1 for _ in shape[1:])))
+    return slicing.slice_(x, (start, *(0 for _ in shape[1:])), (stop, *shape[1:]), (step, *(1 for _ in shape[1:])))
 
 
 def _row(x: Any, i: int) -> Any:

@@ -11,7 +11,7 @@ from funcgrad.lax.arrays import slice_in_dim
 from funcgrad.lax.operands import with_dtype
 from funcgrad.numpy.axes import as_axes, as_axis, as_int
 from funcgrad.numpy.promotion import as_operand
-from funcgrad.ops import indexing, scatters, shapes
+from funcgrad.ops import indexing, scatters, shapes, slicing
 from funcgrad.ops.indexing import GatherDimensionNumbers, GatherScatterMode
 from funcgrad.ops.scatters import ScatterDimensionNumbers
 
@@ -111,7 +111,7 @@ def index_take(src: Any, idxs: Sequence[Any], axes: Sequence[int]) -> Any:
         offset_dims=tuple(range(1, aval.ndim - len(axes) + 1)), collapsed_slice_dims=axes, start_index_map=axes
     )
     sizes = [1 if d in axes else n for d, n in enumerate(aval.shape)]
-    return indexing.gather(x, shapes.concatenate(positions, 1), numbers, sizes, mode=GatherScatterMode.CLIP)
+    return indexing.gather(x, slicing.concatenate(positions, 1), numbers, sizes, mode=GatherScatterMode.CLIP)
 
 
 gather = indexing.gather

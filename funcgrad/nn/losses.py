@@ -13,7 +13,7 @@ from funcgrad.errors import ArgumentError, ShapeError
 from funcgrad.nn.activations import softplus
 from funcgrad.nn.normalizers import log_softmax
 from funcgrad.numpy.promotion import as_operand, promote_inexact
-from funcgrad.ops.shapes import iota
+from funcgrad.ops.slicing import iota
 
 REDUCTIONS = ("mean", "sum", "none")
 

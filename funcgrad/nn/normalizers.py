@@ -16,7 +16,8 @@ from funcgrad.errors import ArgumentError
 from funcgrad.numpy.axes import as_axes, as_axis, as_int
 from funcgrad.numpy.promotion import as_operand, promote_inexact
 from funcgrad.ops.arithmetic import stop_gradient_p
-from funcgrad.ops.shapes import expand_dims, iota
+from funcgrad.ops.shapes import expand_dims
+from funcgrad.ops.slicing import iota
 
 
 def _largest(x: Any, axis: Any, where: Any) -> Any:

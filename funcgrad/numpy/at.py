@@ -16,8 +16,9 @@ from funcgrad.errors import ConcretizationError, IndexingError, ShapeError
 from funcgrad.numpy import ufuncs
 from funcgrad.numpy.index_expressions import BASIC, index_vectors, layout, parse, read
 from funcgrad.numpy.promotion import as_operand
-from funcgrad.ops.arithmetic import convert_element_type, gt_p, select_n_p
+from funcgrad.ops.arithmetic import convert_element_type, select_n_p
 from funcgrad.ops.indexing import GatherScatterMode
+from funcgrad.ops.logic import gt_p
 from funcgrad.ops.scatters import (
     ScatterDimensionNumbers,
     scatter_add_p,

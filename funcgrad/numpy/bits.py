@@ -13,7 +13,7 @@ from funcgrad.numpy import ufuncs as uf
 from funcgrad.numpy.axes import as_axis
 from funcgrad.numpy.promotion import as_operand, broadcast_to
 from funcgrad.ops import arithmetic as ar
-from funcgrad.ops import shapes
+from funcgrad.ops import shapes, slicing
 
 __all__ = [
     "packbits", "unpackbits",
@@ -53,7 +53,7 @@ def _to_bits(x: Any) -> Any:
     dtype = aval_of(x).dtype
     if dtypes.is_complex(dtype):
         parts = [_to_bits(p) for p in (ar.real_p.bind(x), ar.imag_p.bind(x))]
-        both = shapes.concatenate([shapes.expand_dims(p, (aval_of(p).ndim,)) for p in parts], aval_of(parts[0]).ndim)
+        both = slicing.concatenate([shapes.expand_dims(p, (aval_of(p).ndim,)) for p in parts], aval_of(parts[0]).ndim)
         shape = aval_of(x).shape
         return shapes.reshape(both, (*shape[:-1], 2 * shape[-1]) if shape else (2,))
     if dtype == dtypes.bool_:
@@ -78,7 +78,7 @@ def _resized(x: Any, width: int) -> Any:
         return x
     narrow, wide = sorted((have, width))
     factor = wide // narrow
-    offsets = uf.multiply(shapes.iota(_unsigned(wide), (factor,), 0), 8 * narrow)
+    offsets = uf.multiply(slicing.iota(_unsigned(wide), (factor,), 0), 8 * narrow)
     if width < have:
         shifted = uf.right_shift(shapes.expand_dims(x, (len(lead) + 1,)), offsets)
         return shapes.reshape(ar.convert_element_type(shifted, _unsigned(width)), (*lead, n * factor))
@@ -89,7 +89,7 @@ def _resized(x: Any, width: int) -> Any:
 def _bit_order(bitorder: str, operation: str) -> Any:
     if bitorder not in ("big", "little"):
         raise ArgumentError(f"{operation}: bitorder={bitorder!r}", fix="use 'big' or 'little'")
-    places = shapes.iota(dtypes.uint8, (8,), 0)
+    places = slicing.iota(dtypes.uint8, (8,), 0)
     return places if bitorder == "little" else shapes.rev(places, (0,))
 
 
@@ -103,7 +103,7 @@ def packbits(a: Any, axis: int | None = None, bitorder: str = "big") -> Any:
     axis = as_axis(axis, a.aval.ndim, "packbits")
     bits = shapes.move_axis(ar.convert_element_type(uf.not_equal(a, 0), dtypes.uint8), axis, a.aval.ndim - 1)
     *lead, n = aval_of(bits).shape
-    bits = shapes.pad(bits, np.zeros((), np.uint8), [*[(0, 0, 0)] * len(lead), (0, -n % 8, 0)])
+    bits = slicing.pad(bits, np.zeros((), np.uint8), [*[(0, 0, 0)] * len(lead), (0, -n % 8, 0)])
     grouped = shapes.reshape(bits, (*lead, -(-n // 8), 8))
     packed = shapes.reduce_sum(uf.left_shift(grouped, _bit_order(bitorder, "packbits")), (len(lead) + 1,))
     return shapes.move_axis(packed, len(lead), axis)
@@ -124,5 +124,5 @@ def unpackbits(a: Any, axis: int | None = None, count: int | None = None, bitord
     bits = shapes.reshape(bits, (*lead, 8 * n))
     if count is not None:
         wanted = count if count >= 0 else 8 * n + count
-        bits = shapes.pad(bits, np.zeros((), np.uint8), [*[(0, 0, 0)] * len(lead), (0, wanted - 8 * n, 0)])
+        bits = slicing.pad(bits, np.zeros((), np.uint8), [*[(0, 0, 0)] * len(lead), (0, wanted - 8 * n, 0)])
     return shapes.move_axis(bits, len(lead), axis)

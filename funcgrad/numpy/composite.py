@@ -14,6 +14,7 @@ from funcgrad.numpy import ufuncs as uf
 from funcgrad.numpy.promotion import as_operand, promote, promote_inexact, promote_shapes
 from funcgrad.numpy.ufuncs import pick, where
 from funcgrad.ops import arithmetic as ar
+from funcgrad.ops import logic
 from funcgrad.ops.composite import gcd_p, logaddexp_p
 
 __all__ = [
@@ -304,7 +305,7 @@ def isinf(x: Any, /) -> Any:
 def isnan(x: Any, /) -> Any:
     """Not a number."""
     x = as_operand(x, "isnan")
-    return ar.ne_p.bind(x, x)
+    return logic.ne_p.bind(x, x)
 
 
 def isposinf(x: Any, /, out: None = None) -> Any:

@@ -19,7 +19,7 @@ from funcgrad.numpy import ufuncs as uf
 from funcgrad.numpy.axes import as_int, as_shape
 from funcgrad.numpy.promotion import as_operand, broadcast_to, promote_inexact
 from funcgrad.ops import arithmetic as ar
-from funcgrad.ops import shapes
+from funcgrad.ops import shapes, slicing
 
 __all__ = [
     "arange", "array", "asarray", "astype", "copy", "diag", "diagflat", "diagonal", "empty", "empty_like",
@@ -96,7 +96,7 @@ def _of_arrays(x: Any, dtype: np.dtype | None) -> Any:
                 f"array: elements of a sequence differ in shape: {', '.join(str(aval_of(r).shape) for r in rows)}",
                 fix="all rows must have one shape: pad them, or keep a list",
             )
-        return shapes.concatenate([shapes.expand_dims(r, (0,)) for r in rows], 0)
+        return slicing.concatenate([shapes.expand_dims(r, (0,)) for r in rows], 0)
 
     return stacked(x)
 
@@ -172,7 +172,7 @@ def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> A
 def fromfunction(function: Callable[..., Any], shape: Any, *, dtype: Any = float, **kwargs: Any) -> Any:
     """function(i, j, …) of index arrays, one per dimension."""
     sizes = as_shape(shape, "fromfunction")
-    grids = [shapes.iota(dtypes.canonicalize(dtype), sizes, d) for d in range(len(sizes))]
+    grids = [slicing.iota(dtypes.canonicalize(dtype), sizes, d) for d in range(len(sizes))]
     return function(*grids, **kwargs)
 
 
@@ -296,7 +296,7 @@ def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None, *,
         except (MemoryError, ValueError) as e:
             raise AllocationError(f"arange: {size} elements do not fit in memory", fix="make fewer") from e
         return Array(ShapedArray((size,), found), np.asarray(values).astype(found))
-    out = shapes.iota(found, (size,), 0)
+    out = slicing.iota(found, (size,), 0)
     out = out if bounds[2] == 1 else uf.multiply(out, bounds[2])
     return out if bounds[0] == 0 else uf.add(out, bounds[0])
 
@@ -334,10 +334,10 @@ def linspace(
     if num > 1:
         real = dtypes.real_dtype(computed)
         column = (steps, *(1,) * len(shape))
-        t = uf.divide(shapes.reshape(shapes.iota(real, (steps,), 0), column), steps)
+        t = uf.divide(shapes.reshape(slicing.iota(real, (steps,), 0), column), steps)
         out = uf.add(uf.multiply(start, uf.subtract(1, t)), uf.multiply(stop, t))
         # The last point is `stop` itself, free of rounding.
-        out = shapes.concatenate([out, stop], 0) if endpoint else out
+        out = slicing.concatenate([out, stop], 0) if endpoint else out
     else:
         out = start if num == 1 else shapes.full((0, *shape), 0, computed)
     out = shapes.move_axis(out, 0, axis % (len(shape) + 1))
@@ -371,8 +371,8 @@ def geomspace(start: Any, stop: Any, num: Any = 50, endpoint: bool = True, dtype
     shape = aval_of(out).shape[1:]
     ends = [broadcast_to(ar.convert_element_type(v, aval_of(out).dtype), (1, *shape)) for v in (start, stop)]
     if num > 1:
-        inner = shapes.slice_(out, (1,) + (0,) * len(shape), (num - 1 if endpoint else num, *shape))
-        out = shapes.concatenate([ends[0], inner, *([ends[1]] if endpoint else [])], 0)
+        inner = slicing.slice_(out, (1,) + (0,) * len(shape), (num - 1 if endpoint else num, *shape))
+        out = slicing.concatenate([ends[0], inner, *([ends[1]] if endpoint else [])], 0)
     out = shapes.move_axis(out, 0, axis % (len(shape) + 1))
     return out if dtype is None else astype(out, dtype)
 
@@ -405,7 +405,7 @@ def meshgrid(*xi: Any, copy: bool = True, sparse: bool = False, indexing: str = 
 
 def _below_diagonal(rows: int, columns: int, k: int) -> Any:
     """True at (i, j) with j ≤ i + k."""
-    row, column = (shapes.iota(dtypes.int32, (rows, columns), d) for d in (0, 1))
+    row, column = (slicing.iota(dtypes.int32, (rows, columns), d) for d in (0, 1))
     return uf.greater_equal(uf.add(row, k), column)
 
 
@@ -414,7 +414,7 @@ def eye(N: Any, M: Any = None, k: Any = 0, dtype: Any = None, *, device: Any = N
     rows = as_int(N, "N", "eye")
     columns = rows if M is None else as_int(M, "M", "eye")
     as_shape((rows, columns), "eye")
-    row, column = (shapes.iota(dtypes.int32, (rows, columns), d) for d in (0, 1))
+    row, column = (slicing.iota(dtypes.int32, (rows, columns), d) for d in (0, 1))
     return ar.convert_element_type(uf.equal(uf.add(row, k), column), _dtype_or_float(dtype, "eye"))
 
 
@@ -469,7 +469,7 @@ def diagonal(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
     flat = shapes.reshape(a, (*lead, rows * columns))
     stop = first + (length - 1) * (columns + 1) + 1
     none, every = (0,) * len(lead), (1,) * len(lead)
-    return shapes.slice_(flat, (*none, first), (*lead, stop), (*every, columns + 1))
+    return slicing.slice_(flat, (*none, first), (*lead, stop), (*every, columns + 1))
 
 
 def diag(v: Any, k: int = 0) -> Any:
@@ -482,10 +482,10 @@ def diag(v: Any, k: int = 0) -> Any:
     n, zero = v.aval.size, np.zeros((), v.aval.dtype)
     size = n + builtins.abs(k)
     # n rows of n + 1: the vector in column 0; read row-major as (n, n), that column is the diagonal.
-    column = shapes.pad(shapes.expand_dims(v, (1,)), zero, ((0, 0, 0), (0, n, 0)))
-    square = shapes.reshape(shapes.slice_(shapes.reshape(column, (n * (n + 1),)), (0,), (n * n,)), (n, n))
+    column = slicing.pad(shapes.expand_dims(v, (1,)), zero, ((0, 0, 0), (0, n, 0)))
+    square = shapes.reshape(slicing.slice_(shapes.reshape(column, (n * (n + 1),)), (0,), (n * n,)), (n, n))
     above, left = builtins.max(-k, 0), builtins.max(k, 0)
-    return shapes.pad(square, zero, ((above, size - n - above, 0), (left, size - n - left, 0)))
+    return slicing.pad(square, zero, ((above, size - n - above, 0), (left, size - n - left, 0)))
 
 
 def diagflat(v: Any, k: int = 0) -> Any:
@@ -505,4 +505,4 @@ def vander(x: Any, N: int | None = None, increasing: bool = False) -> Any:
     columns = [ar.integer_pow_p.bind(x, y=p) for p in (range(n) if increasing else reversed(range(n)))]
     if not columns:
         return shapes.full((x.aval.size, 0), 0, x.aval.dtype)
-    return shapes.concatenate([shapes.expand_dims(c, (1,)) for c in columns], 1)
+    return slicing.concatenate([shapes.expand_dims(c, (1,)) for c in columns], 1)

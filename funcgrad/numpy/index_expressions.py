@@ -27,7 +27,8 @@ from funcgrad.ops.indexing import (
     gather,
     wrap_index,
 )
-from funcgrad.ops.shapes import broadcast_in_dim, concatenate, expand_dims, rev, slice_, squeeze
+from funcgrad.ops.shapes import broadcast_in_dim, expand_dims, rev, squeeze
+from funcgrad.ops.slicing import concatenate, slice_
 
 # Items of an index that NumPy reads as we do, and that are static.
 BASIC = frozenset({int, slice, type(None), EllipsisType})

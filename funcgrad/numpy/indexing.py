@@ -26,7 +26,8 @@ from funcgrad.ops.arithmetic import convert_element_type, select_n_p
 from funcgrad.ops.indexing import GatherDimensionNumbers, GatherScatterMode, gather, wrap_index
 from funcgrad.ops.reductions import cumsum
 from funcgrad.ops.scatters import ScatterDimensionNumbers, scatter_p
-from funcgrad.ops.shapes import broadcast_in_dim, concatenate, full, iota, reshape
+from funcgrad.ops.shapes import broadcast_in_dim, full, reshape
+from funcgrad.ops.slicing import concatenate, iota
 
 __all__ = [
     "choose", "diag_indices", "diag_indices_from", "fill_diagonal", "indices", "ix_", "place", "put", "put_along_axis",

@@ -15,7 +15,7 @@ from funcgrad.numpy.axes import as_axis, as_int
 from funcgrad.numpy.creation import asarray
 from funcgrad.numpy.promotion import as_operand, promote_dtypes
 from funcgrad.numpy.shaping import atleast_1d, atleast_2d, atleast_3d, expand_dims, moveaxis, ravel, reshape
-from funcgrad.ops import shapes
+from funcgrad.ops import shapes, slicing
 from funcgrad.ops.arithmetic import convert_element_type
 
 __all__ = [
@@ -46,7 +46,7 @@ def concatenate(arrays: Any, axis: int | None = 0, dtype: Any = None) -> Any:
     first = operands[0].aval
     if first.ndim == 0:
         raise ShapeError("concatenate: 0-d arrays have no axis to join along", fix="use stack, or atleast_1d first")
-    return shapes.concatenate(operands, as_axis(axis, first.ndim, "concatenate"))
+    return slicing.concatenate(operands, as_axis(axis, first.ndim, "concatenate"))
 
 
 def concat(arrays: Any, /, *, axis: int | None = 0) -> Any:
@@ -64,7 +64,7 @@ def stack(arrays: Any, axis: int = 0, out: None = None, dtype: Any = None) -> An
                 f"stack: arrays have different shapes: {first} and {a.aval}", fix="stack arrays of one shape"
             )
     axis = as_axis(axis, first.ndim + 1, "stack")
-    return shapes.concatenate([shapes.expand_dims(a, (axis,)) for a in operands], axis)
+    return slicing.concatenate([shapes.expand_dims(a, (axis,)) for a in operands], axis)
 
 
 def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
@@ -146,7 +146,7 @@ def _cut(x: Any, places: Sequence[int], axis: int) -> list[Any]:
     for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
         lo, hi = [0] * x.aval.ndim, list(x.aval.shape)
         lo[axis], hi[axis] = start, builtins.max(start, stop)
-        parts.append(shapes.slice_(x, lo, hi))
+        parts.append(slicing.slice_(x, lo, hi))
     return parts
 
 

@@ -23,7 +23,8 @@ from funcgrad.numpy.promotion import as_operand, broadcast_shapes, broadcast_to,
 from funcgrad.ops.arithmetic import convert_element_type, select_n_p
 from funcgrad.ops.reductions import cumsum
 from funcgrad.ops.scatters import scatter_p
-from funcgrad.ops.shapes import concatenate, expand_dims, full, iota, move_axis, reshape
+from funcgrad.ops.shapes import expand_dims, full, move_axis, reshape
+from funcgrad.ops.slicing import concatenate, iota
 
 __all__ = [
     "argwhere", "compress", "delete", "extract", "flatnonzero", "insert", "mask_indices", "nonzero", "piecewise",

@@ -16,7 +16,7 @@ from funcgrad.numpy.joining import concatenate
 from funcgrad.numpy.promotion import as_operand, broadcast_to
 from funcgrad.numpy.quantiles import median
 from funcgrad.numpy.ufuncs import rint
-from funcgrad.ops import shapes
+from funcgrad.ops import shapes, slicing
 from funcgrad.ops.arithmetic import convert_element_type
 
 __all__ = [
@@ -95,20 +95,20 @@ def _constant(x: Any, widths: list[tuple[int, int]], values: Any) -> Any:
     operand = creation.asarray(values)
     if aval_of(operand).ndim == 0:
         value = convert_element_type(operand, x.aval.dtype, x.aval.weak_type)
-        return shapes.pad(x, value, [(lo, hi, 0) for lo, hi in widths])
+        return slicing.pad(x, value, [(lo, hi, 0) for lo, hi in widths])
     per_axis = broadcast_to(operand, (ndim, 2))
     for axis, (before, after) in enumerate(widths):
         for side, n in enumerate((before, after)):
             config = [(0, 0, 0)] * ndim
             config[axis] = (n, 0, 0) if side == 0 else (0, n, 0)
-            x = shapes.pad(x, convert_element_type(per_axis[axis, side], x.aval.dtype), config)
+            x = slicing.pad(x, convert_element_type(per_axis[axis, side], x.aval.dtype), config)
     return x
 
 
 def _part(x: Any, axis: int, start: int, stop: int) -> Any:
     lo, hi = [0] * x.aval.ndim, list(x.aval.shape)
     lo[axis], hi[axis] = start, stop
-    return shapes.slice_(x, lo, hi)
+    return slicing.slice_(x, lo, hi)
 
 
 def _spread(x: Any, axis: int, n: int) -> Any:
@@ -197,7 +197,7 @@ def _statistic(name: str) -> Callable[..., Any]:
 def _empty(x: Any, axis: int, before: int, after: int) -> Any:
     config = [(0, 0, 0)] * x.aval.ndim
     config[axis] = (before, after, 0)
-    return shapes.pad(x, np.zeros((), x.aval.dtype), config)
+    return slicing.pad(x, np.zeros((), x.aval.dtype), config)
 
 
 _AXIS: dict[str, Callable[..., Any]] = {

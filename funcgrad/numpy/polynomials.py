@@ -14,7 +14,7 @@ from funcgrad.numpy.joining import concatenate
 from funcgrad.numpy.promotion import as_operand, promote_dtypes, promote_inexact
 from funcgrad.numpy.shaping import trim_zeros
 from funcgrad.numpy.signals import convolve
-from funcgrad.ops import shapes
+from funcgrad.ops import shapes, slicing
 
 __all__ = [
     "poly", "polyadd", "polyder", "polydiv", "polyint", "polymul", "polysub", "polyval",
@@ -45,7 +45,7 @@ def polyadd(a1: Any, a2: Any) -> Any:
     """Coefficients of the sum."""
     a, b = promote_dtypes(_coefficients(a1, "polyadd"), _coefficients(a2, "polyadd"), operation="polyadd")
     n = builtins.max(a.aval.size, b.aval.size)
-    a, b = (shapes.pad(v, np.zeros((), v.aval.dtype), [(n - v.aval.size, 0, 0)]) for v in (a, b))
+    a, b = (slicing.pad(v, np.zeros((), v.aval.dtype), [(n - v.aval.size, 0, 0)]) for v in (a, b))
     return uf.add(a, b)
 
 

@@ -16,7 +16,7 @@ from funcgrad.numpy.axes import as_axes, as_axis
 from funcgrad.numpy.composite import where
 from funcgrad.numpy.promotion import as_operand, broadcast_to, promote_inexact
 from funcgrad.ops import reductions as rd
-from funcgrad.ops import shapes
+from funcgrad.ops import shapes, slicing
 from funcgrad.ops.arithmetic import complex_p, convert_element_type
 
 __all__ = [
@@ -362,7 +362,7 @@ def _with_initial(
         return out
     config = [(0, 0, 0)] * out.aval.ndim
     config[axis] = (1, 0, 0)
-    return shapes.pad(out, np.full((), first, out.aval.dtype), config)
+    return slicing.pad(out, np.full((), first, out.aval.dtype), config)
 
 
 def cumulative_sum(x: Any, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False) -> Any:

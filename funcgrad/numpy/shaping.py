@@ -16,7 +16,7 @@ from funcgrad.numpy import index_expressions, promotion
 from funcgrad.numpy.axes import as_axes, as_axis, as_int, as_shape
 from funcgrad.numpy.composite import clip
 from funcgrad.numpy.promotion import as_operand
-from funcgrad.ops import shapes
+from funcgrad.ops import shapes, slicing
 from funcgrad.ops.indexing import dynamic_slice
 from funcgrad.ops.reductions import cumsum
 
@@ -227,12 +227,12 @@ def _roll_static(a: Any, shift: int, axis: int) -> Any:
     shift = as_int(shift, "shift", "roll") % n if n else 0
     if not shift:
         return a
-    return shapes.concatenate([_part(a, axis, n - shift, n), _part(a, axis, 0, n - shift)], axis)
+    return slicing.concatenate([_part(a, axis, n - shift, n), _part(a, axis, 0, n - shift)], axis)
 
 
 def _roll_traced(a: Any, shift: Any, axis: int) -> Any:
     n = a.aval.shape[axis]
-    doubled = shapes.concatenate([a, a], axis)
+    doubled = slicing.concatenate([a, a], axis)
     start = (-shift) % n
     starts = [start.astype(dtypes.int32) if d == axis else np.int32(0) for d in range(a.aval.ndim)]
     return dynamic_slice(doubled, starts, a.aval.shape)
@@ -242,7 +242,7 @@ def _part(a: Any, axis: int, start: int, stop: int) -> Any:
     """a[..., start:stop, ...] along one axis."""
     lo, hi = [0] * aval_of(a).ndim, list(aval_of(a).shape)
     lo[axis], hi[axis] = start, stop
-    return shapes.slice_(a, lo, hi)
+    return slicing.slice_(a, lo, hi)
 
 
 # ---------------------------------------------------------------- broadcast and repeat
@@ -307,7 +307,7 @@ def repeat(a: Any, repeats: Any, axis: int | None = None, *, total_repeat_length
     counts = promotion.broadcast_to(as_operand(repeats, "repeat"), (n,)) if aval_of(repeats).ndim == 0 else repeats
     ends = cumsum(as_operand(counts, "repeat"), 0)
     # Position p belongs to the first element whose run ends after p.
-    place = shapes.iota(dtypes.int32, (total_repeat_length, n), 0)
+    place = slicing.iota(dtypes.int32, (total_repeat_length, n), 0)
     passed = promotion.broadcast_to(ends, (total_repeat_length, n)) <= place
     positions = clip(shapes.reduce_sum(passed.astype(dtypes.int32), (1,)), 0, n - 1)
     return _taken(a, positions, axis)
@@ -335,8 +335,8 @@ def resize(a: Any, new_shape: Any) -> Any:
     wanted, have = math.prod(sizes), a.aval.size
     if not have or not wanted:
         return shapes.full(sizes, 0, a.aval.dtype)
-    repeated = shapes.concatenate([a] * -(-wanted // have), 0)
-    return shapes.reshape(shapes.slice_(repeated, (0,), (wanted,)), sizes)
+    repeated = slicing.concatenate([a] * -(-wanted // have), 0)
+    return shapes.reshape(slicing.slice_(repeated, (0,), (wanted,)), sizes)
 
 
 def trim_zeros(filt: Any, trim: str = "fb") -> Any:
@@ -345,6 +345,6 @@ def trim_zeros(filt: Any, trim: str = "fb") -> Any:
     nonzero = np.flatnonzero(values)
     start = (nonzero[0] if nonzero.size else values.size) if "f" in trim.lower() else 0
     stop = (nonzero[-1] + 1 if nonzero.size else start) if "b" in trim.lower() else values.size
-    return shapes.slice_(
+    return slicing.slice_(
         as_operand(filt if not isinstance(filt, list) else values, "trim_zeros"), (int(start),), (int(stop),)
     )

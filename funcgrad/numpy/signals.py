@@ -22,7 +22,7 @@ from funcgrad.numpy.promotion import as_operand, broadcast_to, promote_dtypes, p
 from funcgrad.numpy.reductions import cumsum, sum
 from funcgrad.numpy.shaping import moveaxis, ravel
 from funcgrad.numpy.sorting import argsort, searchsorted
-from funcgrad.ops import shapes
+from funcgrad.ops import shapes, slicing
 from funcgrad.ops.special import bessel_i0e_p
 
 __all__ = [
@@ -147,7 +147,7 @@ def unwrap(p: Any, discont: Any = None, axis: int = -1, period: Any = 2 * math.p
 
 def _windows(a: Any, size: int) -> Any:
     """All stretches of `size` elements, with zeros around: row k ends at element k."""
-    padded = shapes.pad(a, np.zeros((), a.aval.dtype), [(size - 1, size - 1, 0)])
+    padded = slicing.pad(a, np.zeros((), a.aval.dtype), [(size - 1, size - 1, 0)])
     count = a.aval.size + size - 1
     return stack([padded[j : j + count] for j in range(size)], 1)
 

@@ -16,7 +16,8 @@ from funcgrad.numpy.promotion import as_operand, promote_dtypes
 from funcgrad.ops import sorting as ops
 from funcgrad.ops.arithmetic import convert_element_type
 from funcgrad.ops.reductions import cumsum
-from funcgrad.ops.shapes import broadcast_in_dim, concatenate, full, iota, move_axis, reshape, rev, slice_
+from funcgrad.ops.shapes import broadcast_in_dim, full, move_axis, reshape, rev
+from funcgrad.ops.slicing import concatenate, iota, slice_
 
 __all__ = [
     "argpartition", "argsort", "digitize", "lexsort", "partition", "searchsorted", "sort", "sort_complex", "unique",

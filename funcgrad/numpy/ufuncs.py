@@ -17,6 +17,7 @@ from funcgrad.errors import DTypeError
 from funcgrad.numpy import eager, promotion
 from funcgrad.numpy.promotion import as_operand, promote, promote_inexact, promote_shapes
 from funcgrad.ops import arithmetic as ar
+from funcgrad.ops import logic
 
 __all__ = [
     "abs", "absolute", "acos", "acosh", "add", "arccos", "arccosh", "arcsin", "arcsinh", "arctan",
@@ -106,9 +107,9 @@ def without_bools(x: Any) -> Any:
 
 # ---------------------------------------------------------------- arithmetic
 
-add = _binary("add", ar.add_p, "x + y; of bools, `or`.", on_bool=ar.or_p)
+add = _binary("add", ar.add_p, "x + y; of bools, `or`.", on_bool=logic.or_p)
 subtract = _binary("subtract", ar.sub_p, "x − y; not defined on bools.")
-multiply = _binary("multiply", ar.mul_p, "x · y; of bools, `and`.", on_bool=ar.and_p)
+multiply = _binary("multiply", ar.mul_p, "x · y; of bools, `and`.", on_bool=logic.and_p)
 divide = true_divide = _binary(
     "divide", ar.div_p, "x / y; integers and bools give floats.", inexact=True, numpy_ufunc=np.divide
 )
@@ -157,19 +158,19 @@ def _ordering(name: str, primitive: Primitive, doc: str) -> Callable[[Any, Any],
     return _named(ufunc, name, doc, of_reals.shortcut)
 
 
-equal = _binary("equal", ar.eq_p, "x = y; False where either is NaN.")
-not_equal = _binary("not_equal", ar.ne_p, "x ≠ y; True where either is NaN.")
-less = _ordering("less", ar.lt_p, "x < y.")
-less_equal = _ordering("less_equal", ar.le_p, "x ≤ y.")
-greater = _ordering("greater", ar.gt_p, "x > y.")
-greater_equal = _ordering("greater_equal", ar.ge_p, "x ≥ y.")
-bitwise_and = _binary("bitwise_and", ar.and_p, "Bits that are set in both operands.")
-bitwise_or = _binary("bitwise_or", ar.or_p, "Bits that are set in either operand.")
-bitwise_xor = _binary("bitwise_xor", ar.xor_p, "Bits in which the operands differ.")
-bitwise_not = bitwise_invert = invert = _unary("bitwise_not", ar.not_p, "All bits flipped; of bools, `not`.")
-_shift_left = _binary("left_shift", ar.shift_left_p, "")
-_shift_right_signed = _binary("right_shift", ar.shift_right_arithmetic_p, "")
-_shift_right_unsigned = _binary("right_shift", ar.shift_right_logical_p, "")
+equal = _binary("equal", logic.eq_p, "x = y; False where either is NaN.")
+not_equal = _binary("not_equal", logic.ne_p, "x ≠ y; True where either is NaN.")
+less = _ordering("less", logic.lt_p, "x < y.")
+less_equal = _ordering("less_equal", logic.le_p, "x ≤ y.")
+greater = _ordering("greater", logic.gt_p, "x > y.")
+greater_equal = _ordering("greater_equal", logic.ge_p, "x ≥ y.")
+bitwise_and = _binary("bitwise_and", logic.and_p, "Bits that are set in both operands.")
+bitwise_or = _binary("bitwise_or", logic.or_p, "Bits that are set in either operand.")
+bitwise_xor = _binary("bitwise_xor", logic.xor_p, "Bits in which the operands differ.")
+bitwise_not = bitwise_invert = invert = _unary("bitwise_not", logic.not_p, "All bits flipped; of bools, `not`.")
+_shift_left = _binary("left_shift", logic.shift_left_p, "")
+_shift_right_signed = _binary("right_shift", logic.shift_right_arithmetic_p, "")
+_shift_right_unsigned = _binary("right_shift", logic.shift_right_logical_p, "")
 
 
 def left_shift(x: Any, y: Any, /) -> Any:
@@ -193,7 +194,7 @@ def bitwise_count(x: Any, /) -> Any:
     x = without_bools(x)
     if not dtypes.is_integer(x.aval.dtype):
         raise DTypeError(f"bitwise_count: operand has type {x.aval}", fix="pass integers")
-    return ar.convert_element_type(ar.population_count_p.bind(absolute(x)), dtypes.uint8)
+    return ar.convert_element_type(logic.population_count_p.bind(absolute(x)), dtypes.uint8)
 
 
 def _truth(x: Any, name: str) -> Any:

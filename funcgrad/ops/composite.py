@@ -8,8 +8,9 @@ import numpy as np
 
 from funcgrad.core.lowering import host
 from funcgrad.core.tracing import aval_of
-from funcgrad.ops.arithmetic import eq_p, exp_p, select_n_p
+from funcgrad.ops.arithmetic import exp_p, select_n_p
 from funcgrad.ops.elementwise import elementwise
+from funcgrad.ops.logic import eq_p
 from funcgrad.ops.shapes import broadcast_scalar, full
 
 

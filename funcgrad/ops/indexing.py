@@ -24,7 +24,8 @@ from funcgrad.core.lowering import Gather
 from funcgrad.core.primitives import Primitive, registry
 from funcgrad.core.tracing import Tracer, Zero, aval_of, is_undefined
 from funcgrad.errors import ArgumentError, DTypeError, IndexingError, ShapeError
-from funcgrad.ops.shapes import Dims, broadcast_in_batch, broadcast_in_dim, concatenate, full, move_axis
+from funcgrad.ops.shapes import Dims, broadcast_in_batch, broadcast_in_dim, full, move_axis
+from funcgrad.ops.slicing import concatenate
 
 
 class GatherDimensionNumbers(NamedTuple):

@@ -21,16 +21,10 @@ from funcgrad.core.lowering import Rewrite
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.tracing import Zero, aval_of
 from funcgrad.errors import DTypeError
-from funcgrad.ops import shapes
-from funcgrad.ops.arithmetic import (
-    add_p,
-    convert_element_type,
-    or_p,
-    shift_left_p,
-    shift_right_logical_p,
-    xor_p,
-)
+from funcgrad.ops import shapes, slicing
+from funcgrad.ops.arithmetic import add_p, convert_element_type
 from funcgrad.ops.elementwise import batch_elementwise, common_shape
+from funcgrad.ops.logic import or_p, shift_left_p, shift_right_logical_p, xor_p
 
 ROUNDS = 20
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
@@ -163,7 +157,7 @@ def counters(shape: Sequence[int]) -> tuple[Any, Any]:
     if not shape:
         return _word(0), _word(0)
     if size <= 1 << 32:
-        return _word(0), shapes.reshape(shapes.iota(dtypes.uint32, (size,), 0), shape)
-    wide = shapes.reshape(shapes.iota(dtypes.uint64, (size,), 0), shape)
+        return _word(0), shapes.reshape(slicing.iota(dtypes.uint32, (size,), 0), shape)
+    wide = shapes.reshape(slicing.iota(dtypes.uint64, (size,), 0), shape)
     high = shift_right_logical_p.bind(wide, shapes.full((), 32, dtypes.uint64))
     return tuple(convert_element_type(x, dtypes.uint32) for x in (high, wide))

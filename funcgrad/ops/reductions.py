@@ -13,22 +13,21 @@ from funcgrad.core.lowering import ArgReduce
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.tracing import Zero, aval_of
 from funcgrad.errors import ArgumentError, ShapeError
-from funcgrad.ops.arithmetic import convert_element_type, eq_p, max_p, min_p, mul_p
+from funcgrad.ops.arithmetic import convert_element_type, max_p, min_p, mul_p
 from funcgrad.ops.composite import logaddexp_p
 from funcgrad.ops.elementwise import BITS, NUMBER, REAL, check_operands
+from funcgrad.ops.logic import eq_p
 from funcgrad.ops.shapes import (
     broadcast_in_dim,
     check_axes,
-    concatenate,
     expand_dims,
-    pad,
     reduce_sum,
     reduction,
     reshape,
     rev,
-    slice_,
     transpose,
 )
+from funcgrad.ops.slicing import concatenate, pad, slice_
 
 Axes = tuple[int, ...]
 Pair = tuple[Any, Any]

@@ -21,7 +21,7 @@ from funcgrad.core.avals import ShapedArray
 from funcgrad.core.primitives import Primitive, registry
 from funcgrad.core.tracing import Zero, aval_of, is_undefined
 from funcgrad.errors import DTypeError, NotDifferentiableError, ShapeError
-from funcgrad.ops.arithmetic import convert_element_type, eq_p, mul_p, neg_p, select_n_p
+from funcgrad.ops.arithmetic import convert_element_type, mul_p, neg_p, select_n_p
 from funcgrad.ops.elementwise import ANY, NUMBER, add_tangents, check_operands
 from funcgrad.ops.indexing import (
     GatherDimensionNumbers,
@@ -39,16 +39,9 @@ from funcgrad.ops.indexing import (
     windows_first,
     wrapped_starts,
 )
-from funcgrad.ops.shapes import (
-    Dims,
-    broadcast_in_batch,
-    full,
-    instantiate,
-    iota,
-    move_axis,
-    reshape,
-    zeros_of,
-)
+from funcgrad.ops.logic import eq_p
+from funcgrad.ops.shapes import Dims, broadcast_in_batch, full, instantiate, move_axis, reshape, zeros_of
+from funcgrad.ops.slicing import iota
 
 
 def as_gather_numbers(numbers: ScatterDimensionNumbers) -> GatherDimensionNumbers:

@@ -13,7 +13,8 @@ from funcgrad.core.primitives import Primitive
 from funcgrad.core.tracing import Zero, aval_of
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 from funcgrad.ops.indexing import GatherDimensionNumbers, GatherScatterMode, gather
-from funcgrad.ops.shapes import Dims, broadcast_in_batch, expand_dims, full, iota, move_axis
+from funcgrad.ops.shapes import Dims, broadcast_in_batch, expand_dims, full, move_axis
+from funcgrad.ops.slicing import iota
 
 
 def along_axis(x: Any, positions: Any, axis: int) -> Any:

@@ -13,8 +13,9 @@ from funcgrad import dtypes
 from funcgrad.core.lowering import host
 from funcgrad.core.tracing import aval_of
 from funcgrad.errors import MissingRuleError
-from funcgrad.ops.arithmetic import abs_p, exp_p, gt_p, log1p_p, log_p, select_n_p, sign_p
+from funcgrad.ops.arithmetic import abs_p, exp_p, log1p_p, log_p, select_n_p, sign_p
 from funcgrad.ops.elementwise import elementwise, linear
+from funcgrad.ops.logic import gt_p
 from funcgrad.ops.shapes import full
 
 

@@ -18,6 +18,7 @@ from funcgrad.numpy import composite, promotion, reductions
 from funcgrad.numpy import ufuncs as uf
 from funcgrad.numpy.axes import as_shape
 from funcgrad.ops import arithmetic as ar
+from funcgrad.ops import logic
 from funcgrad.ops.shapes import full
 from funcgrad.ops.special import erf_inv_p, erf_p
 from funcgrad.random.keys import bits_of, float_dtype, single, split_words
@@ -42,12 +43,12 @@ def unit_floats(words: Any, shape: Sequence[int], dtype: np.dtype) -> Any:
     unsigned = np.dtype(f"u{dtype.itemsize}")
     # A short mantissa (bfloat16) takes 8 random bits, others as many as the type is wide.
     drawn = unsigned if info.nmant >= 8 else dtypes.uint8
-    mantissa = ar.shift_right_logical_p.bind(
+    mantissa = logic.shift_right_logical_p.bind(
         ar.convert_element_type(bits_of(words, shape, drawn), unsigned),
         full((), drawn.itemsize * 8 - info.nmant, unsigned),
     )
     one = full((), int(np.ones((), dtype).view(unsigned)), unsigned)
-    in_one_two = ar.bitcast_convert_type_p.bind(ar.or_p.bind(mantissa, one), new_dtype=dtype)
+    in_one_two = ar.bitcast_convert_type_p.bind(logic.or_p.bind(mantissa, one), new_dtype=dtype)
     return ar.sub_p.bind(in_one_two, full((), 1, dtype))
 
 
