@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -225,6 +225,41 @@ def _check_scalar_output(outs: Sequence[Any], name: str, holomorphic: bool) -> N
         )
 
 
+class _Chosen(NamedTuple):
+    """The arguments to differentiate: their leaves and structure, and the function of those leaves alone."""
+
+    leaves: list[Any]
+    structure: Any
+    single: bool
+    fun: Callable[..., Any]
+
+    def unflatten(self, leaves: Sequence[Any]) -> Any:
+        """Return leaves in the structure of the chosen arguments; one alone is not wrapped in a tuple."""
+        parts = self.structure.unflatten(leaves)
+        return parts[0] if self.single else parts
+
+
+def _choose(
+    fun: Any, args: tuple, kwargs: dict[str, Any], argnums: int | Sequence[int], transform: str,
+    holomorphic: bool, allow_int: bool = False,
+) -> _Chosen:  # fmt: skip
+    """Take the arguments that `argnums` names; raise unless they can be differentiated."""
+    positions, single = split_argnums(args, argnums, f"{transform} of {name_of(fun)}")
+    leaves, structure = tree.flatten(tuple(args[i] for i in positions))
+    leaves = _arrays(leaves)
+    for x in leaves:
+        _check_differentiable(x, transform, name_of(fun), holomorphic, allow_int)
+
+    def of_chosen(*values: Any) -> Any:
+        full_args = list(args)
+        for i, v in zip(positions, structure.unflatten(values), strict=True):
+            full_args[i] = v
+        return fun(*full_args, **kwargs)
+
+    of_chosen.__name__ = name_of(fun)
+    return _Chosen(leaves, structure, single, of_chosen)
+
+
 def value_and_grad(
     fun: Callable[..., Any],
     argnums: int | Sequence[int] = 0,
@@ -245,33 +280,21 @@ def value_and_grad(
 
     @functools.wraps(fun)
     def value_and_gradient(*args: Any, **kwargs: Any) -> Any:
-        positions, single = split_argnums(args, argnums, f"grad of {name_of(fun)}")
-        chosen, chosen_tree = tree.flatten(tuple(args[i] for i in positions))
-        chosen = _arrays(chosen)
-        for x in chosen:
-            _check_differentiable(x, "grad", name_of(fun), holomorphic, allow_int)
-
-        def of_chosen(*values: Any) -> Any:
-            full_args = list(args)
-            for i, v in zip(positions, values, strict=True):
-                full_args[i] = v
-            return fun(*full_args, **kwargs)
-
-        of_chosen.__name__ = name_of(fun)
-        flat_fun = FlatFunction(
-            of_chosen, tree.structure((chosen_tree.unflatten(chosen), {})), has_aux=has_aux, transform="grad"
-        )
-        nonzero = [dtypes.is_inexact(aval_of(x).dtype) for x in chosen]
-        linear = linearize_flat(flat_fun, chosen, nonzero)
+        chosen = _choose(fun, args, kwargs, argnums, "grad", holomorphic, allow_int)
+        leaves = chosen.leaves
+        in_tree = tree.structure((tuple(leaves), {}))
+        flat_fun = FlatFunction(chosen.fun, in_tree, has_aux=has_aux, transform="grad")
+        nonzero = [dtypes.is_inexact(aval_of(x).dtype) for x in leaves]
+        linear = linearize_flat(flat_fun, leaves, nonzero)
         _check_scalar_output(linear.primals_out, name_of(fun), holomorphic)
         out = linear.primals_out[0]
         seed = full((), 1, aval_of(out).dtype, aval_of(out).weak_type)
-        in_avals = [aval_of(x).tangent() for x, nz in zip(chosen, nonzero, strict=True) if nz]
+        in_avals = [aval_of(x).tangent() for x, nz in zip(leaves, nonzero, strict=True) if nz]
         back = iter(_pull_back(linear, in_avals, [seed]))
-        gradient = chosen_tree.unflatten([_visible(next(back) if nz else Zero(aval_of(x).tangent()))
-                                          for x, nz in zip(chosen, nonzero, strict=True)])  # fmt: skip
+        gradient = chosen.unflatten(
+            [_visible(next(back) if nz else Zero(aval_of(x).tangent())) for x, nz in zip(leaves, nonzero, strict=True)]
+        )
         value = flat_fun.unflatten_out(_arrays(linear.primals_out))
-        gradient = gradient[0] if single else gradient
         return ((value, flat_fun.unflatten_aux()), gradient) if has_aux else (value, gradient)
 
     return value_and_gradient
@@ -343,43 +366,18 @@ def jacfwd(
 
     @functools.wraps(fun)
     def jacobian_function(*args: Any, **kwargs: Any) -> Any:
-        positions, single = split_argnums(args, argnums, "jacfwd")
-        chosen, chosen_tree = tree.flatten(tuple(args[i] for i in positions))
-        chosen = _arrays(chosen)
-        for x in chosen:
-            _check_differentiable(x, "jacfwd", name_of(fun), holomorphic, False)
-        of_chosen = _function_of(fun, args, kwargs, positions, chosen_tree)
-        results = {}
+        chosen = _choose(fun, args, kwargs, argnums, "jacfwd", holomorphic)
 
         def push(*tangents: Any) -> Any:
-            out = jvp(of_chosen, tuple(chosen), tangents, has_aux=has_aux)
-            results["aux"] = out[2] if has_aux else None
+            out = jvp(chosen.fun, tuple(chosen.leaves), tangents, has_aux=has_aux)
             return (out[1], out[2]) if has_aux else out[1]
 
-        pushed = vmap(push, out_axes=(-1, None) if has_aux else -1)(*_basis(chosen))
+        pushed = vmap(push, out_axes=(-1, None) if has_aux else -1)(*_basis(chosen.leaves))
         columns, aux = pushed if has_aux else (pushed, None)
-
-        def blocks(x: Any) -> Any:
-            parts = chosen_tree.unflatten(_split_columns(x, chosen))
-            return parts[0] if single else parts
-
-        jacobian_value = tree.map(blocks, columns)
+        jacobian_value = tree.map(lambda x: chosen.unflatten(_split_columns(x, chosen.leaves)), columns)
         return (jacobian_value, aux) if has_aux else jacobian_value
 
     return jacobian_function
-
-
-def _function_of(fun: Any, args: tuple, kwargs: dict, positions: Sequence[int], chosen_tree: Any) -> Callable[..., Any]:
-    """Return `fun` as a function of the flat leaves of the chosen arguments."""
-
-    def of_chosen(*leaves: Any) -> Any:
-        full_args = list(args)
-        for i, v in zip(positions, chosen_tree.unflatten(leaves), strict=True):
-            full_args[i] = v
-        return fun(*full_args, **kwargs)
-
-    of_chosen.__name__ = name_of(fun)
-    return of_chosen
 
 
 def jacrev(
@@ -401,13 +399,8 @@ def jacrev(
 
     @functools.wraps(fun)
     def jacobian_function(*args: Any, **kwargs: Any) -> Any:
-        positions, single = split_argnums(args, argnums, "jacrev")
-        chosen, chosen_tree = tree.flatten(tuple(args[i] for i in positions))
-        chosen = _arrays(chosen)
-        for x in chosen:
-            _check_differentiable(x, "jacrev", name_of(fun), holomorphic, allow_int)
-        of_chosen = _function_of(fun, args, kwargs, positions, chosen_tree)
-        out, pull, *aux = vjp(of_chosen, *chosen, has_aux=has_aux)
+        chosen = _choose(fun, args, kwargs, argnums, "jacrev", holomorphic, allow_int)
+        out, pull, *aux = vjp(chosen.fun, *chosen.leaves, has_aux=has_aux)
         out_leaves, out_tree = tree.flatten(out)
         for o in out_leaves:
             _check_jacrev_output(o, name_of(fun), holomorphic)
@@ -415,9 +408,9 @@ def jacrev(
         blocks, start = [], 0
         for o in out_leaves:
             stop = start + aval_of(o).size
-            parts = [reshape(r[start:stop], (*aval_of(o).shape, *aval_of(r).shape[1:])) for r in rows]
-            inner = chosen_tree.unflatten(parts)
-            blocks.append(inner[0] if single else inner)
+            blocks.append(
+                chosen.unflatten([reshape(r[start:stop], (*aval_of(o).shape, *aval_of(r).shape[1:])) for r in rows])
+            )
             start = stop
         result = out_tree.unflatten(blocks)
         return (result, aux[0]) if has_aux else result
