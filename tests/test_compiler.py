@@ -320,3 +320,22 @@ def test_gradients_of_weights_are_multiplied_in_the_order_of_the_weights() -> No
     program = jit(step).lower(x, w).as_text("program")
     assert "gemm(arena: f32[1,30,20]" in program
     assert_same([jit(step)(x, w)], [step(x, w)])
+
+
+def test_cache_info_says_where_kernels_came_from_and_why_traces_were_needed() -> None:
+    x = arrays((7, 5), ())[0]
+
+    def fun(v: Any) -> Any:
+        return ar.sin_p.bind(v) * 1.2345678 + ar.cos_p.bind(v)
+
+    first, second = jit(fun), jit(lambda v: fun(v))
+    first(x)
+    first(x)
+    info = first.cache_info()
+    assert (info.hits, info.traces, info.kernels_compiled, info.kernels_reused) == (1, 1, 1, 0)
+    assert info.misses == ["first call, with (f32[7,5])"]
+    second(x)
+    assert second.cache_info().kernels_reused == 1
+    first(x[:3])
+    assert first.cache_info().misses[1] == "argument leaf 0 has type f32[3,5]; seen before: f32[7,5]"
+    assert first.cache_info().kernels_compiled == 1

@@ -125,11 +125,15 @@ jit_p = Primitive(
 
 
 class CacheInfo(NamedTuple):
-    """What a jitted function's calls did: `misses` is one line per trace, saying why it was needed."""
+    """What a jitted function's calls did: `misses` is one line per trace, saying why it was needed.
+
+    A kernel is compiled, loaded from the disk cache, or reused from another function or shape of this process.
+    """
 
     hits: int
     traces: int
     kernels_compiled: int
+    kernels_from_disk: int
     kernels_reused: int
     misses: list[str]
 
@@ -330,6 +334,7 @@ class JitFunction:
             self._hits,
             len(self._misses),
             sum(s.compiled for s in stats),
+            sum(s.disk for s in stats),
             sum(s.reused for s in stats),
             list(self._misses),
         )
