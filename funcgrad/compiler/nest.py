@@ -187,7 +187,8 @@ class NestWriter:
     def literal(self, atom: Literal) -> Expr:
         """A constant: written into the kernel, unless it looks like a size (128, or 1/128 in a mean).
 
-        Sizes are arguments, so that the kernel of another batch size is the same kernel.
+        Sizes are arguments, so that the kernel of another batch size is the same kernel. They are never unsigned: those
+        numbers are shifts and masks.
         """
         dtype = atom.aval.dtype
         value = float(np.asarray(atom.val)) if dtypes.is_float(dtype) else np.asarray(atom.val).item()
@@ -198,7 +199,7 @@ class NestWriter:
             if whole and not decimal and dtype.itemsize >= 4 and dtype.type(1) / dtype.type(whole) == value:
                 return op("div", Const(1, dtype), self._argument(whole, dtype))
             return Const(value, dtype)
-        return self._argument(int(value), dtype) if dtype.itemsize >= 4 else Const(value, dtype)
+        return self._argument(int(value), dtype) if dtype.itemsize >= 4 and dtype.kind != "u" else Const(value, dtype)
 
     def _argument(self, value: int, dtype: np.dtype) -> Expr:
         return builder.cast(IndexValue(Index((), self.size(value, f"c{len(self.sizes)}"))), dtype)
