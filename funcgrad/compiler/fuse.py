@@ -301,15 +301,17 @@ class Fusion:
                     group.needs.add(b.number)
 
     def _merge_siblings(self) -> None:
-        """Merge groups over one domain that read a common value of that size: it is then read once."""
+        """Merge groups over one domain that read a common value of that size: it is then read once. Groups of scalars
+        merge for the sake of fewer kernels."""
         for group in list(self.groups):
-            if group.kind != "loops" or group not in self.groups or not group.domain:
+            if group.kind != "loops" or group not in self.groups:
                 continue
             mine = self._large_inputs(group)
             for other in list(self.groups):
                 if other.number <= group.number or other.kind != "loops" or other.domain != group.domain:
                     continue
-                if mine & self._large_inputs(other) and self._mergeable(group, other):
+                shares = not group.domain or mine & self._large_inputs(other)
+                if shares and self._mergeable(group, other):
                     self._merge(group, other)
                     break
 
