@@ -112,8 +112,13 @@ class Fusion:
         self._resolved: dict[Var, Access] = {}
         self._accesses: dict[JaxprEqn, list[Access]] = {}
         self._numbers = 0
+        effects: Group | None = None
         for eqn in eqns:
             self._place(eqn)
+            if eqn.effectful:  # effects happen in the order in which they were written
+                group = self.groups[-1]
+                group.needs |= {effects.number} if effects is not None else set()
+                effects = group
         for v in outvars:
             access = self.resolve(v)
             if isinstance(v, Var) and not (

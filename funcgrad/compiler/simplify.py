@@ -15,7 +15,7 @@ import numpy as np
 from funcgrad import dtypes
 from funcgrad.compiler import contract
 from funcgrad.core.arrays import evaluate
-from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
+from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, live
 from funcgrad.core.lowering import Inline, Reduce, Rewrite, Scalar, View
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.ops.shapes import broadcast_in_dim_p, reshape_p
@@ -217,7 +217,9 @@ def _expanded(eqn: JaxprEqn) -> ClosedJaxpr:
 
 
 def _key(eqn: JaxprEqn) -> Any:
-    """What makes two equations compute the same value, or None when params do not hash."""
+    """What makes two equations compute the same value, or None when params do not hash or there are effects."""
+    if eqn.effectful:
+        return None
     atoms = tuple((np.asarray(v.val).tobytes(), v.aval) if isinstance(v, Literal) else id(v) for v in eqn.invars)
     try:
         key = (eqn.primitive.name, atoms, tuple(sorted(eqn.params.items(), key=lambda kv: kv[0])))
@@ -225,17 +227,6 @@ def _key(eqn: JaxprEqn) -> Any:
     except TypeError:
         return None
     return key
-
-
-def live(eqns: Sequence[JaxprEqn], outvars: Sequence[Atom]) -> list[JaxprEqn]:
-    """Return the equations that some output needs."""
-    needed = {v for v in outvars if isinstance(v, Var)}
-    kept = []
-    for eqn in reversed(eqns):
-        if any(v in needed for v in eqn.outvars):
-            kept.append(eqn)
-            needed.update(v for v in eqn.invars if isinstance(v, Var))
-    return kept[::-1]
 
 
 def simplify(closed: ClosedJaxpr, rules: Sequence[Rule] = RULES) -> ClosedJaxpr:

@@ -65,6 +65,13 @@ class JaxprEqn:
         self.invars, self.outvars = list(invars), list(outvars)
         self.primitive, self.params, self.source = primitive, params, source
 
+    @property
+    def effectful(self) -> bool:
+        """Whether the equation, or one in a jaxpr of its params, does more than compute its results."""
+        return self.primitive.effectful or (
+            self.primitive.higher_order and any(s.effectful for s in subjaxprs(self.params))
+        )
+
     def replace(self, **changes: Any) -> JaxprEqn:
         """Return the equation with the given fields replaced."""
         fields = {name: getattr(self, name) for name in self.__slots__}
@@ -74,7 +81,7 @@ class JaxprEqn:
 class Jaxpr:
     """A function body: constants, inputs, equations, outputs; open over `constvars`."""
 
-    __slots__ = ("constvars", "invars", "eqns", "outvars", "name", "__weakref__")
+    __slots__ = ("constvars", "invars", "eqns", "outvars", "name", "_effectful", "__weakref__")
 
     def __init__(
         self,
@@ -86,6 +93,14 @@ class Jaxpr:
     ):
         self.constvars, self.invars = list(constvars), list(invars)
         self.eqns, self.outvars, self.name = list(eqns), list(outvars), name
+        self._effectful: bool | None = None
+
+    @property
+    def effectful(self) -> bool:
+        """Whether any equation does more than compute its results."""
+        if self._effectful is None:
+            self._effectful = any(e.effectful for e in self.eqns)
+        return self._effectful
 
     def replace(self, **changes: Any) -> Jaxpr:
         """Return the jaxpr with the given fields replaced."""
@@ -141,6 +156,17 @@ def subjaxprs(params: dict[str, Any]) -> Iterator[Jaxpr]:
                 yield item.jaxpr
             elif isinstance(item, Jaxpr):
                 yield item
+
+
+def live(eqns: Sequence[JaxprEqn], outvars: Iterable[Atom]) -> list[JaxprEqn]:
+    """Return the equations that some output needs, and those that have effects."""
+    needed = {v for v in outvars if isinstance(v, Var)}
+    kept = []
+    for eqn in reversed(eqns):
+        if eqn.effectful or any(v in needed for v in eqn.outvars):
+            kept.append(eqn)
+            needed.update(v for v in eqn.invars if isinstance(v, Var))
+    return kept[::-1]
 
 
 def literal_of(value: Any) -> Literal | None:

@@ -108,6 +108,31 @@ class Rewrite(Lowering):
     expand: Callable[..., Any]
 
 
+@dataclass(frozen=True)
+class Scan(Lowering):
+    """The jaxpr of the params, once for each slice of the scanned operands, carrying values from one to the next.
+
+    Params: `jaxpr` (consts, carry, slices) → (carry, slices), `length`, `reverse`, `num_consts`, `num_carry`.
+    """
+
+
+@dataclass(frozen=True)
+class While(Lowering):
+    """The body's jaxpr as long as the predicate's jaxpr gives true.
+
+    Params: `cond_jaxpr` (its consts, carry) → bool, `body_jaxpr` (its consts, carry) → carry, `cond_nconsts`,
+    `body_nconsts`. Operands are both kinds of consts, then the carry.
+    """
+
+
+@dataclass(frozen=True)
+class Cond(Lowering):
+    """One of several jaxprs, chosen by the first operand, an int32 that is clamped to their number.
+
+    Params: `branches`, jaxprs of the other operands.
+    """
+
+
 class _Host(Lowering):
     """No native lowering: the program calls the primitive's NumPy rule."""
 

@@ -46,6 +46,7 @@ class Primitive:
         partial_eval: Callable[..., Any] | None = None,
         multiple_results: bool = False,
         higher_order: bool = False,
+        effectful: bool = False,
     ):
         self.name = name
         self.infer, self.evaluate, self.lowering = infer, evaluate, lowering or host
@@ -54,6 +55,8 @@ class Primitive:
         self.multiple_results = multiple_results
         # Higher-order primitives carry jaxprs in their params and do their own caching and compiling.
         self.higher_order = higher_order
+        # Does more than compute its results: is kept when they are not used, never shared, and stays in its order.
+        self.effectful = effectful
         self._inferred: dict[Any, Any] = {}
         registry[name] = self
 

@@ -14,6 +14,12 @@ from funcgrad.lax.folds import *
 from funcgrad.lax.ordering import *
 from funcgrad.lax.products import *
 from funcgrad.lax.slicing import *
+from funcgrad.transforms.control_flow import cond as cond
+from funcgrad.transforms.control_flow import fori_loop as fori_loop
+from funcgrad.transforms.control_flow import map as map
+from funcgrad.transforms.control_flow import scan as scan
+from funcgrad.transforms.control_flow import switch as switch
+from funcgrad.transforms.control_flow import while_loop as while_loop
 
 
 def __getattr__(name: str) -> _Any:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from funcgrad.core import tracing
 from funcgrad.core.avals import ShapedArray
-from funcgrad.core.jaxprs import Atom, ClosedJaxpr, JaxprEqn, Var
+from funcgrad.core.jaxprs import Atom, ClosedJaxpr, JaxprEqn, Var, live
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.staging import JaxprTrace, JaxprTracer
 from funcgrad.core.tracing import Zero, aval_of
@@ -86,14 +86,10 @@ def linearize_flat(fun: Callable[..., Sequence[Any]], primals: Sequence[Any], no
 
 def pruned(closed: ClosedJaxpr) -> ClosedJaxpr:
     """Drop equations and consts that no output needs."""
-    needed = {v for v in closed.jaxpr.outvars if isinstance(v, Var)}
-    eqns = []
-    for eqn in reversed(closed.jaxpr.eqns):
-        if any(v in needed for v in eqn.outvars):
-            eqns.append(eqn)
-            needed.update(v for v in eqn.invars if isinstance(v, Var))
+    eqns = live(closed.jaxpr.eqns, closed.jaxpr.outvars)
+    needed = {v for v in (*closed.jaxpr.outvars, *(v for e in eqns for v in e.invars)) if isinstance(v, Var)}
     kept = [(v, c) for v, c in zip(closed.jaxpr.constvars, closed.consts, strict=True) if v in needed]
-    jaxpr = closed.jaxpr.replace(constvars=[v for v, _ in kept], eqns=eqns[::-1])
+    jaxpr = closed.jaxpr.replace(constvars=[v for v, _ in kept], eqns=eqns)
     return ClosedJaxpr(jaxpr, [c for _, c in kept])
 
 
