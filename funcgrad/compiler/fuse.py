@@ -24,6 +24,7 @@ from typing import Literal as Choice
 
 from funcgrad import dtypes
 from funcgrad.compiler import contract
+from funcgrad.compiler.control import is_control
 from funcgrad.compiler.scalars import SCALARS
 from funcgrad.core.jaxprs import Atom, JaxprEqn, Literal, Var
 from funcgrad.core.lowering import (
@@ -40,7 +41,7 @@ from funcgrad.core.lowering import (
 )
 
 Shape = tuple[int, ...]
-Kind = Choice["loops", "contract", "host"]
+Kind = Choice["loops", "contract", "control", "host"]
 
 
 class Access(NamedTuple):
@@ -70,7 +71,7 @@ def is_whole(view: Strided, shape: Shape) -> bool:
 
 @dataclass(eq=False)
 class Group:
-    """Equations that become one kernel, one BLAS call or one host call."""
+    """Equations that become one kernel, one BLAS call, one branch or loop, or one host call."""
 
     kind: Kind
     number: int
@@ -105,7 +106,8 @@ def is_loop(eqn: JaxprEqn) -> bool:
 class Fusion:
     """The groups of a jaxpr in an order that can run, and how operands reach the values that groups make."""
 
-    def __init__(self, eqns: Sequence[JaxprEqn], outvars: Sequence[Atom]):
+    def __init__(self, eqns: Sequence[JaxprEqn], outvars: Sequence[Atom], apart: bool = False):
+        """`apart`: each result is a value of its own, not an operand or a part of another result."""
         self.definition: dict[Var, JaxprEqn] = {v: e for e in eqns for v in e.outvars}
         self.group_of: dict[Var, Group] = {}
         self.groups: list[Group] = []
@@ -119,15 +121,18 @@ class Fusion:
                 group = self.groups[-1]
                 group.needs |= {effects.number} if effects is not None else set()
                 effects = group
+        taken: set[Atom] = set()
         for v in outvars:
-            access = self.resolve(v)
-            if isinstance(v, Var) and not (
-                isinstance(access.source, Var) and is_whole(access.view, access.source.aval.shape)
-            ):
+            source, view = self.resolve(v)
+            whole = isinstance(source, Var) and is_whole(view, source.aval.shape)
+            shared = apart and (source in taken or source not in self.group_of)
+            if isinstance(v, Var) and (shared or not whole):
                 self._store_view(v)
+            taken.add(self.resolve(v).source)
         self._merge_siblings()
         self.order = self._ordered()
         self.outvars = list(outvars)
+        self.stored = self._stored()
 
     # ------------------------------------------------------------------ resolving operands
 
@@ -176,6 +181,11 @@ class Fusion:
                 if contract.matrix(self.resolve(v).view) is None:
                     self._store_view(v)
             self._new_group("contract", eqn)
+        elif is_control(lowering):
+            for v in eqn.invars:
+                if not is_whole(self.resolve(v).view, v.aval.shape):
+                    self._store_view(v)
+            self._new_group("control", eqn)
         else:
             self._new_group("host", eqn)
 
@@ -348,7 +358,7 @@ class Fusion:
             visit(group)
         return order
 
-    def stored(self) -> set[Var]:
+    def _stored(self) -> set[Var]:
         """The variables that must be in memory: read by another group or through a view, or returned."""
         result = {a.source for a in map(self.resolve, self.outvars)}
         for group in self.groups:

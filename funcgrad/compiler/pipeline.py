@@ -6,11 +6,11 @@ jaxpr ─simplify→ jaxpr ─fuse→ groups ─schedule, lower→ loops ─emit
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import NamedTuple
 
-from funcgrad.compiler import kernels, loops, python
+from funcgrad.compiler import kernels, loops, nested, python
 from funcgrad.compiler.cpu import runtime, toolchain
 from funcgrad.compiler.fuse import Fusion
 from funcgrad.compiler.loops import Kernel
@@ -64,9 +64,15 @@ def statistics(closed: ClosedJaxpr) -> Statistics:
 def kernels_of(closed: ClosedJaxpr) -> list[Kernel]:
     """Return the distinct kernels of a jaxpr, in the order of their first use."""
     _, fusion = _front(closed)
-    stored = fusion.stored()
-    launches = [x for g in fusion.order if g.kind == "loops" for x in lower_group(fusion, g, stored)]
-    return list(dict.fromkeys(x.kernel for x in launches))
+    return list(dict.fromkeys(_kernels(fusion)))
+
+
+def _kernels(fusion: Fusion) -> Iterator[Kernel]:
+    for group in fusion.order:
+        if group.kind == "loops":
+            yield from (x.kernel for x in lower_group(fusion, group, fusion.stored))
+        for _, inner in nested.fusions(group.eqns[0]) if group.kind == "control" else ():
+            yield from _kernels(inner)
 
 
 STAGES = ("jaxpr", "simplified", "groups", "loops", "kernels", "program", "llvm", "assembly", "cuda", "ptx")

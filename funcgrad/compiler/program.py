@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import itertools
 import struct
 from collections.abc import Sequence
 
-import numpy as np
-
 from funcgrad.compiler.cpu import runtime
+from funcgrad.compiler.interpret import interpret
 from funcgrad.compiler.plan import Plan
-from funcgrad.compiler.python import compile_python
 from funcgrad.config import config
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
@@ -52,7 +49,7 @@ class Executable:
             pointers += [b.pointer for b in buffers]
             slots = (arena.pointer if arena is not None else 0, *pointers)
             if config.python_kernels:
-                interpret(self.plan, slots)
+                interpret(self.plan.steps, self.plan.instructions, slots)
             else:
                 self._program.run(self._pack(*slots))
         if self._simple:
@@ -77,21 +74,3 @@ class Executable:
             f"need {total:.1f} GiB, which is not available",
             fix="compute in smaller pieces or use a smaller dtype",
         )
-
-
-def interpret(plan: Plan, pointers: Sequence[int]) -> None:
-    """Run a plan with its kernels as the Python functions that they are rendered to: slow, and open to a debugger."""
-    for step, instruction in zip(plan.steps, plan.instructions, strict=True):
-        addresses = [pointers[slot] + offset for slot, offset in instruction.args]
-        if step.kernel is None:
-            assert step.call is not None
-            # A call finds its operands' offsets itself, as the accesses that it was made from say.
-            step.call([a - o for a, o in zip(addresses, step.offsets, strict=True)], step.sizes)
-            continue
-        flat = []
-        for param, value, address in zip(step.kernel.params, step.values, addresses, strict=True):
-            nbytes = value if isinstance(value, int) else value.aval.nbytes
-            raw = (ctypes.c_char * nbytes).from_address(address)
-            flat.append(np.frombuffer(memoryview(raw), param.dtype, nbytes // param.dtype.itemsize))
-        with np.errstate(all="ignore"):
-            compile_python(step.kernel)(*flat, *step.sizes)

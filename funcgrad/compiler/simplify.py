@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
-from funcgrad.compiler import contract
+from funcgrad.compiler import contract, control
 from funcgrad.core.arrays import evaluate
-from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, live
-from funcgrad.core.lowering import Inline, Reduce, Rewrite, Scalar, View
+from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
+from funcgrad.core.lowering import Cond, Inline, Reduce, Rewrite, Scalar, Scan, View, While
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.ops.shapes import broadcast_in_dim_p, reshape_p
 
@@ -160,6 +160,8 @@ class _Simplifier:
             lowering = eqn.primitive.lowering
             if isinstance(lowering, Inline):
                 self.splice(lowering.jaxpr(eqn.params), eqn)
+            elif control.is_control(lowering):
+                self.control(eqn)
             elif isinstance(lowering, Rewrite):
                 self.splice(_expanded(eqn), eqn)
             elif (product := contract.canonical(eqn)) is not None:
@@ -176,9 +178,77 @@ class _Simplifier:
         self.walk(inner.jaxpr.eqns)
         self.env.update(zip(eqn.outvars, [self.read(v) for v in inner.jaxpr.outvars], strict=True))
 
+    def control(self, eqn: JaxprEqn) -> None:
+        """Add a branch or a loop: its inner jaxprs simplified, their consts and invariants outside."""
+        straight = control.straightened(eqn)
+        if straight is not None:
+            self.splice(straight, eqn)
+            return
+        operands = [self.constant(v.val) if isinstance(v, Literal) else v for v in eqn.invars]
+        rule = {Scan: self.scan, While: self.while_loop, Cond: self.cond}[type(eqn.primitive.lowering)]
+        self.add(rule(eqn, operands))
+
+    def cond(self, eqn: JaxprEqn, operands: list[Atom]) -> JaxprEqn:
+        bodies = [self.body(b) for b in eqn.params["branches"]]
+        shared = list(dict.fromkeys(v for _, outside in bodies for v in outside))
+        branches = tuple(control.with_consts(b, outside, shared) for b, outside in bodies)
+        return eqn.replace(invars=[operands[0], *shared, *operands[1:]], params=eqn.params | {"branches": branches})
+
+    def scan(self, eqn: JaxprEqn, operands: list[Atom]) -> JaxprEqn:
+        n, k = eqn.params["num_consts"], eqn.params["num_carry"]
+        body, outside = self.body(eqn.params["jaxpr"])
+        consts, carry, xs = [*outside, *operands[:n]], operands[n : n + k], operands[n + k :]
+        fixed = control.fixed_carry(body, len(consts), k)
+        body = control.as_consts(body, len(consts), fixed, is_body=True)
+        self.env.update((v, c) for v, c, f in zip(eqn.outvars, carry, fixed, strict=False) if f)
+        outvars = [v for i, v in enumerate(eqn.outvars) if i >= k or not fixed[i]]
+        consts += [c for c, f in zip(carry, fixed, strict=True) if f]
+        carry = [c for c, f in zip(carry, fixed, strict=True) if not f]
+        body, more = self.hoist(body, consts)
+        params = eqn.params | {"jaxpr": body, "num_consts": len(more) + len(consts), "num_carry": len(carry)}
+        return eqn.replace(invars=[*more, *consts, *carry, *xs], outvars=outvars, params=params)
+
+    def while_loop(self, eqn: JaxprEqn, operands: list[Atom]) -> JaxprEqn:
+        nc, nb = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
+        carry = operands[nc + nb :]
+        predicate, outside = self.body(eqn.params["cond_jaxpr"])
+        consts_of_predicate = [*outside, *operands[:nc]]
+        body, outside = self.body(eqn.params["body_jaxpr"])
+        consts = [*outside, *operands[nc : nc + nb]]
+        fixed = control.fixed_carry(body, len(consts), len(carry))
+        predicate = control.as_consts(predicate, len(consts_of_predicate), fixed, is_body=False)
+        body = control.as_consts(body, len(consts), fixed, is_body=True)
+        self.env.update((v, c) for v, c, f in zip(eqn.outvars, carry, fixed, strict=True) if f)
+        invariant = [c for c, f in zip(carry, fixed, strict=True) if f]
+        predicate, more_of_predicate = self.hoist(predicate, [*consts_of_predicate, *invariant])
+        body, more = self.hoist(body, [*consts, *invariant])
+        all_of_predicate = [*more_of_predicate, *consts_of_predicate, *invariant]
+        all_of_body = [*more, *consts, *invariant]
+        params = {"cond_jaxpr": predicate, "body_jaxpr": body, "cond_nconsts": len(all_of_predicate),
+                  "body_nconsts": len(all_of_body)}  # fmt: skip
+        return eqn.replace(
+            invars=[*all_of_predicate, *all_of_body, *(c for c, f in zip(carry, fixed, strict=True) if not f)],
+            outvars=[v for v, f in zip(eqn.outvars, fixed, strict=True) if not f],
+            params=eqn.params | params,
+        )
+
+    def body(self, closed: ClosedJaxpr) -> tuple[ClosedJaxpr, list[Var]]:
+        """A body simplified, its consts made leading inputs; the variables for those."""
+        inner = simplified(closed)
+        jaxpr = inner.jaxpr.replace(constvars=[], invars=[*inner.jaxpr.constvars, *inner.jaxpr.invars])
+        return ClosedJaxpr(jaxpr), [self.constant(c) for c in inner.consts]
+
+    def hoist(self, body: ClosedJaxpr, consts: Sequence[Atom]) -> tuple[ClosedJaxpr, list[Var]]:
+        """Take out of a loop's body what does not change; return the variables for its new leading inputs."""
+        hoisted = control.hoist(body, body.jaxpr.invars[: len(consts)])
+        self.env.update(zip(body.jaxpr.invars, consts, strict=False))
+        self.walk(hoisted.before)
+        values = [self.read(v) for v in hoisted.consts]
+        return hoisted.body, [self.constant(v.val) if isinstance(v, Literal) else v for v in values]
+
     def constant(self, value: Any) -> Var:
         for var, known in zip(self.constvars, self.consts, strict=True):
-            if known is value:
+            if known is value or _same_scalar(known, value):
                 return var
         self.constvars.append(Var(value.aval))
         self.consts.append(value)
@@ -202,6 +272,15 @@ class _Simplifier:
             self.eqns.append(fresh)
             self.defined.update((v, fresh) for v in known)
         self.env.update(zip(eqn.outvars, known, strict=True))
+
+
+def _same_scalar(x: Any, y: Any) -> bool:
+    return not x.aval.shape and x.aval is y.aval and np.asarray(x).tobytes() == np.asarray(y).tobytes()
+
+
+def simplified(closed: ClosedJaxpr) -> ClosedJaxpr:
+    """Return `simplify(closed)`, remembered on the jaxpr."""
+    return closed.memo("simplified", lambda: simplify(closed))
 
 
 def _expanded(eqn: JaxprEqn) -> ClosedJaxpr:
@@ -239,7 +318,7 @@ def simplify(closed: ClosedJaxpr, rules: Sequence[Rule] = RULES) -> ClosedJaxpr:
         s.env[var] = s.constant(const)
     s.walk(closed.jaxpr.eqns)
     outvars = [s.read(v) for v in closed.jaxpr.outvars]
-    eqns = live(contract.in_wanted_order(live(s.eqns, outvars), outvars), outvars)
+    eqns = control.live(contract.in_wanted_order(control.live(s.eqns, outvars), outvars), outvars)
     used = {v for e in eqns for v in e.invars if isinstance(v, Var)} | {v for v in outvars if isinstance(v, Var)}
     kept = [(v, c) for v, c in zip(s.constvars, s.consts, strict=True) if v in used]
     jaxpr = Jaxpr([v for v, _ in kept], closed.jaxpr.invars, eqns, outvars, closed.jaxpr.name)

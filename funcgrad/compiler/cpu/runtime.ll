@@ -9,8 +9,8 @@
 ;
 ; Every function has the kernel ABI   void (ptr args, ptr sizes, i64 begin, i64 end, i64 thread).
 ; Behind its last argument, args[nargs] points to the failure word of the run: a function that stores a
-; non-zero i64 there ends the run. Loops and branches will be functions of this ABI too, that find their
-; nested table through their arguments and call @execute on it with their own arguments as slots.
+; non-zero i64 there ends the run. Loops and branches are functions of this ABI too, @loop and @branch: they find
+; nested tables through their sizes and call @execute on them.
 ;
 ; One parallel job runs at a time. Its chunks are claimed one by one by whoever is there: the caller, who
 ; always takes part, and the workers that happen to be awake. The caller waits only for chunks that somebody
@@ -130,6 +130,258 @@ next:
 done:
   ret void
 }
+
+; ----------------------------------------------------------------------------------------------- control flow
+
+; Run one of several tables, chosen by the int32 that args[0] points to and clamped; the arguments are its slots.
+; sizes: { count, nargs, table * count }
+define void @branch(ptr %args, ptr %sizes, i64 %begin, i64 %end, i64 %thread) {
+  %count = load i64, ptr %sizes
+  %nargs.at = getelementptr i64, ptr %sizes, i64 1
+  %nargs = load i64, ptr %nargs.at
+  %failure.at = getelementptr ptr, ptr %args, i64 %nargs
+  %failure = load ptr, ptr %failure.at
+  %index.at = load ptr, ptr %args
+  %index.32 = load i32, ptr %index.at
+  %index = sext i32 %index.32 to i64
+  %last = add i64 %count, -1
+  %low = call i64 @llvm.smax.i64(i64 %index, i64 0)
+  %chosen = call i64 @llvm.smin.i64(i64 %low, i64 %last)
+  %place = add i64 %chosen, 2
+  %table.at = getelementptr i64, ptr %sizes, i64 %place
+  %table.word = load i64, ptr %table.at
+  %table = inttoptr i64 %table.word to ptr
+  call void @execute(ptr %table, ptr %args, ptr %failure)
+  ret void
+}
+
+; sizes of @loop, a %Loop and what follows it:
+;
+;   body, predicate    tables; without a predicate, that word is 0
+;   answer             the slot of the predicate's result, one byte
+;   length             iterations; -1: those from begin to end, which are independent
+;   nargs, nslots      of this function, and of the tables
+;   nmoving, ncarry, ncopies
+;   stride             bytes by which a thread's slot 0, the memory of the tables' temporaries, is apart
+;   places  { argument, byte offset } * nslots                 where the slots point to in the first iteration
+;   moving  { slot, bytes } * nmoving                          how far slots move from one iteration to the next
+;   carry   { read, written, one, other, result, bytes } * ncarry
+;   copies  { to, from, bytes } * ncopies                      arguments that are copied before the first iteration
+;
+; A value that is carried along is read from slot `read` and written to slot `written`. What was written in one
+; iteration is read in the next; the arguments `one` and `other` are written in turn. In the end the last one
+; written is copied to the argument `result`, if that is not where it is.
+%Loop = type { i64, i64, i64, i64, i64, i64, i64, i64, i64, i64 }
+%Pair = type { i64, i64 }
+%Carry = type { i64, i64, i64, i64, i64, i64 }
+%Copy = type { i64, i64, i64 }
+
+define void @loop(ptr %args, ptr %sizes, i64 %begin, i64 %end, i64 %thread) {
+entry:
+  %body.word = load i64, ptr %sizes
+  %body = inttoptr i64 %body.word to ptr
+  %predicate.at = getelementptr %Loop, ptr %sizes, i64 0, i32 1
+  %predicate.word = load i64, ptr %predicate.at
+  %predicate = inttoptr i64 %predicate.word to ptr
+  %unconditional = icmp eq i64 %predicate.word, 0
+  %answer.at = getelementptr %Loop, ptr %sizes, i64 0, i32 2
+  %answer.slot = load i64, ptr %answer.at
+  %length.at = getelementptr %Loop, ptr %sizes, i64 0, i32 3
+  %length = load i64, ptr %length.at
+  %nargs.at = getelementptr %Loop, ptr %sizes, i64 0, i32 4
+  %nargs = load i64, ptr %nargs.at
+  %nslots.at = getelementptr %Loop, ptr %sizes, i64 0, i32 5
+  %nslots = load i64, ptr %nslots.at
+  %nmoving.at = getelementptr %Loop, ptr %sizes, i64 0, i32 6
+  %nmoving = load i64, ptr %nmoving.at
+  %ncarry.at = getelementptr %Loop, ptr %sizes, i64 0, i32 7
+  %ncarry = load i64, ptr %ncarry.at
+  %ncopies.at = getelementptr %Loop, ptr %sizes, i64 0, i32 8
+  %ncopies = load i64, ptr %ncopies.at
+  %stride.at = getelementptr %Loop, ptr %sizes, i64 0, i32 9
+  %stride = load i64, ptr %stride.at
+  %places = getelementptr %Loop, ptr %sizes, i64 1
+  %moving = getelementptr %Pair, ptr %places, i64 %nslots
+  %carries = getelementptr %Pair, ptr %moving, i64 %nmoving
+  %copies = getelementptr %Carry, ptr %carries, i64 %ncarry
+  %failure.at = getelementptr ptr, ptr %args, i64 %nargs
+  %failure = load ptr, ptr %failure.at
+  %counted = icmp sge i64 %length, 0
+  %first = select i1 %counted, i64 0, i64 %begin
+  %last = select i1 %counted, i64 %length, i64 %end
+  %slots = alloca ptr, i64 %nslots
+  br label %copy
+
+copy:
+  %c = phi i64 [ 0, %entry ], [ %c.next, %copy.one ]
+  %copied = icmp eq i64 %c, %ncopies
+  br i1 %copied, label %place, label %copy.one
+
+copy.one:
+  %copy.at = getelementptr %Copy, ptr %copies, i64 %c
+  %to.word = load i64, ptr %copy.at
+  %from.at = getelementptr %Copy, ptr %copy.at, i64 0, i32 1
+  %from.word = load i64, ptr %from.at
+  %copy.bytes.at = getelementptr %Copy, ptr %copy.at, i64 0, i32 2
+  %copy.bytes = load i64, ptr %copy.bytes.at
+  %to.arg = getelementptr ptr, ptr %args, i64 %to.word
+  %to = load ptr, ptr %to.arg
+  %from.arg = getelementptr ptr, ptr %args, i64 %from.word
+  %from = load ptr, ptr %from.arg
+  call void @llvm.memcpy.p0.p0.i64(ptr %to, ptr %from, i64 %copy.bytes, i1 false)
+  %c.next = add i64 %c, 1
+  br label %copy
+
+place:
+  %p = phi i64 [ 0, %copy ], [ %p.next, %place.one ]
+  %placed = icmp eq i64 %p, %nslots
+  br i1 %placed, label %own.memory, label %place.one
+
+place.one:
+  %place.at = getelementptr %Pair, ptr %places, i64 %p
+  %place.arg.word = load i64, ptr %place.at
+  %place.offset.at = getelementptr %Pair, ptr %place.at, i64 0, i32 1
+  %place.offset = load i64, ptr %place.offset.at
+  %place.arg = getelementptr ptr, ptr %args, i64 %place.arg.word
+  %place.base = load ptr, ptr %place.arg
+  %place.pointer = getelementptr i8, ptr %place.base, i64 %place.offset
+  %place.slot = getelementptr ptr, ptr %slots, i64 %p
+  store ptr %place.pointer, ptr %place.slot
+  %p.next = add i64 %p, 1
+  br label %place
+
+own.memory:
+  %arena = load ptr, ptr %slots
+  %arena.offset = mul i64 %thread, %stride
+  %arena.own = getelementptr i8, ptr %arena, i64 %arena.offset
+  store ptr %arena.own, ptr %slots
+  call void @advance(ptr %slots, ptr %moving, i64 %nmoving, i64 %first)
+  br label %iteration
+
+iteration:
+  %i = phi i64 [ %first, %own.memory ], [ %i.next, %swapped ]
+  %more = icmp slt i64 %i, %last
+  br i1 %more, label %test, label %finish
+
+test:
+  br i1 %unconditional, label %run, label %ask
+
+ask:
+  call void @execute(ptr %predicate, ptr %slots, ptr %failure)
+  %ask.failed.word = load i64, ptr %failure
+  %ask.failed = icmp ne i64 %ask.failed.word, 0
+  br i1 %ask.failed, label %done, label %answer
+
+answer:
+  %answer.slot.at = getelementptr ptr, ptr %slots, i64 %answer.slot
+  %answer.pointer = load ptr, ptr %answer.slot.at
+  %answer.byte = load i8, ptr %answer.pointer
+  %yes = icmp ne i8 %answer.byte, 0
+  br i1 %yes, label %run, label %finish
+
+run:
+  call void @execute(ptr %body, ptr %slots, ptr %failure)
+  %run.failed.word = load i64, ptr %failure
+  %run.failed = icmp ne i64 %run.failed.word, 0
+  br i1 %run.failed, label %done, label %ran
+
+ran:
+  call void @advance(ptr %slots, ptr %moving, i64 %nmoving, i64 1)
+  br label %swap
+
+swap:
+  %k = phi i64 [ 0, %ran ], [ %k.next, %swap.one ]
+  %all = icmp eq i64 %k, %ncarry
+  br i1 %all, label %swapped, label %swap.one
+
+swap.one:
+  %carry = getelementptr %Carry, ptr %carries, i64 %k
+  %read = load i64, ptr %carry
+  %written.at = getelementptr %Carry, ptr %carry, i64 0, i32 1
+  %written = load i64, ptr %written.at
+  %one.at = getelementptr %Carry, ptr %carry, i64 0, i32 2
+  %one = load i64, ptr %one.at
+  %other.at = getelementptr %Carry, ptr %carry, i64 0, i32 3
+  %other = load i64, ptr %other.at
+  %read.slot = getelementptr ptr, ptr %slots, i64 %read
+  %written.slot = getelementptr ptr, ptr %slots, i64 %written
+  %new = load ptr, ptr %written.slot
+  store ptr %new, ptr %read.slot
+  %one.arg = getelementptr ptr, ptr %args, i64 %one
+  %one.pointer = load ptr, ptr %one.arg
+  %other.arg = getelementptr ptr, ptr %args, i64 %other
+  %other.pointer = load ptr, ptr %other.arg
+  %was.one = icmp eq ptr %new, %one.pointer
+  %turn = select i1 %was.one, ptr %other.pointer, ptr %one.pointer
+  store ptr %turn, ptr %written.slot
+  %k.next = add i64 %k, 1
+  br label %swap
+
+swapped:
+  %i.next = add i64 %i, 1
+  br label %iteration
+
+finish:
+  %f = phi i64 [ 0, %iteration ], [ 0, %answer ], [ %f.next, %finish.next ]
+  %finished = icmp eq i64 %f, %ncarry
+  br i1 %finished, label %done, label %finish.one
+
+finish.one:
+  %final = getelementptr %Carry, ptr %carries, i64 %f
+  %final.read = load i64, ptr %final
+  %result.at = getelementptr %Carry, ptr %final, i64 0, i32 4
+  %result.word = load i64, ptr %result.at
+  %result.arg = getelementptr ptr, ptr %args, i64 %result.word
+  %result = load ptr, ptr %result.arg
+  %final.slot = getelementptr ptr, ptr %slots, i64 %final.read
+  %value = load ptr, ptr %final.slot
+  %there = icmp eq ptr %value, %result
+  br i1 %there, label %finish.next, label %finish.copy
+
+finish.copy:
+  %bytes.at = getelementptr %Carry, ptr %final, i64 0, i32 5
+  %bytes = load i64, ptr %bytes.at
+  call void @llvm.memcpy.p0.p0.i64(ptr %result, ptr %value, i64 %bytes, i1 false)
+  br label %finish.next
+
+finish.next:
+  %f.next = add i64 %f, 1
+  br label %finish
+
+done:
+  ret void
+}
+
+; Move slots on by a number of iterations.
+define internal void @advance(ptr %slots, ptr %moving, i64 %nmoving, i64 %by) {
+entry:
+  br label %look
+
+look:
+  %i = phi i64 [ 0, %entry ], [ %i.next, %one ]
+  %all = icmp eq i64 %i, %nmoving
+  br i1 %all, label %done, label %one
+
+one:
+  %at = getelementptr %Pair, ptr %moving, i64 %i
+  %slot = load i64, ptr %at
+  %bytes.at = getelementptr %Pair, ptr %at, i64 0, i32 1
+  %bytes = load i64, ptr %bytes.at
+  %distance = mul i64 %bytes, %by
+  %place = getelementptr ptr, ptr %slots, i64 %slot
+  %old = load ptr, ptr %place
+  %new = getelementptr i8, ptr %old, i64 %distance
+  store ptr %new, ptr %place
+  %i.next = add i64 %i, 1
+  br label %look
+
+done:
+  ret void
+}
+
+declare i64 @llvm.smax.i64(i64, i64)
+declare i64 @llvm.smin.i64(i64, i64)
+declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
 
 ; ------------------------------------------------------------------------------------------ one parallel job
 

@@ -29,7 +29,7 @@ from funcgrad.config import MOST_THREADS, Config, config, on_update
 
 SPIN_SECONDS = 30e-6
 CHUNKS_PER_THREAD = 4
-_EXPORTS = ("run", "execute", "worker", "reset", "configure", "stop", "spin")
+_EXPORTS = ("run", "execute", "loop", "branch", "worker", "reset", "configure", "stop", "spin")
 
 # The number of the futex system call; elsewhere there are no workers and programs run serially.
 _FUTEX = {"x86_64": 202, "aarch64": 98, "riscv64": 98, "ppc64le": 221, "s390x": 238}
@@ -82,6 +82,23 @@ class Program:
         failure = self._call(slots)
         if failure:
             raise _failures.pop(failure)
+
+
+class Table:
+    """A sequence of instructions that an instruction of another table runs: `@loop` and `@branch` of runtime.ll."""
+
+    __slots__ = ("_keep_alive", "_words", "address")
+
+    def __init__(self, instructions: Sequence[Instruction], keep_alive: Sequence[object] = ()):
+        self._words = array.array("q", _table(instructions, num_threads()))
+        self._keep_alive = tuple(keep_alive)
+        self.address = self._words.buffer_info()[0]
+
+
+def control_functions() -> tuple[int, int]:
+    """The addresses of `@loop` and `@branch`."""
+    native = _runtime()
+    return native.loop_address, native.branch_address
 
 
 def host_function(function: Callable[[list[int], list[int]], None], n_args: int, n_sizes: int) -> tuple[int, object]:
@@ -184,6 +201,7 @@ class _Native:
 
         pointer, i32, i64 = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
         self.execute_address = library.address("execute")
+        self.loop_address, self.branch_address = library.address("loop"), library.address("branch")
         self.run = function("run", i64, pointer, ctypes.c_char_p)
         self.worker = function("worker", None, i64)
         self.reset = function("reset", None)

@@ -24,7 +24,7 @@ def run(plan: Plan, arrays: Sequence[Array]) -> list[Array]:
 
     DTypeError if a kernel computes in a dtype that the target lacks.
     """
-    at_slot = {slot: var for var, (slot, _) in plan.locations.items() if slot}
+    at_slot = {slot: var for var, (slot, _) in plan.routine.locations.items() if slot}
     given = [*arrays, *plan.consts]
     values = _Values({at_slot[1 + i]: np.ravel(np.asarray(x)) for i, x in enumerate(given)})
     buffers = [at_slot[1 + len(given) + i] for i in range(len(plan.buffer_sizes))]
