@@ -18,6 +18,7 @@ The grammar, on one page (every node is frozen and hashable: a kernel is its own
                                     Floating add and mul may be reassociated here, and nowhere else
          | Store(param, index, value)
          | If(condition, body)
+         | While(setup, condition, body)   again and again: setup; ends where the condition is false; body
 
     Expr = Const(value, dtype)
          | Name(name, dtype)        a Let or an accumulator
@@ -185,7 +186,16 @@ class If:
     body: tuple[Stmt, ...]
 
 
-Stmt = For | Let | Init | Update | Store | If
+@dataclass(frozen=True, slots=True)
+class While:
+    """Runs setup and body by turns, until the condition, which setup prepares, is false."""
+
+    setup: tuple[Stmt, ...]
+    condition: Expr
+    body: tuple[Stmt, ...]
+
+
+Stmt = For | Let | Init | Update | Store | If | While
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,7 +306,8 @@ class _Checker:
         if isinstance(param.extent, str):
             self._require(scope.get(param.extent, ("",))[0] == "size", f"extent {param.extent} is not a size")
 
-    def _block(self, body: tuple[Stmt, ...], scope: dict, nested: bool = True) -> None:
+    def _block(self, body: tuple[Stmt, ...], scope: dict, nested: bool = True) -> dict:
+        """Check a block; return the scope at its end."""
         scope = dict(scope)
         for statement in body:
             self.where = statement
@@ -318,9 +329,14 @@ class _Checker:
                 case If(condition, inner):
                     self._require(self._expr(condition, scope) == bool_, "a condition is bool")
                     self._block(inner, scope)
+                case While(setup, condition, inner):
+                    inside = self._block(setup, scope)
+                    self._require(self._expr(condition, inside) == bool_, "a condition is bool")
+                    self._block(inner, inside)
                 case _:
                     self._require(False, f"{type(statement).__name__} is not a statement")
         self.where = None
+        return scope
 
     def _extent(self, extent: int | str, kind: str, scope: dict) -> None:
         if isinstance(extent, str):
@@ -459,7 +475,10 @@ def _format_block(body: tuple[Stmt, ...], indent: str) -> list[str]:
     lines = []
     for statement in body:
         lines.append(indent + _headline(statement))
-        if isinstance(statement, For | If):
+        if isinstance(statement, While):
+            lines += _format_block(statement.setup, indent + "  ")
+            lines.append(f"{indent}  until not {format_expr(statement.condition)}")
+        if isinstance(statement, For | If | While):
             lines += _format_block(statement.body, indent + "  ")
     return lines
 
@@ -478,6 +497,8 @@ def _headline(statement: Stmt) -> str:
             return f"{param}[{format_index(index)}] = {format_expr(value)}"
         case If(condition):
             return f"if {format_expr(condition)}:"
+        case While():
+            return "repeat:"
     return repr(statement)
 
 
@@ -505,6 +526,9 @@ def _renamed(body: Sequence[Stmt], names: dict[str, str], uses: dict[str, int]) 
                 out.append(Store(param, _renamed_index(index, names), _renamed_expr(value, names)))
             case If(condition, inner):
                 out.append(If(_renamed_expr(condition, names), tuple(_renamed(inner, names, uses))))
+            case While(setup, condition, inner):
+                parts = [tuple(_renamed(part, names, uses)) for part in (setup, inner)]
+                out.append(While(parts[0], _renamed_expr(condition, names), parts[1]))
     return out
 
 

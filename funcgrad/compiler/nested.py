@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -95,9 +95,9 @@ def _branch(eqn: JaxprEqn, operands: list[Var], planner: Planner) -> Step:
     values = (*operands, *outs, size)
     words = (len(tables), len(values), *(t.address for t in tables))
 
-    def call(pointers: Sequence[int], _: Sequence[int]) -> None:
+    def call(pointers: Sequence[int], words: Sequence[int]) -> None:
         index = ctypes.c_int32.from_address(pointers[0]).value
-        _, chosen = routines[min(max(index, 0), len(routines) - 1)]
+        chosen = routines[min(max(index, 0), len(routines) - 1)][1]
         interpret(chosen.steps, chosen.instructions, pointers)
 
     return Step(
@@ -233,7 +233,7 @@ def _finished(name: str, eqn: JaxprEqn, loop: _Loop, extent: int = 1, grain: int
 def _interpreted(loop: _Loop, extent: int) -> Callable[[Sequence[int], Sequence[int]], None]:
     """What `@loop` does, in Python."""
 
-    def call(arguments: Sequence[int], _: Any) -> None:
+    def call(arguments: Sequence[int], words: Sequence[int]) -> None:
         for to, source, nbytes in loop.copies:
             ctypes.memmove(arguments[to], arguments[source], nbytes)
         slots = [arguments[a] + offset for a, offset in loop.places]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import NamedTuple
 
-from funcgrad.compiler import kernels, loops, nested, python
+from funcgrad.compiler import kernels, loops, nested, python, scalar_loops
 from funcgrad.compiler.cpu import runtime, toolchain
 from funcgrad.compiler.fuse import Fusion
 from funcgrad.compiler.loops import Kernel
@@ -71,8 +71,13 @@ def _kernels(fusion: Fusion) -> Iterator[Kernel]:
     for group in fusion.order:
         if group.kind == "loops":
             yield from (x.kernel for x in lower_group(fusion, group, fusion.stored))
-        for _, inner in nested.fusions(group.eqns[0]) if group.kind == "control" else ():
-            yield from _kernels(inner)
+        elif group.kind == "control":
+            (eqn,) = group.eqns
+            small = scalar_loops.lower(eqn, [a.source for a in fusion.accesses(eqn)])
+            if small is not None:
+                yield small.kernel
+            for _, inner in nested.fusions(eqn) if small is None else ():
+                yield from _kernels(inner)
 
 
 STAGES = ("jaxpr", "simplified", "groups", "loops", "kernels", "program", "llvm", "assembly", "cuda", "ptx")

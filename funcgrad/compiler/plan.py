@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from funcgrad.compiler import contract, kernels, nested
+from funcgrad.compiler import contract, kernels, nested, scalar_loops
 from funcgrad.compiler.cpu import blas, runtime
 from funcgrad.compiler.fuse import Fusion, Group
 from funcgrad.compiler.host_calls import host_call
@@ -124,7 +124,9 @@ class Planner:
         if group.kind == "contract":
             return [self._product(fusion, eqn)]
         if group.kind == "control":
-            return [nested.step(eqn, [a.source for a in fusion.accesses(eqn)], self)]
+            operands = [a.source for a in fusion.accesses(eqn)]
+            small = scalar_loops.lower(eqn, operands)
+            return [self._kernel(small) if small is not None else nested.step(eqn, operands, self)]
         return [self._host(fusion, eqn)]
 
     def _kernel(self, launch: Launch) -> Step:

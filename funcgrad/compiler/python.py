@@ -36,6 +36,7 @@ from funcgrad.compiler.loops import (
     Stmt,
     Store,
     Update,
+    While,
     format_const,
     format_index,
 )
@@ -112,7 +113,11 @@ class Renderer:
         lines: list[str] = []
         for statement in body:
             lines.append(indent + self.statement(statement))
-            if isinstance(statement, For | If):
+            if isinstance(statement, While):
+                lines += self.block(statement.setup, indent + "    ")
+                lines += [f"{indent}    if not {self.expr(statement.condition, _UNARY)}:", f"{indent}        break"]
+                lines += self.block(statement.body, indent + "    ")
+            elif isinstance(statement, For | If):
                 lines += self.block(statement.body, indent + "    ") or [indent + "    pass"]
         return lines
 
@@ -123,6 +128,8 @@ class Renderer:
                 return f"for {index} in {self.loop_range(statement)}:"
             case If(condition):
                 return f"if {self.expr(condition)}:"
+            case While():
+                return "while True:"
             case Let(name, value) | Init(name, value) | Update(name, "set", value):
                 return f"{name} = {self.expr(value)}"
             case Update(name, update, value):

@@ -16,7 +16,7 @@ from funcgrad import dtypes
 from funcgrad.compiler import contract, control
 from funcgrad.core.arrays import evaluate
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
-from funcgrad.core.lowering import Cond, Inline, Reduce, Rewrite, Scalar, Scan, View, While
+from funcgrad.core.lowering import Cond, Inline, Reduce, Rewrite, Scalar, Scan, View
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.ops.shapes import broadcast_in_dim_p, reshape_p
 
@@ -184,9 +184,14 @@ class _Simplifier:
         if straight is not None:
             self.splice(straight, eqn)
             return
-        operands = [self.constant(v.val) if isinstance(v, Literal) else v for v in eqn.invars]
-        rule = {Scan: self.scan, While: self.while_loop, Cond: self.cond}[type(eqn.primitive.lowering)]
-        self.add(rule(eqn, operands))
+        operands: list[Atom] = [self.constant(v.val) if isinstance(v, Literal) else v for v in eqn.invars]
+        lowering = eqn.primitive.lowering
+        if isinstance(lowering, Cond):
+            self.add(self.cond(eqn, operands))
+        elif isinstance(lowering, Scan):
+            self.add(self.scan(eqn, operands))
+        else:
+            self.add(self.while_loop(eqn, operands))
 
     def cond(self, eqn: JaxprEqn, operands: list[Atom]) -> JaxprEqn:
         bodies = [self.body(b) for b in eqn.params["branches"]]

@@ -32,6 +32,7 @@ from funcgrad.compiler.loops import (
     Stmt,
     Store,
     Update,
+    While,
 )
 
 POINTER = ir.PointerType()
@@ -149,6 +150,8 @@ class _LoopNest:
                 case If(condition, inner):
                     with self.b.if_then(self._expr(condition)):
                         self._block(inner)
+                case While():
+                    self._while(statement)
 
     def _bind(self, name: str, value: ir.Value) -> None:
         self.scope[name] = value
@@ -174,6 +177,18 @@ class _LoopNest:
         if properties:
             back.set_metadata("llvm.loop", _Loop(self.module, properties))
         self._leave(loop)
+        b.position_at_end(done)
+
+    def _while(self, loop: While) -> None:
+        b = self.b
+        head, body, done = (b.append_basic_block(f"while.{part}") for part in ("head", "body", "done"))
+        b.branch(head)
+        b.position_at_end(head)
+        self._block(loop.setup)
+        b.cbranch(self._expr(loop.condition), body, done)
+        b.position_at_end(body)
+        self._block(loop.body)
+        b.branch(head)
         b.position_at_end(done)
 
     def _enter(self, loop: For) -> list[ir.values.MDValue]:

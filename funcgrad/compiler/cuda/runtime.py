@@ -1,7 +1,7 @@
 """Runs a planned program on the CUDA target: values go to the device, kernels are launched in order, results come back.
 
-A value moves when a step needs it where it is not. Matrix products and what else is no loop kernel run on the host for
-the time being.
+A value moves when a step needs it where it is not. Matrix products, branches and loops with what is inside them, and
+what else is no loop kernel, run on the host for the time being.
 """
 
 from __future__ import annotations
@@ -68,7 +68,9 @@ def _on_host(step: Step, values: _Values) -> None:
     assert step.call is not None
     for var in step.writes:
         values.host[var] = np.empty(math.prod(var.aval.shape), var.aval.dtype)
-    step.call([values.on_host(v).ctypes.data for v in step.values if isinstance(v, Var)], step.sizes)
+    # Memory that a step asks for by its size, where it is not a variable's, is a loop's own.
+    held = [values.on_host(v) if isinstance(v, Var) else np.empty(v, np.uint8) for v in step.values]
+    step.call([x.ctypes.data for x in held], step.sizes)
 
 
 def _result(output: Output, arrays: Sequence[Array], buffers: Sequence[Var], values: _Values) -> Array:
