@@ -25,7 +25,7 @@ from typing import Literal as Choice
 from funcgrad import dtypes
 from funcgrad.compiler import contract
 from funcgrad.compiler.control import is_control
-from funcgrad.compiler.scalars import SCALARS
+from funcgrad.compiler.scalars import DTYPES, SCALARS
 from funcgrad.core.jaxprs import Atom, JaxprEqn, Literal, Var
 from funcgrad.core.lowering import (
     Concatenate,
@@ -36,12 +36,13 @@ from funcgrad.core.lowering import (
     Reduce,
     Scalar,
     Strided,
+    Update,
     View,
     contiguous,
 )
 
 Shape = tuple[int, ...]
-Kind = Choice["loops", "contract", "control", "host"]
+Kind = Choice["loops", "contract", "update", "control", "host"]
 
 
 class Access(NamedTuple):
@@ -71,7 +72,7 @@ def is_whole(view: Strided, shape: Shape) -> bool:
 
 @dataclass(eq=False)
 class Group:
-    """Equations that become one kernel, one BLAS call, one branch or loop, or one host call."""
+    """Equations that become one kernel, one BLAS call, one window written, one branch or loop, or one host call."""
 
     kind: Kind
     number: int
@@ -181,6 +182,8 @@ class Fusion:
                 if contract.matrix(self.resolve(v).view) is None:
                     self._store_view(v)
             self._new_group("contract", eqn)
+        elif isinstance(lowering, Update) and eqn.outvars[0].aval.dtype in DTYPES:
+            self._place_update(eqn)
         elif is_control(lowering):
             for v in eqn.invars:
                 if not is_whole(self.resolve(v).view, v.aval.shape):
@@ -188,6 +191,17 @@ class Fusion:
             self._new_group("control", eqn)
         else:
             self._new_group("host", eqn)
+
+    def _place_update(self, eqn: JaxprEqn) -> None:
+        """A window is written where the operand is, if that is not read later: so those come first that read it now."""
+        operand = eqn.invars[0]
+        source, view = self.resolve(operand)
+        if not (isinstance(source, Var) and is_whole(view, source.aval.shape)):
+            self._store_view(operand)
+        source = self.resolve(operand).source
+        readers = [g for g in self.groups if any(a.source is source for e in g.eqns for a in self.accesses(e))]
+        group = self._new_group("update", eqn)
+        group.needs |= {g.number for g in readers}
 
     def _place_view(self, eqn: JaxprEqn, lowering: View) -> None:
         """A view that is no affine access of what is stored needs its operand stored in its own order first."""

@@ -25,6 +25,7 @@ class Step(NamedTuple):
     kernel: Kernel | None = None
     call: Callable[[Sequence[int], Sequence[int]], None] | None = None  # of pointers: what Python runs for other steps
     routines: tuple[tuple[str, Routine], ...] = ()
+    in_place_of: Var | None = None  # whose memory the result takes over
 
 
 class Routine(NamedTuple):
@@ -34,6 +35,7 @@ class Routine(NamedTuple):
     steps: list[Step]
     locations: dict[Var, tuple[int, int]]
     arena_bytes: int
+    in_place: frozenset[Var] = frozenset()  # inputs whose place a result has taken
 
     def lines(self, indent: str = "  ") -> list[str]:
         """One line per instruction, those of an instruction's own routines below it."""

@@ -101,7 +101,7 @@ def _branch(eqn: JaxprEqn, operands: list[Var], planner: Planner) -> Step:
         interpret(chosen.steps, chosen.instructions, pointers)
 
     return Step(
-        "cond", runtime.control_functions()[1], values, (0,) * len(values), words, 1, 1, frozenset(outs), tables,
+        "cond", runtime.native_functions().branch, values, (0,) * len(values), words, 1, 1, frozenset(outs), tables,
         None, call, tuple(routines),
     )  # fmt: skip
 
@@ -148,8 +148,14 @@ class _Loop:
         return (*head, *counts, self.stride, *flat)
 
 
-def _carried(loop: _Loop, read: int, written: int, init: int, result: int, nbytes: int, length: int | None) -> None:
+def _carried(
+    loop: _Loop, read: int, written: int, init: int, result: int, nbytes: int, length: int | None, in_place: bool
+) -> None:
     """Declare a value that is carried along from argument `init` to argument `result`."""
+    if in_place:
+        loop.copies.append((result, init, nbytes))
+        loop.places[read] = loop.places[written] = (result, 0)
+        return
     other = loop.argument(max(nbytes, 1)) if length != 1 else result
     # Of the two places that are written in turn, start with the one that makes the last iteration write the result.
     start = other if length is not None and length % 2 == 0 else result
@@ -163,7 +169,8 @@ def _scan(eqn: JaxprEqn, operands: list[Var], planner: Planner) -> Step:
     body_vars = p["jaxpr"].jaxpr.invars
     ((_, fusion),) = fusions(eqn)
     results = _results(fusion)
-    routine = planner.routine(fusion, {v: 1 + i for i, v in enumerate([*body_vars, *results])})
+    carries = dict(zip(body_vars[nc : nc + nk], results[:nk], strict=True))
+    routine = planner.routine(fusion, {v: 1 + i for i, v in enumerate([*body_vars, *results])}, carries)
     loop = _Loop([*operands, *eqn.outvars], routine, length=length)
     lanes = nk == 0 and _independent(routine)
     loop.stride = -(-routine.arena_bytes // _ALIGN) * _ALIGN
@@ -171,7 +178,8 @@ def _scan(eqn: JaxprEqn, operands: list[Var], planner: Planner) -> Step:
     n_in, n_out = len(operands), len(results)
     loop.places = [(arena, 0), *((i, 0) for i in range(n_in + n_out))]
     for k in range(nk):
-        _carried(loop, 1 + nc + k, 1 + n_in + k, nc + k, n_in + k, operands[nc + k].aval.nbytes, length)
+        var = body_vars[nc + k]
+        _carried(loop, 1 + nc + k, 1 + n_in + k, nc + k, n_in + k, var.aval.nbytes, length, var in routine.in_place)
     slices = [(1 + i, i, body_vars[i].aval.nbytes) for i in range(nc + nk, n_in)]
     slices += [(1 + n_in + i, n_in + i, results[i].aval.nbytes) for i in range(nk, n_out)]
     for slot, argument, nbytes in slices:
@@ -207,15 +215,19 @@ def _while(eqn: JaxprEqn, operands: list[Var], planner: Planner) -> Step:
     predicate = planner.routine(
         asks, dict(zip([*p["cond_jaxpr"].jaxpr.invars, answer], [*predicate_inputs, last], strict=True))
     )
+    body_vars = p["body_jaxpr"].jaxpr.invars
     body = planner.routine(
-        does, dict(zip([*p["body_jaxpr"].jaxpr.invars, *results], [*body_inputs, *carry_out], strict=True))
+        does,
+        dict(zip([*body_vars, *results], [*body_inputs, *carry_out], strict=True)),
+        dict(zip(body_vars[nb:], results, strict=True)),
     )
     loop = _Loop([*operands, *eqn.outvars], body, predicate, last, np.iinfo(np.int64).max)
     arena = loop.argument(max(1, body.arena_bytes, predicate.arena_bytes))
     said = loop.argument(1)
     loop.places = [(arena, 0), *((i, 0) for i in range(n_in + len(results))), (said, 0)]
     for k, (read, written) in enumerate(zip(carry_in, carry_out, strict=True)):
-        _carried(loop, read, written, nc + nb + k, n_in + k, operands[nc + nb + k].aval.nbytes, None)
+        var = body_vars[nb + k]
+        _carried(loop, read, written, nc + nb + k, n_in + k, var.aval.nbytes, None, var in body.in_place)
     return _finished("while", eqn, loop)
 
 
@@ -225,7 +237,7 @@ def _finished(name: str, eqn: JaxprEqn, loop: _Loop, extent: int = 1, grain: int
     routines = [("body", loop.body)] if loop.predicate is None else [("predicate", loop.predicate), ("body", loop.body)]
     values = tuple(loop.values)
     return Step(
-        name, runtime.control_functions()[0], values, (0,) * len(values), loop.words(body, predicate), extent, grain,
+        name, runtime.native_functions().loop, values, (0,) * len(values), loop.words(body, predicate), extent, grain,
         frozenset(eqn.outvars), (body, predicate), None, _interpreted(loop, extent), tuple(routines),
     )  # fmt: skip
 

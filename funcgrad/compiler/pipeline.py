@@ -18,6 +18,7 @@ from funcgrad.compiler.lower import lower_group
 from funcgrad.compiler.plan import plan
 from funcgrad.compiler.program import Executable
 from funcgrad.compiler.simplify import simplify
+from funcgrad.compiler.updates import lower_update
 from funcgrad.config import config
 from funcgrad.core.checking import check_jaxpr
 from funcgrad.core.jaxprs import ClosedJaxpr
@@ -71,6 +72,8 @@ def _kernels(fusion: Fusion) -> Iterator[Kernel]:
     for group in fusion.order:
         if group.kind == "loops":
             yield from (x.kernel for x in lower_group(fusion, group, fusion.stored))
+        elif group.kind == "update":
+            yield lower_update(group.eqns[0], fusion.accesses(group.eqns[0])).kernel
         elif group.kind == "control":
             (eqn,) = group.eqns
             small = scalar_loops.lower(eqn, [a.source for a in fusion.accesses(eqn)])

@@ -6,7 +6,8 @@ chosen by liveness: two values share bytes when the last use of one comes before
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import ctypes
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -19,11 +20,14 @@ from funcgrad.compiler.host_calls import host_call
 from funcgrad.compiler.instructions import Routine, Step
 from funcgrad.compiler.loops import scratch_stride
 from funcgrad.compiler.lower import Launch, lower_group
+from funcgrad.compiler.updates import in_place, lower_update, origin
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, JaxprEqn, Literal, Var
 
 _ALIGN = 64
+_COPY_GRAIN = 256 << 10  # bytes worth a chunk
+_NONE: Mapping[Var, Var] = {}
 
 
 class Output(NamedTuple):
@@ -97,11 +101,23 @@ class Planner:
         self.threads = runtime.num_threads()
         self.origins: list[str] = []
 
-    def routine(self, fusion: Fusion, slots: dict[Var, int]) -> Routine:
-        """The instructions of a jaxpr's groups; `slots` say where inputs and results are, temporaries are in slot 0."""
-        steps = [s for group in fusion.order for s in self._steps(fusion, group)]
+    def routine(self, fusion: Fusion, slots: dict[Var, int], carries: Mapping[Var, Var] = _NONE) -> Routine:
+        """The instructions of a jaxpr's groups; `slots` say where inputs and results are, temporaries are in slot 0.
+
+        An input that is a key of `carries` is not wanted any more once the result beside it exists: the routine may
+        say in `in_place` that it made that result in the place of the input.
+        """
+        aliases = in_place(fusion, set(slots), carries)
+        steps = [s for group in fusion.order for s in self._steps(fusion, group, aliases)]
         locations = {v: (slot, 0) for v, slot in slots.items()}
-        arena, scratch = _arena(steps, locations)
+        same = frozenset(c for c, r in carries.items() if r in aliases and origin(r, aliases) is c)
+        # Every value that is made in another's place is where that is; results have their place by themselves.
+        home = {v: origin(v, aliases) for v in aliases}
+        for v, slot in slots.items():
+            if v in home and home[v] not in slots:
+                locations[home[v]] = (slot, 0)
+        arena, scratch = _arena(steps, locations, home)
+        locations |= {v: locations[h] for v, h in home.items()}
         instructions = [
             runtime.Instruction(
                 s.function,
@@ -115,14 +131,21 @@ class Planner:
             )
             for i, s in enumerate(steps)
         ]
-        return Routine(instructions, steps, locations, arena)
+        return Routine(instructions, steps, locations, arena, same)
 
-    def _steps(self, fusion: Fusion, group: Group) -> list[Step]:
+    def _steps(self, fusion: Fusion, group: Group, aliases: Mapping[Var, Var]) -> list[Step]:
         if group.kind == "loops":
             return [self._kernel(x) for x in lower_group(fusion, group, fusion.stored)]
         (eqn,) = group.eqns
         if group.kind == "contract":
             return [self._product(fusion, eqn)]
+        if group.kind == "update":
+            write = self._kernel(lower_update(eqn, fusion.accesses(eqn)))
+            out, operand = eqn.outvars[0], fusion.accesses(eqn)[0].source
+            assert isinstance(operand, Var)
+            if out in aliases:
+                return [write._replace(in_place_of=operand)]
+            return [_copy(out, operand), write]
         if group.kind == "control":
             operands = [a.source for a in fusion.accesses(eqn)]
             small = scalar_loops.lower(eqn, operands)
@@ -142,7 +165,9 @@ class Planner:
             else:
                 values.append(operand)
         writes = frozenset(
-            o for p, o in zip(launch.kernel.params, launch.operands, strict=True) if p.intent == "out" and o is not None
+            o
+            for p, o in zip(launch.kernel.params, launch.operands, strict=True)
+            if p.intent in ("out", "inout") and o is not None
         )
         return Step(launch.kernel.name, code.address, tuple(values), (0,) * len(values), launch.sizes,
                     launch.extent, launch.grain, writes, code, launch.kernel)  # fmt: skip
@@ -175,13 +200,27 @@ class Planner:
                     frozenset(eqn.outvars), keep_alive, None, call)  # fmt: skip
 
 
-def _arena(steps: Sequence[Step], locations: dict[Var, tuple[int, int]]) -> tuple[int, dict[tuple[int, int], int]]:
+def _copy(to: Var, source: Var) -> Step:
+    """The instruction that copies a value whole."""
+    nbytes = to.aval.nbytes
+
+    def call(pointers: Sequence[int], _: Sequence[int]) -> None:
+        ctypes.memmove(pointers[0], pointers[1], nbytes)
+
+    return Step("copy", runtime.native_functions().copy, (to, source), (0, 0), (), nbytes, _COPY_GRAIN,
+                frozenset([to]), None, None, call)  # fmt: skip
+
+
+def _arena(
+    steps: Sequence[Step], locations: dict[Var, tuple[int, int]], home: Mapping[Var, Var]
+) -> tuple[int, dict[tuple[int, int], int]]:
     """Place temporaries and scratch: first fit over the steps during which they live."""
     first: dict[Any, int] = {}
     last: dict[Any, int] = {}
     size: dict[Any, int] = {}
     for i, step in enumerate(steps):
         for j, v in enumerate(step.values):
+            v = home.get(v, v) if isinstance(v, Var) else v
             if isinstance(v, Var) and v in locations:
                 continue
             key = v if isinstance(v, Var) else (i, j)

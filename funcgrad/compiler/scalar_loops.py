@@ -36,9 +36,9 @@ from funcgrad.compiler.loops import (
     Param,
     Stmt,
     Store,
-    Update,
     op,
 )
+from funcgrad.compiler.loops import Update as Set
 from funcgrad.compiler.loops import While as WhileLoop
 from funcgrad.compiler.lower import Launch
 from funcgrad.compiler.nest import INT64, builder
@@ -55,6 +55,7 @@ from funcgrad.core.lowering import (
     Scalar,
     Scan,
     Strided,
+    Update,
     View,
     While,
     contiguous,
@@ -274,6 +275,8 @@ class _Writer:
                 raise Unsuitable
             moved = operands[0]._replace(view=view)
             return self.loaded(moved)
+        if isinstance(lowering, Gather) and eqn.primitive.name != "dynamic_slice":
+            raise Unsuitable
         if isinstance(lowering, Gather) and isinstance(operands[0], Memory):
             return self.slice_of_memory(eqn, operands[0], operands[1:])
         if aval.size > MOST_ELEMENTS:
@@ -299,6 +302,8 @@ class _Writer:
             return self.product(*flat)
         if isinstance(lowering, Gather):
             return self.slice_of_scalars(eqn, flat[0], flat[1:])
+        if isinstance(lowering, Update):
+            return self.update_of_scalars(flat[0], flat[1], flat[2:])
         raise Unsuitable
 
     def elementwise(self, eqn: JaxprEqn, operands: Sequence[Scalars]) -> Scalars:
@@ -346,42 +351,49 @@ class _Writer:
             out.append(self.let(_chain(terms)))
         return _shaped(out, (batch, m, n))
 
-    def starts(self, eqn: JaxprEqn, shape: Sequence[int], starts: Sequence[Value]) -> list[Expr]:
-        """Where a window begins, moved inside."""
-        if eqn.primitive.name != "dynamic_slice":
-            raise Unsuitable
+    def starts(self, shape: Sequence[int], starts: Sequence[Value], sizes: Sequence[int]) -> list[Expr | None]:
+        """Where a window begins, moved inside; None in dimensions in which it cannot move."""
         out = []
-        for start, n, m in zip(starts, shape, eqn.params["slice_sizes"], strict=True):
+        for start, n, m in zip(starts, shape, sizes, strict=True):
             at = builder.cast(self.scalar(start), INT64)
-            out.append(at if n == m == 0 else op("clamp", Const(0, INT64), at, IndexValue(Index((), n - m))))
+            out.append(self.let(op("clamp", Const(0, INT64), at, IndexValue(Index((), n - m)))) if n > m else None)
         return out
 
     def slice_of_memory(self, eqn: JaxprEqn, m: Memory, starts: Sequence[Value]) -> Value:
         terms = list(m.terms)
         sizes = eqn.params["slice_sizes"]
-        for at, n, size, stride in zip(
-            self.starts(eqn, m.view.shape, starts), m.view.shape, sizes, m.view.strides, strict=True
-        ):
-            if n == size:
-                continue
-            named = self.let(at)
-            assert isinstance(named, Name)
-            terms.append((named.name, self.stride(stride)))
+        for at, stride in zip(self.starts(m.view.shape, starts, sizes), m.view.strides, strict=True):
+            if at is not None:
+                assert isinstance(at, Name)
+                terms.append((at.name, self.stride(stride)))
         return self.loaded(m._replace(view=m.view._replace(shape=tuple(sizes)), terms=tuple(terms)))
 
     def slice_of_scalars(self, eqn: JaxprEqn, x: Scalars, starts: Sequence[Value]) -> Scalars:
         """A window at a position that is known at run time only: for each place it may be at, select."""
-        for d, at in enumerate(self.starts(eqn, x.shape, starts)):
-            size = eqn.params["slice_sizes"][d]
-            if size == x.shape[d]:
+        sizes = eqn.params["slice_sizes"]
+        for d, at in enumerate(self.starts(x.shape, starts, sizes)):
+            if at is None:
                 continue
-            chosen = self.let(at)
-            out = x.take(range(size), d)
-            for begin in range(1, x.shape[d] - size + 1):
-                here = self.let(op("eq", chosen, Const(begin, INT64)))
-                out = self.select(here, x.take(range(begin, begin + size), d), out)
+            out = x.take(range(sizes[d]), d)
+            for begin in range(1, x.shape[d] - sizes[d] + 1):
+                here = self.let(op("eq", at, Const(begin, INT64)))
+                out = self.select(here, x.take(range(begin, begin + sizes[d]), d), out)
             x = out
         return x
+
+    def update_of_scalars(self, x: Scalars, update: Scalars, starts: Sequence[Value]) -> Scalars:
+        """A window written at a position that is known at run time only: every place it may be at takes it or not."""
+        places = self.starts(x.shape, starts, update.shape)
+        out = x
+        for begins in itertools.product(*(range(n - m + 1) for n, m in zip(x.shape, update.shape, strict=True))):
+            moving = [(at, i) for at, i in zip(places, begins, strict=True) if at is not None]
+            tests: list[Expr] = [op("eq", at, Const(i, INT64)) for at, i in moving]
+            window = tuple(slice(i, i + m) for i, m in zip(begins, update.shape, strict=True))
+            here = self.let(functools.reduce(lambda a, b: op("and", a, b), tests)) if tests else None
+            new = out.copy()
+            new[window] = update if here is None else self.select(here, update, out[window])
+            out = new
+        return out
 
     def select(self, condition: Expr, yes: Scalars, no: Scalars) -> Scalars:
         self.spend(yes.size)
@@ -442,7 +454,7 @@ class _Writer:
 
     def update(self, held: Sequence[Name], values: Scalars) -> None:
         for name, value in zip(held, values.reshape(-1), strict=True):
-            self.body.append(Update(name.name, "set", value))
+            self.body.append(Set(name.name, "set", value))
 
     def current(self, held: Sequence[Name], shape: tuple[int, ...]) -> Scalars:
         """The values of accumulators now: names that later updates do not change."""

@@ -15,10 +15,14 @@ import numpy as np
 from funcgrad import dtypes
 from funcgrad.compiler import contract, control
 from funcgrad.core.arrays import evaluate
-from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
-from funcgrad.core.lowering import Cond, Inline, Reduce, Rewrite, Scalar, Scan, View
+from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, literal_of
+from funcgrad.core.lowering import Concatenate, Cond, Inline, Reduce, Rewrite, Scalar, Scan, View
 from funcgrad.core.staging import trace_to_jaxpr
+from funcgrad.core.tracing import aval_of
 from funcgrad.ops.shapes import broadcast_in_dim_p, reshape_p
+
+# Constants of so many elements are computed with while compiling.
+_FEW = 16
 
 Definitions = dict[Var, JaxprEqn]
 Rule = Callable[[JaxprEqn, Definitions], Atom | JaxprEqn | None]
@@ -128,6 +132,27 @@ def drop_unit_fold(eqn: JaxprEqn, _: Definitions) -> JaxprEqn | None:
     return None
 
 
+def select_known(eqn: JaxprEqn, defined: Definitions) -> Atom | None:
+    """select_n with a predicate that is known, or between equal values, is one of its operands. Exact."""
+    if eqn.primitive.name != "select_n":
+        return None
+    which = _constant(eqn.invars[0], defined)
+    chosen = eqn.invars[1] if len(set(eqn.invars[1:])) == 1 else None if which is None else eqn.invars[1 + int(which)]
+    return chosen if chosen is not None and _same_type(chosen, eqn) else None
+
+
+def replace_whole_window(eqn: JaxprEqn, _: Definitions) -> Atom | None:
+    """dynamic_slice of the whole operand is the operand; dynamic_update_slice of all of it is the update. Exact."""
+    which = {"dynamic_slice": 0, "dynamic_update_slice": 1}.get(eqn.primitive.name)
+    if (
+        which is not None
+        and eqn.invars[which].aval.shape == eqn.outvars[0].aval.shape
+        and _same_type(eqn.invars[which], eqn)
+    ):
+        return eqn.invars[which]
+    return None
+
+
 RULES: tuple[Rule, ...] = (
     drop_identity,
     drop_unit_factor,
@@ -136,6 +161,8 @@ RULES: tuple[Rule, ...] = (
     drop_unit_fold,
     drop_trivial_movement,
     fold_constants,
+    select_known,
+    replace_whole_window,
 )
 
 
@@ -162,7 +189,7 @@ class _Simplifier:
                 self.splice(lowering.jaxpr(eqn.params), eqn)
             elif control.is_control(lowering):
                 self.control(eqn)
-            elif isinstance(lowering, Rewrite):
+            elif isinstance(lowering, Rewrite) and lowering.applies(*(v.aval for v in eqn.invars), **eqn.params):
                 self.splice(_expanded(eqn), eqn)
             elif (product := contract.canonical(eqn)) is not None:
                 self.splice(product, eqn)
@@ -259,7 +286,25 @@ class _Simplifier:
         self.consts.append(value)
         return self.constvars[-1]
 
+    def known_value(self, eqn: JaxprEqn) -> Any:
+        """The value of an equation of a few elements whose operands are constants: indices, for the most part."""
+        out = eqn.outvars[0].aval
+        cheap = isinstance(eqn.primitive.lowering, (View, Scalar, Concatenate)) and out.size <= _FEW
+        held = dict(zip(self.constvars, self.consts, strict=True)) if cheap and eqn.invars else {}
+        operands = [v.val if isinstance(v, Literal) else held.get(v) for v in eqn.invars]
+        if (
+            not operands
+            or any(x is None or aval_of(x).size > _FEW for x in operands)
+            or all(isinstance(v, Literal) for v in eqn.invars)
+        ):
+            return None
+        return evaluate(eqn.primitive, operands, eqn.params)
+
     def add(self, eqn: JaxprEqn) -> None:
+        known_value = self.known_value(eqn)
+        if known_value is not None:
+            self.env[eqn.outvars[0]] = literal_of(known_value) or self.constant(known_value)
+            return
         for rule in self.rules:
             found = rule(eqn, self.defined)
             if isinstance(found, JaxprEqn):

@@ -95,6 +95,11 @@ class Gather(Lowering):
 
 
 @dataclass(frozen=True)
+class Update(Lowering):
+    """The first operand with a window replaced by the second, at the position that the other operands say, clamped."""
+
+
+@dataclass(frozen=True)
 class Inline(Lowering):
     """A jaxpr in the params that is spliced into the caller: jit, custom rules after differentiation."""
 
@@ -103,9 +108,13 @@ class Inline(Lowering):
 
 @dataclass(frozen=True)
 class Rewrite(Lowering):
-    """The operation in terms of simpler primitives: `expand(*args, **params)` is traced in its place."""
+    """The operation in terms of simpler primitives: `expand(*args, **params)` is traced in its place.
+
+    Where `applies(*avals, **params)` is false, the operation is left to NumPy.
+    """
 
     expand: Callable[..., Any]
+    applies: Callable[..., bool] = lambda *avals, **params: True
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import numpy as np
 
 from funcgrad import dtypes
 from funcgrad.core.avals import ShapedArray
+from funcgrad.core.lowering import Rewrite, Update
 from funcgrad.core.primitives import Primitive, registry
 from funcgrad.core.tracing import Zero, aval_of, is_undefined
 from funcgrad.errors import DTypeError, NotDifferentiableError, ShapeError
@@ -40,8 +41,8 @@ from funcgrad.ops.indexing import (
     wrapped_starts,
 )
 from funcgrad.ops.logic import eq_p
-from funcgrad.ops.shapes import Dims, broadcast_in_batch, full, instantiate, move_axis, reshape, zeros_of
-from funcgrad.ops.slicing import iota
+from funcgrad.ops.shapes import Dims, broadcast_in_batch, full, instantiate, move_axis, reshape, squeeze, zeros_of
+from funcgrad.ops.slicing import iota, slice_
 
 
 def as_gather_numbers(numbers: ScatterDimensionNumbers) -> GatherDimensionNumbers:
@@ -114,8 +115,11 @@ def _scatter_evaluate(
 # ---------------------------------------------------------------- the family
 
 
-def _scatter(name: str, update: Callable[..., None], kinds: Sequence[str], **rules: Any) -> Primitive:
-    """Declare a member: `update(work, rows, values, unique)` combines values into rows of `work` in place."""
+def _scatter(
+    name: str, update: Callable[..., None], kinds: Sequence[str], combine: str = "", **rules: Any
+) -> Primitive:
+    """Declare a member: `update(work, rows, values, unique)` combines values into rows of `work` in place, as does the
+    primitive `combine` elementwise (none: values replace what is there)."""
 
     def infer(
         operand: ShapedArray, indices: ShapedArray, updates: ShapedArray, *,
@@ -150,9 +154,37 @@ def _scatter(name: str, update: Callable[..., None], kinds: Sequence[str], **rul
         infer=infer,
         evaluate=lambda *args, **params: _scatter_evaluate(update, *args, **params),
         batch=batch,
+        lowering=Rewrite(lambda *args, **params: _as_window_update(combine, *args, **params), applies=_has_one_window),
         **rules,
     )
     return primitive
+
+
+def _has_one_window(operand: ShapedArray, indices: ShapedArray, updates: ShapedArray, **_: Any) -> bool:
+    return indices.ndim == 1 and not dtypes.is_complex(operand.dtype)
+
+
+def _as_window_update(
+    combine: str, operand: Any, indices: Any, updates: Any, *, dimension_numbers: ScatterDimensionNumbers,
+    mode: GatherScatterMode, **_: Any,
+) -> Any:  # fmt: skip
+    """A scatter of a single window by dynamic_slice and dynamic_update_slice: x[w] = combine(x[w], updates)."""
+    shape = aval_of(operand).shape
+    sizes = window_sizes(shape, aval_of(updates).shape, dimension_numbers)
+    starts = [full((), 0, aval_of(indices).dtype) for _ in shape]
+    for j, d in enumerate(dimension_numbers.scatter_dims_to_operand_dims):
+        starts[d] = squeeze(slice_(indices, (j,), (j + 1,)), (0,))
+    new = reshape(updates, sizes)
+    if not combine and not mode.checks_bounds:
+        return dynamic_update_slice_p.bind(operand, new, *starts)
+    old = dynamic_slice_p.bind(operand, *starts, slice_sizes=sizes)
+    new = registry[combine].bind(old, new) if combine else new
+    for start, n, m in zip(starts, shape, sizes, strict=True) if mode.checks_bounds else ():
+        dtype = aval_of(start).dtype
+        for name, limit in (("ge", 0), ("le", n - m)):
+            inside = registry[name].bind(start, full((), limit, dtype))
+            new = registry["select_n"].bind(inside, old, new)
+    return dynamic_update_slice_p.bind(operand, new, *starts)
 
 
 def _read(operand: Any, indices: Any, updates: ShapedArray, params: dict[str, Any]) -> Any:
@@ -257,17 +289,26 @@ def _extreme_jvp(name: str) -> Callable[..., Any]:
 
 scatter_p = _scatter("scatter", _assign, ANY, jvp=_linear_jvp("scatter"), transpose=_assign_transpose)
 scatter_add_p = _scatter(
-    "scatter-add", _accumulate(np.add, np.add), NUMBER, jvp=_linear_jvp("scatter-add"), transpose=_sum_transpose
+    "scatter-add",
+    _accumulate(np.add, np.add),
+    NUMBER,
+    "add",
+    jvp=_linear_jvp("scatter-add"),
+    transpose=_sum_transpose,
 )
 scatter_sub_p = _scatter(
-    "scatter-sub", _accumulate(np.subtract, np.add), NUMBER, jvp=_linear_jvp("scatter-sub"),
+    "scatter-sub", _accumulate(np.subtract, np.add), NUMBER, "sub", jvp=_linear_jvp("scatter-sub"),
     transpose=_difference_transpose,
 )  # fmt: skip
 scatter_mul_p = _scatter(
-    "scatter-mul", _accumulate(np.multiply, np.multiply), NUMBER, jvp=_product_jvp, transpose=_product_transpose
+    "scatter-mul", _accumulate(np.multiply, np.multiply), NUMBER, "mul", jvp=_product_jvp, transpose=_product_transpose
 )
-scatter_min_p = _scatter("scatter-min", _accumulate(np.minimum, np.minimum), ANY, jvp=_extreme_jvp("scatter-min"))
-scatter_max_p = _scatter("scatter-max", _accumulate(np.maximum, np.maximum), ANY, jvp=_extreme_jvp("scatter-max"))
+scatter_min_p = _scatter(
+    "scatter-min", _accumulate(np.minimum, np.minimum), ANY, "min", jvp=_extreme_jvp("scatter-min")
+)
+scatter_max_p = _scatter(
+    "scatter-max", _accumulate(np.maximum, np.maximum), ANY, "max", jvp=_extreme_jvp("scatter-max")
+)
 
 
 def _surface(primitive: Primitive, name: str, doc: str) -> Callable[..., Any]:
@@ -369,6 +410,7 @@ dynamic_update_slice_p = Primitive(
     jvp=_update_jvp,
     transpose=_update_transpose,
     batch=_update_batch,
+    lowering=Update(),
 )
 
 

@@ -131,7 +131,19 @@ done:
   ret void
 }
 
-; ----------------------------------------------------------------------------------------------- control flow
+; ----------------------------------------------------------------------------------- copies, branches, loops
+
+; Copy bytes [begin, end) of args[1] to args[0].
+define void @copy(ptr %args, ptr %sizes, i64 %begin, i64 %end, i64 %thread) {
+  %to = load ptr, ptr %args
+  %from.at = getelementptr ptr, ptr %args, i64 1
+  %from = load ptr, ptr %from.at
+  %to.begin = getelementptr i8, ptr %to, i64 %begin
+  %from.begin = getelementptr i8, ptr %from, i64 %begin
+  %bytes = sub i64 %end, %begin
+  call void @llvm.memcpy.p0.p0.i64(ptr %to.begin, ptr %from.begin, i64 %bytes, i1 false)
+  ret void
+}
 
 ; Run one of several tables, chosen by the int32 that args[0] points to and clamped; the arguments are its slots.
 ; sizes: { count, nargs, table * count }

@@ -27,9 +27,18 @@ from funcgrad.compiler import cache
 from funcgrad.compiler.cpu import toolchain
 from funcgrad.config import MOST_THREADS, Config, config, on_update
 
+
+class Functions(NamedTuple):
+    """Addresses of functions of runtime.ll with the kernel ABI; their heads in that file say what they do."""
+
+    loop: int
+    branch: int
+    copy: int
+
+
 SPIN_SECONDS = 30e-6
 CHUNKS_PER_THREAD = 4
-_EXPORTS = ("run", "execute", "loop", "branch", "worker", "reset", "configure", "stop", "spin")
+_EXPORTS = ("run", "execute", *Functions._fields, "worker", "reset", "configure", "stop", "spin")
 
 # The number of the futex system call; elsewhere there are no workers and programs run serially.
 _FUTEX = {"x86_64": 202, "aarch64": 98, "riscv64": 98, "ppc64le": 221, "s390x": 238}
@@ -95,10 +104,9 @@ class Table:
         self.address = self._words.buffer_info()[0]
 
 
-def control_functions() -> tuple[int, int]:
-    """The addresses of `@loop` and `@branch`."""
-    native = _runtime()
-    return native.loop_address, native.branch_address
+def native_functions() -> Functions:
+    """The functions of runtime.ll that are instructions."""
+    return _runtime().functions
 
 
 def host_function(function: Callable[[list[int], list[int]], None], n_args: int, n_sizes: int) -> tuple[int, object]:
@@ -201,7 +209,7 @@ class _Native:
 
         pointer, i32, i64 = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
         self.execute_address = library.address("execute")
-        self.loop_address, self.branch_address = library.address("loop"), library.address("branch")
+        self.functions = Functions(*map(library.address, Functions._fields))
         self.run = function("run", i64, pointer, ctypes.c_char_p)
         self.worker = function("worker", None, i64)
         self.reset = function("reset", None)

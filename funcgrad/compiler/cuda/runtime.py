@@ -52,6 +52,10 @@ class _Values:
             self.host[var] = self.device[var].copy_to_host()
         return self.host[var]
 
+    def known(self) -> set[Var]:
+        """The variables that have a value."""
+        return {*self.host, *self.device}
+
     def forget(self, var: Var) -> None:
         self.host.pop(var, None)
         self.device.pop(var, None)
@@ -59,7 +63,10 @@ class _Values:
 
 def _on_device(step: Step, values: _Values) -> None:
     assert step.kernel is not None
-    for var in step.writes:
+    if step.in_place_of is not None:
+        (out,) = step.writes
+        values.device[out] = values.on_device(step.in_place_of)
+    for var in step.writes - values.known():
         values.device[var] = target.device_array(math.prod(var.aval.shape), dtype=var.aval.dtype)
     launch(step.kernel, [values.on_device(v) for v in step.values if isinstance(v, Var)], step.sizes)
 
