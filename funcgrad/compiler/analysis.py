@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from collections.abc import Iterable
 
 import numpy as np
@@ -13,6 +15,8 @@ from funcgrad.compiler.scalars import SCALARS
 from funcgrad.core.jaxprs import JaxprEqn, Var
 from funcgrad.core.lowering import Concatenate, Gather, Iota, Pad, Reduce, Scalar, contiguous
 
+# A vector loop is cut into one piece more than this at most.
+_MOST_CUTS = 6
 # Operations worth a place in scratch rather than a second evaluation.
 COSTLY = {name for name, s in SCALARS.items() if s.vector_math} | {"div", "sqrt", "rem"}
 
@@ -38,6 +42,20 @@ class Analysis:
         strides += [self.store_strides(v) for v in self.made if v in stored]
         self.dimensions = sch.collapse(group.domain, group.axes, strides, barriers)
         self.nest = sch.schedule(self.dimensions, strides)
+        self.cuts = self._cuts()
+        if self.cuts and len(self.dimensions) == 1:
+            self.nest = dataclasses.replace(self.nest, block=sch.MAP_BLOCK)
+
+    def _cuts(self) -> tuple[int, ...]:
+        """Where along the last dimension some concatenation or padding goes over from one part to the next.
+
+        The vector loop is cut there: within each piece it is known which part is read, and nothing is masked.
+        """
+        if self.nest.form != "map" or self.nest.tile is not None or not self.dimensions:
+            return ()
+        last = len(self.group.domain) - 1
+        found = {c for e in self.group.eqns for c in positional_cuts(e, last) if 0 < c < self.group.domain[-1]}
+        return tuple(sorted(found)) if len(found) <= _MOST_CUTS else ()
 
     def _set_phase(self, eqn: JaxprEqn) -> None:
         phase = 0
@@ -82,6 +100,25 @@ class Analysis:
         waits = any(self.level[v] == "full" and self.phase[v] > 0 for v in self.made)
         second = any(self.phase[e.outvars[0]] > 1 for e in self.folds)
         return 0 if not self.folds or waits or second else sch.partial_blocks(self.nest)
+
+
+def domain_dimensions(eqn: JaxprEqn) -> dict[int, int]:
+    """From dimensions of the result to dimensions of the domain; those of size 1 have none."""
+    shape = eqn.outvars[0].aval.shape
+    return {d: i for i, d in enumerate(d for d, n in enumerate(shape) if n != 1)}
+
+
+def positional_cuts(eqn: JaxprEqn, dimension: int) -> list[int]:
+    """Where an equation goes over from one part to the next along a dimension of the domain."""
+    place = domain_dimensions(eqn)
+    if isinstance(eqn.primitive.lowering, Concatenate) and place.get(eqn.params["dimension"]) == dimension:
+        sizes = [v.aval.shape[eqn.params["dimension"]] for v in eqn.invars]
+        return list(itertools.accumulate(sizes))
+    if isinstance(eqn.primitive.lowering, Pad):
+        for d, (low, _, interior) in enumerate(eqn.params["padding_config"]):
+            if place.get(d) == dimension and not interior:
+                return [low, low + eqn.invars[0].aval.shape[d]]
+    return []
 
 
 def is_positional(eqn: JaxprEqn) -> bool:

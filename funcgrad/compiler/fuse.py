@@ -124,10 +124,9 @@ class Fusion:
                 effects = group
         taken: set[Atom] = set()
         for v in outvars:
-            source, view = self.resolve(v)
-            whole = isinstance(source, Var) and is_whole(view, source.aval.shape)
+            source = self.resolve(v).source
             shared = apart and (source in taken or source not in self.group_of)
-            if isinstance(v, Var) and (shared or not whole):
+            if isinstance(v, Var) and (shared or not self._is_stored(v)):
                 self._store_view(v)
             taken.add(self.resolve(v).source)
         self._merge_siblings()
@@ -186,7 +185,7 @@ class Fusion:
             self._place_update(eqn)
         elif is_control(lowering):
             for v in eqn.invars:
-                if not is_whole(self.resolve(v).view, v.aval.shape):
+                if not self._is_stored(v):
                     self._store_view(v)
             self._new_group("control", eqn)
         else:
@@ -195,8 +194,7 @@ class Fusion:
     def _place_update(self, eqn: JaxprEqn) -> None:
         """A window is written where the operand is, if that is not read later: so those come first that read it now."""
         operand = eqn.invars[0]
-        source, view = self.resolve(operand)
-        if not (isinstance(source, Var) and is_whole(view, source.aval.shape)):
+        if not self._is_stored(operand):
             self._store_view(operand)
         source = self.resolve(operand).source
         readers = [g for g in self.groups if any(a.source is source for e in g.eqns for a in self.accesses(e))]
@@ -210,6 +208,11 @@ class Fusion:
         if lowering.apply(inner.view, **eqn.params) is not None:
             return
         self._store_view(operand)
+
+    def _is_stored(self, atom: Atom) -> bool:
+        """Whether an operand is in memory, all of it and in order."""
+        source, view = self.resolve(atom)
+        return isinstance(source, Var) and is_whole(view, source.aval.shape)
 
     def _store_view(self, var: Atom) -> None:
         """Have a view copied into storage of its own: its equation becomes one of a group."""

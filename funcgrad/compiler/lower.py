@@ -8,6 +8,7 @@ in the row form, short arrays in the column form.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -16,8 +17,22 @@ from funcgrad.compiler import positional
 from funcgrad.compiler import schedule as sch
 from funcgrad.compiler.analysis import COSTLY, Analysis, accumulator_dtype, op_name
 from funcgrad.compiler.fuse import Fusion, Group
-from funcgrad.compiler.loops import Const, Expr, For, Index, Kernel, Let, Load, Name, Stmt, Store, op, unique_indices
-from funcgrad.compiler.nest import NestWriter, builder
+from funcgrad.compiler.loops import (
+    Const,
+    Expr,
+    For,
+    Index,
+    IndexValue,
+    Kernel,
+    Let,
+    Load,
+    Name,
+    Stmt,
+    Store,
+    op,
+    unique_indices,
+)
+from funcgrad.compiler.nest import INT64, NestWriter, builder
 from funcgrad.compiler.row_values import ColumnValues, RowValues
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import Atom, JaxprEqn, Var
@@ -94,6 +109,8 @@ class Writer(NestWriter):
             inner: list[Stmt] = []
             self._full_values(0, inner, list(self.info.made), {})
             return self._launch(inner)
+        if self.info.cuts:
+            return self._launch([*lets, *self._pieces()])
         last = len(nest.dimensions) - 1
         if last == 0 and not nest.block:
             self.position[0] = (("p", 1),)
@@ -105,6 +122,27 @@ class Writer(NestWriter):
         inner = []
         self._full_values(0, inner, list(self.info.made), {})
         return self._launch(lets + self.loops(inner, dims))
+
+    def _pieces(self) -> list[Stmt]:
+        """The vector loop of a map, piece by piece: see `Analysis.cuts`."""
+        last, out = len(self.nest.dimensions) - 1, []
+        bounds = [0, *self.info.cuts, self.nest.dimensions[last].extent]
+        for k, (start, stop) in enumerate(itertools.pairwise(bounds)):
+            self.piece = (start, stop)
+            first, width = f"k{k}_start", f"k{k}_width"
+            begin, end = (IndexValue(Index((), self.offset(x))) for x in (start, stop))
+            if self.nest.block:  # what the piece and this iteration's block have in common
+                block = Name("j_start", INT64)
+                block_end = op("add", block, Name("j_width", INT64))
+                begin, end = op("max", begin, block), op("min", end, block_end)
+            out.append(Let(first, begin))
+            out.append(Let(width, op("max", op("sub", end, Name(first, INT64)), Const(0, INT64))))
+            self.position[last] = ((first, 1), ("j", 1))
+            inner: list[Stmt] = []
+            self._full_values(0, inner, list(self.info.made), {})
+            out.append(For("j", width, tuple(inner), "vector"))
+        self.piece = None
+        return out
 
     def _kept_values(self) -> dict[Var, str]:
         """Scratch rows for costly full values that later phases want again."""
@@ -183,7 +221,7 @@ class Writer(NestWriter):
             if v in kept:
                 body.append(Store(kept[v], self.scratch_index(), env[v]))
             if v in info.stored and info.phase[v] == phase:
-                out = self.parameter("y", v.aval.dtype, "out", v)
+                out = self.output(v)
                 body.append(Store(out, self.index(info.store_strides(v)), env[v]))
 
     def operand(self, atom: Atom, level: str, env: dict[Var, Expr], rows: Any, eqn: JaxprEqn, place: int) -> Expr:

@@ -43,6 +43,10 @@ class NestWriter:
         self.params: list[Param] = []
         self.operands: list[Var | None] = []
         self.inputs: dict[Var, str] = {}
+        self.outputs: dict[Var, str] = {}
+        # Where the vector loop is cut into pieces (see `Analysis.cuts`), the one that is being written.
+        self.piece: tuple[int, int] | None = None
+        self.last_dimension = len(info.group.domain) - 1
         self.sizes: dict[str, int] = {}
         self.extents = [self.size(d.extent, f"n{i}") for i, d in enumerate(nest.dimensions)]
         # The value of each dimension's index, in terms of loop variables and Lets.
@@ -68,6 +72,11 @@ class NestWriter:
         if var not in self.inputs:
             self.inputs[var] = self.parameter("x", var.aval.dtype, "in", var)
         return self.inputs[var]
+
+    def output(self, var: Var) -> str:
+        if var not in self.outputs:
+            self.outputs[var] = self.parameter("y", var.aval.dtype, "out", var)
+        return self.outputs[var]
 
     def parameter(self, letter: str, dtype: np.dtype, intent: Any, var: Var | None, extent: Any = None) -> str:
         name = f"{letter}{sum(p.name.startswith(letter) for p in self.params)}"

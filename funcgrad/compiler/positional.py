@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from funcgrad.compiler.analysis import domain_dimensions
 from funcgrad.compiler.fuse import Access
 from funcgrad.compiler.loops import Const, Expr, Index, IndexValue, Load, Stmt, op
 from funcgrad.compiler.nest import INT64, NestWriter, builder
@@ -17,21 +18,15 @@ from funcgrad.core.jaxprs import JaxprEqn, Literal
 from funcgrad.core.lowering import Strided
 
 
-def _places(eqn: JaxprEqn) -> dict[int, int]:
-    """From dimensions of the result to dimensions of the domain; those of size 1 have none."""
-    shape = eqn.outvars[0].aval.shape
-    return {d: i for i, d in enumerate(d for d, n in enumerate(shape) if n != 1)}
-
-
 def iota(w: NestWriter, eqn: JaxprEqn) -> Expr:
-    place = _places(eqn).get(eqn.params["dimension"])
+    place = domain_dimensions(eqn).get(eqn.params["dimension"])
     value = Const(0, INT64) if place is None else w.position_of(place)
     return builder.cast(value, eqn.params["dtype"])
 
 
 def pad(w: NestWriter, eqn: JaxprEqn, operands: Sequence[Expr], body: list[Stmt]) -> Expr:
     access = w.info.fusion.accesses(eqn)[0]
-    place = _places(eqn)
+    place = domain_dimensions(eqn)
     terms: list[tuple[str, int | str]] = []
     conditions: list[Expr] = []
     zero = Const(0, INT64)
@@ -41,14 +36,19 @@ def pad(w: NestWriter, eqn: JaxprEqn, operands: Sequence[Expr], body: list[Stmt]
             if stride and d in place:
                 terms += [(name, w.stride(stride)) for name, _ in w.position[w.loop_of(place[d])]]
             continue
+        piece = w.piece if place.get(d) == w.last_dimension and not interior else None
+        if piece is not None and not low <= piece[0] < piece[1] <= low + n:
+            return operands[1]  # this piece of the loop is all padding
         shift = IndexValue(Index((), w.offset(-low)))
         at = w.let(op("add", w.position_of(place[d]), shift) if d in place else shift, body)
-        conditions.append(op("ge", at, zero))
+        if piece is None:
+            conditions.append(op("ge", at, zero))
         if interior:
             step = IndexValue(Index((), w.size(interior + 1, f"d{len(w.sizes)}")))
             conditions.append(op("eq", op("rem", at, step), zero))
             at = w.let(op("div", at, step), body)
-        conditions.append(op("lt", at, IndexValue(Index((), w.size(n, f"m{len(w.sizes)}")))))
+        if piece is None:
+            conditions.append(op("lt", at, IndexValue(Index((), w.size(n, f"m{len(w.sizes)}")))))
         if stride:
             terms.append((at.name, w.stride(stride)))
     mask = functools.reduce(lambda a, b: op("and", a, b), conditions) if conditions else None
@@ -66,12 +66,15 @@ def _masked(w: NestWriter, access: Access, terms: list, mask: Expr | None, other
 
 
 def concatenate(w: NestWriter, eqn: JaxprEqn) -> Expr:
-    dimension, place = eqn.params["dimension"], _places(eqn)
+    dimension, place = eqn.params["dimension"], domain_dimensions(eqn)
     at = w.position_of(place[dimension]) if dimension in place else Const(0, INT64)
     parts, start = [], 0
     for v, access in zip(eqn.invars, w.info.fusion.accesses(eqn), strict=True):
         parts.append((access, start, v.aval.shape[dimension]))
         start += v.aval.shape[dimension]
+    if w.piece is not None and place.get(dimension) == w.last_dimension:
+        start, stop = w.piece
+        parts = [p for p in parts if p[1] <= start and stop <= p[1] + p[2]]
     dtype = eqn.outvars[0].aval.dtype
     out: Expr = Const(0, dtype)
     last = True
@@ -91,7 +94,7 @@ def concatenate(w: NestWriter, eqn: JaxprEqn) -> Expr:
 
 
 def dynamic_slice(w: NestWriter, eqn: JaxprEqn, operands: Sequence[Expr], body: list[Stmt]) -> Expr:
-    access, place = w.info.fusion.accesses(eqn)[0], _places(eqn)
+    access, place = w.info.fusion.accesses(eqn)[0], domain_dimensions(eqn)
     terms: list[tuple[str, int | str]] = []
     for d, (start, n, m) in enumerate(zip(operands[1:], access.view.shape, eqn.outvars[0].aval.shape, strict=True)):
         if not access.view.strides[d]:

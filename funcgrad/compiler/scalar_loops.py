@@ -233,7 +233,6 @@ class _Writer:
     def run(self, jaxpr: Jaxpr, args: Sequence[Value], into: Sequence[Memory | None]) -> list[Value | None]:
         """Write a jaxpr's equations; results that have a place in memory go there, the others are returned."""
         env: dict[Var, Value] = dict(zip(jaxpr.invars, args, strict=True))
-        made_by = {v: e for e in jaxpr.eqns for v in e.outvars}
         place = {v: m for v, m in zip(jaxpr.outvars, into, strict=True) if m is not None and isinstance(v, Var)}
 
         def read(atom: Atom) -> Value:
@@ -247,10 +246,10 @@ class _Writer:
                 raise Unsuitable
             operands = [read(v) for v in eqn.invars]
             if isinstance(eqn.primitive.lowering, (Scan, While, Cond)):
-                places = [place.get(v) for v in eqn.outvars]
-                outs = self.control(eqn, operands, places)
-                stored |= {v for v, o in zip(eqn.outvars, outs, strict=True) if o is None}
-                env.update((v, o) for v, o in zip(eqn.outvars, outs, strict=True) if o is not None)
+                env.update(
+                    zip(eqn.outvars, self.control(eqn, operands, [place.get(v) for v in eqn.outvars]), strict=True)
+                )
+                stored |= {v for v in eqn.outvars if v in place}
             else:
                 env[eqn.outvars[0]] = self.first_order(eqn, operands)
         results: list[Value | None] = []
@@ -261,8 +260,8 @@ class _Writer:
             results.append(None)
             if not (isinstance(atom, Var) and atom in stored):
                 self.store(read(atom), m)
-            elif place[atom] is not m or made_by[atom].outvars.count(atom) != 1:
-                raise Unsuitable  # one result in two places in memory
+            elif place[atom] is not m:
+                self.store(self.scalars(env[atom]), m)  # one result in two places
         return results
 
     # ------------------------------------------------------------------ operations
@@ -402,7 +401,7 @@ class _Writer:
 
     # ------------------------------------------------------------------ control flow
 
-    def control(self, eqn: JaxprEqn, operands: Sequence[Value], into: Sequence[Memory | None]) -> list[Value | None]:
+    def control(self, eqn: JaxprEqn, operands: Sequence[Value], into: Sequence[Memory | None]) -> list[Value]:
         """Write a branch or loop within the kernel."""
         lowering = eqn.primitive.lowering
         if isinstance(lowering, Cond):
@@ -412,11 +411,11 @@ class _Writer:
             return self.put(self.while_loop(eqn, operands), into)
         return self.scan(eqn, operands, into)
 
-    def put(self, values: Sequence[Value], into: Sequence[Memory | None]) -> list[Value | None]:
+    def put(self, values: Sequence[Value], into: Sequence[Memory | None]) -> list[Value]:
         for value, m in zip(values, into, strict=True):
             if m is not None:
                 self.store(value, m)
-        return [v if m is None else None for v, m in zip(values, into, strict=True)]
+        return list(values)
 
     def cond(self, eqn: JaxprEqn, operands: Sequence[Value]) -> list[Value]:
         branches = [b.jaxpr for b in eqn.params["branches"]]
@@ -481,7 +480,7 @@ class _Writer:
         self.body.append(WhileLoop(tuple(setup), self.scalar(condition), tuple(body)))
         return self.all_current(held, shapes)
 
-    def scan(self, eqn: JaxprEqn, operands: Sequence[Value], into: Sequence[Memory | None]) -> list[Value | None]:
+    def scan(self, eqn: JaxprEqn, operands: Sequence[Value], into: Sequence[Memory | None]) -> list[Value]:
         p = eqn.params
         nc, nk, length = p["num_consts"], p["num_carry"], p["length"]
         xs = operands[nc + nk :]
@@ -506,7 +505,7 @@ class _Writer:
                 self.update(h, self.scalars(value))
         self.body.append(For(name, self.size(f"n{len(self.sizes)}", length), tuple(body), "serial"))
         results = self.put(self.all_current(held, shapes), into[:nk])
-        return [*results, *(None for _ in into[nk:])]
+        return [*results, *(m for m in into[nk:] if m is not None)]
 
     def unrolled(self, eqn: JaxprEqn, operands: Sequence[Value]) -> list[Value]:
         """A scan over scalars, or that stacks scalars: one iteration after another."""
