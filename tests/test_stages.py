@@ -10,6 +10,7 @@ import pytest
 
 import funcgrad as fg
 import funcgrad.numpy as jnp
+from funcgrad import lax
 from funcgrad.errors import ArgumentError
 
 GOLDEN = Path(__file__).parent / "golden" / "stages"
@@ -40,6 +41,29 @@ def batch_statistics(x: Any) -> Any:
     return mean, jnp.mean((x - mean) ** 2, 0)
 
 
+def lorenz(state: Any) -> Any:
+    def step(s: Any, _: Any) -> Any:
+        x, y, z = s
+        return s + 0.01 * jnp.stack([10 * (y - x), x * (28 - z) - y, x * y - 8 / 3 * z]), s
+
+    return lax.scan(step, state, None, length=1000)
+
+
+def recurrent(w: Any, h: Any, xs: Any) -> Any:
+    return lax.scan(lambda h, x: (jnp.tanh(h @ w + x), jnp.sum(h, 1)), h, xs)
+
+
+def collatz(n: Any) -> Any:
+    def step(s: Any) -> Any:
+        return lax.cond(s[0] % 2 == 0, lambda n: n // 2, lambda n: 3 * n + 1, s[0]), s[1] + 1
+
+    return lax.map(lambda n: lax.while_loop(lambda s: s[0] != 1, step, (n, 0))[1], n)
+
+
+def running_window(x: Any) -> Any:
+    return lax.fori_loop(1, 1000, lambda i, x: x.at[i].add(0.5 * x[i - 1]), x)
+
+
 def f32(*shape: int) -> fg.ShapeDtypeStruct:
     return fg.ShapeDtypeStruct(shape, "float32")
 
@@ -53,6 +77,10 @@ PROGRAMS = {
     "batch_statistics": (batch_statistics, f32(64, 100)),
     "long_sum": (lambda x: jnp.sum(jnp.sin(x)), f32(1_000_000)),
     "transpose": (lambda x: x.T + 1, f32(200, 100)),
+    "lorenz": (lorenz, f32(3)),
+    "recurrent": (recurrent, f32(40, 40), f32(8, 40), f32(100, 8, 40)),
+    "collatz": (collatz, fg.ShapeDtypeStruct((100,), "int32")),
+    "running_window": (running_window, f32(1000)),
     "pad_and_join": (lambda x, y: jnp.concatenate([jnp.pad(x, ((0, 0), (1, 2))), y], 1), f32(6, 4), f32(6, 3)),
 }
 

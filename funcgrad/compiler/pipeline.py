@@ -83,6 +83,18 @@ def _kernels(fusion: Fusion) -> Iterator[Kernel]:
                 yield from _kernels(inner)
 
 
+def _group_lines(fusion: Fusion, indent: str = "") -> Iterator[str]:
+    """A line per group; those of a branch's or loop's jaxprs below it."""
+    for i, group in enumerate(fusion.order):
+        small = group.kind == "control" and scalar_loops.lower(
+            group.eqns[0], [a.source for a in fusion.accesses(group.eqns[0])]
+        )
+        yield f"{indent}{i}: {group}{' in one kernel of scalars' if small else ''}"
+        for name, inner in nested.fusions(group.eqns[0]) if group.kind == "control" and not small else ():
+            yield f"{indent}  {name}:"
+            yield from _group_lines(inner, indent + "    ")
+
+
 STAGES = ("jaxpr", "simplified", "groups", "loops", "kernels", "program", "llvm", "assembly", "cuda", "ptx")
 
 
@@ -93,7 +105,7 @@ def as_text(closed: ClosedJaxpr, name: str, stage: str) -> str:
     if stage == "simplified":
         return str(simplify(closed))
     if stage == "groups":
-        return str(_front(closed)[1])
+        return "\n".join(_group_lines(_front(closed)[1]))
     if stage == "program":
         return str(executable(closed, name).plan)
     texts: dict[str, Callable[[Kernel], str]] = {
