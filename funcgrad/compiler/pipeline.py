@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import NamedTuple
 
-from funcgrad.compiler import kernels, loops, nested, python, scalar_loops
+from funcgrad.compiler import kernels, loops, nested, python, small_loops
 from funcgrad.compiler.cpu import runtime, toolchain
 from funcgrad.compiler.fuse import Fusion
 from funcgrad.compiler.loops import Kernel
@@ -76,7 +76,7 @@ def _kernels(fusion: Fusion) -> Iterator[Kernel]:
             yield lower_update(group.eqns[0], fusion.accesses(group.eqns[0])).kernel
         elif group.kind == "control":
             (eqn,) = group.eqns
-            small = scalar_loops.lower(eqn, [a.source for a in fusion.accesses(eqn)])
+            small = small_loops.lower(eqn, [a.source for a in fusion.accesses(eqn)])
             if small is not None:
                 yield small.kernel
             for _, inner in nested.fusions(eqn) if small is None else ():
@@ -86,7 +86,7 @@ def _kernels(fusion: Fusion) -> Iterator[Kernel]:
 def _group_lines(fusion: Fusion, indent: str = "") -> Iterator[str]:
     """A line per group; those of a branch's or loop's jaxprs below it."""
     for i, group in enumerate(fusion.order):
-        small = group.kind == "control" and scalar_loops.lower(
+        small = group.kind == "control" and small_loops.lower(
             group.eqns[0], [a.source for a in fusion.accesses(group.eqns[0])]
         )
         yield f"{indent}{i}: {group}{' in one kernel of scalars' if small else ''}"

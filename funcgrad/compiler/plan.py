@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from funcgrad.compiler import contract, kernels, nested, scalar_loops
+from funcgrad.compiler import contract, kernels, nested, small_loops
 from funcgrad.compiler.cpu import blas, runtime
 from funcgrad.compiler.fuse import Fusion, Group
 from funcgrad.compiler.host_calls import host_call
@@ -148,7 +148,7 @@ class Planner:
             return [_copy(out, operand), write]
         if group.kind == "control":
             operands = [a.source for a in fusion.accesses(eqn)]
-            small = scalar_loops.lower(eqn, operands)
+            small = small_loops.lower(eqn, operands)
             return [self._kernel(small) if small is not None else nested.step(eqn, operands, self)]
         return [self._host(fusion, eqn)]
 

@@ -1,0 +1,231 @@
+"""Independent loops side by side → one kernel: blocks of lanes in SIMD, each block as long as its longest lane.
+
+Where lanes run while loops of their own (`vmap` of a `while_loop`), lanes go in blocks: within a block all lanes take a
+step together, in a vector loop, and a lane that has finished keeps its values. The block ends when its last lane has.
+What is carried stands in short arrays that LLVM keeps in registers or the first cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from funcgrad.compiler.loops import (
+    Const,
+    Expr,
+    For,
+    Index,
+    IndexValue,
+    Init,
+    Kernel,
+    Let,
+    Load,
+    Name,
+    Param,
+    Store,
+    op,
+)
+from funcgrad.compiler.loops import Update as Set
+from funcgrad.compiler.loops import While as WhileLoop
+from funcgrad.compiler.lower import Launch
+from funcgrad.compiler.nest import INT64, builder
+from funcgrad.compiler.scalar_loops import ScalarLoops
+from funcgrad.compiler.scalar_writer import Memory, Unsuitable, Value, shaped
+from funcgrad.core.jaxprs import Atom, Jaxpr, JaxprEqn, Literal, Var
+from funcgrad.core.lowering import Cond, Scan, Strided, While
+from funcgrad.dtypes import bool_, int32
+
+# Lanes of a block: two vectors of float32 and more of wider types, so that one waits while another computes.
+WIDTH = 32
+_LANE = ("j", 1)
+
+
+def lower_lanes(eqn: JaxprEqn, operands: Sequence[Var]) -> Launch:
+    """The kernel of a scan without carry over small while loops; raises Unsuitable where it is something else."""
+    params = eqn.params
+    body: Jaxpr = params["jaxpr"].jaxpr
+    if params["num_carry"] or params["length"] < WIDTH or not any(_is_while(e) for e in body.eqns):
+        raise Unsuitable
+    return _Blocks().lanes_kernel(eqn, operands)
+
+
+def _is_while(eqn: JaxprEqn) -> bool:
+    return isinstance(eqn.primitive.lowering, While)
+
+
+class _Blocks(ScalarLoops):
+    """Writes the kernel: vector loops over a block's lanes, in which a lane's values are scalars."""
+
+    def lanes_kernel(self, eqn: JaxprEqn, operands: Sequence[Var]) -> Launch:
+        length, n = eqn.params["length"], eqn.params["num_consts"]
+        given = [self.memory(v, "in") for v in operands]
+        results = [self.memory(v, "out") for v in eqn.outvars]
+        blocks = -(-length // WIDTH)
+        with self.block() as body:
+            # The last block begins early enough to be whole: some lanes are then computed twice, to the same values.
+            start = op("mul", IndexValue(Index((("p", 1),))), Const(WIDTH, INT64))
+            last = IndexValue(Index((), self.size("last", length - WIDTH)))
+            self.body.append(Let("first", op("min", start, last)))
+            consts = [self.loaded(m) for m in given[:n]]
+            self.lanes_of(eqn.params["jaxpr"].jaxpr, consts, [_lane(m, self) for m in given[n:]],
+                          [_lane(m, self) for m in results])  # fmt: skip
+        loop = For("p", self.size("parallel", blocks), tuple(body), "parallel")
+        name = "_".join(["lanes", *list(self.names)[:5], *(["more"] if len(self.names) > 5 else [])])
+        kernel = Kernel(name, tuple(self.params), tuple(self.sizes), (loop,))
+        return Launch(kernel, tuple(self.operands), tuple(self.sizes.values()), blocks, 1)
+
+    # ------------------------------------------------------------------ lanes
+
+    def lanes_of(self, jaxpr: Jaxpr, consts: Sequence[Value], slices: Sequence[Memory], into: Sequence[Memory]) -> None:
+        """Write a lane's jaxpr: what is between while loops in one vector loop each, and the loops."""
+        uniform: dict[Var, Value] = dict(zip(jaxpr.invars, consts, strict=False))
+        held: dict[Var, Memory] = dict(zip(jaxpr.invars[len(consts) :], slices, strict=True))
+        rest = list(jaxpr.eqns)
+        while True:
+            count = next((i for i, e in enumerate(rest) if _is_while(e)), len(rest))
+            phase, after = rest[:count], rest[count:]
+            wanted = [v for e in after for v in e.invars]
+            with self.block() as body:
+                env = self.compute(phase, uniform, held, wanted if after else list(jaxpr.outvars))
+                if not after:
+                    for atom, m in zip(jaxpr.outvars, into, strict=True):
+                        self.store(self.read(env, atom), m)
+                else:
+                    made = {v for e in phase for v in e.outvars}
+                    later = [*wanted, *jaxpr.outvars]
+                    new = {v: self.kept(env[v]) for v in dict.fromkeys(later) if isinstance(v, Var) and v in made}
+            self.body.append(For("j", WIDTH, tuple(body), "vector"))
+            if not after:
+                return
+            held |= new
+            held |= self.loop(after[0], uniform, held)
+            rest = after[1:]
+
+    def compute(
+        self, eqns: Sequence[JaxprEqn], uniform: Mapping[Var, Value], held: Mapping[Var, Memory], wanted: Sequence[Atom]
+    ) -> dict[Var, Value]:
+        """Write equations within a vector loop; return the values of all variables there."""
+        env = dict(uniform)
+        read = {v for e in eqns for v in e.invars} | set(wanted)
+        env |= {v: self.loaded(m) for v, m in held.items() if v in read}
+        for eqn in eqns:
+            operands = [self.read(env, v) for v in eqn.invars]
+            lowering = eqn.primitive.lowering
+            if isinstance(lowering, (Scan, While)):
+                raise Unsuitable
+            if isinstance(lowering, Cond):
+                env.update(zip(eqn.outvars, self.selected(eqn, operands), strict=True))
+            else:
+                env[eqn.outvars[0]] = self.first_order(eqn, operands)
+        return env
+
+    def read(self, env: Mapping[Var, Value], atom: Atom) -> Value:
+        return self.literal(atom) if isinstance(atom, Literal) else env[atom]
+
+    def selected(self, eqn: JaxprEqn, operands: Sequence[Value]) -> list[Value]:
+        """All branches' results, of which each lane takes its own."""
+        index = self.scalar(operands[0])
+        out: list[Value] = []
+        last = len(eqn.params["branches"]) - 1
+        for i, branch in enumerate(eqn.params["branches"]):
+            jaxpr = branch.jaxpr
+            env = self.compute(jaxpr.eqns, dict(zip(jaxpr.invars, operands[1:], strict=True)), {}, ())
+            values = [self.read(env, v) for v in jaxpr.outvars]
+            if not i:
+                out = values
+                continue
+            here = self.let(op("ge" if i == last else "eq", index, Const(i, index.dtype)))
+            out = [self.select(here, self.scalars(v), self.scalars(o)) for v, o in zip(values, out, strict=True)]
+        return out
+
+    # ------------------------------------------------------------------ arrays over the block
+
+    def array(self, dtype: Any) -> str:
+        """An array with an element for each lane of the block."""
+        name = f"t{sum(p.name[0] == 't' for p in self.params)}"
+        self.params.append(Param(name, dtype, "scratch", WIDTH))
+        self.operands.append(None)
+        return name
+
+    def kept(self, value: Value) -> Memory:
+        """Store a value for all lanes of the block."""
+        flat = self.scalars(value)
+        if not flat.size:
+            raise Unsuitable
+        names = [self.array(x.dtype) for x in flat.reshape(-1)]
+        place = Memory(" ".join(names), Strided(flat.shape, (), 0), flat.reshape(-1)[0].dtype)
+        self.replace(place, value)
+        return place
+
+    def replace(self, place: Memory, value: Value) -> None:
+        """Store another value where `kept` stored one."""
+        for name, x in zip(place.param.split(), self.scalars(value).reshape(-1), strict=True):
+            self.body.append(Store(name, Index((_LANE,)), x))
+
+    def loaded(self, m: Memory) -> Value:
+        """A value's elements: those that `kept` stored are each in an array of their own, named by `param`."""
+        if not m.param.startswith("t"):
+            return super().loaded(m)
+        return shaped([self.let(Load(n, Index((_LANE,)), m.dtype)) for n in m.param.split()], m.view.shape)
+
+    # ------------------------------------------------------------------ loops
+
+    def loop(self, eqn: JaxprEqn, uniform: Mapping[Var, Value], held: Mapping[Var, Memory]) -> dict[Var, Memory]:
+        """Write a while loop that every lane of the block runs for itself; return where its results are."""
+        p = eqn.params
+        nc, nb = p["cond_nconsts"], p["body_nconsts"]
+        predicate, body = p["cond_jaxpr"].jaxpr, p["body_jaxpr"].jaxpr
+        operands = eqn.invars
+
+        def inner_env(jaxpr: Jaxpr, atoms: Sequence[Atom], carry: Sequence[Value]) -> dict[Var, Value]:
+            values = [self.read({**uniform, **mine}, a) for a in atoms]
+            env = self.compute(jaxpr.eqns, dict(zip(jaxpr.invars, [*values, *carry], strict=True)), {}, ())
+            return env
+
+        alive = f"alive{next(self.numbers)}"
+        self.body.append(Init(alive, Const(0, int32)))
+        with self.block() as start:
+            mine = self.lane_values(operands, uniform, held)
+            carry = [self.read({**uniform, **mine}, a) for a in operands[nc + nb :]]
+            places = [self.kept(c) for c in carry]
+            env = inner_env(predicate, operands[:nc], carry)
+            running = self.as_mask(self.read(env, predicate.outvars[0]))
+            mask = self.array(int32)
+            self.body.append(Store(mask, Index((_LANE,)), running))
+            self.body.append(Set(alive, "or", running))
+        self.body.append(For("j", WIDTH, tuple(start), "vector"))
+        with self.block() as step:
+            mine = self.lane_values(operands[: nc + nb], uniform, held)
+            carry = [self.loaded(m) for m in places]
+            active = self.let(op("ne", Load(mask, Index((_LANE,)), int32), Const(0, int32)))
+            env = inner_env(body, operands[nc : nc + nb], carry)
+            new = [self.scalars(self.read(env, v)) for v in body.outvars]
+            new = [self.select(active, n, self.scalars(c)) for n, c in zip(new, carry, strict=True)]
+            for m, value in zip(places, new, strict=True):
+                self.replace(m, value)
+            env = inner_env(predicate, operands[:nc], new)
+            said = self.scalar(self.read(env, predicate.outvars[0]))
+            running = self.as_mask(shaped([self.let(op("and", active, said))], ()))
+            self.body.append(Store(mask, Index((_LANE,)), running))
+            self.body.append(Set(alive, "or", running))
+        again = [Set(alive, "set", Const(0, int32)), For("j", WIDTH, tuple(step), "vector")]
+        self.body.append(WhileLoop((), op("ne", Name(alive, int32), Const(0, int32)), tuple(again)))
+        return dict(zip(eqn.outvars, places, strict=True))
+
+    def lane_values(
+        self, atoms: Sequence[Atom], uniform: Mapping[Var, Value], held: Mapping[Var, Memory]
+    ) -> dict[Var, Value]:
+        """The values of a lane that equations read, loaded within a vector loop."""
+        return {v: self.loaded(held[v]) for v in dict.fromkeys(atoms) if isinstance(v, Var) and v in held}
+
+    def as_mask(self, value: Value) -> Expr:
+        predicate = self.scalar(value)
+        assert predicate.dtype == bool_
+        return self.let(builder.cast(predicate, int32))
+
+
+def _lane(m: Memory, writer: _Blocks) -> Memory:
+    """A lane's slice of an operand or result."""
+    step = writer.stride(m.view.strides[0])
+    inner = Strided(m.view.shape[1:], m.view.strides[1:], m.view.offset)
+    return Memory(m.param, inner, m.dtype, (("first", step), ("j", step)))

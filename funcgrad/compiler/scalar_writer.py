@@ -1,0 +1,342 @@
+"""Arrays of a few elements as scalars: how a kernel computes with them.
+
+An array is a NumPy array of expressions, one for each element, and movement of data is movement of expressions while
+the kernel is written: reshaping, slicing and joining cost nothing. What is large stays in memory.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from funcgrad import dtypes
+from funcgrad.compiler.analysis import COSTLY, accumulator_dtype
+from funcgrad.compiler.loops import (
+    Const,
+    Expr,
+    Index,
+    IndexValue,
+    Let,
+    Load,
+    Name,
+    Param,
+    Stmt,
+    Store,
+    op,
+)
+from funcgrad.compiler.nest import INT64, builder
+from funcgrad.compiler.scalars import DTYPES
+from funcgrad.core.jaxprs import JaxprEqn, Literal, Var
+from funcgrad.core.lowering import (
+    Concatenate,
+    Contract,
+    Gather,
+    Iota,
+    Pad,
+    Reduce,
+    Scalar,
+    Strided,
+    Update,
+    View,
+    contiguous,
+)
+
+# Arrays of more elements are no scalars.
+MOST_ELEMENTS = 32
+# Operations of one kernel; a call of vector mathematics counts as COST_OF_MATH.
+MOST_OPERATIONS = 2000
+COST_OF_MATH = 20
+# Strides up to this are part of the kernel, larger ones are arguments.
+_MOST_STRIDE = 64
+
+Scalars = np.ndarray  # of expressions, in the shape of the array whose elements they are
+
+
+class Unsuitable(Exception):
+    """A loop is too large for scalars, or does what scalars cannot."""
+
+
+class Memory(NamedTuple):
+    """An array that stays in memory: element (i, j, …) of `view`, at the sum of the terms and offsets beyond that."""
+
+    param: str
+    view: Strided
+    dtype: np.dtype
+    terms: tuple[tuple[str, int | str], ...] = ()
+    offsets: tuple[int | str, ...] = ()
+
+    def at(self, flat: int) -> Index:
+        """Where the element number `flat` is."""
+        place = np.unravel_index(flat, self.view.shape) if self.view.shape else ()
+        constant = self.view.offset + sum(int(i) * s for i, s in zip(place, self.view.strides, strict=True))
+        return Index(self.terms, (*self.offsets, constant))
+
+    def element(self, i: int) -> Memory:
+        """The slice at position i of the leading dimension."""
+        offset = self.view.offset + i * self.view.strides[0]
+        return self._replace(view=Strided(self.view.shape[1:], self.view.strides[1:], offset))
+
+
+Value = Scalars | Memory
+
+
+class ScalarWriter:
+    """Writes a kernel whose arrays are scalars: its frame, and what first-order equations compute."""
+
+    def __init__(self) -> None:
+        self.params: list[Param] = []
+        self.operands: list[Var | None] = []
+        self.sizes: dict[str, int] = {}
+        self.numbers = itertools.count(1)
+        self.cost = 0
+        self.body: list[Stmt] = []
+        self.names: dict[str, None] = {}
+
+    def memory(self, var: Var, intent: Any) -> Memory:
+        """An operand or result of the kernel."""
+        aval = var.aval
+        if aval.dtype not in DTYPES:
+            raise Unsuitable
+        if intent == "in" and var in self.operands:
+            name = self.params[self.operands.index(var)].name
+        else:
+            letter = "x" if intent == "in" else "y"
+            name = f"{letter}{sum(p.name[0] == letter for p in self.params)}"
+            self.params.append(Param(name, aval.dtype, intent))
+            self.operands.append(var)
+        return Memory(name, contiguous(aval.shape), aval.dtype)
+
+    def size(self, name: str, value: int) -> str:
+        self.sizes[name] = value
+        return name
+
+    def stride(self, value: int) -> int | str:
+        return value if abs(value) <= _MOST_STRIDE else self.size(f"s{len(self.sizes)}", value)
+
+    def row(self, m: Memory, name: str, sign: int, offsets: tuple[int | str, ...]) -> Memory:
+        """A slice along the leading dimension, at the loop index `name`, counted down where `sign` is −1."""
+        step = m.view.strides[0]
+        inner = Strided(m.view.shape[1:], m.view.strides[1:], m.view.offset)
+        return Memory(m.param, inner, m.dtype, (*m.terms, (name, self.stride(sign * step))), (*m.offsets, *offsets))
+
+    # ------------------------------------------------------------------ statements
+
+    @contextmanager
+    def block(self) -> Iterator[list[Stmt]]:
+        """Collect the statements that are written within a ``with`` block."""
+        outside, self.body = self.body, []
+        try:
+            yield self.body
+        finally:
+            self.body = outside
+
+    def spend(self, cost: int) -> None:
+        self.cost += cost
+        if self.cost > MOST_OPERATIONS:
+            raise Unsuitable
+
+    def let(self, value: Expr) -> Expr:
+        """Name a value, unless it is one by itself."""
+        if isinstance(value, Const):
+            return value
+        name = f"v{next(self.numbers)}"
+        self.body.append(Let(name, value))
+        return Name(name, value.dtype)
+
+    def loaded(self, m: Memory) -> Value:
+        """A value's elements as scalars, if they are few."""
+        count = math.prod(m.view.shape)
+        if count > MOST_ELEMENTS:
+            return m
+        self.spend(count)
+        return shaped([self.let(Load(m.param, m.at(i), m.dtype)) for i in range(count)], m.view.shape)
+
+    def literal(self, atom: Literal) -> Scalars:
+        return shaped([Const(python_value(atom.val), atom.aval.dtype)], ())
+
+    def scalars(self, value: Value) -> Scalars:
+        if isinstance(value, Memory):
+            raise Unsuitable
+        return value
+
+    def scalar(self, value: Value) -> Expr:
+        """The one element of a value of shape ()."""
+        return self.scalars(value).reshape(-1)[0]
+
+    def store(self, value: Value, m: Memory) -> None:
+        flat = self.scalars(value).reshape(-1)
+        self.spend(len(flat))
+        for i, x in enumerate(flat):
+            self.body.append(Store(m.param, m.at(i), x))
+
+    # ------------------------------------------------------------------ operations
+
+    def first_order(self, eqn: JaxprEqn, operands: Sequence[Value]) -> Value:
+        lowering, aval = eqn.primitive.lowering, eqn.outvars[0].aval
+        if isinstance(lowering, View) and isinstance(operands[0], Memory):
+            view = lowering.apply(operands[0].view, **eqn.params)
+            if view is None:
+                raise Unsuitable
+            moved = operands[0]._replace(view=view)
+            return self.loaded(moved)
+        if isinstance(lowering, Gather) and eqn.primitive.name != "dynamic_slice":
+            raise Unsuitable
+        if isinstance(lowering, Gather) and isinstance(operands[0], Memory):
+            return self.slice_of_memory(eqn, operands[0], operands[1:])
+        if aval.size > MOST_ELEMENTS:
+            raise Unsuitable
+        self.names.setdefault(eqn.primitive.name) if isinstance(lowering, (Scalar, Reduce, Contract)) else None
+        flat = [self.scalars(x) for x in operands]
+        if isinstance(lowering, Scalar):
+            return self.elementwise(eqn, flat)
+        if isinstance(lowering, View):
+            places = eqn.primitive.evaluate(_numbered(flat[0].shape), **eqn.params)
+            return _taken(flat[0].reshape(-1), places)
+        if isinstance(lowering, Iota):
+            values = eqn.primitive.evaluate(**eqn.params)
+            return shaped([Const(python_value(x), aval.dtype) for x in np.ravel(values)], aval.shape)
+        if isinstance(lowering, Pad):
+            places = eqn.primitive.evaluate(_numbered(flat[0].shape), np.int64(-1), **eqn.params)
+            return _taken(np.append(flat[0].reshape(-1), flat[1].reshape(-1)), places)
+        if isinstance(lowering, Concatenate):
+            return np.concatenate(flat, eqn.params["dimension"])
+        if isinstance(lowering, Reduce):
+            return self.fold(eqn, lowering, flat[0])
+        if isinstance(lowering, Contract):
+            return self.product(*flat)
+        if isinstance(lowering, Gather):
+            return self.slice_of_scalars(eqn, flat[0], flat[1:])
+        if isinstance(lowering, Update):
+            return self.update_of_scalars(flat[0], flat[1], flat[2:])
+        raise Unsuitable
+
+    def elementwise(self, eqn: JaxprEqn, operands: Sequence[Scalars]) -> Scalars:
+        lowering, shape = eqn.primitive.lowering, eqn.outvars[0].aval.shape
+        assert isinstance(lowering, Scalar)
+        formula = lowering.op
+        name = formula if isinstance(formula, str) else eqn.primitive.name
+        cost = COST_OF_MATH if name in COSTLY or not isinstance(formula, str) else 1
+        out = []
+        for args in zip(*(np.broadcast_to(x, shape).reshape(-1) for x in operands), strict=True):
+            self.spend(cost)
+            made = op(formula, *args) if isinstance(formula, str) else formula(builder, *args, **eqn.params)
+            out.append(self.let(made))
+        return shaped(out, shape)
+
+    def fold(self, eqn: JaxprEqn, lowering: Reduce, x: Scalars) -> Scalars:
+        aval = eqn.outvars[0].aval
+        axes = eqn.params["axes"]
+        kept = [d for d in range(x.ndim) if d not in axes]
+        rows = x.transpose(*kept, *axes).reshape(math.prod(aval.shape), -1)
+        wide = accumulator_dtype(aval.dtype)
+        out = []
+        for row in rows:
+            terms = [builder.cast(v, wide) for v in row] or [Const(python_value(lowering.identity(wide)), wide)]
+            out.append(self.let(builder.cast(self.tree(lowering.op, terms), aval.dtype)))
+        return shaped(out, aval.shape)
+
+    def tree(self, name: str, terms: Sequence[Expr]) -> Expr:
+        """Combine terms pairwise: the sums of a tree wait for each other less than those of a chain."""
+        while len(terms) > 1:
+            pairs = [terms[i : i + 2] for i in range(0, len(terms), 2)]
+            self.spend(len(pairs))
+            terms = [self.let(op(name, *pair)) if len(pair) == 2 else pair[0] for pair in pairs]
+        return terms[0]
+
+    def product(self, left: Scalars, right: Scalars) -> Scalars:
+        """out[b, m, n] = Σₖ left[b, m, k] · right[b, k, n]: equations are in this canonical form."""
+        batch, m, k = left.shape
+        n = right.shape[2]
+        dtype = left.reshape(-1)[0].dtype if left.size else dtypes.float32
+        out = []
+        for b, i, j in itertools.product(range(batch), range(m), range(n)):
+            self.spend(2 * k)
+            terms = [op("mul", left[b, i, q], right[b, q, j]) for q in range(k)] or [Const(0, dtype)]
+            out.append(self.let(_chain(terms)))
+        return shaped(out, (batch, m, n))
+
+    def starts(self, shape: Sequence[int], starts: Sequence[Value], sizes: Sequence[int]) -> list[Expr | None]:
+        """Where a window begins, moved inside; None in dimensions in which it cannot move."""
+        out = []
+        for start, n, m in zip(starts, shape, sizes, strict=True):
+            at = builder.cast(self.scalar(start), INT64)
+            out.append(self.let(op("clamp", Const(0, INT64), at, IndexValue(Index((), n - m)))) if n > m else None)
+        return out
+
+    def slice_of_memory(self, eqn: JaxprEqn, m: Memory, starts: Sequence[Value]) -> Value:
+        terms = list(m.terms)
+        sizes = eqn.params["slice_sizes"]
+        for at, stride in zip(self.starts(m.view.shape, starts, sizes), m.view.strides, strict=True):
+            if at is not None:
+                assert isinstance(at, Name)
+                terms.append((at.name, self.stride(stride)))
+        return self.loaded(m._replace(view=m.view._replace(shape=tuple(sizes)), terms=tuple(terms)))
+
+    def slice_of_scalars(self, eqn: JaxprEqn, x: Scalars, starts: Sequence[Value]) -> Scalars:
+        """A window at a position that is known at run time only: for each place it may be at, select."""
+        sizes = eqn.params["slice_sizes"]
+        for d, at in enumerate(self.starts(x.shape, starts, sizes)):
+            if at is None:
+                continue
+            out = x.take(range(sizes[d]), d)
+            for begin in range(1, x.shape[d] - sizes[d] + 1):
+                here = self.let(op("eq", at, Const(begin, INT64)))
+                out = self.select(here, x.take(range(begin, begin + sizes[d]), d), out)
+            x = out
+        return x
+
+    def update_of_scalars(self, x: Scalars, update: Scalars, starts: Sequence[Value]) -> Scalars:
+        """A window written at a position that is known at run time only: every place it may be at takes it or not."""
+        places = self.starts(x.shape, starts, update.shape)
+        out = x
+        for begins in itertools.product(*(range(n - m + 1) for n, m in zip(x.shape, update.shape, strict=True))):
+            moving = [(at, i) for at, i in zip(places, begins, strict=True) if at is not None]
+            tests: list[Expr] = [op("eq", at, Const(i, INT64)) for at, i in moving]
+            window = tuple(slice(i, i + m) for i, m in zip(begins, update.shape, strict=True))
+            here = self.let(functools.reduce(lambda a, b: op("and", a, b), tests)) if tests else None
+            new = out.copy()
+            new[window] = update if here is None else self.select(here, update, out[window])
+            out = new
+        return out
+
+    def select(self, condition: Expr, yes: Scalars, no: Scalars) -> Scalars:
+        self.spend(yes.size)
+        pairs = zip(yes.reshape(-1), no.reshape(-1), strict=True)
+        return shaped([self.let(op("select", condition, a, b)) if a is not b else a for a, b in pairs], yes.shape)
+
+
+def as_value(x: Any) -> Value:
+    """An element as an array of shape ()."""
+    return x if isinstance(x, (np.ndarray, Memory)) else shaped([x], ())
+
+
+def shaped(flat: Sequence[Expr], shape: tuple[int, ...]) -> Scalars:
+    """Expressions as an array of the given shape."""
+    out = np.empty(len(flat), object)
+    out[:] = flat
+    return out.reshape(shape)
+
+
+def _numbered(shape: tuple[int, ...]) -> np.ndarray:
+    return np.arange(math.prod(shape)).reshape(shape)
+
+
+def _taken(flat: np.ndarray, places: Any) -> Scalars:
+    """Elements at given places, as an array of their shape."""
+    return flat[np.ravel(places).astype(np.int64)].reshape(np.shape(places))
+
+
+def _chain(terms: Sequence[Expr]) -> Expr:
+    return functools.reduce(lambda a, b: op("add", a, b), terms)
+
+
+def python_value(value: Any) -> Any:
+    """A scalar as a Python number."""
+    found = np.asarray(value)
+    return float(found) if dtypes.is_float(found.dtype) else found.item()

@@ -1,0 +1,26 @@
+"""Branches and loops that are one kernel because what they work on is small."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from funcgrad.compiler.lane_blocks import lower_lanes
+from funcgrad.compiler.lower import Launch
+from funcgrad.compiler.scalar_loops import lower_scalars
+from funcgrad.compiler.scalar_writer import Unsuitable
+from funcgrad.core.jaxprs import Atom, JaxprEqn, Var
+from funcgrad.core.lowering import Scan
+
+
+def lower(eqn: JaxprEqn, operands: Sequence[Atom]) -> Launch | None:
+    """The kernel of a small branch or loop, or None where it is not small; `operands` are what its operands are stored
+    in."""
+    values = [v for v in operands if isinstance(v, Var)]
+    if eqn.effectful:
+        return None
+    for rule in (lower_lanes, lower_scalars) if isinstance(eqn.primitive.lowering, Scan) else (lower_scalars,):
+        try:
+            return rule(eqn, values)
+        except Unsuitable:
+            continue
+    return None
