@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy
 
+from benchmarks import control_flow as loops
 from benchmarks import programs
 from benchmarks.frameworks import Framework
 from benchmarks.programs import normal
@@ -68,6 +70,46 @@ def _adam(fw: Framework) -> Call:
     return lambda: step(*args)
 
 
+def _weighted(
+    program: Callable[[Framework], Callable[..., Any]], weights: list[numpy.ndarray], *arrays: numpy.ndarray
+) -> Callable[[Framework], Call]:
+    """A call of a jitted program of a list of weights and of arrays."""
+
+    def prepare(fw: Framework) -> Call:
+        fun, args = fw.lib.jit(program(fw)), [[fw.array(w) for w in weights], *map(fw.array, arrays)]
+        return lambda: fun(*args)
+
+    return prepare
+
+
+def _ode(name: str, system: Callable[[Framework], Any], start: numpy.ndarray, steps: int) -> list[Case]:
+    return [
+        Case(f"{name}, {steps} steps", "loops", jitted(loops.trajectory(system, steps), start)),
+        Case(
+            f"{name}, gradient through {steps} steps", "loops", jitted(loops.trajectory_gradient(system, steps), start)
+        ),
+    ]
+
+
+def _network(name: str, network: Callable[[Framework], Any], gates: int, time: int, size: int, rows: int) -> list[Case]:
+    scale = numpy.float32(1 / math.sqrt(size))
+    weights = [normal(size, gates * size) * scale, normal(size, gates * size, seed=1) * scale, normal(gates * size)]
+    xs, what = normal(time, rows, size, seed=2), f"{name} of {size}, {rows} rows, {time} steps"
+    return [
+        Case(what, "loops", _weighted(network, weights, xs)),
+        Case(f"{what}, gradient", "loops", _weighted(loops.mean_square_gradient(network), weights, xs)),
+    ]
+
+
+def _neural_ode() -> list[Case]:
+    weights = [normal(8, 64) * numpy.float32(0.3), normal(64), normal(64, 8) * numpy.float32(0.1), normal(8)]
+    return [
+        Case("neural ODE", "loops", _weighted(loops.neural_ode, weights, normal(64, 8))),
+        Case("neural ODE, gradient", "loops",
+             _weighted(loops.mean_square_gradient(loops.neural_ode), weights, normal(64, 8))),
+    ]  # fmt: skip
+
+
 def _matmul(n: int) -> Case:
     return Case(f"matmul {n} × {n}", "kernels", jitted(lambda fw: fw.np.matmul, normal(n, n), normal(n, n, seed=1)))
 
@@ -94,6 +136,22 @@ CASES = (
     _matmul(1024),
     Case("MLP step, SGD with momentum", "training", _mlp),
     Case("MLP step, Adam", "training", _adam),
+    *_ode("Lorenz", loops.lorenz, numpy.ones(3, numpy.float32), 100),
+    *_ode("Lorenz", loops.lorenz, numpy.ones(3, numpy.float32), 10_000),
+    *_ode("pendulum", loops.pendulum, numpy.ones(2, numpy.float32), 1000),
+    *_ode("Lorenz 96 of 16", loops.lorenz96, normal(16), 1000),
+    *_ode("Lorenz 96 of 40", loops.lorenz96, normal(40), 1000),
+    *_network("recurrent network", loops.rnn, 1, 50, 64, 32),
+    *_network("recurrent network", loops.rnn, 1, 500, 128, 32),
+    *_network("LSTM", loops.lstm, 4, 50, 64, 32),
+    *_network("LSTM", loops.lstm, 4, 500, 128, 32),
+    *_neural_ode(),
+    Case("heat on 256², written into", "loops", jitted(loops.heat, normal(256, 256))),
+    Case("heat on 256², padded", "loops", jitted(loops.heat_padded, normal(256, 256))),
+    Case("wave on 4096", "loops", jitted(loops.wave, normal(4096))),
+    Case("Mandelbrot set of 256²", "lanes", jitted(loops.mandelbrot, *loops.plane(256))),
+    Case("roots, 1000", "lanes", jitted(loops.roots, numpy.exp(2 * normal(1000)))),
+    Case("roots, 100 000", "lanes", jitted(loops.roots, numpy.exp(2 * normal(100_000)))),
 )
 
 

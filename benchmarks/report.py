@@ -14,6 +14,8 @@ GROUPS = {
     "dispatch": "Cost of a call",
     "kernels": "Kernels, float32",
     "training": "Training steps",
+    "loops": "Loops",
+    "lanes": "Loops whose lanes go their own ways",
     "compilation": "Compilation and import, each in a new process",
 }
 _INTRODUCTION = """# Benchmarks
