@@ -26,7 +26,7 @@ from funcgrad.transforms.control_flow.common import check_operands, fixpoint, ru
 from funcgrad.transforms.control_flow.scan_split import BodySplit, split_body
 from funcgrad.transforms.jit import jit_p
 from funcgrad.transforms.jvp import jvp_jaxpr
-from funcgrad.transforms.partial_eval import Split, partial_eval_jaxpr
+from funcgrad.transforms.partial_eval import Split, partial_eval_jaxpr, pruned
 from funcgrad.transforms.transpose import transpose_jaxpr
 from funcgrad.transforms.vmap import batch_jaxpr, to_dim
 
