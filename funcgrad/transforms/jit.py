@@ -19,7 +19,7 @@ from funcgrad.core.primitives import Primitive
 from funcgrad.core.staging import hoist_tracers, trace_to_jaxpr
 from funcgrad.core.tracing import Zero, aval_of, eval_trace, is_undefined
 from funcgrad.errors import ArgumentError, StaticArgumentError
-from funcgrad.transforms.api import FlatFunction, callable_or_error, name_of
+from funcgrad.transforms.api import FlatFunction, argument_names, callable_or_error, name_of
 from funcgrad.transforms.jvp import jvp_jaxpr
 from funcgrad.transforms.partial_eval import Split, forward_inputs, partial_eval_jaxpr
 from funcgrad.transforms.stages import Lowered, Traced
@@ -241,7 +241,7 @@ class JitFunction:
         self, static: Any, in_tree: Any, avals: Sequence[ShapedArray], donated: Sequence[bool]
     ) -> tuple[Traced, list[Any]]:
         flat_fun = FlatFunction(self._with_static(static), in_tree, transform="jit")
-        names = _argument_names(self._fun, in_tree, len(avals))
+        names = argument_names(self._fun, in_tree, len(avals))
         closed = trace_to_jaxpr(
             flat_fun, avals, description=f"tracing jit({self._name})", name=self._name, argument_names=names
         )
@@ -333,20 +333,6 @@ def _without_static(in_tree: Any, static: Any) -> Any:
     positions = {where for where, *_ in static if isinstance(where, int)}
     args, kwargs = in_tree.unflatten(range(in_tree.num_leaves))
     return tree.structure((tuple(a for i, a in enumerate(args) if i not in positions), kwargs))
-
-
-def _argument_names(fun: Any, in_tree: Any, n: int) -> list[str]:
-    try:
-        parameters = list(inspect.signature(fun).parameters)
-    except (TypeError, ValueError):
-        parameters = []
-    names = []
-    for path, _ in tree.leaves_with_path(in_tree.unflatten(range(n))):
-        first, *rest = path[1:]
-        index = getattr(first, "idx", None)
-        root = parameters[index] if index is not None and index < len(parameters) else str(getattr(first, "key", first))
-        names.append(f"argument {root}{tree.keystr(tuple(rest))} of {name_of(fun)}")
-    return names
 
 
 def _check_hashable(value: Any, where: Any, name: str) -> None:

@@ -88,9 +88,7 @@ def jvp_jaxpr(
     return closed.memo(("jvp", tuple(nonzero), wanted), lambda: _jvp_jaxpr(closed, nonzero, wanted))
 
 
-def _jvp_jaxpr(
-    closed: ClosedJaxpr, nonzero: Sequence[bool], wanted: Sequence[bool]
-) -> tuple[ClosedJaxpr, list[bool]]:
+def _jvp_jaxpr(closed: ClosedJaxpr, nonzero: Sequence[bool], wanted: Sequence[bool]) -> tuple[ClosedJaxpr, list[bool]]:
     avals: list[ShapedArray] = closed.in_avals
     nonzero_out: list[bool] = []
 

@@ -15,7 +15,7 @@ from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.core.tracing import ArrayLike, aval_of
 from funcgrad.errors import ArgumentError, DTypeError, JaxprError, ShapeError
 from funcgrad.ops.arithmetic import convert_element_type
-from funcgrad.transforms.api import FlatFunction, name_of
+from funcgrad.transforms.api import FlatFunction, argument_names, name_of
 
 T = TypeVar("T")
 
@@ -37,8 +37,9 @@ class Body:
     def __init__(self, fun: Callable[..., Any], in_tree: Any, avals: Sequence[ShapedArray], operation: str):
         flat_fun = FlatFunction(fun, in_tree, transform=operation)
         traced = trace_to_jaxpr(
-            flat_fun, avals, description=f"tracing {name_of(fun)} for {operation}", name=name_of(fun)
-        )
+            flat_fun, avals, description=f"tracing {name_of(fun)} for {operation}", name=name_of(fun),
+            argument_names=argument_names(fun, in_tree, len(avals)),
+        )  # fmt: skip
         jaxpr = traced.jaxpr.replace(constvars=[], invars=traced.jaxpr.constvars + traced.jaxpr.invars)
         self.jaxpr, self.consts = ClosedJaxpr(jaxpr), traced.consts
         self.out_tree = flat_fun.out_tree
@@ -105,9 +106,7 @@ def check_carry(
             fix="return the carry in the structure in which the loop starts",
         )
     paths = [path for path, _ in tree.leaves_with_path(carry_tree.unflatten(range(len(avals))))]
-    differing = [
-        (tree.keystr(p), a, b) for p, a, b in zip(paths, avals, out_avals, strict=True) if not same_type(a, b)
-    ]
+    differing = [(tree.keystr(p), a, b) for p, a, b in zip(paths, avals, out_avals, strict=True) if not same_type(a, b)]
     if differing:
         places = "; ".join(f"carry{path} is {a} at the start and {b} at the end" for path, a, b in differing[:8])
         shapes = any(a.shape != b.shape for _, a, b in differing)

@@ -19,7 +19,7 @@ from funcgrad.transforms.control_flow.scan_rules import scan_p
 
 
 def scan(f: Callable[..., Any], init: Any, xs: Any = None, length: int | None = None, reverse: bool = False,
-         unroll: int | bool = 1) -> Any:  # fmt: skip
+         unroll: int | bool = 1, _split_transpose: bool = False) -> Any:  # fmt: skip
     """Carry a value through the slices of arrays, and stack what each step gives.
 
     The law is this loop, compiled as one; `init`, `xs` and what `f` returns are pytrees:
@@ -36,6 +36,7 @@ def scan(f: Callable[..., Any], init: Any, xs: Any = None, length: int | None = 
       xs: arrays of one leading size, sliced along it; None passes None.
       length: number of steps; needed where `xs` has no arrays.
       unroll: how many steps the compiled loop may do in a round; True or 0: all. The result is the same.
+      _split_transpose: accepted for compatibility.
 
     Returns:
       The last carry, and the ys stacked along a new leading axis.
@@ -51,77 +52,89 @@ def scan(f: Callable[..., Any], init: Any, xs: Any = None, length: int | None = 
     >>> scan(lambda total, x: (total + x, total), 0.0, jnp.arange(4.0))
     (Array(6., dtype=float32), Array([0., 0., 1., 3.], dtype=float32))
     """
-    callable_or_error(f, "scan")
+    return scan_as("scan", f, init, xs, length, reverse, unroll)
+
+
+def scan_as(
+    operation: str, f: Callable[..., Any], init: Any, xs: Any, length: int | None, reverse: bool, unroll: int | bool
+) -> Any:
+    """Do what `scan` does, for an operation that error messages are to name."""
+    callable_or_error(f, operation)
     init_leaves, init_tree = tree.flatten(init)
     xs_leaves, xs_tree = tree.flatten(xs)
-    length = length_of(xs_leaves, length)
-    unroll = _checked_unroll(unroll, length)
+    length = length_of(xs_leaves, length, operation)
+    unroll = _checked_unroll(unroll, length, operation)
     init_leaves, xs_leaves = as_arrays(init_leaves), as_arrays(xs_leaves)
     if config.disable_jit and length:
         return _python_loop(f, init_tree.unflatten(init_leaves), xs_leaves, xs_tree, length, reverse)
     slices = [aval_of(x).update(shape=aval_of(x).shape[1:]) for x in xs_leaves]
-    body, init_leaves = _trace(f, init_leaves, init_tree, slices, xs_tree)
+    body, init_leaves = _trace(operation, f, init_leaves, init_tree, slices, xs_tree)
     params = {"length": length, "reverse": bool(reverse), "unroll": unroll}
     return body.unflatten(_bind(body, init_leaves, xs_leaves, params))
 
 
-def length_of(xs: Sequence[Any], length: Any) -> int:
+def length_of(xs: Sequence[Any], length: Any, operation: str) -> int:
     """Return the number of steps, which `length` or the leading axes of `xs` say, or both."""
     if length is not None:
         if isinstance(length, Tracer) and length.concrete() is None:
             raise ConcretizationError(
-                f"scan: length is a traced value of type {length.aval}, not a known int",
+                f"{operation}: length is a traced value of type {length.aval}, not a known int",
                 fix="use while_loop or fori_loop where the number of steps is known at run time only",
             )
         length = operator.index(length) if not isinstance(length, Tracer) else int(length)
         if length < 0:
-            raise ArgumentError(f"scan: length is {length}", fix="give the number of steps, 0 or more")
+            raise ArgumentError(f"{operation}: length is {length}", fix="give the number of steps, 0 or more")
     avals = [aval_of(x) for x in xs]
     for a in avals:
         if not a.shape:
             raise ShapeError(
-                f"scan: xs has a leaf of type {a}, without a leading axis to scan over",
+                f"{operation}: xs has a leaf of type {a}, without a leading axis to scan over",
                 fix="give arrays of at least one dimension; close over values that are the same in every step",
             )
     sizes = list(dict.fromkeys(a.shape[0] for a in avals))
     if len(sizes) > 1:
         raise ShapeError(
-            f"scan: arrays of xs have different leading sizes: {', '.join(map(repr, avals))}",
+            f"{operation}: arrays of xs have different leading sizes: {', '.join(map(repr, avals))}",
             fix="scan over arrays of one length",
         )
     if length is None:
         if not sizes:
-            raise ArgumentError("scan: xs has no arrays, and length is not given", fix="give length=")
+            raise ArgumentError(
+                f"{operation}: xs has no arrays, and length is not given",
+                fix="give length=" if operation == "scan" else "give at least one array",
+            )
         return sizes[0]
     if sizes and sizes[0] != length:
         raise ShapeError(
-            f"scan: length is {length}, arrays of xs have leading size {sizes[0]}: {', '.join(map(repr, avals))}",
+            f"{operation}: length is {length}, leading sizes of xs are others: {', '.join(map(repr, avals))}",
             fix="leave out length=, or slice xs",
         )
     return length
 
 
-def _checked_unroll(unroll: Any, length: int) -> int:
+def _checked_unroll(unroll: Any, length: int, operation: str) -> int:
     if isinstance(unroll, bool):
         return max(length, 1) if unroll else 1
     unroll = operator.index(unroll)
     if unroll < 0:
-        raise ArgumentError(f"scan: unroll is {unroll}", fix="give a number of steps, 0 or True for all, or False")
+        raise ArgumentError(
+            f"{operation}: unroll is {unroll}", fix="give a number of steps, 0 or True for all, or False"
+        )
     return unroll
 
 
 def _trace(
-    f: Callable[..., Any], init: list[Any], init_tree: Any, slices: Sequence[Any], xs_tree: Any
+    operation: str, f: Callable[..., Any], init: list[Any], init_tree: Any, slices: Sequence[Any], xs_tree: Any
 ) -> tuple[Body, list[Any]]:
     """Trace the body at types of the carry that it keeps; also return the first carry in these types."""
     args = (init_tree.unflatten(init), xs_tree.unflatten(slices))
 
     def traced(carry: Sequence[Any]) -> tuple[Body, Any]:
-        body = trace_body(f, args, [*map(aval_of, carry), *slices], "scan")
+        body = trace_body(f, args, [*map(aval_of, carry), *slices], operation)
         parts = body.out_tree.children()
         if len(parts) != 2:
             raise ArgumentError(
-                f"scan: {name_of(f)} must return a pair (carry, y), it returned "
+                f"{operation}: {name_of(f)} must return a pair (carry, y), it returned "
                 f"{body.out_tree.show(map(repr, body.out_avals))}",
                 fix="return (carry, y); y may be None",
             )
@@ -133,7 +146,7 @@ def _trace(
         if any(a is not b for a, b in zip(init, converted, strict=True)):
             init = converted
             body, carry_tree = traced(init)
-    check_carry("scan", name_of(f), init_tree, [aval_of(x) for x in init], carry_tree,
+    check_carry(operation, name_of(f), init_tree, [aval_of(x) for x in init], carry_tree,
                 body.out_avals[: carry_tree.num_leaves])  # fmt: skip
     return body, init
 
@@ -143,18 +156,18 @@ def _bind(body: Body, init: list[Any], xs: list[Any], params: dict[str, Any]) ->
     num_carry = len(init)
     same = body.forwarded()
     kept = [same[i] == i for i in range(num_carry)]
-    passed = [i is not None and i >= num_carry for i in same[num_carry:]]
+    passed = [xs[i - num_carry] if i is not None and i >= num_carry else None for i in same[num_carry:]]
     jaxpr, n = body.jaxpr.jaxpr, len(body.consts)
     consts, carry, slices = jaxpr.invars[:n], jaxpr.invars[n : n + num_carry], jaxpr.invars[n + num_carry :]
     invars = [*select(carry, kept), *consts, *select(carry, kept, False), *slices]
-    outvars = select(jaxpr.outvars, kept + passed, False)
+    outvars = select(jaxpr.outvars, kept + [x is not None for x in passed], False)
     operands = [*select(init, kept), *body.consts, *select(init, kept, False), *xs]
     out = iter(scan_p.bind(
         *operands, jaxpr=ClosedJaxpr(jaxpr.replace(invars=invars, outvars=outvars)), num_consts=n + sum(kept),
         num_carry=num_carry - sum(kept), **params,
     ))  # fmt: skip
     carry_out = [x if k else next(out) for x, k in zip(init, kept, strict=True)]
-    return carry_out + [xs[i - num_carry] if p else next(out) for i, p in zip(same[num_carry:], passed, strict=True)]
+    return carry_out + [next(out) if x is None else x for x in passed]
 
 
 def _python_loop(

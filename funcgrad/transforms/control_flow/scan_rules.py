@@ -127,7 +127,7 @@ def _jvp(primals: Sequence[Any], tangents: Sequence[Any], *, jaxpr: ClosedJaxpr,
 def _regrouped(
     found: ClosedJaxpr, num_consts: int, num_carry: int, tangents: Sequence[int], num_out: int
 ) -> ClosedJaxpr:
-    """The jvp of a body, (primals, tangents) → (results, tangents), as a body: consts, carry and xs of both together."""
+    """The jvp of a body, (primals, tangents) → (results, tangents), as a body: consts, carry, xs of both together."""
     jaxpr = found.jaxpr
     num_in = len(jaxpr.invars) - sum(tangents)
     invars = divide(jaxpr.invars[:num_in], num_consts, num_carry).joined(divide(jaxpr.invars[num_in:], *tangents[:2]))
@@ -323,7 +323,8 @@ def _backward(
     carry, (found, back) = fixpoint(step, carry_nonzero)
     num_values = linear.consts.count(False)
     body = found.memo(
-        ("scan", num_values, tuple(carry)), lambda: _accumulating(found, back, carry, num_values, linear.xs.count(False))
+        ("scan", num_values, tuple(carry)),
+        lambda: _accumulating(found, back, carry, num_values, linear.xs.count(False)),
     )
     return _Backward(body, back.consts, carry, back.xs)
 

@@ -65,8 +65,8 @@ def split_body(split: JaxprSplit, num_consts: int, num_carry: int) -> BodySplit:
         pruned(ClosedJaxpr(before, split.known.consts)),
         pruned(ClosedJaxpr(loop, split.known.consts)),
         ClosedJaxpr(rest.replace(invars=[*first, *own, *last]), split.unknown.consts),
-        [consts.index(r) for r in select(residuals, kinds, "const")],
-        [xs.index(r) for r in select(residuals, kinds, "xs")],
+        [i for r in residuals for i, v in enumerate(consts) if v is r],
+        [i for r in residuals for i, v in enumerate(xs) if v is r],
         len(hoisted),
         len(stacked),
     )

@@ -22,7 +22,7 @@ from funcgrad.transforms.control_flow.common import (
     select,
     trace_body,
 )
-from funcgrad.transforms.control_flow.scan import scan
+from funcgrad.transforms.control_flow.scan import scan_as
 from funcgrad.transforms.control_flow.while_rules import while_p
 
 
@@ -52,8 +52,13 @@ def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], i
     >>> while_loop(lambda x: x < 100, lambda x: 2 * x, 3)
     Array(192, dtype=int32, weak_type=True)
     """
-    callable_or_error(cond_fun, "while_loop")
-    callable_or_error(body_fun, "while_loop")
+    return _while_as("while_loop", cond_fun, body_fun, init_val)
+
+
+def _while_as(operation: str, cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], init_val: Any) -> Any:
+    """Do what `while_loop` does, for an operation that error messages are to name."""
+    callable_or_error(cond_fun, operation)
+    callable_or_error(body_fun, operation)
     init, structure = tree.flatten(init_val)
     init = as_arrays(init)
     if config.disable_jit:
@@ -61,7 +66,7 @@ def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], i
             return _python_loop(cond_fun, body_fun, structure.unflatten(init))
         except ConcretizationError:
             pass  # the predicate is traced by an enclosing transform
-    cond, body, init = _trace(cond_fun, body_fun, init, structure)
+    cond, body, init = _trace(operation, cond_fun, body_fun, init, structure)
     return body.unflatten(_bind(cond, body, init))
 
 
@@ -74,16 +79,16 @@ def _python_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any],
 
 
 def _trace(
-    cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], init: list[Any], structure: Any
+    operation: str, cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], init: list[Any], structure: Any
 ) -> tuple[Body, Body, list[Any]]:
     """Trace predicate and body at types of the carry that it keeps; also return the first carry in these types."""
     args = (structure.unflatten(init),)
 
     def traced(carry: Sequence[Any]) -> tuple[Body, Body]:
         avals = [aval_of(x) for x in carry]
-        cond = trace_body(cond_fun, args, avals, "while_loop")
+        cond = trace_body(cond_fun, args, avals, operation)
         _check_predicate(cond, name_of(cond_fun))
-        return cond, trace_body(body_fun, args, avals, "while_loop")
+        return cond, trace_body(body_fun, args, avals, operation)
 
     cond, body = traced(init)
     if len(body.out_avals) == len(init):
@@ -91,7 +96,7 @@ def _trace(
         if any(a is not b for a, b in zip(init, converted, strict=True)):
             init = converted
             cond, body = traced(init)
-    check_carry("while_loop", name_of(body_fun), structure, [aval_of(x) for x in init], body.out_tree, body.out_avals)
+    check_carry(operation, name_of(body_fun), structure, [aval_of(x) for x in init], body.out_tree, body.out_avals)
     return cond, body, init
 
 
@@ -120,9 +125,7 @@ def _bind(cond: Body, body: Body, init: list[Any]) -> list[Any]:
     carried = cond_jaxpr.invars[n_cond:]
     kept = [same == i and v not in read for i, (same, v) in enumerate(zip(body.forwarded(), carried, strict=True))]
     if any(kept):
-        cond_jaxpr = cond_jaxpr.replace(
-            invars=[*cond_jaxpr.invars[:n_cond], *select(carried, kept, False)], eqns=eqns
-        )
+        cond_jaxpr = cond_jaxpr.replace(invars=[*cond_jaxpr.invars[:n_cond], *select(carried, kept, False)], eqns=eqns)
         consts, carry = body_jaxpr.invars[:n_body], body_jaxpr.invars[n_body:]
         body_jaxpr = body_jaxpr.replace(
             invars=[*select(carry, kept), *consts, *select(carry, kept, False)],
@@ -176,8 +179,8 @@ def fori_loop(
             return (i + 1, body_fun(i, value)), None
 
         scanned.__name__ = name_of(body_fun)
-        (_, result), _ = scan(scanned, (first, init_val), None, length=length, unroll=False if unroll is None else unroll)
-        return result
+        unroll = False if unroll is None else unroll
+        return scan_as("fori_loop", scanned, (first, init_val), None, length, False, unroll)[0][1]
     if unroll not in (None, False, 1):
         raise ArgumentError(
             f"fori_loop: unroll={unroll} with bounds that are traced",
@@ -190,7 +193,7 @@ def fori_loop(
 
     stepped.__name__ = name_of(body_fun)
     bounds = [convert_element_type(x, dtype) if aval_of(x).dtype != dtype else x for x in (lower, upper)]
-    return while_loop(lambda carry: carry[0] < carry[1], stepped, (*bounds, init_val))[2]
+    return _while_as("fori_loop", lambda carry: carry[0] < carry[1], stepped, (*bounds, init_val))[2]
 
 
 def _is_known(bound: Any) -> bool:

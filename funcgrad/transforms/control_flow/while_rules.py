@@ -189,7 +189,7 @@ def _transpose(*_: Any, **params: Any) -> list[Any]:
 
 
 def _batch(args: Sequence[Any], dims: Sequence[int | None], **params: Any) -> tuple[list[Any], list[int | None]]:
-    """One loop where all lanes take as many steps; else each lane its own, or in lockstep where effects have an order."""
+    """One loop where all lanes take as many steps; else each its own, or in lockstep where effects have an order."""
     size = next(aval_of(a).shape[d] for a, d in zip(args, dims, strict=True) if d is not None)
     cond_jaxpr, body_jaxpr = params["cond_jaxpr"], params["body_jaxpr"]
     batched = divide([d is not None for d in dims], params["cond_nconsts"], params["body_nconsts"])
