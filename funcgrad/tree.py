@@ -119,8 +119,16 @@ class PyTreeDef:
     def __reduce__(self) -> tuple[Any, ...]:
         return PyTreeDef, (self.spec,)
 
+    def show(self, leaves: Iterable[str]) -> str:
+        """Return the tree of this structure as text, given the text of each leaf.
+
+        >>> structure({"w": 1.0, "b": None}).show(["f32[3]"])
+        "{'b': None, 'w': f32[3]}"
+        """
+        return self.spec.walk(list(leaves), _format_node)
+
     def __repr__(self) -> str:
-        return f"PyTreeDef({self.spec.walk(['*'] * self.num_leaves, _format_node)})"
+        return f"PyTreeDef({self.show(['*'] * self.num_leaves)})"
 
 
 def _format_node(typ: type, data: Any, children: tuple[str, ...]) -> str:

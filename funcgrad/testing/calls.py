@@ -430,6 +430,52 @@ def _jit(draw: Draw, within: Sequence[np.dtype]) -> Any:
     }
 
 
+@strategy("scan")
+def _scan(draw: Draw, within: Sequence[np.dtype]) -> Any:
+    w = fill(draw(seeds), draw(allowed(NUMBER, within)), draw(shapes(max_dims=1)), SMALL)
+    length, reverse = draw(st.integers(0, 3)), draw(st.booleans())
+    start = np.int32(draw(st.integers(0, 2)))
+    c, x = fill(draw(seeds), w.dtype, w.shape), fill(draw(seeds), w.dtype, (length, *w.shape))
+    mul, add = registry["mul"].bind, registry["add"].bind
+
+    def body(w: Any, i: Any, c: Any, x: Any) -> list[Any]:
+        return [add(i, np.int32(1)), add(mul(mul(w, w), c), x), mul(c, x), add(i, i)]
+
+    avals = [_aval(w), _aval(start), _aval(c), ShapedArray(w.shape, w.dtype)]
+    return [w, start, c, x], {
+        "jaxpr": trace_to_jaxpr(body, avals, name="body"),
+        "length": length,
+        "num_carry": 2,
+        "num_consts": 1,
+        "reverse": reverse,
+        "unroll": 1,
+    }
+
+
+@strategy("while")
+def _while(draw: Draw, within: Sequence[np.dtype]) -> Any:
+    w = fill(draw(seeds), draw(allowed(NUMBER, within)), draw(shapes(max_dims=1)), SMALL)
+    c, start = fill(draw(seeds), w.dtype, w.shape), np.int32(0)
+    # In a batch, whose second element is the first one reversed, the elements take different numbers of steps.
+    steps = np.array(draw(st.permutations([1, 3])), np.int32)
+    mul, add = registry["mul"].bind, registry["add"].bind
+
+    def predicate(steps: Any, i: Any, c: Any) -> list[Any]:
+        first = registry["slice"].bind(steps, start_indices=(0,), limit_indices=(1,), strides=None)
+        return [registry["lt"].bind(i, registry["squeeze"].bind(first, dimensions=(0,)))]
+
+    def body(w: Any, i: Any, c: Any) -> list[Any]:
+        return [add(i, np.int32(1)), add(mul(mul(w, c), c), w)]
+
+    carry = [_aval(start), _aval(c)]
+    return [steps, w, start, c], {
+        "body_jaxpr": trace_to_jaxpr(body, [_aval(w), *carry], name="body"),
+        "body_nconsts": 1,
+        "cond_jaxpr": trace_to_jaxpr(predicate, [_aval(steps), *carry], name="predicate"),
+        "cond_nconsts": 1,
+    }
+
+
 # ---------------------------------------------------------------- indexing
 
 

@@ -37,6 +37,9 @@ from funcgrad.transforms.vmap import vmap
 NO_DERIVATIVE = ("stop_gradient", "bitcast_convert_type", "reduce_precision")
 """Primitives whose derivative is not that of the values they give, by definition."""
 
+FORWARD_ONLY = ("while",)
+"""Primitives without reverse mode, which asks for the number of steps before the loop runs."""
+
 CONSTANT_OPERANDS: dict[str, tuple[int, ...]] = {
     "zeta": (0,),
     "polygamma": (0,),
@@ -107,7 +110,7 @@ def derivative(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]
 def adjoint(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> None:
     """Reverse mode, through the transpose rules of what the jvp rule is made of, is the adjoint of forward mode."""
     f, args = _of_variables(primitive, args, params, CONSTANT_OPERANDS)
-    if primitive.name not in NO_DERIVATIVE and _differentiable(args):
+    if primitive.name not in NO_DERIVATIVE + FORWARD_ONLY and _differentiable(args):
         check_jvp_vjp(f, args)
 
 
@@ -115,7 +118,8 @@ def second_order(primitive: Primitive, args: Sequence[Any], params: dict[str, An
     """Derivatives of derivatives, forward and reverse in every order, agree with finite differences."""
     f, args = _of_variables(primitive, args, params, CONSTANT_IN_SECOND_ORDER)
     if primitive.name not in NO_DERIVATIVE and _differentiable(args) and _finite_at(f, args):
-        check_grads(f, args, order=2, atol=1e-4, rtol=1e-4, widen=False)
+        modes = ("fwd",) if primitive.name in FORWARD_ONLY else ("fwd", "rev")
+        check_grads(f, args, order=2, modes=modes, atol=1e-4, rtol=1e-4, widen=False)
 
 
 def _batch_axes(args: Sequence[Any]) -> list[tuple[int | None, ...]]:
@@ -162,7 +166,7 @@ def vmap_of_jvp(primitive: Primitive, args: Sequence[Any], params: dict[str, Any
     actual = vmap(pushed)(list(batch), [tangents[i] for i in live])
     assert_close(_without_float0(actual), _without_float0(expected), what=f"{primitive}: vmap∘jvp and jvp∘vmap")
     seed = random_like(expected[0], seed=1)
-    if any(aval_of(s).dtype == dtypes.float0 for s in tree.leaves(seed)):
+    if primitive.name in FORWARD_ONLY or any(aval_of(s).dtype == dtypes.float0 for s in tree.leaves(seed)):
         return
     back = vjp(lambda *xs: vmap(f)(*with_live(xs, batch)), *(batch[i] for i in live))[1](seed)
     rows = vmap(lambda xs, s: vjp(lambda *ys: f(*with_live(ys, xs)), *(xs[i] for i in live))[1](s))(list(batch), seed)

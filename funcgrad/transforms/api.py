@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,6 +23,21 @@ def callable_or_error(fun: Any, transform: str) -> None:
     """Raise unless `fun` can be called."""
     if not callable(fun):
         raise ArgumentError(f"{transform}: {fun!r:.80} is not callable", fix="pass a function, e.g. a lambda")
+
+
+def argument_names(fun: Any, in_tree: Any, n: int) -> list[str]:
+    """Return what error messages call each leaf of the arguments: "argument params['w'] of loss"."""
+    try:
+        parameters = list(inspect.signature(fun).parameters)
+    except (TypeError, ValueError):
+        parameters = []
+    names = []
+    for path, _ in tree.leaves_with_path(in_tree.unflatten(range(n))):
+        first, *rest = path[1:]
+        index = getattr(first, "idx", None)
+        root = parameters[index] if index is not None and index < len(parameters) else str(getattr(first, "key", first))
+        names.append(f"argument {root}{tree.keystr(tuple(rest))} of {name_of(fun)}")
+    return names
 
 
 class FlatFunction:

@@ -17,13 +17,13 @@ from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr
 from funcgrad.core.lowering import Inline
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.staging import hoist_tracers, trace_to_jaxpr
-from funcgrad.core.tracing import UndefinedPrimal, Zero, aval_of, eval_trace, is_undefined
+from funcgrad.core.tracing import Zero, aval_of, eval_trace, is_undefined
 from funcgrad.errors import ArgumentError, StaticArgumentError
-from funcgrad.transforms.api import FlatFunction, callable_or_error, name_of
+from funcgrad.transforms.api import FlatFunction, argument_names, callable_or_error, name_of
 from funcgrad.transforms.jvp import jvp_jaxpr
 from funcgrad.transforms.partial_eval import Split, forward_inputs, partial_eval_jaxpr
 from funcgrad.transforms.stages import Lowered, Traced
-from funcgrad.transforms.transpose import backward_pass
+from funcgrad.transforms.transpose import transpose_jaxpr
 from funcgrad.transforms.vmap import batch_jaxpr, to_dim
 
 # ---------------------------------------------------------------- the primitive
@@ -64,11 +64,9 @@ def _jit_partial_eval(
 
 
 def _jit_transpose(cts: Sequence[Any], *args: Any, jaxpr: ClosedJaxpr, name: str, inline: bool = False) -> list[Any]:
-    linear = tuple(is_undefined(a) for a in args)
-    nonzero = tuple(type(ct) is not Zero for ct in cts)
-    transposed, nonzero_back = jaxpr.memo(
-        ("transpose", linear, nonzero), lambda: _transposed(jaxpr, linear, nonzero, name)
-    )
+    linear = [is_undefined(a) for a in args]
+    nonzero = [type(ct) is not Zero for ct in cts]
+    transposed, nonzero_back = transpose_jaxpr(jaxpr, linear, nonzero)
     values = [a for a, is_linear in zip(args, linear, strict=True) if not is_linear]
     given = [ct for ct in cts if type(ct) is not Zero]
     out = iter(jit_p.bind(*values, *given, jaxpr=transposed, name=name, inline=inline))
@@ -77,27 +75,6 @@ def _jit_transpose(cts: Sequence[Any], *args: Any, jaxpr: ClosedJaxpr, name: str
         (next(out) if next(back) else Zero(aval_of(a).tangent())) if is_linear else None
         for a, is_linear in zip(args, linear, strict=True)
     ]
-
-
-def _transposed(
-    jaxpr: ClosedJaxpr, linear: Sequence[bool], nonzero: Sequence[bool], name: str
-) -> tuple[ClosedJaxpr, list[bool]]:
-    """The jaxpr of (values, nonzero cotangents) → nonzero cotangents of the linear inputs."""
-    avals = jaxpr.in_avals
-    nonzero_back: list[bool] = []
-
-    def fun(*flat: Any) -> list[Any]:
-        given = iter(flat)
-        args = [UndefinedPrimal(a) if lin else next(given) for a, lin in zip(avals, linear, strict=True)]
-        cts = [next(given) if nz else Zero(a.tangent()) for a, nz in zip(jaxpr.out_avals, nonzero, strict=True)]
-        back = backward_pass(jaxpr.jaxpr, jaxpr.consts, args, cts)
-        of_linear = [b for b, lin in zip(back, linear, strict=True) if lin]
-        nonzero_back[:] = [type(b) is not Zero for b in of_linear]
-        return [b for b in of_linear if type(b) is not Zero]
-
-    in_avals = [a for a, lin in zip(avals, linear, strict=True) if not lin]
-    in_avals += [a.tangent() for a, nz in zip(jaxpr.out_avals, nonzero, strict=True) if nz]
-    return trace_to_jaxpr(fun, in_avals, name=f"transpose_{name}"), nonzero_back
 
 
 def _jit_batch(args: Sequence[Any], dims: Sequence[Any], *, jaxpr: ClosedJaxpr, name: str, inline: bool = False) -> Any:
@@ -264,7 +241,7 @@ class JitFunction:
         self, static: Any, in_tree: Any, avals: Sequence[ShapedArray], donated: Sequence[bool]
     ) -> tuple[Traced, list[Any]]:
         flat_fun = FlatFunction(self._with_static(static), in_tree, transform="jit")
-        names = _argument_names(self._fun, in_tree, len(avals))
+        names = argument_names(self._fun, in_tree, len(avals))
         closed = trace_to_jaxpr(
             flat_fun, avals, description=f"tracing jit({self._name})", name=self._name, argument_names=names
         )
@@ -356,20 +333,6 @@ def _without_static(in_tree: Any, static: Any) -> Any:
     positions = {where for where, *_ in static if isinstance(where, int)}
     args, kwargs = in_tree.unflatten(range(in_tree.num_leaves))
     return tree.structure((tuple(a for i, a in enumerate(args) if i not in positions), kwargs))
-
-
-def _argument_names(fun: Any, in_tree: Any, n: int) -> list[str]:
-    try:
-        parameters = list(inspect.signature(fun).parameters)
-    except (TypeError, ValueError):
-        parameters = []
-    names = []
-    for path, _ in tree.leaves_with_path(in_tree.unflatten(range(n))):
-        first, *rest = path[1:]
-        index = getattr(first, "idx", None)
-        root = parameters[index] if index is not None and index < len(parameters) else str(getattr(first, "key", first))
-        names.append(f"argument {root}{tree.keystr(tuple(rest))} of {name_of(fun)}")
-    return names
 
 
 def _check_hashable(value: Any, where: Any, name: str) -> None:

@@ -77,13 +77,18 @@ def jvp_flat(
 
 
 def jvp_jaxpr(
-    closed: ClosedJaxpr, nonzero: Sequence[bool], instantiate_out: bool = False
+    closed: ClosedJaxpr, nonzero: Sequence[bool], instantiate_out: Sequence[bool] | bool = False
 ) -> tuple[ClosedJaxpr, list[bool]]:
-    """Return the jaxpr of (primals, nonzero tangents) → (results, their nonzero tangents), and which these are."""
-    return closed.memo(("jvp", tuple(nonzero), instantiate_out), lambda: _jvp_jaxpr(closed, nonzero, instantiate_out))
+    """Return the jaxpr of (primals, nonzero tangents) → (results, their nonzero tangents), and which these are.
+
+    Tangents of inexact outputs marked in `instantiate_out` are given even when they are zero.
+    """
+    n_out = len(closed.jaxpr.outvars)
+    wanted = (instantiate_out,) * n_out if isinstance(instantiate_out, bool) else tuple(instantiate_out)
+    return closed.memo(("jvp", tuple(nonzero), wanted), lambda: _jvp_jaxpr(closed, nonzero, wanted))
 
 
-def _jvp_jaxpr(closed: ClosedJaxpr, nonzero: Sequence[bool], instantiate_out: bool) -> tuple[ClosedJaxpr, list[bool]]:
+def _jvp_jaxpr(closed: ClosedJaxpr, nonzero: Sequence[bool], wanted: Sequence[bool]) -> tuple[ClosedJaxpr, list[bool]]:
     avals: list[ShapedArray] = closed.in_avals
     nonzero_out: list[bool] = []
 
@@ -91,11 +96,10 @@ def _jvp_jaxpr(closed: ClosedJaxpr, nonzero: Sequence[bool], instantiate_out: bo
         primals, given = flat[: len(avals)], iter(flat[len(avals) :])
         tangents = [next(given) if nz else Zero(a.tangent()) for a, nz in zip(avals, nonzero, strict=True)]
         out, tangents_out = jvp_flat(lambda *xs: eval_jaxpr(closed.jaxpr, closed.consts, *xs), primals, tangents)
-        if instantiate_out:
-            tangents_out = [
-                instantiate(t) if dtypes.is_inexact(aval_of(o).dtype) else t
-                for o, t in zip(out, tangents_out, strict=True)
-            ]
+        tangents_out = [
+            instantiate(t) if w and dtypes.is_inexact(aval_of(o).dtype) else t
+            for o, t, w in zip(out, tangents_out, wanted, strict=True)
+        ]
         nonzero_out[:] = [type(t) is not Zero for t in tangents_out]
         return [*out, *(t for t in tangents_out if type(t) is not Zero)]
 

@@ -20,6 +20,7 @@ class Split(NamedTuple):
     `known` maps the known inputs to (known outputs…, residuals…); `unknown` maps (residuals…, unknown
     inputs…) to the unknown outputs. A residual that is itself a known input need not go through `known`:
     `forwarded` has its position among the known inputs, and None for residuals that `known` returns (empty: all).
+    A rule may return None instead of a split, when nothing of the equation can be computed before the unknowns are.
     """
 
     known: tuple[Primitive, dict[str, Any]]
@@ -46,6 +47,8 @@ class PartialEvalTrace(JaxprTrace):
         if primitive.partial_eval is None or all(unknown):
             return self.record(primitive, args, params)
         split = primitive.partial_eval(unknown, [aval_of(a) for a in args], **params)
+        if split is None:
+            return self.record(primitive, args, params)
         known_primitive, known_params = split.known
         known_args = [a for a, u in zip(args, unknown, strict=True) if not u]
         with tracing.current(self.parent):
@@ -102,12 +105,19 @@ class JaxprSplit(NamedTuple):
     residual_avals: list[ShapedArray]
 
 
-def partial_eval_jaxpr(closed: ClosedJaxpr, unknown: Sequence[bool]) -> JaxprSplit:
-    """Divide a jaxpr into the part that depends on known inputs alone and the rest; remembered on the jaxpr."""
-    return closed.memo(("partial_eval", tuple(unknown)), lambda: _partial_eval_jaxpr(closed, unknown))
+def partial_eval_jaxpr(
+    closed: ClosedJaxpr, unknown: Sequence[bool], force_out: Sequence[bool] | bool = False
+) -> JaxprSplit:
+    """Divide a jaxpr into the part that depends on known inputs alone and the rest; remembered on the jaxpr.
+
+    Outputs marked in `force_out` are unknown even when they need not be.
+    """
+    n_out = len(closed.jaxpr.outvars)
+    force = (force_out,) * n_out if isinstance(force_out, bool) else tuple(force_out)
+    return closed.memo(("partial_eval", tuple(unknown), force), lambda: _partial_eval_jaxpr(closed, unknown, force))
 
 
-def _partial_eval_jaxpr(closed: ClosedJaxpr, unknown: Sequence[bool]) -> JaxprSplit:
+def _partial_eval_jaxpr(closed: ClosedJaxpr, unknown: Sequence[bool], force: Sequence[bool]) -> JaxprSplit:
     jaxpr = closed.jaxpr
     unknown_vars = {v for v, u in zip(jaxpr.invars, unknown, strict=True) if u}
     known_eqns: list[JaxprEqn] = []
@@ -116,15 +126,12 @@ def _partial_eval_jaxpr(closed: ClosedJaxpr, unknown: Sequence[bool]) -> JaxprSp
         flags = [v in unknown_vars for v in eqn.invars]
         if not any(flags):
             known_eqns.append(eqn)
-        elif eqn.primitive.partial_eval is None or all(flags):
-            unknown_eqns.append(eqn)
-            unknown_vars.update(eqn.outvars)
         else:
-            known_eqn, unknown_eqn = _split_eqn(eqn, flags)
-            known_eqns.append(known_eqn)
-            unknown_eqns.append(unknown_eqn)
-            unknown_vars.update(unknown_eqn.outvars)
-    unknown_out = [v in unknown_vars for v in jaxpr.outvars]
+            known, rest = _split_eqn(eqn, flags)
+            known_eqns.extend(known)
+            unknown_eqns.append(rest)
+            unknown_vars.update(rest.outvars)
+    unknown_out = [v in unknown_vars or f for v, f in zip(jaxpr.outvars, force, strict=True)]
     residuals = _free_variables(unknown_eqns, [v for v, u in zip(jaxpr.outvars, unknown_out, strict=True) if u],
                                 unknown_vars, set(jaxpr.constvars))  # fmt: skip
     known_jaxpr = jaxpr.replace(
@@ -159,9 +166,12 @@ def _forward_inputs(split: JaxprSplit) -> tuple[ClosedJaxpr, list[int | None]]:
     return ClosedJaxpr(jaxpr.replace(outvars=jaxpr.outvars[:n] + kept), split.known.consts), forwarded
 
 
-def _split_eqn(eqn: JaxprEqn, unknown: list[bool]) -> tuple[JaxprEqn, JaxprEqn]:
-    assert eqn.primitive.partial_eval is not None
-    split = eqn.primitive.partial_eval(unknown, [v.aval for v in eqn.invars], **eqn.params)
+def _split_eqn(eqn: JaxprEqn, unknown: list[bool]) -> tuple[list[JaxprEqn], JaxprEqn]:
+    """The equations that compute the known part, if there is one, and the equation of the rest."""
+    rule = eqn.primitive.partial_eval
+    split = None if rule is None or all(unknown) else rule(unknown, [v.aval for v in eqn.invars], **eqn.params)
+    if split is None:
+        return [], eqn
     places = split.forwarded or [None] * len(split.residual_avals)
     returned = [Var(a) for a, place in zip(split.residual_avals, places, strict=True) if place is None]
     known_out = [v for v, u in zip(eqn.outvars, split.unknown_out, strict=True) if not u]
@@ -170,7 +180,7 @@ def _split_eqn(eqn: JaxprEqn, unknown: list[bool]) -> tuple[JaxprEqn, JaxprEqn]:
     unknown_in: list[Atom] = [v for v, u in zip(eqn.invars, unknown, strict=True) if u]
     residuals = split.residuals(known_in, returned)
     return (
-        JaxprEqn(known_in, known_out + returned, *split.known, eqn.source),
+        [JaxprEqn(known_in, known_out + returned, *split.known, eqn.source)],
         JaxprEqn([*residuals, *unknown_in], unknown_out, *split.unknown, eqn.source),
     )
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from funcgrad.core import tracing
-from funcgrad.core.jaxprs import Atom, Jaxpr, Literal, Var
+from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, Literal, Var
+from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.core.tracing import UndefinedPrimal, Zero, aval_of
 from funcgrad.ops.elementwise import add_any
 
@@ -59,3 +60,33 @@ def backward_pass(jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any], cota
             for atom, cotangent in zip(eqn.invars, back, strict=True):
                 accumulate(atom, cotangent)
     return [flowing.get(v, Zero(aval_of(a).tangent())) for v, a in zip(jaxpr.invars, args, strict=True)]
+
+
+def transpose_jaxpr(
+    closed: ClosedJaxpr, linear: Sequence[bool], nonzero: Sequence[bool]
+) -> tuple[ClosedJaxpr, list[bool]]:
+    """Return the jaxpr of (values, nonzero cotangents) → nonzero cotangents of linear inputs, and which these are.
+
+    `linear` marks inputs, the values being the others; `nonzero` marks the outputs that have a cotangent.
+    """
+    key = ("transpose", tuple(linear), tuple(nonzero))
+    return closed.memo(key, lambda: _transpose_jaxpr(closed, linear, nonzero))
+
+
+def _transpose_jaxpr(
+    closed: ClosedJaxpr, linear: Sequence[bool], nonzero: Sequence[bool]
+) -> tuple[ClosedJaxpr, list[bool]]:
+    nonzero_back: list[bool] = []
+
+    def fun(*flat: Any) -> list[Any]:
+        given = iter(flat)
+        args = [UndefinedPrimal(a) if lin else next(given) for a, lin in zip(closed.in_avals, linear, strict=True)]
+        cts = [next(given) if nz else Zero(a.tangent()) for a, nz in zip(closed.out_avals, nonzero, strict=True)]
+        back = backward_pass(closed.jaxpr, closed.consts, args, cts)
+        of_linear = [b for b, lin in zip(back, linear, strict=True) if lin]
+        nonzero_back[:] = [type(b) is not Zero for b in of_linear]
+        return [b for b in of_linear if type(b) is not Zero]
+
+    in_avals = [a for a, lin in zip(closed.in_avals, linear, strict=True) if not lin]
+    in_avals += [a.tangent() for a, nz in zip(closed.out_avals, nonzero, strict=True) if nz]
+    return trace_to_jaxpr(fun, in_avals, name=f"transpose_{closed.jaxpr.name}"), nonzero_back

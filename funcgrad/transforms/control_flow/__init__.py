@@ -2,7 +2,7 @@
 
 from funcgrad.transforms.control_flow.conditional import cond as cond
 from funcgrad.transforms.control_flow.conditional import switch as switch
-from funcgrad.transforms.control_flow.scan import map as map
+from funcgrad.transforms.control_flow.mapping import map as map
 from funcgrad.transforms.control_flow.scan import scan as scan
 from funcgrad.transforms.control_flow.while_loop import fori_loop as fori_loop
 from funcgrad.transforms.control_flow.while_loop import while_loop as while_loop

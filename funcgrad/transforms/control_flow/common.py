@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
-from funcgrad import tree
+from funcgrad import dtypes, tree
 from funcgrad.compiler import pipeline
 from funcgrad.core.arrays import Array, as_array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, Jaxpr, JaxprEqn, Var
 from funcgrad.core.primitives import Primitive
-from funcgrad.core.staging import hoist_tracers, trace_to_jaxpr
-from funcgrad.core.tracing import ArrayLike
-from funcgrad.transforms.api import FlatFunction, name_of
+from funcgrad.core.staging import trace_to_jaxpr
+from funcgrad.core.tracing import ArrayLike, aval_of
+from funcgrad.errors import ArgumentError, DTypeError, JaxprError, ShapeError
+from funcgrad.ops.arithmetic import convert_element_type
+from funcgrad.transforms.api import FlatFunction, argument_names, name_of
+
+T = TypeVar("T")
 
 
 def as_arrays(flat: Sequence[Any]) -> list[Any]:
@@ -21,15 +25,23 @@ def as_arrays(flat: Sequence[Any]) -> list[Any]:
     return [x if isinstance(x, ArrayLike) else as_array(x) for x in flat]
 
 
+# ---------------------------------------------------------------- bodies
+
+
 class Body:
-    """A traced function of a loop or branch: its jaxpr, whose first inputs are the values it closed over."""
+    """A traced function of a loop or branch: its jaxpr, whose first inputs are the values it closed over.
+
+    These are all its constants, known or traced: the equation gets them as operands.
+    """
 
     def __init__(self, fun: Callable[..., Any], in_tree: Any, avals: Sequence[ShapedArray], operation: str):
         flat_fun = FlatFunction(fun, in_tree, transform=operation)
         traced = trace_to_jaxpr(
-            flat_fun, avals, description=f"tracing {name_of(fun)} for {operation}", name=name_of(fun)
-        )
-        self.jaxpr, self.consts = hoist_tracers(traced)
+            flat_fun, avals, description=f"tracing {name_of(fun)} for {operation}", name=name_of(fun),
+            argument_names=argument_names(fun, in_tree, len(avals)),
+        )  # fmt: skip
+        jaxpr = traced.jaxpr.replace(constvars=[], invars=traced.jaxpr.constvars + traced.jaxpr.invars)
+        self.jaxpr, self.consts = ClosedJaxpr(jaxpr), traced.consts
         self.out_tree = flat_fun.out_tree
         self.out_avals: list[ShapedArray] = self.jaxpr.out_avals
 
@@ -37,10 +49,111 @@ class Body:
         """Return results in the structure that the function returned."""
         return self.out_tree.unflatten(leaves)
 
+    def forwarded(self) -> list[int | None]:
+        """Say for each result which argument it is, unchanged: its position, the consts not counted; else None."""
+        place = {v: i for i, v in enumerate(self.jaxpr.jaxpr.invars[len(self.consts) :])}
+        return [place.get(v) if isinstance(v, Var) else None for v in self.jaxpr.jaxpr.outvars]
+
 
 def trace_body(fun: Callable[..., Any], args: tuple, avals: Sequence[ShapedArray], operation: str) -> Body:
     """Trace `fun` at positional arguments with the structure of `args` and leaves of the given types."""
     return Body(fun, tree.structure((args, {})), avals, operation)
+
+
+def select(values: Sequence[T], marks: Sequence[Any], wanted: Any = True) -> list[T]:
+    """Return the values whose mark is `wanted`."""
+    return [v for v, m in zip(values, marks, strict=True) if m == wanted]
+
+
+def spread(values: Iterable[T], marks: Sequence[bool]) -> list[T | None]:
+    """Put values where a mark is, in their order, and None elsewhere; the inverse of `select`."""
+    given = iter(values)
+    return [next(given) if m else None for m in marks]
+
+
+# ---------------------------------------------------------------- carries
+
+
+def same_type(a: ShapedArray, b: ShapedArray) -> bool:
+    """Whether two avals are equal but for the weak-type mark, which values do not have."""
+    return a.strengthened() is b.strengthened()
+
+
+def promoted(carry: Sequence[Any], out_avals: Sequence[ShapedArray]) -> list[Any]:
+    """Convert weakly typed carries to the type in which they and what the body makes of them meet.
+
+    So `scan` may start from a Python number: 0 becomes a float when the body adds floats to it.
+    """
+    return [
+        convert_element_type(x, dtypes.promote(((a.dtype, True), (out.dtype, out.weak_type)))[0])
+        if (a := aval_of(x)).weak_type and not same_type(a, out)
+        else x
+        for x, out in zip(carry, out_avals, strict=True)
+    ]
+
+
+def check_carry(
+    operation: str, name: str, carry_tree: Any, avals: Sequence[ShapedArray], out_tree: Any,
+    out_avals: Sequence[ShapedArray],
+) -> None:  # fmt: skip
+    """Raise unless the carry that function `name` returns has the structure and types of the one that it gets."""
+    before, after = carry_tree.show(map(repr, avals)), out_tree.show(map(repr, out_avals))
+    trees = f"\n    carry in:  {_shortened(before)}\n    carry out: {_shortened(after)}"
+    if carry_tree != out_tree:
+        differences = tree.describe_mismatch("carry in", carry_tree, "carry out", out_tree)
+        raise ArgumentError(
+            f"{operation}: {name} returns a carry of another structure than it gets: {differences}{trees}",
+            fix="return the carry in the structure in which the loop starts",
+        )
+    paths = [path for path, _ in tree.leaves_with_path(carry_tree.unflatten(range(len(avals))))]
+    differing = [(tree.keystr(p), a, b) for p, a, b in zip(paths, avals, out_avals, strict=True) if not same_type(a, b)]
+    if differing:
+        places = "; ".join(f"carry{path} is {a} at the start and {b} at the end" for path, a, b in differing[:8])
+        shapes = any(a.shape != b.shape for _, a, b in differing)
+        raise (ShapeError if shapes else DTypeError)(
+            f"{operation}: {name} changes the type of its carry in a step: {places}{trees}",
+            fix="start from a value of the shape and dtype that the body returns, or convert what it returns "
+            + ("(broadcast_to, reshape)" if shapes else "(.astype)"),
+        )
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 400 else text[:400] + " …"
+
+
+def check_operands(operation: str, given: Sequence[ShapedArray], taken: Sequence[ShapedArray]) -> None:
+    """Raise JaxprError unless values of types `given` may flow into the inputs of a jaxpr, of types `taken`."""
+    if len(given) != len(taken):
+        raise JaxprError(f"{operation}: {len(given)} values flow into {len(taken)} inputs of its jaxpr")
+    for i, (a, b) in enumerate(zip(given, taken, strict=True)):
+        if not same_type(a, b):
+            raise JaxprError(f"{operation}: a value of type {a} flows into input {i} of its jaxpr, which is {b}")
+
+
+# ---------------------------------------------------------------- rules
+
+
+def fixpoint(step: Callable[[list[bool]], tuple[Sequence[bool], T]], carry: Sequence[bool]) -> tuple[list[bool], T]:
+    """Mark carries until a step of the loop marks no more of them.
+
+    `step(marks)` returns which carries come out of the body marked when these go in, and anything else, of
+    which the last is returned with the marks. It ends: each round but the last marks one more.
+    """
+    marks = list(carry)
+    while True:
+        out, result = step(marks)
+        grown = [a or b for a, b in zip(marks, out, strict=True)]
+        if grown == marks:
+            return marks, result
+        marks = grown
+
+
+def needs_lockstep(jaxprs: Sequence[ClosedJaxpr]) -> bool:
+    """Whether the lanes of a mapped loop must take their steps together, as their effects are in an order."""
+    return any(closed.jaxpr.effectful for closed in jaxprs)
+
+
+# ---------------------------------------------------------------- evaluation
 
 
 def run_compiled(

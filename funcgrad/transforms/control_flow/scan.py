@@ -2,70 +2,179 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Sequence
 from typing import Any
-
-import numpy as np
 
 from funcgrad import tree
 from funcgrad.config import config
-from funcgrad.core.arrays import Array
-from funcgrad.core.avals import ShapedArray
-from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr
-from funcgrad.core.lowering import Scan
-from funcgrad.core.primitives import Primitive
-from funcgrad.core.tracing import aval_of
-from funcgrad.transforms.control_flow.common import as_arrays, run_compiled, trace_body
-
-
-def _infer(*avals: ShapedArray, jaxpr: ClosedJaxpr, length: int, reverse: bool, num_consts: int, num_carry: int,
-           unroll: int) -> list[ShapedArray]:  # fmt: skip
-    carry, ys = jaxpr.out_avals[:num_carry], jaxpr.out_avals[num_carry:]
-    return [*carry, *(a.update(shape=(length, *a.shape)) for a in ys)]
-
-
-def _evaluate(*arrays: Array, **params: Any) -> list[Array]:
-    if config.disable_jit:
-        return _interpret(*arrays, **params)
-    return run_compiled(scan_p, params["jaxpr"], arrays, params)
-
-
-def _interpret(*arrays: Array, jaxpr: ClosedJaxpr, length: int, reverse: bool, num_consts: int, num_carry: int,
-               unroll: int) -> list[Any]:  # fmt: skip
-    consts, carry = arrays[:num_consts], list(arrays[num_consts : num_consts + num_carry])
-    xs = arrays[num_consts + num_carry :]
-    rows: list[Any] = [None] * length
-    for i in reversed(range(length)) if reverse else range(length):
-        out = eval_jaxpr(jaxpr.jaxpr, jaxpr.consts, *consts, *carry, *(x[i] for x in xs))
-        carry, rows[i] = out[:num_carry], out[num_carry:]
-    avals = jaxpr.out_avals[num_carry:]
-    ys = [
-        Array(a.update(shape=(length, *a.shape)), np.array([row[k] for row in rows], a.dtype).reshape(length, *a.shape))
-        for k, a in enumerate(avals)
-    ]
-    return [*carry, *ys]
-
-
-scan_p = Primitive("scan", infer=_infer, evaluate=_evaluate, lowering=Scan(), multiple_results=True, higher_order=True)
+from funcgrad.core.jaxprs import ClosedJaxpr
+from funcgrad.core.tracing import Tracer, aval_of
+from funcgrad.errors import ArgumentError, ConcretizationError, ShapeError
+from funcgrad.ops.shapes import expand_dims
+from funcgrad.ops.slicing import concatenate
+from funcgrad.transforms.api import callable_or_error, name_of
+from funcgrad.transforms.control_flow.common import Body, as_arrays, check_carry, promoted, select, trace_body
+from funcgrad.transforms.control_flow.scan_rules import scan_p
 
 
 def scan(f: Callable[..., Any], init: Any, xs: Any = None, length: int | None = None, reverse: bool = False,
-         unroll: int | bool = 1) -> Any:  # fmt: skip
-    """Return the last carry and the stacked results of (carry, y) = f(carry, x) for each slice x of `xs`."""
+         unroll: int | bool = 1, _split_transpose: bool = False) -> Any:  # fmt: skip
+    """Carry a value through the slices of arrays, and stack what each step gives.
+
+    The law is this loop, compiled as one; `init`, `xs` and what `f` returns are pytrees:
+
+        carry, ys = init, []
+        for x in xs:                     # in reverse order if `reverse`
+            carry, y = f(carry, x)
+            ys.append(y)
+        return carry, stack(ys)          # ys[i] belongs to xs[i], in reverse too
+
+    Args:
+      f: (carry, x) → (carry, y). The carry keeps its structure, shapes and dtypes; `f` is traced, once.
+      init: the first carry. Python numbers take the dtype that `f` makes of them.
+      xs: arrays of one leading size, sliced along it; None passes None.
+      length: number of steps; needed where `xs` has no arrays.
+      unroll: how many steps the compiled loop may do in a round; True or 0: all. The result is the same.
+      _split_transpose: accepted for compatibility.
+
+    Returns:
+      The last carry, and the ys stacked along a new leading axis.
+
+    Raises:
+      ArgumentError: lengths differ or are not known; `f` returns no pair, or a carry of another structure.
+      ShapeError, DTypeError: the carry that `f` returns has another shape or dtype than the one that it gets.
+
+    Forward and reverse mode, vmap and jit apply. The reverse pass is a scan in the opposite direction over
+    stacked residuals; what depends on no step is computed once.
+
+    >>> import funcgrad.numpy as jnp
+    >>> scan(lambda total, x: (total + x, total), 0.0, jnp.arange(4.0))
+    (Array(6., dtype=float32), Array([0., 0., 1., 3.], dtype=float32))
+    """
+    return scan_as("scan", f, init, xs, length, reverse, unroll)
+
+
+def scan_as(
+    operation: str, f: Callable[..., Any], init: Any, xs: Any, length: int | None, reverse: bool, unroll: int | bool
+) -> Any:
+    """Do what `scan` does, for an operation that error messages are to name."""
+    callable_or_error(f, operation)
     init_leaves, init_tree = tree.flatten(init)
     xs_leaves, xs_tree = tree.flatten(xs)
+    length = length_of(xs_leaves, length, operation)
+    unroll = _checked_unroll(unroll, length, operation)
     init_leaves, xs_leaves = as_arrays(init_leaves), as_arrays(xs_leaves)
-    n = length if length is not None else aval_of(xs_leaves[0]).shape[0]
+    if config.disable_jit and length:
+        return _python_loop(f, init_tree.unflatten(init_leaves), xs_leaves, xs_tree, length, reverse)
     slices = [aval_of(x).update(shape=aval_of(x).shape[1:]) for x in xs_leaves]
-    args = (init_tree.unflatten(init_leaves), xs_tree.unflatten(xs_leaves))
-    body = trace_body(f, args, [*(aval_of(x) for x in init_leaves), *slices], "scan")
-    out = scan_p.bind(*body.consts, *init_leaves, *xs_leaves, jaxpr=body.jaxpr, length=n, reverse=reverse,
-                      num_consts=len(body.consts), num_carry=len(init_leaves), unroll=int(unroll))  # fmt: skip
-    carry_tree, ys_tree = body.out_tree.children()
-    k = len(init_leaves)
-    return carry_tree.unflatten(out[:k]), ys_tree.unflatten(out[k:])
+    body, init_leaves = _trace(operation, f, init_leaves, init_tree, slices, xs_tree)
+    params = {"length": length, "reverse": bool(reverse), "unroll": unroll}
+    return body.unflatten(_bind(body, init_leaves, xs_leaves, params))
 
 
-def map(f: Callable[..., Any], xs: Any, *, batch_size: int | None = None) -> Any:
-    """Return the stacked results of f(x) for each slice x of `xs`."""
-    return scan(lambda _, x: ((), f(x)), (), xs)[1]
+def length_of(xs: Sequence[Any], length: Any, operation: str) -> int:
+    """Return the number of steps, which `length` or the leading axes of `xs` say, or both."""
+    if length is not None:
+        if isinstance(length, Tracer) and length.concrete() is None:
+            raise ConcretizationError(
+                f"{operation}: length is a traced value of type {length.aval}, not a known int",
+                fix="use while_loop or fori_loop where the number of steps is known at run time only",
+            )
+        length = operator.index(length) if not isinstance(length, Tracer) else int(length)
+        if length < 0:
+            raise ArgumentError(f"{operation}: length is {length}", fix="give the number of steps, 0 or more")
+    avals = [aval_of(x) for x in xs]
+    for a in avals:
+        if not a.shape:
+            raise ShapeError(
+                f"{operation}: xs has a leaf of type {a}, without a leading axis to scan over",
+                fix="give arrays of at least one dimension; close over values that are the same in every step",
+            )
+    sizes = list(dict.fromkeys(a.shape[0] for a in avals))
+    if len(sizes) > 1:
+        raise ShapeError(
+            f"{operation}: arrays of xs have different leading sizes: {', '.join(map(repr, avals))}",
+            fix="scan over arrays of one length",
+        )
+    if length is None:
+        if not sizes:
+            raise ArgumentError(
+                f"{operation}: xs has no arrays, and length is not given",
+                fix="give length=" if operation == "scan" else "give at least one array",
+            )
+        return sizes[0]
+    if sizes and sizes[0] != length:
+        raise ShapeError(
+            f"{operation}: length is {length}, leading sizes of xs are others: {', '.join(map(repr, avals))}",
+            fix="leave out length=, or slice xs",
+        )
+    return length
+
+
+def _checked_unroll(unroll: Any, length: int, operation: str) -> int:
+    if isinstance(unroll, bool):
+        return max(length, 1) if unroll else 1
+    unroll = operator.index(unroll)
+    if unroll < 0:
+        raise ArgumentError(
+            f"{operation}: unroll is {unroll}", fix="give a number of steps, 0 or True for all, or False"
+        )
+    return unroll
+
+
+def _trace(
+    operation: str, f: Callable[..., Any], init: list[Any], init_tree: Any, slices: Sequence[Any], xs_tree: Any
+) -> tuple[Body, list[Any]]:
+    """Trace the body at types of the carry that it keeps; also return the first carry in these types."""
+    args = (init_tree.unflatten(init), xs_tree.unflatten(slices))
+
+    def traced(carry: Sequence[Any]) -> tuple[Body, Any]:
+        body = trace_body(f, args, [*map(aval_of, carry), *slices], operation)
+        parts = body.out_tree.children()
+        if len(parts) != 2:
+            raise ArgumentError(
+                f"{operation}: {name_of(f)} must return a pair (carry, y), it returned "
+                f"{body.out_tree.show(map(repr, body.out_avals))}",
+                fix="return (carry, y); y may be None",
+            )
+        return body, parts[0]
+
+    body, carry_tree = traced(init)
+    if carry_tree.num_leaves == len(init):
+        converted = promoted(init, body.out_avals[: len(init)])
+        if any(a is not b for a, b in zip(init, converted, strict=True)):
+            init = converted
+            body, carry_tree = traced(init)
+    check_carry(operation, name_of(f), init_tree, [aval_of(x) for x in init], carry_tree,
+                body.out_avals[: carry_tree.num_leaves])  # fmt: skip
+    return body, init
+
+
+def _bind(body: Body, init: list[Any], xs: list[Any], params: dict[str, Any]) -> list[Any]:
+    """Scan a body, without what needs no loop: carries that it never changes are consts, slices it returns are xs."""
+    num_carry = len(init)
+    same = body.forwarded()
+    kept = [same[i] == i for i in range(num_carry)]
+    passed = [xs[i - num_carry] if i is not None and i >= num_carry else None for i in same[num_carry:]]
+    jaxpr, n = body.jaxpr.jaxpr, len(body.consts)
+    consts, carry, slices = jaxpr.invars[:n], jaxpr.invars[n : n + num_carry], jaxpr.invars[n + num_carry :]
+    invars = [*select(carry, kept), *consts, *select(carry, kept, False), *slices]
+    outvars = select(jaxpr.outvars, kept + [x is not None for x in passed], False)
+    operands = [*select(init, kept), *body.consts, *select(init, kept, False), *xs]
+    out = iter(scan_p.bind(
+        *operands, jaxpr=ClosedJaxpr(jaxpr.replace(invars=invars, outvars=outvars)), num_consts=n + sum(kept),
+        num_carry=num_carry - sum(kept), **params,
+    ))  # fmt: skip
+    carry_out = [x if k else next(out) for x, k in zip(init, kept, strict=True)]
+    return carry_out + [next(out) if x is None else x for x in passed]
+
+
+def _python_loop(
+    f: Callable[..., Any], carry: Any, xs: Sequence[Any], xs_tree: Any, length: int, reverse: bool
+) -> tuple[Any, Any]:
+    """The loop as Python runs it, under disable_jit: a debugger sees every step."""
+    ys: list[Any] = [None] * length
+    for i in reversed(range(length)) if reverse else range(length):
+        carry, ys[i] = f(carry, xs_tree.unflatten([x[i] for x in xs]))
+    return carry, tree.map(lambda *rows: concatenate([expand_dims(r, (0,)) for r in as_arrays(rows)], 0), *ys)
