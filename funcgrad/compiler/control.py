@@ -14,7 +14,7 @@ import numpy as np
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, eval_jaxpr
-from funcgrad.core.lowering import Cond, Contract, Lowering, Scan, View, While, host
+from funcgrad.core.lowering import Cond, Contract, Lowering, Native, Scan, View, While, host
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.ops.shapes import broadcast_in_dim, reshape
 from funcgrad.ops.slicing import concatenate, slice_
@@ -111,7 +111,7 @@ def hoist(body: ClosedJaxpr, invariant: Iterable[Var]) -> Hoisted:
     """Take equations out of a loop's body that depend on `invariant` inputs alone.
 
     Views stay, since they cost nothing inside, but for those that a hoisted equation reads; so does what is larger than
-    what it is made from, and what only NumPy can do.
+    what it is made from, and what only NumPy or foreign code can do: it may raise.
     """
     jaxpr = body.jaxpr
     known = set(invariant)
@@ -132,7 +132,7 @@ def hoist(body: ClosedJaxpr, invariant: Iterable[Var]) -> Hoisted:
 
 def _worth_hoisting(eqn: JaxprEqn) -> bool:
     lowering = eqn.primitive.lowering
-    if isinstance(lowering, View) or lowering is host or not any(isinstance(v, Var) for v in eqn.invars):
+    if isinstance(lowering, (View, Native)) or lowering is host or not any(isinstance(v, Var) for v in eqn.invars):
         return False
     size = sum(v.aval.nbytes for v in eqn.outvars)
     return isinstance(lowering, Contract) or size <= sum(v.aval.nbytes for v in eqn.invars)

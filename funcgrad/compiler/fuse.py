@@ -5,7 +5,7 @@ the value it shows and the affine access that shows it. What remains are
 
 - loop equations: elementwise operations, padding, concatenation, iota, slices at run-time positions, and reductions;
   they fuse,
-- matrix products and host calls, each a group of its own.
+- matrix products, native and host calls, each a group of its own.
 
 A group of loop equations has a *domain*, the shape it iterates over, and *axes* of it that its reductions fold (none
 for a purely elementwise group). Each of its values is *full* (one per point of the domain) or a *row* value (one per
@@ -32,6 +32,7 @@ from funcgrad.core.lowering import (
     Contract,
     Gather,
     Iota,
+    Native,
     Pad,
     Reduce,
     Scalar,
@@ -42,7 +43,7 @@ from funcgrad.core.lowering import (
 )
 
 Shape = tuple[int, ...]
-Kind = Choice["loops", "contract", "update", "control", "host"]
+Kind = Choice["loops", "contract", "update", "control", "native", "host"]
 
 
 class Access(NamedTuple):
@@ -72,7 +73,8 @@ def is_whole(view: Strided, shape: Shape) -> bool:
 
 @dataclass(eq=False)
 class Group:
-    """Equations that become one kernel, one BLAS call, one window written, one branch or loop, or one host call."""
+    """Equations that become one kernel, or one equation: a BLAS call, a window written, a branch or loop, native code,
+    a host call."""
 
     kind: Kind
     number: int
@@ -183,11 +185,11 @@ class Fusion:
             self._new_group("contract", eqn)
         elif isinstance(lowering, Update) and eqn.outvars[0].aval.dtype in DTYPES:
             self._place_update(eqn)
-        elif is_control(lowering):
+        elif is_control(lowering) or isinstance(lowering, Native):
             for v in eqn.invars:
                 if not self._is_stored(v):
                     self._store_view(v)
-            self._new_group("control", eqn)
+            self._new_group("native" if isinstance(lowering, Native) else "control", eqn)
         else:
             self._new_group("host", eqn)
 

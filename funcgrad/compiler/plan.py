@@ -24,6 +24,7 @@ from funcgrad.compiler.updates import in_place, lower_update, origin
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, JaxprEqn, Literal, Var
+from funcgrad.core.lowering import Native
 
 _ALIGN = 64
 _COPY_GRAIN = 256 << 10  # bytes worth a chunk
@@ -150,6 +151,8 @@ class Planner:
             operands = [a.source for a in fusion.accesses(eqn)]
             small = small_loops.lower(eqn, operands)
             return [self._kernel(small) if small is not None else nested.step(eqn, operands, self)]
+        if group.kind == "native":
+            return [self._native(fusion, eqn)]
         return [self._host(fusion, eqn)]
 
     def _kernel(self, launch: Launch) -> Step:
@@ -190,6 +193,18 @@ class Planner:
         call = host_call(eqn, [left, right])
         return Step("gemm", product.function, values, offsets, product.sizes, product.extent, product.grain,
                     frozenset([out]), product.library, None, call)  # fmt: skip
+
+    def _native(self, fusion: Fusion, eqn: JaxprEqn) -> Step:
+        accesses = fusion.accesses(eqn)
+        values = (*eqn.outvars, *(a.source for a in accesses if isinstance(a.source, Var)))
+        lowering = eqn.primitive.lowering
+        assert isinstance(lowering, Native) and len(values) == len(eqn.outvars) + len(eqn.invars)
+        code = lowering.code([v.aval for v in eqn.invars], [v.aval for v in eqn.outvars], eqn.params)
+        call = host_call(eqn, accesses)
+        on_failure, keep_alive = runtime.host_function(call, len(values), 0)
+        return Step(f"native {eqn.primitive.name}", code.address, values, (0,) * len(values), (on_failure,),
+                    code.extent, code.grain, frozenset(eqn.outvars), (code.keep_alive, keep_alive),
+                    None, call)  # fmt: skip
 
     def _host(self, fusion: Fusion, eqn: JaxprEqn) -> Step:
         accesses = fusion.accesses(eqn)

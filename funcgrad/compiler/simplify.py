@@ -16,7 +16,7 @@ from funcgrad import dtypes
 from funcgrad.compiler import contract, control
 from funcgrad.core.arrays import evaluate
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, literal_of
-from funcgrad.core.lowering import Concatenate, Cond, Inline, Reduce, Rewrite, Scalar, Scan, View
+from funcgrad.core.lowering import Concatenate, Cond, Inline, Native, Reduce, Rewrite, Scalar, Scan, View
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.core.tracing import aval_of
 from funcgrad.ops.shapes import broadcast_in_dim_p, reshape_p
@@ -193,6 +193,10 @@ class _Simplifier:
                 self.splice(_expanded(eqn), eqn)
             elif (product := contract.canonical(eqn)) is not None:
                 self.splice(product, eqn)
+            elif isinstance(lowering, Native):  # operands have addresses: no numbers are written into the equation
+                self.add(
+                    eqn.replace(invars=[self.constant(v.val) if isinstance(v, Literal) else v for v in eqn.invars])
+                )
             else:
                 self.add(eqn)
 
@@ -351,7 +355,7 @@ def _key(eqn: JaxprEqn) -> Any:
         return None
     atoms = tuple((np.asarray(v.val).tobytes(), v.aval) if isinstance(v, Literal) else id(v) for v in eqn.invars)
     try:
-        key = (eqn.primitive.name, atoms, tuple(sorted(eqn.params.items(), key=lambda kv: kv[0])))
+        key = (eqn.primitive, atoms, tuple(sorted(eqn.params.items(), key=lambda kv: kv[0])))
         hash(key)
     except TypeError:
         return None

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from funcgrad.core.avals import ShapedArray
+
 
 class Strided(NamedTuple):
     """An affine access to a buffer: element (i, j, …) is buffer[offset + i·strides[0] + j·strides[1] + …]."""
@@ -115,6 +117,32 @@ class Rewrite(Lowering):
 
     expand: Callable[..., Any]
     applies: Callable[..., bool] = lambda *avals, **params: True
+
+
+class NativeCode(NamedTuple):
+    """A function of machine code, how many iterations it has to share among threads, and what keeps it loaded.
+
+    Its signature is that of kernels, void(ptr args, ptr sizes, i64 begin, i64 end, i64 thread). `args` point to the
+    results and then the operands, each whole, contiguous and in row-major order; operands must not be written to. When
+    the code cannot go on (an exception), it calls the function whose address is `sizes[0]` with its own arguments: that
+    computes the primitive's NumPy rule, and what the rule raises ends the program.
+    """
+
+    address: int
+    extent: int
+    grain: int
+    keep_alive: Any
+
+
+@dataclass(frozen=True)
+class Native(Lowering):
+    """Machine code that is not the compiler's own: `code(in_avals, out_avals, params)` finds or makes it.
+
+    `mapped(batched)` is the lowering of the operation over a leading dimension of the operands marked.
+    """
+
+    code: Callable[[Sequence[ShapedArray], Sequence[ShapedArray], dict[str, Any]], NativeCode]
+    mapped: Callable[[tuple[bool, ...]], Native]
 
 
 @dataclass(frozen=True)
