@@ -57,7 +57,7 @@ class HostBuffer:
         size_class = self._class
         if len(size_class) < size_class.capacity:
             size_class.append(self._block)
-        elif size_class.size > _SMALL:
+        elif _SMALL is not None and size_class.size > _SMALL:  # None while the interpreter shuts down
             _release_large(size_class, self._block)
 
     def as_numpy(self, shape: Sequence[int], dtype: Any) -> np.ndarray:
