@@ -47,8 +47,12 @@ class Primitive:
         multiple_results: bool = False,
         higher_order: bool = False,
         effectful: bool = False,
+        origin: str = "",
+        register: bool = True,
     ):
         self.name = name
+        # Where the primitive is declared, for messages; by default the module of `infer`.
+        self.origin = origin or getattr(infer, "__module__", "its declaration")
         self.infer, self.evaluate, self.lowering = infer, evaluate, lowering or host
         self._jvp, self._transpose, self._batch = jvp, transpose, batch
         self.partial_eval = partial_eval
@@ -58,7 +62,8 @@ class Primitive:
         # Does more than compute its results: is kept when they are not used, never shared, and stays in its order.
         self.effectful = effectful
         self._inferred: dict[Any, Any] = {}
-        registry[name] = self
+        if register:  # the library's own: those that are tested against every law
+            registry[name] = self
 
     def __repr__(self) -> str:
         return self.name
@@ -86,12 +91,16 @@ class Primitive:
 
     def _rule(self, rule: Callable[..., Any] | None, kind: str) -> Callable[..., Any]:
         if rule is None:
-            module = getattr(self.infer, "__module__", "its declaration")
-            raise MissingRuleError(
-                f"{self.name}: no {kind} rule", fix=f"declare {kind}= where the primitive is made (see {module})"
-            )
+            raise missing_rule(self.name, kind, self.origin)
         return rule
 
     def has(self, kind: str) -> bool:
         """Whether the primitive has a rule of this kind ("jvp", "transpose", "batch")."""
         return getattr(self, f"_{kind}") is not None
+
+
+def missing_rule(name: str, kind: str, origin: str) -> MissingRuleError:
+    """The error that a primitive lacks a rule, and where to add it."""
+    return MissingRuleError(
+        f"{name}: no {kind} rule", fix=f"declare {kind}= where the primitive is made (see {origin})"
+    )

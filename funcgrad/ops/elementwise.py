@@ -76,13 +76,14 @@ def elementwise(
     lowering: Lowering | None = None,
     infer: Callable[..., ShapedArray] | None = None,
     full_operands: slice = slice(0),
+    **options: Any,
 ) -> Primitive:
     """Declare an elementwise primitive.
 
     `derivative`: per operand a function (ans, *operands) → ∂f/∂operand, or None where it is zero. `scalar`:
     the name of the scalar operation, by default the primitive's. `result`: dtype of the result from the
     operands' dtype. `full_operands`: operands that have the result's shape, scalars not being repeated for
-    them.
+    them. `options` are those of `Primitive`.
 
     >>> from funcgrad.ops.arithmetic import exp_p
     >>> exp_p.has("jvp"), exp_p.lowering
@@ -114,6 +115,7 @@ def elementwise(
         transpose=transpose,
         batch=lambda args, dims, **params: batch_elementwise(primitive, args, dims, full_operands, **params),
         lowering=lowering or Scalar(scalar or name),
+        **options,
     )
     return primitive
 
