@@ -40,6 +40,7 @@ from funcgrad.transforms.grad import linearize as linearize
 from funcgrad.transforms.grad import value_and_grad as value_and_grad
 from funcgrad.transforms.grad import vjp as vjp
 from funcgrad.transforms.jit import jit as jit
+from funcgrad.transforms.primitives import njit_op as njit_op
 from funcgrad.transforms.primitives import primitive as primitive
 from funcgrad.transforms.tracing_api import eval_shape as eval_shape
 from funcgrad.transforms.tracing_api import make_jaxpr as make_jaxpr

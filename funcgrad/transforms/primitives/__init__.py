@@ -2,3 +2,4 @@
 
 from funcgrad.transforms.primitives.declare import Operation as Operation
 from funcgrad.transforms.primitives.declare import primitive as primitive
+from funcgrad.transforms.primitives.native import njit_op as njit_op
