@@ -1,0 +1,19 @@
+"""docs/errors.md says what the errors say."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_page_is_what_its_examples_make_of_it():
+    """In a process of its own: the examples change settings and keep what they should not."""
+    run = subprocess.run(
+        [sys.executable, "tools/make_errors.py", "--check"], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, f"run python tools/make_errors.py; it differs by\n{run.stdout}{run.stderr}"
