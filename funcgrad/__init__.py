@@ -15,6 +15,8 @@ from funcgrad import numpy as numpy
 from funcgrad import tree as tree
 from funcgrad import tree_util as tree_util
 from funcgrad.config import config as config
+from funcgrad.config import debug_infs as debug_infs
+from funcgrad.config import debug_nans as debug_nans
 from funcgrad.config import disable_jit as disable_jit
 from funcgrad.config import enable_x64 as enable_x64
 from funcgrad.core import tracing as _tracing
@@ -30,6 +32,8 @@ from funcgrad.core.devices import live_arrays as live_arrays
 from funcgrad.core.devices import local_device_count as local_device_count
 from funcgrad.core.devices import local_devices as local_devices
 from funcgrad.dtypes import float0 as float0
+from funcgrad.transforms.callbacks import effects_barrier as effects_barrier
+from funcgrad.transforms.callbacks import pure_callback as pure_callback
 from funcgrad.transforms.grad import grad as grad
 from funcgrad.transforms.grad import hessian as hessian
 from funcgrad.transforms.grad import jacfwd as jacfwd
@@ -53,7 +57,7 @@ __version__ = "0.1.0"
 
 # Imported when first used, so that `import funcgrad` stays fast.
 _SUBMODULES = {
-    "data", "flatten_util", "image", "interop", "lax", "nn", "optim", "random", "scipy", "testing", "train",
+    "data", "debug", "experimental", "flatten_util", "image", "interop", "lax", "nn", "optim", "random", "scipy", "testing", "train",
 }  # fmt: skip
 
 

@@ -19,6 +19,7 @@ class Config(threading.local):
     """Options of the library: class attributes are the process-wide values, an instance's this thread's overrides.
 
     - `enable_x64`: 64-bit dtypes are allowed, and Python scalars take them.
+    - `debug_nans`, `debug_infs`: an operation that makes a NaN, or an infinity, raises FloatingPointError.
     - `disable_jit`: jitted functions run op by op.
     - `log_compiles`, `explain_cache_misses`: print to stderr what is compiled, and why a function is traced again.
     - `enable_checks`: check what each pass of the compiler made.
@@ -37,6 +38,8 @@ class Config(threading.local):
     """
 
     enable_x64: bool = _flag("enable_x64")
+    debug_nans: bool = _flag("debug_nans")
+    debug_infs: bool = _flag("debug_infs")
     disable_jit: bool = _flag("disable_jit")
     log_compiles: bool = _flag("log_compiles")
     explain_cache_misses: bool = _flag("explain_cache_misses")
@@ -82,7 +85,10 @@ class Config(threading.local):
 
 
 _OPTIONS = tuple(name for name in Config.__annotations__ if not name.endswith("_key"))
-_SPECIALISING = ("enable_x64", "disable_jit", "numpy_dtype_promotion", "numpy_rank_promotion", "num_threads")
+_SPECIALISING = (
+    "enable_x64", "disable_jit", "debug_nans", "debug_infs", "numpy_dtype_promotion", "numpy_rank_promotion",
+    "num_threads",
+)  # fmt: skip
 _CHOICES: dict[str, tuple[str, ...]] = {
     "numpy_dtype_promotion": ("standard", "strict"),
     "numpy_rank_promotion": ("allow", "warn", "raise"),
@@ -134,3 +140,18 @@ def enable_x64(value: bool = True) -> contextlib.AbstractContextManager[None]:
 def disable_jit(value: bool = True) -> contextlib.AbstractContextManager[None]:
     """Run jitted functions eagerly, op by op, within a ``with`` block."""
     return config.override("disable_jit", value)
+
+
+def debug_nans(value: bool = True) -> contextlib.AbstractContextManager[None]:
+    """Raise FloatingPointError where an operation makes a NaN, within a ``with`` block.
+
+    The error names the operation, the user's line, the first index, and the operands there. In jitted functions
+    every operation is checked as it runs: nothing runs twice. An operation is to blame that makes a NaN of operands
+    that are none; a NaN that was given goes through a program, unless it is among the results.
+    """
+    return config.override("debug_nans", value)
+
+
+def debug_infs(value: bool = True) -> contextlib.AbstractContextManager[None]:
+    """Raise FloatingPointError where an operation makes an infinity, within a ``with`` block; see `debug_nans`."""
+    return config.override("debug_infs", value)

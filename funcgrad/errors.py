@@ -28,12 +28,17 @@ class SourceLocation(NamedTuple):
         return f"{os.path.basename(self.filename)}:{self.line} in {self.function}"
 
 
+def is_internal(filename: str) -> bool:
+    """Whether a file is one of funcgrad's own, or of what it goes through to call back: frames there are not shown."""
+    return filename.startswith(_INTERNAL)
+
+
 def user_location() -> SourceLocation | None:
     """Return the innermost stack frame that is not funcgrad's own, or None when there is none."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         code = frame.f_code
-        if not code.co_filename.startswith(_INTERNAL):
+        if not is_internal(code.co_filename):
             return SourceLocation(code.co_filename, frame.f_lineno, code.co_name)
         frame = frame.f_back
     return None
@@ -80,8 +85,12 @@ class IndexingError(FuncgradError, TypeError, IndexError):
     """An index is of the wrong kind, or there are too many."""
 
 
-class NotDifferentiableError(FuncgradError, TypeError):
+class NotDifferentiableError(FuncgradError, TypeError, ValueError):
     """A derivative was asked for that does not exist: non-scalar output, integer input, no rule."""
+
+
+class NonFiniteError(FuncgradError, FloatingPointError):
+    """An operation made a NaN or an infinity while `debug_nans` or `debug_infs` is on."""
 
 
 class MissingRuleError(FuncgradError, NotImplementedError):

@@ -15,11 +15,13 @@ from funcgrad.compiler.cpu import runtime, toolchain
 from funcgrad.compiler.fuse import Fusion
 from funcgrad.compiler.loops import Kernel
 from funcgrad.compiler.lower import lower_group
+from funcgrad.compiler.nan_checks import with_checks
 from funcgrad.compiler.plan import plan
 from funcgrad.compiler.program import Executable
 from funcgrad.compiler.simplify import simplify
 from funcgrad.compiler.updates import lower_update
-from funcgrad.config import config
+from funcgrad.config import config, debug_infs, debug_nans
+from funcgrad.core import finite
 from funcgrad.core.checking import check_jaxpr
 from funcgrad.core.jaxprs import ClosedJaxpr
 from funcgrad.errors import ArgumentError
@@ -34,8 +36,9 @@ class Statistics(NamedTuple):
 
 
 def executable(closed: ClosedJaxpr, name: str) -> Executable:
-    """Compile a jaxpr to something that runs; remembered on the jaxpr, for each number of threads."""
-    return closed.memo(("executable", runtime.num_threads()), lambda: _compile(closed, name))
+    """Compile a jaxpr to something that runs; remembered on the jaxpr, for each number of threads
+    and what is to be checked."""
+    return closed.memo(("executable", runtime.num_threads(), finite.kinds()), lambda: _compile(closed, name))
 
 
 def _compile(closed: ClosedJaxpr, name: str) -> Executable:
@@ -49,7 +52,9 @@ def _compile(closed: ClosedJaxpr, name: str) -> Executable:
 def _front(closed: ClosedJaxpr) -> tuple[ClosedJaxpr, Fusion]:
     if config.enable_checks:
         check_jaxpr(closed)
-    simplified = simplify(closed)
+    kinds = finite.kinds()
+    with debug_nans(False), debug_infs(False):  # what is folded or expanded here is checked when the program runs
+        simplified = simplify(closed if kinds is None else with_checks(closed, kinds))
     if config.enable_checks:
         check_jaxpr(simplified)
     return simplified, Fusion(simplified.jaxpr.eqns, simplified.jaxpr.outvars)

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
-from funcgrad.core import buffers, tracing
+from funcgrad.config import config
+from funcgrad.core import buffers, finite, tracing
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.primitives import Primitive
 from funcgrad.errors import AllocationError, DeletedArrayError, DTypeError
@@ -183,9 +184,18 @@ def evaluate(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) 
             f"{sum(a.nbytes for a in wanted) / 2**30:.1f} GiB, which is not available",
             fix="compute in smaller pieces, use a smaller dtype, or put the computation under jit so that it is fused",
         ) from e
+    if config.debug_nans or config.debug_infs:
+        _check_finite(primitive, arrays, out)
     if primitive.multiple_results:
         return [_result(a, o) for a, o in zip(aval, out, strict=True)]
     return _result(aval, out)
+
+
+def _check_finite(primitive: Primitive, operands: Sequence[Array], out: Any) -> None:
+    if not finite.only_moves(primitive):
+        outputs = [np.asarray(o) for o in (out if primitive.multiple_results else [out])]
+        kinds = finite.Kinds(config.debug_nans, config.debug_infs)
+        finite.check(primitive, outputs, [a.host for a in operands], kinds, tracing.state.source, given=True)
 
 
 def _result(aval: ShapedArray, value: Any) -> Array:

@@ -1,0 +1,119 @@
+"""Which operation made a NaN or an infinity, and of what: the checks of `debug_nans` and `debug_infs`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from funcgrad import dtypes
+from funcgrad.config import config
+from funcgrad.core.avals import ShapedArray
+from funcgrad.core.lowering import Concatenate, Iota, Pad, Scalar, View
+from funcgrad.core.primitives import Primitive
+from funcgrad.errors import NonFiniteError, SourceLocation
+
+
+class Kinds(NamedTuple):
+    """What counts as bad."""
+
+    nans: bool
+    infs: bool
+
+    def bad(self, x: Any) -> np.ndarray:
+        """Return where `x` is bad."""
+        if not dtypes.is_inexact(x.dtype):
+            return np.zeros(x.shape, bool)
+        if self.nans and self.infs:
+            return ~np.isfinite(x)
+        return np.isnan(x) if self.nans else np.isinf(x)
+
+
+def kinds() -> Kinds | None:
+    """Return what the configuration asks to be checked, None for nothing."""
+    return Kinds(config.debug_nans, config.debug_infs) if config.debug_nans or config.debug_infs else None
+
+
+def only_moves(primitive: Primitive) -> bool:
+    """Whether a primitive moves or chooses elements: it makes no bad value of good ones."""
+    moves = isinstance(primitive.lowering, (View, Pad, Concatenate, Iota))
+    return moves or primitive.name in ("copy", "dynamic_slice", "select_n", "sort", "stop_gradient")
+
+
+def check(
+    primitive: Primitive,
+    outputs: Sequence[Any],
+    operands: Sequence[Any],
+    kinds: Kinds,
+    location: SourceLocation | None,
+    *,
+    given: bool,
+) -> None:
+    """Raise NonFiniteError at the first bad element of an operation's results.
+
+    `given` says that it is no matter whether an operand was bad already. Otherwise the operation must have made the
+    element of operands that were not: those at its index if it is elementwise, else all of them.
+    """
+    elementwise = isinstance(primitive.lowering, Scalar)
+    for i, output in enumerate(outputs):
+        bad = kinds.bad(output)
+        if not bad.any():
+            continue
+        if not given:
+            bad = bad & ~_inherited(operands, output.shape, kinds, elementwise)
+        if bad.any():
+            index = tuple(int(n) for n in np.unravel_index(int(np.argmax(bad)), bad.shape))
+            result = f"result {i}" if len(outputs) > 1 else "the result"
+            raise _error(primitive.name, result, output, index, operands, elementwise, location)
+
+
+def _inherited(operands: Sequence[Any], shape: tuple[int, ...], kinds: Kinds, elementwise: bool) -> np.ndarray:
+    """Where an operand was bad already."""
+    found = np.zeros(shape, bool)
+    for x in operands:
+        found |= kinds.bad(x) if elementwise else kinds.bad(x).any()
+    return found
+
+
+def _error(
+    name: str,
+    result: str,
+    output: Any,
+    index: tuple[int, ...],
+    operands: Sequence[Any],
+    elementwise: bool,
+    location: SourceLocation | None,
+) -> NonFiniteError:
+    value, option = output[index], "debug_nans" if np.isnan(output[index]) else "debug_infs"
+    place = f"at index {index} of {result} {_type(output)}" if output.ndim else f"as {result} {_type(output)}"
+    shown = [str(x[index] if x.ndim else x[()]) if elementwise else _summary(x) for x in operands]
+    there = " there" if elementwise and output.ndim else ""
+    of = f"; operand{'s' * (len(shown) > 1)}{there}: {', '.join(shown)}" if shown else ""
+    return NonFiniteError(
+        f"invalid value ({str(value).strip('()')}) encountered in {name} {place}{of}",
+        fix=f"keep operands where the operation is defined (a choice after it comes too late), or turn {option} off",
+        location=location,
+    )
+
+
+def _summary(x: Any) -> str:
+    """An operand in a few words: its type, and its value or range."""
+    if x.size == 0:
+        return _type(x)
+    if x.size == 1:
+        return f"{_type(x)} {x.reshape(())[()]}"
+    if dtypes.is_complex(x.dtype) or x.dtype == bool:
+        bad = f", {np.count_nonzero(~np.isfinite(x))} not finite" if x.dtype != bool else ""
+        return f"{_type(x)}{bad}"
+    wide = x.astype(np.float64) if x.dtype == dtypes.bfloat16 else x
+    nans = np.count_nonzero(np.isnan(wide))
+    if nans == x.size:
+        return f"{_type(x)} all nan"
+    return f"{_type(x)} from {np.nanmin(wide)} to {np.nanmax(wide)}" + (f", {nans} nan" if nans else "")
+
+
+def _type(x: Any) -> str:
+    return ShapedArray(x.shape, x.dtype).short()
+
+
