@@ -57,7 +57,8 @@ __version__ = "0.1.0"
 
 # Imported when first used, so that `import funcgrad` stays fast.
 _SUBMODULES = {
-    "data", "debug", "experimental", "flatten_util", "image", "interop", "lax", "nn", "optim", "random", "scipy", "testing", "train",
+    "data", "debug", "experimental", "flatten_util", "image", "interop", "lax", "nn", "optim", "random", "scipy",
+    "testing", "train",
 }  # fmt: skip
 
 

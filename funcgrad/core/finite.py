@@ -115,5 +115,3 @@ def _summary(x: Any) -> str:
 
 def _type(x: Any) -> str:
     return ShapedArray(x.shape, x.dtype).short()
-
-

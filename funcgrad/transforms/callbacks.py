@@ -46,7 +46,7 @@ class HostFunction:
     """
 
     # Two are never the same to a cache: closures must not be kept alive by what has been inferred of their types.
-    __hash__ = None  # ty: ignore[invalid-assignment]
+    __hash__ = None
 
     def __init__(self, fun: Callable[..., Any], arguments: tuple[tuple, dict[str, Any]], result: Any, operation: str):
         leaves, self.in_tree = tree.flatten(arguments)
@@ -153,7 +153,9 @@ def _one_by_one(
 
     def step(carry: tuple, elements: Sequence[Any]) -> tuple[tuple, list[Any]]:
         rest = iter(elements)
-        return carry, primitive.bind(*(a if d is None else next(rest) for a, d in zip(args, dims, strict=True)), **params)
+        return carry, primitive.bind(
+            *(a if d is None else next(rest) for a, d in zip(args, dims, strict=True)), **params
+        )
 
     out = scan(step, (), batched, unroll=size if unrolled and size else 1)[1]
     return out, [0] * len(out)
@@ -280,5 +282,3 @@ def io_callback(
 
 def effects_barrier() -> None:
     """Wait for the side effects of running programs; a program returns after its effects, so there is nothing to do."""
-
-

@@ -75,7 +75,9 @@ class _Stack:
         """Return the frames with values in the places of traced ones."""
         of = {id(x): value for x, value in zip(self.tracers, values, strict=True)}
         return [
-            f._replace(variables=f.variables | {k: tree.map(lambda x: of.get(id(x), x), f.variables[k]) for k in traced})
+            f._replace(
+                variables=f.variables | {k: tree.map(lambda x: of.get(id(x), x), f.variables[k]) for k in traced}
+            )
             for f, traced in zip(self.frames, self._traced, strict=True)
         ]
 
