@@ -76,6 +76,14 @@ def strict_rank_promotion():
         return as_array(X) + np.ones((2, 3), np.float32)
 
 
+def not_finite(option, f, x):
+    def use():
+        with config.override(option, True):
+            jit(f)(x)
+
+    return use
+
+
 def compiled_with_other_types():
     return jit(lambda x: x * 2.0).lower(X).compile()(Y)
 
@@ -366,6 +374,17 @@ CASES = {
         ["in_axes", "no prefix"],
     ),
     "vmap axis_size differs": (errors.BatchingError, lambda: vmap(sin, axis_size=4)(X), ["axis_size=4", "size 3"]),
+    # values
+    "nan": (
+        errors.NonFiniteError,
+        not_finite("debug_nans", lambda x: x - np.float32(np.inf), np.float32(np.inf)),
+        ["invalid value (nan) encountered in sub as the result f32[]; operands: inf, inf", "turn debug_nans off"],
+    ),
+    "infinity": (
+        errors.NonFiniteError,
+        not_finite("debug_infs", lambda x: 1.0 / x, np.float32(0)),
+        ["invalid value (inf) encountered in div", "operands: 1.0, 0.0", "turn debug_infs off"],
+    ),
     # jaxprs
     "broken jaxpr": (errors.JaxprError, lambda: check_jaxpr(_broken()), ["an output is not bound"]),
 }
@@ -403,7 +422,8 @@ def test_every_error_class_is_tested():
         (errors.TypePromotionError, (TypeError, ValueError)),
         (errors.ArgumentError, (TypeError, ValueError)),
         (errors.IndexingError, (TypeError, IndexError)),
-        (errors.NotDifferentiableError, (TypeError,)),
+        (errors.NonFiniteError, (FloatingPointError,)),
+        (errors.NotDifferentiableError, (TypeError, ValueError)),
         (errors.MissingRuleError, (NotImplementedError,)),
         (errors.ConcretizationError, (TypeError,)),
         (errors.StaticArgumentError, (TypeError, ValueError)),

@@ -32,6 +32,7 @@ from funcgrad.testing.strategies import (
     seeds,
     shapes,
 )
+from funcgrad.transforms.callbacks import VMAP_METHODS, HostFunction
 
 
 def _aval(x: np.ndarray) -> ShapedArray:
@@ -54,6 +55,9 @@ Draw = Callable[[st.SearchStrategy[Any]], Any]
 Strategy = Callable[[Sequence[np.dtype]], st.SearchStrategy[Call]]
 CALLS: dict[str, Strategy] = {}
 
+WITHOUT_LAWS = {"check_finite": "the compiler puts it into programs, below every transform"}
+"""Primitives that have no calls to keep laws, and why."""
+
 DOUBLE = (dt.float64, dt.complex128)
 """The dtypes in which finite differences are taken."""
 
@@ -73,7 +77,7 @@ def calls_of(primitive: Primitive | str, within: Sequence[np.dtype] = dt.ALL) ->
 
 def calls(within: Sequence[np.dtype] = dt.ALL) -> st.SearchStrategy[Call]:
     """Return a strategy for calls of any registered primitive."""
-    return st.sampled_from(sorted(registry)).flatmap(lambda name: calls_of(name, within))
+    return st.sampled_from(sorted(registry.keys() - WITHOUT_LAWS)).flatmap(lambda name: calls_of(name, within))
 
 
 def strategy(name: str) -> Callable[[Callable[..., tuple[Sequence[Any], dict[str, Any]]]], Any]:
@@ -474,6 +478,29 @@ def _while(draw: Draw, within: Sequence[np.dtype]) -> Any:
         "cond_jaxpr": trace_to_jaxpr(predicate, [_aval(steps), *carry], name="predicate"),
         "cond_nconsts": 1,
     }
+
+
+# ---------------------------------------------------------------- callbacks
+
+
+def _callback_calls(name: str, params: Callable[[Draw], dict[str, Any]], kinds: Sequence[str]) -> None:
+    """Declare calls of a function of one operand; one that returns something has no derivative, so integers."""
+
+    @strategy(name)
+    def call(draw: Draw, within: Sequence[np.dtype]) -> Any:
+        x = _operand(draw, within, kinds)
+        given = params(draw)
+        if kinds is BITS:
+            given["result_avals"] = (_aval(x),)
+        return [x], given | {"callback": HostFunction(np.array, ((x,), {}), x, name)}
+
+
+_callback_calls(
+    "pure_callback", lambda draw: {"vmap_method": draw(st.sampled_from(VMAP_METHODS)), "sharding": None}, BITS
+)
+_callback_calls("io_callback", lambda draw: {"ordered": False, "sharding": None}, BITS)
+_callback_calls("debug_callback", lambda draw: {"ordered": draw(st.booleans())}, ANY)
+_callback_calls("debug_print", lambda draw: {"ordered": draw(st.booleans()), "fmt": ""}, ANY)
 
 
 # ---------------------------------------------------------------- indexing
