@@ -122,8 +122,8 @@ def test_vmap_is_the_loop_over_elements(method, compiled):
     for axes in [(0, 0), (0, None), (None, 0)]:
         args = [X if a == 0 else X[1] for a in axes]
         check_vmap(maybe_jit(f, compiled), args, axes)
-    twice = fg.vmap(fg.vmap(f, (0, None)), (None, 0))
-    np.testing.assert_allclose(maybe_jit(twice, compiled)(X, X), np.sin(X) + X[:, None] * 2, rtol=1e-6)
+    twice = fg.vmap(fg.vmap(f, (0, None)), (0, None))
+    np.testing.assert_allclose(maybe_jit(twice, compiled)(X[None], X[1]), np.sin(X[None]) + X[1] * 2, rtol=1e-6)
 
 
 SHAPES_SEEN = {
@@ -152,7 +152,7 @@ def test_each_method_calls_as_it_says(method):
 def test_each_method_calls_as_in_jax(method):
     import jax
 
-    def shapes(library, sds):
+    def shapes(library):
         seen = []
 
         def host(a, b):
@@ -160,18 +160,12 @@ def test_each_method_calls_as_in_jax(method):
             return np.asarray(a) + np.asarray(b)
 
         def f(x, y):
-            return library.pure_callback(host, sds((), np.float32), x, y, vmap_method=method)
+            return library.pure_callback(host, library.ShapeDtypeStruct((), np.float32), x, y, vmap_method=method)
 
-        np.asarray(library.vmap(library.vmap(f, (0, None)), (0, 1))(np.ones((2, 3), np.float32), X[None, :2]))
+        np.asarray(library.vmap(library.vmap(f, (0, None)), (0, None))(np.ones((2, 3), np.float32), 1.0))
         return seen
 
-    def f_shapes(library, sds):
-        try:
-            return shapes(library, sds)
-        except Exception as e:  # both refuse the call, or neither does
-            return type(e) if not isinstance(e, (TypeError, ValueError)) else ValueError
-
-    assert f_shapes(fg, fg.ShapeDtypeStruct) == f_shapes(jax, jax.ShapeDtypeStruct)
+    assert shapes(fg) == shapes(jax)
 
 
 def test_no_derivative_but_with_stop_gradient():
@@ -271,8 +265,11 @@ def test_an_exception_comes_out_unchanged(call, compiled):
         assert caught.value is mine
 
 
-def bad(result, promised=None, call=fg.pure_callback, transform=fg.jit):
-    return lambda: transform(lambda x: call(lambda v: result, promised or f32(3), x))(X)
+ROW = f32(3)
+
+
+def bad(result, promised=ROW, call=fg.pure_callback, transform=fg.jit):
+    return lambda: transform(lambda x: call(lambda v: result, promised, x))(X)
 
 
 CASES = {

@@ -14,7 +14,7 @@ import funcgrad as fg
 import funcgrad.numpy as np_
 from funcgrad.compiler import cache, pipeline
 from funcgrad.compiler.cpu import runtime
-from funcgrad.config import Config, config
+from funcgrad.config import _OPTIONS, config
 from funcgrad.core.jaxprs import Jaxpr, Var
 from funcgrad.errors import ArgumentError, JaxprError, ShapeError, TypePromotionError
 
@@ -22,7 +22,7 @@ from funcgrad.errors import ArgumentError, JaxprError, ShapeError, TypePromotion
 @pytest.fixture
 def updates():
     """Restore every option after the test."""
-    before = {name: getattr(config, name) for name in Config.__annotations__ if not name.endswith("_key")}
+    before = {name: getattr(config, name) for name in _OPTIONS}
     yield
     for name, value in before.items():
         config.update(name, value)

@@ -184,7 +184,7 @@ def evaluate(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) 
             f"{sum(a.nbytes for a in wanted) / 2**30:.1f} GiB, which is not available",
             fix="compute in smaller pieces, use a smaller dtype, or put the computation under jit so that it is fused",
         ) from e
-    if config.debug_nans or config.debug_infs:
+    if config.checks_values:
         _check_finite(primitive, arrays, out)
     if primitive.multiple_results:
         return [_result(a, o) for a, o in zip(aval, out, strict=True)]

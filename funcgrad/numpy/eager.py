@@ -1,7 +1,8 @@
 """Shortcuts of eager mode: what an elementwise function does when its operands are concrete and nothing traces.
 
 A primitive applied eagerly checks operands, looks up its result type and silences NumPy's floating-point warnings. For
-operands of a type seen before, all of that is known: the shortcut is one dictionary lookup and one call of NumPy.
+operands of a type seen before, all of that is known: the shortcut is one dictionary lookup and one call of NumPy. It
+steps aside while values are checked (`debug_nans`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
+from funcgrad.config import config
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.tracing import eval_trace, state
@@ -43,7 +45,7 @@ def unary(ufunc: Callable[..., Any]) -> tuple[Shortcut, Callable[..., None]]:
     known: dict[ShapedArray, ShapedArray] = {}
 
     def shortcut(x: Any) -> Array | None:
-        if type(x) is not Array or state.trace is not eval_trace:
+        if type(x) is not Array or state.trace is not eval_trace or config.checks_values:
             return None
         aval = known.get(x.aval)
         if aval is None:
@@ -70,7 +72,7 @@ def binary(ufunc: Callable[..., Any]) -> tuple[Shortcut, Callable[..., None]]:
     with_int: dict[ShapedArray, ShapedArray] = {}
 
     def shortcut(x: Any, y: Any) -> Array | None:
-        if state.trace is not eval_trace:
+        if state.trace is not eval_trace or config.checks_values:
             return None
         if type(x) is Array:
             kind = type(y)
