@@ -367,7 +367,7 @@ def test_in_loops():
     f = fg.jit(lambda x: lax.scan(step, 0.0, x)[1] * 2)
     with contextlib.redirect_stdout(out):
         text, location = message(f, np.array([1, 2, -3, 4], np.float32))
-    assert text == "invalid value (nan) encountered in log as the result f32[]; operand: -3.0"
+    assert text == "invalid value (nan) encountered in log as the result f32[] in iteration 2; operand: -3.0"
     assert location.line == line_of(step, "# in the loop")
     assert out.getvalue() == "1.0\n2.0\n-3.0\n"  # each iteration once, none after the mistake
 
@@ -375,7 +375,19 @@ def test_in_loops():
         return lax.while_loop(lambda x: x > -2, lambda x: x - 1 + 0 * jnp.sqrt(x), x)
 
     text, _ = message(fg.jit(countdown), np.float32(1))
-    assert text == "invalid value (nan) encountered in sqrt as the result f32[]; operand: -1.0"
+    assert text == "invalid value (nan) encountered in sqrt as the result f32[] in iteration 2; operand: -1.0"
+
+    backwards = fg.jit(lambda x: lax.scan(lambda c, v: (c + jnp.sqrt(v), c), x[0] * 0, x, reverse=True))
+    text, _ = message(backwards, np.array([1, -2, -3, 4], np.float32))
+    assert text == "invalid value (nan) encountered in sqrt as the result f32[] in iteration 2; operand: -3.0"
+
+    nested = fg.jit(lambda x: lax.map(lambda row: lax.map(jnp.log, row) * 2, x))
+    text, _ = message(nested, np.array([[1, 2, 3], [4, -5, 6]], np.float32))
+    assert text == "invalid value (nan) encountered in log as the result f32[] in iteration 1; operand: -5.0"
+    for eager in (True, False):
+        f = maybe_jit(lambda n: lax.fori_loop(0, n, lambda i, v: v / (2 - i), 1.0), not eager)
+        text, _ = message(f, 5, option="debug_infs")
+        assert text == ("invalid value (inf) encountered in div as the result f32[] in iteration 2; operands: 0.5, 0.0")
 
 
 SUMMARIES = {

@@ -49,23 +49,32 @@ def check(
     location: SourceLocation | None,
     *,
     given: bool,
+    iteration: Sequence[int] = (),
 ) -> None:
     """Raise NonFiniteError at the first bad element of an operation's results.
 
     `given` says that it is no matter whether an operand was bad already. Otherwise the operation must have made the
     element of operands that were not: those at its index if it is elementwise, else all of them.
+    `iteration` is the number of the loop's iteration that this happened in, if it was in one.
     """
     elementwise = isinstance(primitive.lowering, Scalar)
     for i, output in enumerate(outputs):
         bad = kinds.bad(output)
+        if bad.any() and not given:
+            bad = bad & ~_inherited(operands, output.shape, kinds, elementwise)
         if not bad.any():
             continue
-        if not given:
-            bad = bad & ~_inherited(operands, output.shape, kinds, elementwise)
-        if bad.any():
-            index = tuple(int(n) for n in np.unravel_index(int(np.argmax(bad)), bad.shape))
-            result = f"result {i}" if len(outputs) > 1 else "the result"
-            raise _error(primitive.name, result, output, index, operands, elementwise, location)
+        index = tuple(int(n) for n in np.unravel_index(int(np.argmax(bad)), bad.shape))
+        value, option = output[index], "debug_nans" if np.isnan(output[index]) else "debug_infs"
+        result = f"{f'result {i}' if len(outputs) > 1 else 'the result'} {_type(output)}"
+        place = f"at index {index} of {result}" if output.ndim else f"as {result}"
+        when = f" in iteration {iteration[0]}" if iteration else ""
+        raise NonFiniteError(
+            f"invalid value ({str(value).strip('()')}) encountered in {primitive.name} {place}{when}"
+            f"{_operands(operands, index, elementwise)}",
+            fix=f"keep operands where the operation is defined, a choice after it comes too late; or turn {option} off",
+            location=location,
+        )
 
 
 def _inherited(operands: Sequence[Any], shape: tuple[int, ...], kinds: Kinds, elementwise: bool) -> np.ndarray:
@@ -76,25 +85,13 @@ def _inherited(operands: Sequence[Any], shape: tuple[int, ...], kinds: Kinds, el
     return found
 
 
-def _error(
-    name: str,
-    result: str,
-    output: Any,
-    index: tuple[int, ...],
-    operands: Sequence[Any],
-    elementwise: bool,
-    location: SourceLocation | None,
-) -> NonFiniteError:
-    value, option = output[index], "debug_nans" if np.isnan(output[index]) else "debug_infs"
-    place = f"at index {index} of {result} {_type(output)}" if output.ndim else f"as {result} {_type(output)}"
+def _operands(operands: Sequence[Any], index: tuple[int, ...], elementwise: bool) -> str:
+    """The operands of an element: their values at its index, or where they have none what they are."""
+    if not operands:
+        return ""
     shown = [str(x[index] if x.ndim else x[()]) if elementwise else _summary(x) for x in operands]
-    there = " there" if elementwise and output.ndim else ""
-    of = f"; operand{'s' * (len(shown) > 1)}{there}: {', '.join(shown)}" if shown else ""
-    return NonFiniteError(
-        f"invalid value ({str(value).strip('()')}) encountered in {name} {place}{of}",
-        fix=f"keep operands where the operation is defined (a choice after it comes too late), or turn {option} off",
-        location=location,
-    )
+    there = " there" if elementwise and index else ""
+    return f"; operand{'s' if len(shown) > 1 else ''}{there}: {', '.join(shown)}"
 
 
 def _summary(x: Any) -> str:
