@@ -297,7 +297,7 @@ def message(f, *args, option="debug_nans"):
         f(*args)
     lines = str(caught.value).split("\n")
     assert len(lines) == 3 and lines[2] == (
-        f"  fix: keep operands where the operation is defined (a choice after it comes too late), or turn {option} off"
+        f"  fix: keep operands where the operation is defined, a choice after it comes too late; or turn {option} off"
     )
     return lines[0], caught.value.location
 

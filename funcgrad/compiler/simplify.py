@@ -292,8 +292,8 @@ class _Simplifier:
 
     def known_value(self, eqn: JaxprEqn) -> Any:
         """The value of an equation of a few elements whose operands are constants: indices, for the most part."""
-        out = eqn.outvars[0].aval
-        cheap = isinstance(eqn.primitive.lowering, (View, Scalar, Concatenate)) and out.size <= _FEW
+        one = isinstance(eqn.primitive.lowering, (View, Scalar, Concatenate))  # and so has one result
+        cheap = one and eqn.outvars[0].aval.size <= _FEW
         held = dict(zip(self.constvars, self.consts, strict=True)) if cheap and eqn.invars else {}
         operands = [v.val if isinstance(v, Literal) else held.get(v) for v in eqn.invars]
         if (
