@@ -154,6 +154,14 @@ def debug_nans(value: bool = True) -> contextlib.AbstractContextManager[None]:
     The error names the operation, the user's line, the first index, and the operands there. In jitted functions
     every operation is checked as it runs: nothing runs twice. An operation is to blame that makes a NaN of operands
     that are none; a NaN that was given goes through a program, unless it is among the results.
+
+    >>> import funcgrad as fg, funcgrad.numpy as jnp
+    >>> with debug_nans():
+    ...     fg.jit(lambda x: jnp.log(x) * 2)(-1.0)
+    Traceback (most recent call last):
+    ...
+    funcgrad.errors.NonFiniteError: invalid value (nan) encountered in log as the result f32[]; operand: -1.0
+    ...
     """
     return config.override("debug_nans", value)
 
