@@ -73,7 +73,10 @@ class ScalarLoops(ScalarWriter):
 
     def launch(self, eqn: JaxprEqn, operands: Sequence[Var]) -> Launch:
         """The kernel of a top-level equation and how it is called."""
-        given = [self.memory(v, "in") for v in operands]
+        given = [  # what is stored may have another shape than the operand
+            self.memory(v, "in")._replace(view=contiguous(operand.aval.shape))
+            for v, operand in zip(operands, eqn.invars, strict=True)
+        ]
         results = [self.memory(v, "out") for v in eqn.outvars]
         lanes = isinstance(eqn.primitive.lowering, Scan) and eqn.params["num_carry"] == 0
         extent = eqn.params["length"] if lanes else 1
