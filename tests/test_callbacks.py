@@ -98,6 +98,19 @@ def test_a_callback_may_call_jitted_functions():
     np.testing.assert_allclose(outer(X), np.sin(X) * 2 + 2 * X + 1, rtol=1e-6)
 
 
+@COMPILED
+def test_numpy_warns_and_raises_in_a_callback_as_around_its_call(compiled):
+    def f(x):
+        return fg.pure_callback(lambda v: np.log(np.asarray(v)), f32(3), x)
+
+    with pytest.warns(RuntimeWarning, match="invalid value encountered in log"):
+        maybe_jit(f, compiled)(-X)
+    with np.errstate(invalid="raise"), pytest.raises(FloatingPointError):
+        maybe_jit(f, compiled)(-X)
+    with np.errstate(invalid="ignore"):
+        maybe_jit(f, compiled)(-X)
+
+
 def test_closures_of_callbacks_are_freed():
     class Owner:
         pass

@@ -135,6 +135,19 @@ def test_prints_as_jax(name, compiled):
     assert ours == theirs
 
 
+def test_jaxprs_show_the_format_and_the_function():
+    def f(x):
+        fg.debug.print("x = {}", x)
+        fg.debug.callback(print, x)
+
+    assert str(fg.make_jaxpr(f)(1.0)) == (
+        "{ lambda ; a:f32[]. let\n"
+        "    debug_print[fmt=x = {} ordered=False] a\n"
+        "    debug_callback[callback=print ordered=False] a\n"
+        "  in () }"
+    )
+
+
 def test_print_options_are_those_of_the_trace():
     with np.printoptions(precision=2):
         f = fg.jit(lambda x: fg.debug.print("{}", x / 3))

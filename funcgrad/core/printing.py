@@ -134,6 +134,7 @@ def _equation(eqn: JaxprEqn, names: _Names, indent: int, used: set[Var]) -> str:
 # What the types of the equation's results say already, and defaults.
 _HIDDEN: dict[str, Callable[[str, Any], bool]] = {
     "broadcast_in_dim": lambda name, value: name == "shape" or value == (),
+    "debug_print": lambda name, value: name == "callback",
     "dot_general": lambda name, value: value is None,
     "jit": lambda name, value: value is False,
 }

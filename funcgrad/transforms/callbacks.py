@@ -42,7 +42,8 @@ def is_array(leaf: Any) -> bool:
 class HostFunction:
     """A Python function of a pytree, called with the arrays among its leaves; other leaves were given when it was made.
 
-    It knows the line of the call that made it, for errors that occur when it runs.
+    It knows the line of the call that made it, for errors that occur when it runs, and what NumPy was to do about
+    floating-point errors there.
     """
 
     # Two are never the same to a cache: closures must not be kept alive by what has been inferred of their types.
@@ -55,6 +56,7 @@ class HostFunction:
         self.arrays = [x for x, dynamic in zip(leaves, flags, strict=True) if dynamic]
         self._static = {i: x for i, x in enumerate(leaves) if not flags[i]}
         self.out_tree = tree.structure(result)
+        self._floating_point_errors = np.geterr()
 
     def take_arrays(self) -> list[Any]:
         """Return the arrays, and forget them: the primitive's operands hold them from now on."""
@@ -70,7 +72,8 @@ class HostFunction:
         n = len(self._static) + len(operands)
         leaves = [self._static[i] if i in self._static else _argument(next(rest)) for i in range(n)]
         args, kwargs = self.in_tree.unflatten(leaves)
-        return self.fun(*args, **kwargs)
+        with np.errstate(**self._floating_point_errors):
+            return self.fun(*args, **kwargs)
 
     def results(self, operands: Sequence[Any], avals: Sequence[ShapedArray]) -> list[np.ndarray]:
         """Call the function and return its results, which must be of the promised types."""
