@@ -135,6 +135,46 @@ def test_prints_as_jax(name, compiled):
     assert ours == theirs
 
 
+TRANSFORMS = {
+    "grad of jit": lambda lib, f: lib.grad(lib.jit(f)),
+    "jit of grad": lambda lib, f: lib.jit(lib.grad(f)),
+    "value_and_grad": lambda lib, f: lib.value_and_grad(f),
+    "vjp": lambda lib, f: lambda x: lib.vjp(f, x)[1](1.0),
+    "linearize": lambda lib, f: lambda x: lib.linearize(f, x)[1](x),
+    "jvp of grad": lambda lib, f: lambda x: lib.jvp(lib.grad(f), (x,), (x,)),
+    "grad of jvp": lambda lib, f: lib.grad(lambda x: lib.jvp(f, (x,), (x,))[1]),
+    "hessian": lambda lib, f: lib.hessian(f),
+    "jacfwd": lambda lib, f: lib.jacfwd(lib.jit(f)),
+    "jacrev": lambda lib, f: lib.jit(lib.jacrev(f)),
+    "vmap of grad": lambda lib, f: lambda x: lib.vmap(lib.grad(f))(x[None] + x[:, None]),
+    "grad of vmap": lambda lib, f: lib.grad(lambda x: lib.vmap(f)(x[None] + x[:, None]).sum()),
+    "jit of vmap of grad of jit": lambda lib, f: lib.jit(
+        lambda x: lib.vmap(lib.grad(lib.jit(f)))(x[None] + x[:, None])
+    ),
+}
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_prints_as_often_as_jax_under_transforms(name):
+    import jax
+
+    def lines(lib, numpy):
+        def f(x):
+            lib.debug.print("x = {}", x)
+            y = numpy.sum(x * x)
+            lib.debug.print("y = {:.3f}", y)
+            return numpy.exp(-y) * y
+
+        def run():
+            TRANSFORMS[name](lib, f)(numpy.asarray(X))
+            lib.effects_barrier()
+
+        return sorted(printed(run).splitlines())
+
+    assert lines(fg, jnp) == lines(jax, jax.numpy)
+
+
 def test_jaxprs_show_the_format_and_the_function():
     def f(x):
         fg.debug.print("x = {}", x)
