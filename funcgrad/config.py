@@ -153,7 +153,8 @@ def debug_nans(value: bool = True) -> contextlib.AbstractContextManager[None]:
 
     The error names the operation, the user's line, the first index, and the operands there. In jitted functions
     every operation is checked as it runs: nothing runs twice. An operation is to blame that makes a NaN of operands
-    that are none; a NaN that was given goes through a program, unless it is among the results.
+    that are none; a NaN that was given goes through a program, unless it is among the results. In a jitted function,
+    what is not seen in results is no mistake: elements that ``where`` does not choose, and what is only printed.
 
     >>> import funcgrad as fg, funcgrad.numpy as jnp
     >>> with debug_nans():

@@ -349,9 +349,8 @@ def message(f, *args, option="debug_nans"):
     with config.override(option, True), pytest.raises(NonFiniteError) as caught:
         f(*args)
     lines = str(caught.value).split("\n")
-    assert len(lines) == 3 and lines[2] == (
-        f"  fix: keep operands where the operation is defined, a choice after it comes too late; or turn {option} off"
-    )
+    name = lines[0].split("encountered in ")[1].split(" ")[0]
+    assert len(lines) == 3 and lines[2] == f"  fix: keep the operands where {name} is defined, or turn {option} off"
     return lines[0], caught.value.location
 
 
@@ -507,6 +506,45 @@ def test_what_was_given_is_no_mistake(name, option):
     np.testing.assert_allclose(compiled, fg.jit(FINE[name])(x), rtol=1e-6)
 
 
+def both(x):
+    y = jnp.log(x)
+    return jnp.where(x > 0, y, 0.0), jnp.where(x > -2, y, 0.0)
+
+
+# What is chosen of a logarithm of [-1, 0.5, -2, 4], and the first index of a NaN in it.
+CHOICES = {
+    "masked": (lambda x: jnp.where(x > 0, jnp.log(x), 0.0), None),
+    "masked at second hand": (lambda x: jnp.where(x > 0, jnp.exp(jnp.log(x) * 2) + x, 0.0), None),
+    "masked in two steps": (lambda x: jnp.where(x > -2, jnp.where(x > 0, 2 * jnp.log(x), x), 0.0), None),
+    "masked by each": (lambda x: jnp.where(x == -1, 0.0, jnp.where(x == -2, 0.0, jnp.log(x))), None),
+    "masked in a jitted function": (lambda x: jnp.where(x > 0, fg.jit(jnp.log)(x), 0.0), None),
+    "masked by a scalar": (lambda x: jnp.where(x[0] > 0, jnp.log(x), 0.0), None),
+    "masked in a loop": (lambda x: lax.scan(lambda c, v: (c + jnp.where(v > 0, jnp.log(v), 0.0), c), 0.0, x), None),
+    "compared": (lambda x: jnp.log(x) > 0, None),
+    "printed": (lambda x: (fg.debug.print("{}", jnp.log(x)), x)[1], None),
+    "replaced": (lambda x: jnp.nan_to_num(jnp.log(x)), None),
+    "one of three": (lambda x: lax.select_n(jnp.array([0, 1, 2, 0]), x, x, jnp.log(x)), 2),
+    "the wrong side": (lambda x: jnp.where(x < -1, jnp.log(x), 0.0), 2),
+    "one of two uses": (both, 0),
+    "used besides": (lambda x: jnp.where(x > 0, (y := jnp.log(x)), 0.0) + y.sum(), 0),
+    "the other step": (lambda x: jnp.where(x < -1, jnp.where(x < 0, jnp.log(x), 0.0), 0.0), 2),
+}
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_what_no_selection_chooses_is_no_mistake(name, capsys):
+    f, index = CHOICES[name]
+    x = np.array([-1, 0.5, -2, 4], np.float32)
+    if index is not None:
+        text, _ = message(fg.jit(f), x)
+        assert text.startswith(f"invalid value (nan) encountered in log at index ({index},) of the result f32[4];")
+        assert text.endswith(f" there: {x[index]}")
+        return
+    expected = fg.jit(f)(x)
+    with fg.debug_nans():
+        fg.tree.map(np.testing.assert_array_equal, fg.jit(f)(x), expected)
+
+
 def test_a_nan_among_the_results_of_a_program_is_named_even_if_it_was_given():
     x = np.array([1.0, np.nan], np.float32)
     text, _ = message(fg.jit(lambda x: x * 3), x)
@@ -596,6 +634,8 @@ def test_raises_where_jax_does(compiled):
             "given": lambda x: x * numpy.nan,
             "logaddexp": lambda x: numpy.logaddexp(-numpy.inf * x, -numpy.inf * x),
             "softmax": lambda x: library.nn.softmax(numpy.where(x > 1, x, -numpy.inf)),
+            "masked": lambda x: numpy.where(x > 0, numpy.log(x - 0.5), 0.0),
+            "masked and chosen": lambda x: numpy.where(x > 0, numpy.log(x - 1.5), 0.0),
             "masked gradient": library.grad(lambda x: numpy.sum(numpy.where(x > 0, numpy.sqrt(x), 0.0))),
             "sinc": lambda x: numpy.sinc(x * 0),
             "power": library.grad(lambda x: numpy.sum((x * 0) ** 2.5)),

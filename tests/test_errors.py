@@ -378,12 +378,12 @@ CASES = {
     "nan": (
         errors.NonFiniteError,
         not_finite("debug_nans", lambda x: x - np.float32(np.inf), np.float32(np.inf)),
-        ["invalid value (nan) encountered in sub as the result f32[]; operands: inf, inf", "turn debug_nans off"],
+        ["invalid value (nan) encountered in sub as the result f32[]; operands: inf, inf", "or turn debug_nans off"],
     ),
     "infinity": (
         errors.NonFiniteError,
         not_finite("debug_infs", lambda x: 1.0 / x, np.float32(0)),
-        ["invalid value (inf) encountered in div", "operands: 1.0, 0.0", "turn debug_infs off"],
+        ["invalid value (inf) encountered in div", "operands: 1.0, 0.0", "or turn debug_infs off"],
     ),
     # jaxprs
     "broken jaxpr": (errors.JaxprError, lambda: check_jaxpr(_broken()), ["an output is not bound"]),

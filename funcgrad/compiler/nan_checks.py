@@ -2,28 +2,28 @@
 
 Each equation whose results could be bad is followed by `check_finite`, which reads its results and operands and raises.
 It has effects, so that later passes keep it and its order; what it reads is what was computed, nothing runs twice.
-Loops count their iterations for it.
+Inner jaxprs are spliced in first. Loops count their iterations for the checks.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from funcgrad import dtypes
+from funcgrad.compiler.masks import Chosen, seen_of
 from funcgrad.core import finite
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.finite import Kinds
-from funcgrad.core.jaxprs import Atom, ClosedJaxpr, JaxprEqn, Var, literal_of, live
+from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Var, literal_of, live
 from funcgrad.core.lowering import Inline, Scan, While
 from funcgrad.core.primitives import Primitive
 from funcgrad.errors import SourceLocation
 from funcgrad.ops.arithmetic import add_p
 
-# How much a result matters. A result of the whole program is checked even if the bad value was given to it.
-_UNUSED, _USED, _RETURNED = 0, 1, 2
 _COUNTER = ShapedArray((), dtypes.int32)
 
 
@@ -32,10 +32,16 @@ def _infer(*avals: ShapedArray, **params: Any) -> list[ShapedArray]:
 
 
 def _evaluate(
-    *values: Any, primitive: Primitive, n_out: int, n_in: int, kinds: Kinds, given: bool, source: SourceLocation | None
-) -> list[Any]:
-    operands, iteration = values[n_out : n_out + n_in], values[n_out + n_in :]
-    finite.check(primitive, values[:n_out], operands, kinds, source, given=given, iteration=[int(i) for i in iteration])
+    *values: Any, primitive: Primitive, parts: Sequence[int], kinds: Kinds, given: bool, chosen: Chosen | None,
+    source: SourceLocation | None,
+) -> list[Any]:  # fmt: skip
+    results, operands, iteration, selectors = (values[a:b] for a, b in zip([0, *parts], [*parts, None], strict=True))
+    mask = None
+    if chosen is not None:
+        ids = map(id, chosen.selectors())
+        mask = chosen.mask(dict(zip(ids, selectors, strict=True)), results[0].shape)
+    number = int(iteration[0]) if iteration else None
+    finite.check(primitive, results, operands, kinds, source, given=given, mask=mask, iteration=number)
     return []
 
 
@@ -45,9 +51,10 @@ check_finite_p = Primitive("check_finite", infer=_infer, evaluate=_evaluate, mul
 def with_checks(closed: ClosedJaxpr, kinds: Kinds) -> ClosedJaxpr:
     """Return a jaxpr that computes the same and raises NonFiniteError where an equation makes a bad value.
 
-    Equations that no result needs are not checked; those of inner jaxprs are.
+    An equation is to blame that makes a bad value of good operands, if that is seen in a result; one that returns a
+    result of the whole program is so too if an operand was bad.
     """
-    return _Checks(kinds).of(closed, (_RETURNED,) * len(closed.jaxpr.outvars))
+    return _Checks(kinds).of(closed, returned=True)
 
 
 class _Checks:
@@ -56,85 +63,74 @@ class _Checks:
     def __init__(self, kinds: Kinds):
         self.kinds = kinds
 
-    def of(self, closed: ClosedJaxpr, matter: tuple[int, ...]) -> ClosedJaxpr:
+    def of(self, closed: ClosedJaxpr, returned: bool = False) -> ClosedJaxpr:
         """The jaxpr with checks, remembered on it."""
 
         def make() -> ClosedJaxpr:
-            eqns = self.inserted(closed, matter, [])
-            return ClosedJaxpr(closed.jaxpr.replace(eqns=eqns), closed.consts)
+            flat = inlined(closed)
+            return ClosedJaxpr(flat.jaxpr.replace(eqns=self.inserted(flat.jaxpr, returned, [])), flat.consts)
 
-        return closed.memo(("with_checks", self.kinds, matter), make)
+        return closed.memo(("with_checks", self.kinds, returned), make)
 
-    def inserted(self, closed: ClosedJaxpr, matter: Sequence[int], iteration: list[Atom]) -> list[JaxprEqn]:
+    def inserted(self, jaxpr: Jaxpr, returned: bool, iteration: list[Atom]) -> list[JaxprEqn]:
         """The equations of a jaxpr and their checks; `iteration` is the counter of the loop it is the body of."""
-        results = [(v, m) for v, m in zip(closed.jaxpr.outvars, matter, strict=True) if m != _UNUSED]
-        needed = live(closed.eqns, [v for v, _ in results])
-        returned = {v for v, m in results if m == _RETURNED}
-        used = {v for e in needed for v in e.invars} | {v for v, _ in results}
-        checked = set(map(id, needed))
+        needed = live(jaxpr.eqns, jaxpr.outvars)
+        seen = seen_of(needed, jaxpr.outvars)
+        results = set(jaxpr.outvars) if returned else set()
+        later: dict[int, list[JaxprEqn]] = defaultdict(list)
         eqns: list[JaxprEqn] = []
-        for eqn in closed.eqns:
-            if id(eqn) not in checked:
-                eqns.append(eqn)
-                continue
-            flags = tuple(_RETURNED if v in returned else _USED if v in used else _UNUSED for v in eqn.outvars)
-            eqns += [self.inside(eqn, flags), *self.after(eqn, flags, iteration)]
+        for position, eqn in enumerate(needed):
+            eqns.append(self.inside(eqn))
+            kept = [v for v in eqn.outvars if v in seen and dtypes.is_inexact(v.aval.dtype)]
+            given = any(v in results for v in kept)
+            if kept and (given or not (eqn.primitive.higher_order or finite.only_moves(eqn.primitive))):
+                chosen = seen[kept[0]] if len(eqn.outvars) == 1 else None
+                check = self.check(eqn, kept, given, iteration, chosen)
+                later[position if chosen is None else max(position, chosen.last)].append(check)
+            eqns += later[position]
         return eqns
 
-    def inside(self, eqn: JaxprEqn, flags: tuple[int, ...]) -> JaxprEqn:
+    def check(
+        self, eqn: JaxprEqn, results: list[Var], given: bool, iteration: list[Atom], chosen: Chosen | None
+    ) -> JaxprEqn:
+        """The equation that checks these results of another one."""
+        values = [results, [] if eqn.primitive.higher_order else eqn.invars, iteration]
+        parts = tuple(np.cumsum([len(v) for v in values]).tolist())
+        selectors = chosen.selectors() if chosen is not None else []
+        params = {"primitive": eqn.primitive, "parts": parts, "kinds": self.kinds, "given": given, "chosen": chosen,
+                  "source": eqn.source}  # fmt: skip
+        return JaxprEqn([*(v for part in values for v in part), *selectors], [], check_finite_p, params, eqn.source)
+
+    def inside(self, eqn: JaxprEqn) -> JaxprEqn:
         """The equation with checks in the jaxprs of its params."""
-        lowering = eqn.primitive.lowering
+        p, lowering = eqn.params, eqn.primitive.lowering
         if not eqn.primitive.higher_order:
             return eqn
         if isinstance(lowering, Scan):
-            return self.scan(eqn)
+            start, step = (p["length"] - 1, -1) if p["reverse"] else (0, 1)
+            body = self.counting(p["jaxpr"], p["num_consts"], step)
+            return _with_counter(eqn, p["num_consts"], start, p | {"jaxpr": body, "num_carry": p["num_carry"] + 1})
         if isinstance(lowering, While):
-            return self.while_loop(eqn)
+            n = p["cond_nconsts"]
+            body = self.counting(p["body_jaxpr"], p["body_nconsts"], 1)
+            asks = _with_input(self.of(p["cond_jaxpr"]), n)
+            return _with_counter(eqn, n + p["body_nconsts"], 0, p | {"body_jaxpr": body, "cond_jaxpr": asks})
 
         def inner(value: Any) -> Any:
             if isinstance(value, ClosedJaxpr):
-                n = len(value.jaxpr.outvars)
-                return self.of(value, flags if isinstance(lowering, Inline) and n == len(flags) else (_USED,) * n)
+                return self.of(value)
             return tuple(map(inner, value)) if isinstance(value, tuple) else value
 
-        return eqn.replace(params={k: inner(v) for k, v in eqn.params.items()})
-
-    def scan(self, eqn: JaxprEqn) -> JaxprEqn:
-        p = eqn.params
-        start, step = (p["length"] - 1, -1) if p["reverse"] else (0, 1)
-        body = self.counting(p["jaxpr"], p["num_consts"], step)
-        return _with_counter(eqn, p["num_consts"], start, p | {"jaxpr": body, "num_carry": p["num_carry"] + 1})
-
-    def while_loop(self, eqn: JaxprEqn) -> JaxprEqn:
-        p = eqn.params
-        body = self.counting(p["body_jaxpr"], p["body_nconsts"], 1)
-        asks, n = self.of(p["cond_jaxpr"], (_USED,)), p["cond_nconsts"]
-        invars = [*asks.jaxpr.invars[:n], Var(_COUNTER), *asks.jaxpr.invars[n:]]
-        asks = ClosedJaxpr(asks.jaxpr.replace(invars=invars), asks.consts)
-        return _with_counter(eqn, n + p["body_nconsts"], 0, p | {"body_jaxpr": body, "cond_jaxpr": asks})
+        return eqn.replace(params={k: inner(v) for k, v in p.items()})
 
     def counting(self, body: ClosedJaxpr, n_consts: int, step: int) -> ClosedJaxpr:
         """A loop's body with checks, which carries along the number of its iteration in front of the other values."""
-        jaxpr, now, then = body.jaxpr, Var(_COUNTER), Var(_COUNTER)
-        eqns = self.inserted(body, (_USED,) * len(jaxpr.outvars), [now])
+        flat, now, then = inlined(body), Var(_COUNTER), Var(_COUNTER)
+        eqns = self.inserted(flat.jaxpr, False, [now])
         eqns.append(JaxprEqn([now, _literal(step)], [then], add_p, {}))
-        invars = [*jaxpr.invars[:n_consts], now, *jaxpr.invars[n_consts:]]
-        return ClosedJaxpr(jaxpr.replace(invars=invars, eqns=eqns, outvars=[then, *jaxpr.outvars]), body.consts)
-
-    def after(self, eqn: JaxprEqn, flags: Sequence[int], iteration: list[Atom]) -> list[JaxprEqn]:
-        """The check that follows an equation; none where the equation cannot be to blame."""
-        primitive, returned = eqn.primitive, _RETURNED in flags
-        if isinstance(primitive.lowering, Inline):
-            return []
-        if not returned and (primitive.higher_order or finite.only_moves(primitive)):
-            return []
-        results = [v for v, f in zip(eqn.outvars, flags, strict=True) if f and dtypes.is_inexact(v.aval.dtype)]
-        if not results:
-            return []
-        operands = [] if primitive.higher_order else eqn.invars
-        params = {"primitive": primitive, "n_out": len(results), "n_in": len(operands), "kinds": self.kinds,
-                  "given": returned, "source": eqn.source}  # fmt: skip
-        return [JaxprEqn([*results, *operands, *iteration], [], check_finite_p, params, eqn.source)]
+        invars = [*flat.jaxpr.invars[:n_consts], now, *flat.jaxpr.invars[n_consts:]]
+        jaxpr = flat.jaxpr.replace(invars=invars, eqns=eqns, outvars=[then, *flat.jaxpr.outvars])
+        return ClosedJaxpr(jaxpr, flat.consts)
 
 
 def _with_counter(eqn: JaxprEqn, at: int, start: int, params: dict[str, Any]) -> JaxprEqn:
@@ -143,7 +139,42 @@ def _with_counter(eqn: JaxprEqn, at: int, start: int, params: dict[str, Any]) ->
     return eqn.replace(invars=invars, outvars=[Var(_COUNTER), *eqn.outvars], params=params)
 
 
+def _with_input(closed: ClosedJaxpr, at: int) -> ClosedJaxpr:
+    invars = closed.jaxpr.invars
+    return ClosedJaxpr(closed.jaxpr.replace(invars=[*invars[:at], Var(_COUNTER), *invars[at:]]), closed.consts)
+
+
 def _literal(value: int) -> Atom:
     literal = literal_of(np.int32(value))
     assert literal is not None
     return literal
+
+
+def inlined(closed: ClosedJaxpr) -> ClosedJaxpr:
+    """Return the jaxpr with the jaxprs of jitted calls and custom rules spliced in."""
+    env: dict[Var, Atom] = {}
+    consts: dict[Var, Any] = dict(zip(closed.jaxpr.constvars, closed.consts, strict=True))
+    eqns: list[JaxprEqn] = []
+
+    def read(atom: Atom) -> Atom:
+        return env.get(atom, atom) if isinstance(atom, Var) else atom
+
+    def walk(jaxpr: Jaxpr) -> list[Atom]:
+        for eqn in jaxpr.eqns:
+            invars = [read(v) for v in eqn.invars]
+            lowering = eqn.primitive.lowering
+            if isinstance(lowering, Inline):
+                inner = lowering.jaxpr(eqn.params)
+                for var, const in zip(inner.jaxpr.constvars, inner.consts, strict=True):
+                    env[var] = fresh = Var(var.aval)
+                    consts[fresh] = const
+                env.update(zip(inner.jaxpr.invars, invars, strict=True))
+                env.update(zip(eqn.outvars, walk(inner.jaxpr), strict=True))
+            else:
+                outvars = [Var(v.aval) for v in eqn.outvars]
+                eqns.append(eqn.replace(invars=invars, outvars=outvars))
+                env.update(zip(eqn.outvars, outvars, strict=True))
+        return [read(v) for v in jaxpr.outvars]
+
+    results = walk(closed.jaxpr)
+    return ClosedJaxpr(closed.jaxpr.replace(constvars=list(consts), eqns=eqns, outvars=results), list(consts.values()))

@@ -49,17 +49,20 @@ def check(
     location: SourceLocation | None,
     *,
     given: bool,
-    iteration: Sequence[int] = (),
+    mask: np.ndarray | None = None,
+    iteration: int | None = None,
 ) -> None:
     """Raise NonFiniteError at the first bad element of an operation's results.
 
     `given` says that it is no matter whether an operand was bad already. Otherwise the operation must have made the
     element of operands that were not: those at its index if it is elementwise, else all of them.
-    `iteration` is the number of the loop's iteration that this happened in, if it was in one.
+    `mask` says which elements matter, `iteration` is the number of the loop's iteration that this happened in.
     """
     elementwise = isinstance(primitive.lowering, Scalar)
     for i, output in enumerate(outputs):
         bad = kinds.bad(output)
+        if mask is not None:
+            bad = bad & mask
         if bad.any() and not given:
             bad = bad & ~_inherited(operands, output.shape, kinds, elementwise)
         if not bad.any():
@@ -68,11 +71,11 @@ def check(
         value, option = output[index], "debug_nans" if np.isnan(output[index]) else "debug_infs"
         result = f"{f'result {i}' if len(outputs) > 1 else 'the result'} {_type(output)}"
         place = f"at index {index} of {result}" if output.ndim else f"as {result}"
-        when = f" in iteration {iteration[0]}" if iteration else ""
+        when = "" if iteration is None else f" in iteration {iteration}"
         raise NonFiniteError(
             f"invalid value ({str(value).strip('()')}) encountered in {primitive.name} {place}{when}"
             f"{_operands(operands, index, elementwise)}",
-            fix=f"keep operands where the operation is defined, a choice after it comes too late; or turn {option} off",
+            fix=f"keep the operands where {primitive.name} is defined, or turn {option} off",
             location=location,
         )
 
