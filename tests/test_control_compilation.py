@@ -85,6 +85,9 @@ PROGRAMS = {
     "carry alone": (lambda c: lax.scan(lambda c, _: (jnp.sin(c) + 1, None), c, None, length=5), values(2, 2)),
     "no carry": (lambda x: lax.map(lambda r: jnp.tanh(r) * r.sum(), x), values(50, 4)),
     "stored in another shape": (lambda x: lax.map(lambda r: r[0] * 2, x.T), values(1, 7)),
+    "lanes stored in another shape": (
+        lambda x: lax.map(lambda r: lax.while_loop(lambda v: v < 5, lambda v: v + 1, r[0]), x.T), values(1, 40),
+    ),
     "of length 0": (lambda c, x: lax.scan(lambda c, x: (c + x, c), c, x), jnp.ones(3), values(0, 3)),
     "of length 1": (lambda c, x: lax.scan(lambda c, x: (c + x, c), c, x), jnp.ones(3), values(1, 3)),
     "unrolled": (lambda c, x: lax.scan(lambda c, x: (c + x, c), c, x, unroll=4), jnp.ones(3), values(4, 3)),

@@ -58,8 +58,8 @@ class _Blocks(ScalarLoops):
 
     def lanes_kernel(self, eqn: JaxprEqn, operands: Sequence[Var]) -> Launch:
         length, n = eqn.params["length"], eqn.params["num_consts"]
-        given = [self.memory(v, "in") for v in operands]
-        results = [self.memory(v, "out") for v in eqn.outvars]
+        given = [self.memory(v, "in", x.aval.shape) for v, x in zip(operands, eqn.invars, strict=True)]
+        results = [self.memory(v, "out", v.aval.shape) for v in eqn.outvars]
         blocks = -(-length // WIDTH)
         with self.block() as body:
             # The last block begins early enough to be whole: some lanes are then computed twice, to the same values.

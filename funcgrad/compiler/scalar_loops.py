@@ -73,11 +73,8 @@ class ScalarLoops(ScalarWriter):
 
     def launch(self, eqn: JaxprEqn, operands: Sequence[Var]) -> Launch:
         """The kernel of a top-level equation and how it is called."""
-        given = [  # what is stored may have another shape than the operand
-            self.memory(v, "in")._replace(view=contiguous(operand.aval.shape))
-            for v, operand in zip(operands, eqn.invars, strict=True)
-        ]
-        results = [self.memory(v, "out") for v in eqn.outvars]
+        given = [self.memory(v, "in", x.aval.shape) for v, x in zip(operands, eqn.invars, strict=True)]
+        results = [self.memory(v, "out", v.aval.shape) for v in eqn.outvars]
         lanes = isinstance(eqn.primitive.lowering, Scan) and eqn.params["num_carry"] == 0
         extent = eqn.params["length"] if lanes else 1
         if lanes:

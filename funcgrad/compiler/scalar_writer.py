@@ -98,8 +98,8 @@ class ScalarWriter:
         self.body: list[Stmt] = []
         self.names: dict[str, None] = {}
 
-    def memory(self, var: Var, intent: Any) -> Memory:
-        """An operand or result of the kernel."""
+    def memory(self, var: Var, intent: Any, shape: tuple[int, ...]) -> Memory:
+        """An operand or result of the kernel in its shape, which need not be that of the variable that stores it."""
         aval = var.aval
         if aval.dtype not in DTYPES:
             raise Unsuitable
@@ -110,7 +110,7 @@ class ScalarWriter:
             name = f"{letter}{sum(p.name[0] == letter for p in self.params)}"
             self.params.append(Param(name, aval.dtype, intent))
             self.operands.append(var)
-        return Memory(name, contiguous(aval.shape), aval.dtype)
+        return Memory(name, contiguous(shape), aval.dtype)
 
     def size(self, name: str, value: int) -> str:
         self.sizes[name] = value
