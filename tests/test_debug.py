@@ -78,6 +78,16 @@ def programs(library, numpy):
 
         return library.grad(library.grad(loss))(x[0])
 
+    xs = numpy.arange(2.0)
+
+    def step(carry, x):
+        show("c={} x={}", carry, x)
+        return carry * x, carry
+
+    def up(v):
+        show("v={}", v)
+        return v + 0.75
+
     return {
         "value": value,
         "tree": tree,
@@ -94,6 +104,9 @@ def programs(library, numpy):
         "cond": branch,
         "grad": gradient,
         "second order": second,
+        "grad of scan": library.grad(lambda x: loop(x)[0]),
+        "vmap of scan": library.vmap(lambda v: library.lax.scan(step, v, xs)),
+        "vmap of while": library.vmap(lambda v: library.lax.while_loop(lambda w: w < 2, up, v)),
         "jvp": lambda x: library.jvp(lambda v: (show("v={}", v), v * 2)[1], (x,), (x,)),
     }
 
@@ -130,8 +143,8 @@ def test_prints_as_jax(name, compiled):
 
     ours = printed(maybe_jit(programs(fg, jnp)[name], compiled), jnp.asarray(X))
     theirs = printed(of_jax)
-    if name == "vmap of vmap" and compiled:  # JAX runs what is not ordered in an order of its own
-        ours, theirs = sorted(ours), sorted(theirs)
+    if name.startswith("vmap of "):  # JAX runs what is not ordered in an order of its own
+        ours, theirs = sorted(ours.splitlines()), sorted(theirs.splitlines())
     assert ours == theirs
 
 
@@ -432,6 +445,12 @@ def test_in_loops():
     backwards = fg.jit(lambda x: lax.scan(lambda c, v: (c + jnp.sqrt(v), c), x[0] * 0, x, reverse=True))
     text, _ = message(backwards, np.array([1, -2, -3, 4], np.float32))
     assert text == "invalid value (nan) encountered in sqrt as the result f32[] in iteration 2; operand: -3.0"
+
+    gradient = fg.grad(lambda x: lax.scan(lambda c, v: (c + jnp.sqrt(v) * 0, None), 0.0, x)[0])
+    for g in (gradient, fg.jit(gradient)):
+        text, location = message(g, np.array([1, 0, 2], np.float32))
+        assert text == ("invalid value (nan) encountered in mul as the result f32[] in iteration 1; operands: 0.0, inf")
+        assert location.line == line_of(test_in_loops, "    gradient =")
 
     nested = fg.jit(lambda x: lax.map(lambda row: lax.map(jnp.log, row) * 2, x))
     text, _ = message(nested, np.array([[1, 2, 3], [4, -5, 6]], np.float32))
