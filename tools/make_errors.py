@@ -96,6 +96,29 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         Example("The function to differentiate returns no single number.", "fg.grad(lambda x: 2 * x)(fnp.ones(3))"),
         Example("The point is no float.", "fg.grad(lambda x: x * x)(3)"),
     ),
+    "NonFiniteError": (
+        Example(
+            "An operation of a jitted function makes a NaN; the message has the first one, and what it was made of.",
+            """
+            @fg.jit
+            def entropy(p):
+                return -fnp.sum(p * fnp.log(p))
+
+            with fg.debug_nans():
+                entropy(fnp.array([0.5, 0.5, 0.0]))
+            """,
+        ),
+        Example(
+            "A loop says in which iteration.",
+            """
+            def step(total, x):
+                return total + 1 / x, None
+
+            with fg.debug_infs():
+                fg.lax.scan(step, 0.0, fnp.array([2.0, 1.0, 0.0]))
+            """,
+        ),
+    ),
     "MissingRuleError": (
         Example(
             "An operation has no rule for what a transform asks of it.",
