@@ -34,6 +34,10 @@ from funcgrad.core.devices import local_devices as local_devices
 from funcgrad.dtypes import float0 as float0
 from funcgrad.transforms.callbacks import effects_barrier as effects_barrier
 from funcgrad.transforms.callbacks import pure_callback as pure_callback
+from funcgrad.transforms.custom_gradient import closure_convert as closure_convert
+from funcgrad.transforms.custom_gradient import custom_gradient as custom_gradient
+from funcgrad.transforms.custom_jvp import custom_jvp as custom_jvp
+from funcgrad.transforms.custom_vjp import custom_vjp as custom_vjp
 from funcgrad.transforms.grad import grad as grad
 from funcgrad.transforms.grad import hessian as hessian
 from funcgrad.transforms.grad import jacfwd as jacfwd
@@ -57,8 +61,8 @@ __version__ = "0.1.0"
 
 # Imported when first used, so that `import funcgrad` stays fast.
 _SUBMODULES = {
-    "data", "debug", "experimental", "flatten_util", "image", "interop", "lax", "nn", "optim", "random", "scipy",
-    "testing", "train",
+    "custom_batching", "custom_derivatives", "data", "debug", "experimental", "flatten_util", "image", "interop", "lax",
+    "nn", "optim", "random", "scipy", "testing", "train",
 }  # fmt: skip
 
 

@@ -18,7 +18,8 @@ from funcgrad.core.arrays import evaluate
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, literal_of
 from funcgrad.core.lowering import Concatenate, Cond, Inline, Native, Reduce, Rewrite, Scalar, Scan, View
 from funcgrad.core.staging import trace_to_jaxpr
-from funcgrad.core.tracing import aval_of
+from funcgrad.core.tracing import Tracer, aval_of
+from funcgrad.errors import LeakedTracerError
 from funcgrad.ops.shapes import broadcast_in_dim_p, reshape_p
 
 # Constants of so many elements are computed with while compiling.
@@ -283,6 +284,12 @@ class _Simplifier:
         return hoisted.body, [self.constant(v.val) if isinstance(v, Literal) else v for v in values]
 
     def constant(self, value: Any) -> Var:
+        if isinstance(value, Tracer):
+            raise LeakedTracerError(
+                f"a custom rule closes over a traced value of type {value.aval}{value.origin()}, and was traced apart "
+                "from it",
+                fix="pass the value as an argument, or through the rule's residuals",
+            )
         for var, known in zip(self.constvars, self.consts, strict=True):
             if known is value or _same_scalar(known, value):
                 return var

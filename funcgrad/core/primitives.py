@@ -25,8 +25,12 @@ class Primitive:
     `transpose`     (cotangent, *args) → a cotangent per arg; args that are linear are `UndefinedPrimal`
     `batch`         (args, dims) → (result, result's batch dim); at least one dim is not None
     `lowering`      how the compiler sees it: a `core.lowering` description, not code
-    `partial_eval`  (trace, args) → result, for primitives that carry jaxprs
+    `partial_eval`  (unknown, avals) → `Split`, for primitives that carry jaxprs
+    `stage`         (args, params) → the same with jaxprs for functions, for primitives that carry functions
     ==============  ======================================================================================
+
+    Functions that a primitive carries may close over tracers. So its `batch` gets the trace as a third
+    argument, and is asked even when no operand is batched; `stage` is asked before an equation is recorded.
 
     >>> from funcgrad.ops.arithmetic import sin_p
     >>> sin_p
@@ -44,6 +48,7 @@ class Primitive:
         batch: Callable[..., Any] | None = None,
         lowering: Lowering | None = None,
         partial_eval: Callable[..., Any] | None = None,
+        stage: Callable[..., Any] | None = None,
         multiple_results: bool = False,
         higher_order: bool = False,
         effectful: bool = False,
@@ -55,7 +60,7 @@ class Primitive:
         self.origin = origin or getattr(infer, "__module__", "its declaration")
         self.infer, self.evaluate, self.lowering = infer, evaluate, lowering or host
         self._jvp, self._transpose, self._batch = jvp, transpose, batch
-        self.partial_eval = partial_eval
+        self.partial_eval, self.stage = partial_eval, stage
         self.multiple_results = multiple_results
         # Higher-order primitives carry jaxprs in their params and do their own caching and compiling.
         self.higher_order = higher_order
@@ -74,6 +79,8 @@ class Primitive:
 
     def typed(self, avals: Sequence[ShapedArray], params: dict[str, Any]) -> Any:
         """Return `infer(*avals, **params)`, remembered per avals and params."""
+        if self.higher_order:  # read off the jaxprs in its params, which a memory would keep alive
+            return self.infer(*avals, **params)
         try:
             key = (*avals, *params.items())
             found = self._inferred.get(key)

@@ -137,14 +137,18 @@ _HIDDEN: dict[str, Callable[[str, Any], bool]] = {
     "debug_print": lambda name, value: name == "callback",
     "dot_general": lambda name, value: value is None,
     "jit": lambda name, value: value is False,
+    "custom_jvp_call": lambda name, value: name == "num_consts" and not value,
+    "custom_lin": lambda name, value: name in ("name", "out_avals", "structure"),
+    "custom_vjp_call": lambda name, value: name == "num_consts" and not value,
 }
+_NAME_FIRST = ("jit", "custom_jvp_call", "custom_vjp_call")
 
 
 def _shown_params(eqn: JaxprEqn) -> list[tuple[str, Any]]:
-    """Params in alphabetical order, but the name of a jitted function first."""
+    """Params in alphabetical order, but the name of a function first."""
     hidden = _HIDDEN.get(eqn.primitive.name, lambda name, value: False)
     shown = sorted((k, v) for k, v in eqn.params.items() if not hidden(k, v))
-    if eqn.primitive.name == "jit":
+    if eqn.primitive.name in _NAME_FIRST:
         shown.sort(key=lambda item: item[0] != "name")
     return shown
 

@@ -64,6 +64,8 @@ class JaxprTrace(Trace):
 
     def record(self, primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
         """Add an equation and return tracers of its results."""
+        if primitive.stage is not None:
+            args, params = primitive.stage(args, params)
         atoms = [self.atom(a) for a in args]
         out = primitive.typed([a.aval for a in atoms], params)
         avals = out if primitive.multiple_results else [out]

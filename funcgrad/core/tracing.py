@@ -28,6 +28,7 @@ class Trace:
 
     parent: Trace  # every trace but `eval_trace` has one
     valid = True
+    bypassed = False  # while it runs rules of a primitive that carries functions or jaxprs, below itself
     description = ""
 
     def process_primitive(self, primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
@@ -203,6 +204,13 @@ def check_not_leaked(tracer: Tracer) -> None:
             f"{tracer.origin()}",
             fix="do not keep traced values in globals, attributes or closures; return them from the function instead",
         )
+    if tracer.trace.bypassed:
+        raise LeakedTracerError(
+            f"a function closes over a traced value of type {tracer.aval}{tracer.origin()}, but runs outside of the "
+            f"transform that traces it ({tracer.trace.description or 'a transform'})",
+            fix="pass the value as an argument; a custom rule says nothing about what its function closes over "
+            "(closure_convert makes arguments of closed-over values)",
+        )
 
 
 def _not_loaded(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
@@ -211,6 +219,23 @@ def _not_loaded(primitive: Primitive, args: Sequence[Any], params: dict[str, Any
 
 # Set by core.arrays, which is above: how a primitive is evaluated on concrete values.
 evaluate: Callable[[Primitive, Sequence[Any], dict[str, Any]], Any] = _not_loaded
+
+
+class bypassing:
+    """Make the parent of a trace current within a ``with`` block, and using tracers of the trace an error."""
+
+    __slots__ = ("trace", "previous")
+
+    def __init__(self, trace: Trace):
+        self.trace = trace
+
+    def __enter__(self) -> None:
+        self.previous, state.trace = state.trace, self.trace.parent
+        self.trace.bypassed = True
+
+    def __exit__(self, *exc: object) -> None:
+        state.trace = self.previous
+        self.trace.bypassed = False
 
 
 class source_of:
@@ -236,6 +261,17 @@ class Zero:
 
     def __init__(self, aval: ShapedArray):
         self.aval = aval
+
+    shape = property(lambda self: self.aval.shape)
+    dtype = property(lambda self: self.aval.dtype)
+    ndim = property(lambda self: self.aval.ndim)
+    size = property(lambda self: self.aval.size)
+    weak_type = property(lambda self: self.aval.weak_type)
+
+    @classmethod
+    def from_primal_value(cls, value: Any) -> Zero:
+        """Return the zero tangent of a value."""
+        return cls(aval_of(value).tangent())
 
     def __repr__(self) -> str:
         return f"Zero({self.aval})"

@@ -23,7 +23,8 @@ from funcgrad.numpy.reductions import cumsum, sum
 from funcgrad.numpy.shaping import moveaxis, ravel
 from funcgrad.numpy.sorting import argsort, searchsorted
 from funcgrad.ops import shapes, slicing
-from funcgrad.ops.special import bessel_i0e_p
+from funcgrad.ops.special import bessel_i0e_p, bessel_i1e_p
+from funcgrad.transforms.custom_jvp import custom_jvp
 
 __all__ = [
     "bartlett", "blackman", "convolve", "correlate", "diff", "ediff1d", "gradient", "hamming", "hanning",
@@ -219,7 +220,16 @@ def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period
 def i0(x: Any) -> Any:
     """Modified Bessel function of the first kind, order 0."""
     (x,) = promote_inexact(_array(x, "i0"), operation="i0")
+    return _i0(x)
+
+
+@custom_jvp
+def _i0(x: Any) -> Any:
+    """e^|x| · I₀(x)e^−|x|, whose factors have kinks at 0 that cancel."""
     return uf.multiply(uf.exp(uf.absolute(x)), bessel_i0e_p.bind(x))
+
+
+_i0.defjvps(lambda tangent, ans, x: tangent * (uf.exp(uf.absolute(x)) * bessel_i1e_p.bind(x)))
 
 
 def _cosine_window(M: Any, coefficients: Sequence[float], operation: str) -> Any:

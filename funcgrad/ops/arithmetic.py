@@ -231,7 +231,7 @@ log_p = elementwise("log", np.log, derivative=lambda ans, x: Over(x))
 log1p_p = elementwise("log1p", np.log1p, derivative=lambda ans, x: Over(x + 1))
 sqrt_p = elementwise("sqrt", np.sqrt, derivative=lambda ans, x: 0.5 / ans)
 rsqrt_p = elementwise("rsqrt", lambda x: x.dtype.type(1) / np.sqrt(x), derivative=lambda ans, x: -0.5 * ans / x)
-cbrt_p = elementwise("cbrt", np.cbrt, derivative=lambda ans, x: ans / (x * 3), kinds=("float",))
+cbrt_p = elementwise("cbrt", np.cbrt, derivative=lambda ans, x: integer_pow_p.bind(ans, y=-2) / 3, kinds=("float",))
 square_p = elementwise("square", np.square, derivative=lambda ans, x: x * 2, kinds=NUMBER,
                        scalar=lambda b, x: b.op("mul", x, x))  # fmt: skip
 

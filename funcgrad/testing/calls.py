@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 
 from funcgrad import dtypes as dt
 from funcgrad.core.avals import ShapedArray
+from funcgrad.core.jaxprs import ClosedJaxpr
 from funcgrad.core.primitives import Primitive, registry
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.ops.indexing import GatherDimensionNumbers, GatherScatterMode
 from funcgrad.ops.scatters import ScatterDimensionNumbers
+from funcgrad.ops.shapes import broadcast_in_batch
 from funcgrad.testing.strategies import (
     ABOVE_ONE,
     KINDS,
@@ -613,3 +615,81 @@ def _dynamic_slice(draw: Draw, within: Sequence[np.dtype]) -> Any:
 def _dynamic_update_slice(draw: Draw, within: Sequence[np.dtype]) -> Any:
     x, sizes, starts = _slice_within(draw, within)
     return [x, fill(draw(seeds), x.dtype, sizes), *starts], {}
+
+
+# ---------------------------------------------------------------- functions with rules of their own
+
+
+def _products(x: Any, y: Any) -> list[Any]:
+    """x² and x·y + y: what the custom functions here compute."""
+    mul, add = registry["mul"].bind, registry["add"].bind
+    return [mul(x, x), add(mul(x, y), y)]
+
+
+def _products_jaxpr(draw: Draw, within: Sequence[np.dtype], kinds: Sequence[str]) -> tuple[list[Any], ClosedJaxpr]:
+    x = _operand(draw, within, kinds)
+    y = fill(draw(seeds), x.dtype, x.shape)
+    return [x, y], trace_to_jaxpr(_products, [_aval(x), _aval(y)], name="products")
+
+
+@strategy("custom_jvp_call")
+def _custom_jvp_call(draw: Draw, within: Sequence[np.dtype]) -> Any:
+    mul, add = registry["mul"].bind, registry["add"].bind
+
+    def jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+        (x, y), (dx, dy) = primals, tangents
+        return _products(x, y), [mul(add(x, x), dx), add(add(mul(y, dx), mul(x, dy)), dy)]
+
+    args, call_jaxpr = _products_jaxpr(draw, within, INEXACT)
+    return args, {
+        "name": "products",
+        "call_jaxpr": call_jaxpr,
+        "jvp": jvp,
+        "num_consts": 0,
+        "symbolic_zeros": False,
+    }
+
+
+@strategy("custom_vjp_call")
+def _custom_vjp_call(draw: Draw, within: Sequence[np.dtype]) -> Any:
+    mul, add = registry["mul"].bind, registry["add"].bind
+
+    def fwd(primals: Sequence[Any], perturbed: Sequence[bool]) -> tuple[list[Any], list[Any], None]:
+        return _products(*primals), list(primals), None
+
+    def bwd(structure: None, residuals: Sequence[Any], cts: Sequence[Any]) -> list[Any]:
+        (x, y), (of_square, of_product) = residuals, cts
+        return [add(mul(add(x, x), of_square), mul(y, of_product)), add(mul(x, of_product), of_product)]
+
+    args, call_jaxpr = _products_jaxpr(draw, within, INEXACT)
+    return args, {
+        "name": "products",
+        "call_jaxpr": call_jaxpr,
+        "fwd": fwd,
+        "bwd": bwd,
+        "num_consts": 0,
+        "symbolic_zeros": False,
+    }
+
+
+@strategy("custom_vmap_call")
+def _custom_vmap_call(draw: Draw, within: Sequence[np.dtype]) -> Any:
+    def rule(size: int, batched: Sequence[bool], args: Sequence[Any]) -> tuple[list[Any], list[bool]]:
+        full = [x if b else broadcast_in_batch(x, size, 0) for x, b in zip(args, batched, strict=True)]
+        return _products(*full), [True, True]
+
+    args, call = _products_jaxpr(draw, within, NUMBER)
+    return args, {"call": call, "rule": rule, "name": "products"}
+
+
+@strategy("linear_call")
+def _linear_call(draw: Draw, within: Sequence[np.dtype]) -> Any:
+    x = _operand(draw, within, INEXACT)
+    r = fill(draw(seeds), x.dtype, x.shape, NONZERO)
+    quotient = trace_to_jaxpr(lambda r, x: [registry["div"].bind(x, r)], [_aval(r), _aval(x)], name="quotient")
+    return [r, x], {
+        "callee": quotient,
+        "transpose_thunk": lambda: (quotient, []),
+        "num_callee_consts": 0,
+        "num_res": 1,
+    }

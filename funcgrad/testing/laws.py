@@ -40,12 +40,19 @@ NO_DERIVATIVE = ("stop_gradient", "bitcast_convert_type", "reduce_precision")
 FORWARD_ONLY = ("while",)
 """Primitives without reverse mode, which asks for the number of steps before the loop runs."""
 
+REVERSE_ONLY = ("custom_vjp_call",)
+"""Primitives whose derivative has a reverse rule only."""
+
+NO_VALUE = ("custom_lin",)
+"""Primitives that stand for something linear and are never evaluated, only transposed: laws are about values."""
+
 CONSTANT_OPERANDS: dict[str, tuple[int, ...]] = {
     "zeta": (0,),
     "polygamma": (0,),
     "igamma_grad_a": (0, 1),
     "random_gamma_grad": (0, 1),
     "regularized_incomplete_beta": (0, 1),
+    "linear_call": (0,),
 }
 """Operands by which there is no derivative; asking for one is an error."""
 
@@ -80,6 +87,13 @@ def _of_variables(
     return call, [x for i, x in enumerate(args) if i not in fixed]
 
 
+def _modes(primitive: Primitive) -> tuple[str, ...]:
+    """Return the modes in which the primitive can be differentiated."""
+    if primitive.name in FORWARD_ONLY:
+        return ("fwd",)
+    return ("rev",) if primitive.name in REVERSE_ONLY else ("fwd", "rev")
+
+
 def _finite_at(f: Callable[..., Any], args: Sequence[Any]) -> bool:
     return all(np.all(np.isfinite(np.asarray(x))) for x in tree.leaves(f(*args)) if dtypes.is_inexact(aval_of(x).dtype))
 
@@ -101,16 +115,16 @@ def types(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> 
 
 
 def derivative(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> None:
-    """The jvp rule gives the derivative along a random direction."""
+    """The jvp rule, or the reverse rule where there is no other, gives the derivative along a random direction."""
     f, args = _of_variables(primitive, args, params, CONSTANT_OPERANDS)
     if primitive.name not in NO_DERIVATIVE and _finite_at(f, args):
-        check_grads(f, args, order=1, modes=("fwd",), widen=False)
+        check_grads(f, args, order=1, modes=_modes(primitive)[:1], widen=False)
 
 
 def adjoint(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> None:
     """Reverse mode, through the transpose rules of what the jvp rule is made of, is the adjoint of forward mode."""
     f, args = _of_variables(primitive, args, params, CONSTANT_OPERANDS)
-    if primitive.name not in NO_DERIVATIVE + FORWARD_ONLY and _differentiable(args):
+    if primitive.name not in NO_DERIVATIVE + FORWARD_ONLY + REVERSE_ONLY and _differentiable(args):
         check_jvp_vjp(f, args)
 
 
@@ -118,8 +132,7 @@ def second_order(primitive: Primitive, args: Sequence[Any], params: dict[str, An
     """Derivatives of derivatives, forward and reverse in every order, agree with finite differences."""
     f, args = _of_variables(primitive, args, params, CONSTANT_IN_SECOND_ORDER)
     if primitive.name not in NO_DERIVATIVE and _differentiable(args) and _finite_at(f, args):
-        modes = ("fwd",) if primitive.name in FORWARD_ONLY else ("fwd", "rev")
-        check_grads(f, args, order=2, modes=modes, atol=1e-4, rtol=1e-4, widen=False)
+        check_grads(f, args, order=2, modes=_modes(primitive), atol=1e-4, rtol=1e-4, widen=False)
 
 
 def _batch_axes(args: Sequence[Any]) -> list[tuple[int | None, ...]]:
@@ -152,7 +165,6 @@ def vmap_of_jvp(primitive: Primitive, args: Sequence[Any], params: dict[str, Any
         return
     batch = tuple(_batch_of_two(x, 0) for x in args)
     tangents = random_like(batch)
-    expected = jvp(vmap(f), batch, tangents)
     live = [i for i, x in enumerate(args) if dtypes.is_inexact(aval_of(x).dtype)]
 
     def with_live(values: Sequence[Any], others: Sequence[Any]) -> list[Any]:
@@ -163,9 +175,11 @@ def vmap_of_jvp(primitive: Primitive, args: Sequence[Any], params: dict[str, Any
         zeros = random_like(args)
         return jvp(f, tuple(xs), tuple(with_live(vs, zeros)))
 
-    actual = vmap(pushed)(list(batch), [tangents[i] for i in live])
-    assert_close(_without_float0(actual), _without_float0(expected), what=f"{primitive}: vmap∘jvp and jvp∘vmap")
-    seed = random_like(expected[0], seed=1)
+    if primitive.name not in REVERSE_ONLY:
+        expected = jvp(vmap(f), batch, tangents)
+        actual = vmap(pushed)(list(batch), [tangents[i] for i in live])
+        assert_close(_without_float0(actual), _without_float0(expected), what=f"{primitive}: vmap∘jvp and jvp∘vmap")
+    seed = random_like(vmap(f)(*batch), seed=1)
     if primitive.name in FORWARD_ONLY or any(aval_of(s).dtype == dtypes.float0 for s in tree.leaves(seed)):
         return
     back = vjp(lambda *xs: vmap(f)(*with_live(xs, batch)), *(batch[i] for i in live))[1](seed)
@@ -186,7 +200,7 @@ def round_trip(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]
     """The traced jaxpr, and that of its derivative, pass the checker, evaluate to the same values, and print."""
     f, args = _of_variables(primitive, args, params, CONSTANT_OPERANDS)
     programs = [f]
-    if _differentiable(args):
+    if primitive.name not in REVERSE_ONLY and _differentiable(args):
         tangents = random_like(args)
         programs.append(lambda *xs: _without_float0(jvp(f, xs, tangents)))
     for program in programs:

@@ -39,13 +39,19 @@ def _jit_evaluate(*arrays: Array, jaxpr: ClosedJaxpr, name: str, inline: bool = 
     return pipeline.executable(jaxpr, name)(arrays)
 
 
+def _bind(closed: ClosedJaxpr, args: Sequence[Any], name: str, inline: bool) -> list[Any]:
+    """Apply a derived jaxpr; traced values that custom rules in it close over become operands."""
+    closed, consts = hoist_tracers(closed)
+    return jit_p.bind(*consts, *args, jaxpr=closed, name=name, inline=inline)
+
+
 def _jit_jvp(
     primals: Sequence[Any], tangents: Sequence[Any], *, jaxpr: ClosedJaxpr, name: str, inline: bool = False
 ) -> Any:
     nonzero = [type(t) is not Zero for t in tangents]
     jvp, nonzero_out = jvp_jaxpr(jaxpr, nonzero)
     given = [t for t in tangents if type(t) is not Zero]
-    out = jit_p.bind(*primals, *given, jaxpr=jvp, name=name, inline=inline)
+    out = _bind(jvp, [*primals, *given], name, inline)
     n = len(nonzero_out)
     rest = iter(out[n:])
     return out[:n], [
@@ -69,7 +75,7 @@ def _jit_transpose(cts: Sequence[Any], *args: Any, jaxpr: ClosedJaxpr, name: str
     transposed, nonzero_back = transpose_jaxpr(jaxpr, linear, nonzero)
     values = [a for a, is_linear in zip(args, linear, strict=True) if not is_linear]
     given = [ct for ct in cts if type(ct) is not Zero]
-    out = iter(jit_p.bind(*values, *given, jaxpr=transposed, name=name, inline=inline))
+    out = iter(_bind(transposed, [*values, *given], name, inline))
     back = iter(nonzero_back)
     return [
         (next(out) if next(back) else Zero(aval_of(a).tangent())) if is_linear else None
@@ -81,7 +87,7 @@ def _jit_batch(args: Sequence[Any], dims: Sequence[Any], *, jaxpr: ClosedJaxpr, 
     size = next(aval_of(a).shape[d] for a, d in zip(args, dims, strict=True) if d is not None)
     batched, batched_out = batch_jaxpr(jaxpr, size, [d is not None for d in dims])
     leading = [to_dim(a, d, None if d is None else 0, size) for a, d in zip(args, dims, strict=True)]
-    out = jit_p.bind(*leading, jaxpr=batched, name=name, inline=inline)
+    out = _bind(batched, leading, name, inline)
     return out, [0 if b else None for b in batched_out]
 
 

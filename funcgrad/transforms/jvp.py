@@ -50,7 +50,7 @@ class JVPTrace(Trace):
     def process_primitive(self, primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
         pairs = [self.pair(a) for a in args]
         primals, tangents = [p for p, _ in pairs], [t for _, t in pairs]
-        with tracing.current(self.parent):
+        with tracing.bypassing(self) if primitive.higher_order else tracing.current(self.parent):
             if all(type(t) is Zero for t in tangents):
                 return primitive.bind(*primals, **params)
             out, tangent = primitive.jvp(primals, tangents, **params)

@@ -41,12 +41,13 @@ class BatchTracer(Tracer):
 class BatchTrace(Trace):
     """Apply batching rules; primitives whose inputs are not batched go straight to the parent."""
 
-    def __init__(self, parent: Trace, size: int, axis_name: Any = None, description: str = ""):
+    def __init__(self, parent: Trace, size: int, axis_name: Any = None, description: str = "", tag: Any = None):
         self.parent, self.size, self.axis_name, self.description = parent, size, axis_name, description
+        self.tag = tag or object()  # traces of one vmap have one tag, and take each other's tracers for their own
 
     def unpack(self, x: Any) -> tuple[Any, int | None]:
         """Return (value, batch dimension or None)."""
-        if isinstance(x, BatchTracer) and x.trace is self:
+        if isinstance(x, BatchTracer) and x.trace.tag is self.tag:
             return x.value, x.dim
         return x, None
 
@@ -57,13 +58,29 @@ class BatchTrace(Trace):
     def process_primitive(self, primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
         pairs = [self.unpack(a) for a in args]
         values, dims = [v for v, _ in pairs], [d for _, d in pairs]
-        with tracing.current(self.parent):
+        if primitive.stage is not None:
+            with tracing.current(self.parent):
+                out, out_dim = primitive.batch(values, dims, self, **params)
+            return [self.pack(o, d) for o, d in zip(out, out_dim, strict=True)]
+        with tracing.bypassing(self) if primitive.higher_order else tracing.current(self.parent):
             if all(d is None for d in dims):
                 return primitive.bind(*values, **params)
             out, out_dim = primitive.batch(values, dims, **params)
         if primitive.multiple_results:
             return [self.pack(o, d) for o, d in zip(out, out_dim, strict=True)]
         return self.pack(out, out_dim)
+
+    def run(
+        self, fun: Callable[..., Sequence[Any]], dims: Sequence[int | None], args: Sequence[Any]
+    ) -> tuple[list[Any], list[int | None]]:
+        """Apply a flat function to every element of the batch under this trace; return results and their dimensions."""
+        with tracing.new_trace(self), tracing.bound_axis(self.axis_name, self.size):
+            pairs = [self.unpack(o) for o in fun(*map(self.pack, args, dims))]
+        return [v for v, _ in pairs], [d for _, d in pairs]
+
+    def again(self) -> BatchTrace:
+        """Return a trace of the same vmap, upon the current one."""
+        return BatchTrace(tracing.state.trace, self.size, self.axis_name, self.description, self.tag)
 
 
 def vmap_flat(
@@ -74,13 +91,8 @@ def vmap_flat(
     axis_name: Any = None,
 ) -> tuple[list[Any], list[int | None]]:
     """Apply a flat function to every element of the batch; return results and their batch dimensions."""
-    trace = BatchTrace(
-        tracing.state.trace, size, axis_name, f"vectorising (vmap) {getattr(fun, '__name__', 'a function')}"
-    )
-    with tracing.new_trace(trace), tracing.bound_axis(axis_name, size):
-        outs = fun(*map(trace.pack, args, dims))
-        pairs = [trace.unpack(o) for o in outs]
-    return [v for v, _ in pairs], [d for _, d in pairs]
+    description = f"vectorising (vmap) {getattr(fun, '__name__', 'a function')}"
+    return BatchTrace(tracing.state.trace, size, axis_name, description).run(fun, dims, args)
 
 
 def to_dim(value: Any, dim: int | None, wanted: int | None, size: int) -> Any:

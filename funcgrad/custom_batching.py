@@ -1,0 +1,10 @@
+"""Functions with batching rules of their own: how vmap maps them.
+
+>>> import funcgrad as fg
+>>> f = sequential_vmap(lambda x: x * x)
+>>> fg.vmap(f)(fg.numpy.arange(3.0))
+Array([0., 1., 4.], dtype=float32)
+"""
+
+from funcgrad.transforms.custom_batching import custom_vmap as custom_vmap
+from funcgrad.transforms.custom_batching import sequential_vmap as sequential_vmap

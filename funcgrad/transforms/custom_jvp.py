@@ -1,0 +1,249 @@
+"""custom_jvp: a function with a derivative of its own, pushed forward; reverse mode transposes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from funcgrad import dtypes, tree
+from funcgrad.core.arrays import Array
+from funcgrad.core.avals import ShapedArray
+from funcgrad.core.jaxprs import ClosedJaxpr
+from funcgrad.core.lowering import Inline
+from funcgrad.core.primitives import Primitive
+from funcgrad.core.tracing import Tracer, Zero, aval_of
+from funcgrad.errors import ArgumentError, DTypeError, ShapeError
+from funcgrad.ops.arithmetic import stop_gradient_p
+from funcgrad.ops.elementwise import add_tangents
+from funcgrad.ops.shapes import instantiate
+from funcgrad.transforms.api import name_of
+from funcgrad.transforms.custom_rules import (
+    BatchedCall,
+    CustomFunction,
+    PrimalFunction,
+    as_arrays,
+    call,
+    call_rule,
+    check_arrays,
+    check_pair,
+    check_primal_out,
+    path_of,
+    stage,
+    with_static,
+)
+from funcgrad.transforms.transpose import backward_pass
+from funcgrad.transforms.vmap import BatchTrace
+
+# ---------------------------------------------------------------- the primitive
+
+Function = ClosedJaxpr | Callable[..., list[Any]]
+
+
+def transpose_call(cts: Sequence[Any], *args: Any, call_jaxpr: ClosedJaxpr, **params: Any) -> list[Any]:
+    """Transpose a call that is linear: a rule of one function may apply another to its tangents."""
+    return backward_pass(call_jaxpr.jaxpr, call_jaxpr.consts, args, cts)
+
+
+def _jvp(
+    primals: Sequence[Any], tangents: Sequence[Any], *, name: str, call_jaxpr: Function, jvp: Callable[..., Any],
+    num_consts: int, symbolic_zeros: bool,
+) -> tuple[list[Any], list[Any]]:  # fmt: skip
+    given = tangents[num_consts:]
+    return jvp(primals[num_consts:], given if symbolic_zeros else [instantiate(t) for t in given])
+
+
+def _batch(
+    args: Sequence[Any], dims: Sequence[int | None], trace: BatchTrace, *, name: str, call_jaxpr: Function,
+    jvp: Callable[..., Any], num_consts: int, symbolic_zeros: bool,
+) -> tuple[list[Any], list[int | None]]:  # fmt: skip
+    batched = BatchedCall(trace, dims)
+    out = custom_jvp_call_p.bind(
+        *batched.leading(args, dims), name=name, call_jaxpr=batched.call(call_jaxpr),
+        jvp=_batched_rule(batched, jvp, num_consts), num_consts=num_consts, symbolic_zeros=symbolic_zeros,
+    )  # fmt: skip
+    return out, [0 if b else None for b in batched.batched_out]
+
+
+def _batched_rule(batched: BatchedCall, jvp: Callable[..., Any], num_consts: int) -> Callable[..., Any]:
+    def batched_jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+        dims = batched.dims[num_consts:]
+        avals = batched.elements(primals, [d is not None for d in dims])
+        nonzero = [type(t) is not Zero for t in tangents]
+        n = 0
+
+        def flat(*values: Any) -> list[Any]:
+            nonlocal n
+            given = iter(values[len(avals) :])
+            zeros_or_given = [next(given) if nz else Zero(a.tangent()) for nz, a in zip(nonzero, avals, strict=True)]
+            outs, tangents_out = jvp(values[: len(avals)], zeros_or_given)
+            n = len(outs)
+            return [*outs, *tangents_out]
+
+        given_dims = [d for d, nz in zip(dims, nonzero, strict=True) if nz]
+        outs, out_dims = batched.run(
+            flat, [*dims, *given_dims], [*primals, *(t for t, nz in zip(tangents, nonzero, strict=True) if nz)]
+        )
+        either = [p if t is None else t for p, t in zip(out_dims[:n], out_dims[n:], strict=True)]
+        batched_out = batched.settle(either)
+        return batched.place(outs[:n], out_dims[:n], batched_out), batched.place(outs[n:], out_dims[n:], batched_out)
+
+    batched_jvp.__name__ = name_of(jvp)
+    return batched_jvp
+
+
+def _infer(*avals: ShapedArray, call_jaxpr: ClosedJaxpr, **params: Any) -> list[ShapedArray]:
+    return call_jaxpr.out_avals
+
+
+def _evaluate(*arrays: Array, call_jaxpr: Function, **params: Any) -> list[Any]:
+    return as_arrays(call(call_jaxpr, arrays))
+
+
+custom_jvp_call_p = Primitive(
+    "custom_jvp_call",
+    infer=_infer,
+    evaluate=_evaluate,
+    jvp=_jvp,
+    transpose=transpose_call,
+    batch=_batch,
+    stage=stage,
+    lowering=Inline(lambda params: params["call_jaxpr"]),
+    multiple_results=True,
+    higher_order=True,
+)
+
+# ---------------------------------------------------------------- the decorator
+
+
+class custom_jvp(CustomFunction):
+    """A function with a custom rule for its directional derivative: (x, v) ↦ (f(x), ∂f(x)·v).
+
+    The rule stands in for the derivative in every transform: it is transposed in reverse mode, so its tangent
+    must be linear in v, and differentiated itself for higher orders. `nondiff_argnums` are arguments of any
+    kind, functions for instance, that are not differentiated; the rule gets them first.
+
+    >>> import funcgrad as fg
+    >>> import funcgrad.numpy as jnp
+    >>> @custom_jvp
+    ... def log1pexp(x):
+    ...     return jnp.log(1 + jnp.exp(x))
+    >>> @log1pexp.defjvp
+    ... def log1pexp_jvp(primals, tangents):
+    ...     (x,), (v,) = primals, tangents
+    ...     return log1pexp(x), (1 - 1 / (1 + jnp.exp(x))) * v
+    >>> fg.grad(log1pexp)(100.0)  # its own derivative is exp(x) / (1 + exp(x)), inf / inf here
+    Array(1., dtype=float32, weak_type=True)
+    """
+
+    transform, rule_method = "custom_jvp", "defjvp"
+    jvp: Callable[..., Any] | None = None
+    symbolic_zeros = False
+
+    def defjvp(self, jvp: Callable[..., Any], symbolic_zeros: bool = False) -> Callable[..., Any]:
+        """Set the rule, jvp(primals, tangents) → (value, tangent), and return it; works as a decorator.
+
+        `primals` and `tangents` are tuples with one entry per argument. With `symbolic_zeros`, tangents that are
+        zero because their argument is not differentiated come as `SymbolicZero`, otherwise as arrays.
+        """
+        self.jvp, self.symbolic_zeros = jvp, symbolic_zeros
+        return jvp
+
+    def defjvps(self, *jvps: Callable[..., Any] | None) -> None:
+        """Set one rule per argument, jvp(tangent, value, *primals) → tangent of the value; None where it is zero.
+
+        >>> import funcgrad as fg
+        >>> product = custom_jvp(lambda x, y: x * y)
+        >>> product.defjvps(lambda v, value, x, y: v * y, None)
+        >>> fg.grad(product, (0, 1))(2.0, 3.0)
+        (Array(3., dtype=float32, weak_type=True), Array(0., dtype=float32, weak_type=True))
+        """
+        if self.nondiff_argnums:
+            raise ArgumentError(
+                f"custom_jvp: {name_of(self.fun)} has nondiff_argnums, which rules for single arguments do not get",
+                fix="use defjvp",
+            )
+
+        def jvp(primals: tuple, tangents: tuple) -> tuple[Any, Any]:
+            if len(jvps) != len(primals):
+                raise ArgumentError(
+                    f"custom_jvp: {name_of(self.fun)} has {len(jvps)} rules for {len(primals)} arguments",
+                    fix="give defjvps one rule per argument, None where the derivative is zero",
+                )
+            value = self(*primals)
+            terms = [rule(t, value, *primals) for rule, t in zip(jvps, tangents, strict=True) if rule is not None]
+            zeros = tree.map(Zero.from_primal_value, value)
+            return value, tree.map(lambda zero, *parts: _sum(zero, parts), zeros, *terms)
+
+        self.defjvp(jvp)
+
+    def has_rule(self) -> bool:
+        return self.jvp is not None
+
+    def apply(self, args: tuple) -> Any:
+        static, dynamic = self.divide(args)
+        assert self.jvp is not None
+        static = {i: tree.map(_stop_gradient, a) for i, a in static.items()}
+        leaves, in_tree = tree.flatten(dynamic)
+        flat_fun = PrimalFunction(with_static(self.fun, static), tree.treedef_tuple([in_tree, _NO_KEYWORDS]))
+        rule = _FlatRule(self.jvp, tuple(static.values()), in_tree, flat_fun)
+        out = custom_jvp_call_p.bind(
+            *as_arrays(leaves), name=name_of(self.fun), call_jaxpr=flat_fun, jvp=rule, num_consts=0,
+            symbolic_zeros=self.symbolic_zeros,
+        )  # fmt: skip
+        return (rule.out_tree if flat_fun.out_tree is None else flat_fun.out_tree).unflatten(out)
+
+
+_NO_KEYWORDS = tree.structure({})
+
+
+def _stop_gradient(leaf: Any) -> Any:
+    return stop_gradient_p.bind(leaf) if isinstance(leaf, Tracer) else leaf
+
+
+def _sum(zero: Zero, terms: Sequence[Any]) -> Any:
+    total: Any = zero
+    for term in terms:
+        total = add_tangents(total, term)
+    return total
+
+
+class _FlatRule:
+    """A user's rule as a function of flat primals and tangents, whose results are checked."""
+
+    def __init__(self, jvp: Callable[..., Any], static: tuple, in_tree: Any, fun: PrimalFunction):
+        self.jvp, self.static, self.in_tree, self.fun = jvp, static, in_tree, fun
+        self.__name__ = name_of(jvp)
+        self.shown = f"custom_jvp: the rule {self.__name__} of {fun.__name__}"
+        self.out_tree: Any = None
+
+    def __call__(self, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+        of_rule = self.in_tree.unflatten(primals), self.in_tree.unflatten(tangents)
+        pair = call_rule(self.jvp, [*self.static, *of_rule], self.shown, "(*nondiff arguments, primals, tangents)")
+        value, tangent = check_pair(pair, self.shown, "(value, tangent)")
+        outs, self.out_tree = tree.flatten(value)
+        outs_tangent, tangent_tree = tree.flatten(tangent)
+        if self.out_tree != tangent_tree:
+            differences = tree.describe_mismatch("value", self.out_tree, "tangent", tangent_tree)
+            raise ArgumentError(
+                f"{self.shown} returned a value and a tangent of different structures: {differences}"
+                f"\n    value: {self.out_tree}\n    tangent: {tangent_tree}",
+                fix="return a tangent with one array per array of the value",
+            )
+        outs = check_arrays(outs, self.out_tree, self.shown)
+        outs_tangent = check_arrays(outs_tangent, tangent_tree, self.shown)
+        check_primal_out(self.fun, self.out_tree, outs, self.shown)
+        return outs, [self._tangent(i, *pair) for i, pair in enumerate(zip(outs, outs_tangent, strict=True))]
+
+    def _tangent(self, position: int, out: Any, tangent: Any) -> Any:
+        wanted, have = aval_of(out).tangent(), aval_of(tangent)
+        if have.shape != wanted.shape or have.dtype != wanted.dtype:
+            path = path_of(self.out_tree, position)
+            raise (ShapeError if have.shape != wanted.shape else DTypeError)(
+                f"{self.shown} returned a tangent of type {have.short()}{f' at {path}' if path else ''} for a value of "
+                f"type {aval_of(out).short()}, whose tangents have type {wanted.short()}",
+                fix="return a tangent of the value's shape and dtype (float0 zeros for integers)",
+            )
+        return Zero(wanted) if have.dtype == dtypes.float0 else tangent
+
+
+__all__ = ["custom_jvp", "custom_jvp_call_p", "transpose_call"]
