@@ -369,14 +369,14 @@ def the_rule_for_vmap_is_differentiated(m):
     return m.jvp(m.vmap(f), (x,), (2.0 * x,))[1], m.jacfwd(m.vmap(f))(x), m.jvp(f, (1.0,), (1.0,))[1]
 
 
-@program([0.0, 1.0, 4.0], {"a": [0.0, 3.0], "n": [2.0, 2.0]}, [0.0, 2.0, 4.0])
+@program([0.0, 1.0, 4.0], {"a": [0.0, 3.0], "n": [2.0, 2.0]}, [[0.0, 2.0], [4.0, 6.0]])
 def sequential_vmap_is_a_loop(m):
     square = m.custom_batching.sequential_vmap(lambda x: x * x)
     scale = m.custom_batching.sequential_vmap(lambda tree, s: {"a": tree["a"] * s, "n": tree["n"] + 1.0})
     return (
         m.vmap(square)(m.numpy.arange(3.0)),
         m.vmap(scale, ({"a": 0, "n": None}, None))({"a": m.numpy.arange(2.0), "n": 1.0}, 3.0),
-        m.jit(m.vmap(lambda x: square(x + 1.0) - square(x) - 1.0))(m.numpy.arange(3.0)),
+        m.jit(m.vmap(m.vmap(lambda x: square(x + 1.0) - square(x) - 1.0)))(m.numpy.arange(4.0).reshape(2, 2)),
     )
 
 
@@ -609,6 +609,60 @@ def test_loops_and_branches_keep_the_rule_of_what_they_call():
     twice = 2 * np.sin(once)
     close(run(0.5), (twice, (twice, F32([once, twice])), once))
     assert "custom_vjp_call" in str(fg.make_jaxpr(run)(0.5))
+
+
+def _steps(f, g):
+    """A step with rules of both kinds, and its repetition, as a loop and unrolled."""
+
+    def step(carry, x):
+        return f(g(carry, x)) + x, g(x, carry)
+
+    def unrolled(carry, xs):
+        ys = []
+        for x in xs:
+            carry, y = step(carry, x)
+            ys.append(y)
+        return carry + fnp.stack(ys).sum()
+
+    def scanned(carry, xs):
+        carry, ys = fg.lax.scan(step, carry, xs)
+        return carry + ys.sum()
+
+    return unrolled, scanned
+
+
+@pytest.mark.parametrize("transform", [lambda f: f, fg.jit], ids=["eager", "jit"])
+def test_rules_are_differentiated_in_loops(transform):
+    f = named(fg, "custom_jvp")
+    g = fg.custom_vjp(lambda x, y: x * y)
+    g.defvjp(lambda x, y: (x * y, (x, y)), lambda r, ct: (ct * r[0] * r[1], 3.0 * ct * r[1]))
+    unrolled, scanned = _steps(f, g)
+    for start, derivative in (
+        (X[0], lambda h: fg.grad(h, (0, 1))),
+        (X[0], lambda h: fg.grad(lambda x, xs: fg.grad(h, 1)(x, xs).sum())),
+        (X, lambda h: fg.vmap(fg.grad(h, (0, 1)), (0, None))),
+        (X, lambda h: fg.grad(lambda x, xs: fg.vmap(h, (0, None))(x, xs).sum(), (0, 1))),
+    ):
+        close(transform(derivative(scanned))(start, X), derivative(unrolled)(start, X), rtol=1e-5)
+
+
+def test_forward_rules_are_pushed_through_loops_of_any_length():
+    f = named(fg, "custom_jvp")
+    loop = lambda x: fg.lax.while_loop(lambda c: c < 50.0, lambda c: f(c) + 4.0 * c, x)  # noqa: E731
+    once = lambda x: f(x) + 4.0 * x  # noqa: E731
+    close(fg.jvp(fg.jit(loop), (1.0,), (1.0,)), (once(once(once(1.0))), F32(7**3)), rtol=1e-5)
+
+
+def test_rules_in_loops_close_over_values_of_outer_transforms():
+    def times(y):
+        f = fg.custom_jvp(lambda x: x * y)
+        f.defjvp(lambda p, t: (f(*p), 10.0 * y * t[0]))
+        return f
+
+    cubed = lambda y: fg.grad(lambda x: fg.lax.scan(lambda c, _: (times(y)(c), None), x, None, length=3)[0])(3.0)  # noqa: E731
+    close((fg.jit(cubed)(2.0), fg.vmap(cubed)(X)), (F32(8000), 1000 * X**3), rtol=1e-5)
+    pushed = fg.jit(lambda y: fg.jvp(lambda x: fg.lax.fori_loop(0, 3, lambda i, c: times(y)(c), x), (3.0,), (1.0,))[1])
+    close(pushed(2.0), F32(8000))
 
 
 def test_zeros_of_primals():

@@ -17,7 +17,7 @@ from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr
 from funcgrad.core.lowering import Scan
 from funcgrad.core.primitives import Primitive
-from funcgrad.core.staging import trace_to_jaxpr
+from funcgrad.core.staging import hoist_tracers, trace_to_jaxpr
 from funcgrad.core.tracing import Zero, aval_of, is_undefined
 from funcgrad.errors import JaxprError
 from funcgrad.ops.elementwise import add_any
@@ -93,6 +93,12 @@ def _interpret(*arrays: Array, jaxpr: ClosedJaxpr, length: int, reverse: bool, n
     return [*carry, *ys]
 
 
+def _bind(*operands: Any, jaxpr: ClosedJaxpr, num_consts: int, **params: Any) -> list[Any]:
+    """Scan a derived body; traced values that custom rules in it close over become consts."""
+    closed, closed_over = hoist_tracers(jaxpr)
+    return scan_p.bind(*closed_over, *operands, jaxpr=closed, num_consts=num_consts + len(closed_over), **params)
+
+
 # ---------------------------------------------------------------- forward mode and vectorisation
 
 
@@ -114,7 +120,7 @@ def _jvp(primals: Sequence[Any], tangents: Sequence[Any], *, jaxpr: ClosedJaxpr,
         ("scan", num_consts, num_carry), lambda: _regrouped(found, num_consts, num_carry, counts, len(nonzero_out))
     )
     given = [instantiate(t) for t in select(tangents, nonzero.all())]
-    out = scan_p.bind(
+    out = _bind(
         *divide(primals, num_consts, num_carry).joined(divide(given, *counts[:2])),
         jaxpr=body, num_consts=num_consts + counts[0], num_carry=num_carry + counts[1], **params,
     )  # fmt: skip
@@ -153,7 +159,7 @@ def _batch(args: Sequence[Any], dims: Sequence[int | None], *, jaxpr: ClosedJaxp
         to_dim(a, d, place if b else None, size)
         for a, d, place, b in zip(args, dims, places, batched._replace(carry=carry_batched).all(), strict=True)
     ]
-    out = scan_p.bind(*operands, jaxpr=body, num_consts=num_consts, num_carry=num_carry, **params)
+    out = _bind(*operands, jaxpr=body, num_consts=num_consts, num_carry=num_carry, **params)
     out_places = [0] * num_carry + [1] * num_ys
     return out, [place if b else None for place, b in zip(out_places, batched_out, strict=True)]
 
@@ -262,7 +268,7 @@ def _transpose(cts: Sequence[Any], *args: Any, jaxpr: ClosedJaxpr, num_consts: i
         [instantiate(ct) for ct in select(ct_carry, back.carry)],
         [*(ct for ct in ct_ys if type(ct) is not Zero), *select(xs, linear.xs, False)],
     )
-    out = iter(scan_p.bind(
+    out = iter(_bind(
         *operands.all(), jaxpr=back.body, num_consts=linear.consts.count(False), reverse=not reverse,
         num_carry=sum(back.consts) + sum(back.carry), **params,
     ))  # fmt: skip

@@ -17,7 +17,7 @@ from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, Jaxpr, JaxprEqn, Var, eval_jaxpr
 from funcgrad.core.lowering import While
 from funcgrad.core.primitives import Primitive
-from funcgrad.core.staging import trace_to_jaxpr
+from funcgrad.core.staging import hoist_tracers, trace_to_jaxpr
 from funcgrad.core.tracing import Zero, aval_of
 from funcgrad.errors import JaxprError, NotDifferentiableError
 from funcgrad.ops.arithmetic import select_n_p
@@ -103,10 +103,11 @@ def _jvp(primals: Sequence[Any], tangents: Sequence[Any], *, cond_jaxpr: ClosedJ
     body = found.memo(("while", body_nconsts), lambda: _regrouped(found, body_nconsts, counts))
     dots = divide(tangents, cond_nconsts, body_nconsts)
     carry_dot = [instantiate(t) for t in select(dots.carry, carry_nonzero)]
+    body, closed_over = hoist_tracers(body)  # traced values that custom rules close over
     out = while_p.bind(
-        *given.cond, *given.body, *select(dots.body, nonzero.body), *given.carry, *carry_dot,
+        *given.cond, *closed_over, *given.body, *select(dots.body, nonzero.body), *given.carry, *carry_dot,
         cond_jaxpr=_with_unused(cond_jaxpr, [aval_of(t) for t in carry_dot]), body_jaxpr=body,
-        cond_nconsts=cond_nconsts, body_nconsts=body_nconsts + counts[0],
+        cond_nconsts=cond_nconsts, body_nconsts=len(closed_over) + body_nconsts + counts[0],
     )  # fmt: skip
     carry, carry_dot = out[: len(given.carry)], spread(out[len(given.carry) :], carry_nonzero)
     return carry, [Zero(aval_of(c).tangent()) if t is None else t for c, t in zip(carry, carry_dot, strict=True)]
