@@ -140,6 +140,7 @@ _HIDDEN: dict[str, Callable[[str, Any], bool]] = {
     "custom_jvp_call": lambda name, value: name == "num_consts" and not value,
     "custom_lin": lambda name, value: name in ("name", "out_avals", "structure"),
     "custom_vjp_call": lambda name, value: name == "num_consts" and not value,
+    "custom_vmap_call": lambda name, value: name == "name",
 }
 _NAME_FIRST = ("jit", "custom_jvp_call", "custom_vjp_call")
 
