@@ -57,7 +57,10 @@ Draw = Callable[[st.SearchStrategy[Any]], Any]
 Strategy = Callable[[Sequence[np.dtype]], st.SearchStrategy[Call]]
 CALLS: dict[str, Strategy] = {}
 
-WITHOUT_LAWS = {"check_finite": "the compiler puts it into programs, below every transform"}
+WITHOUT_LAWS = {
+    "check_finite": "the compiler puts it into programs, below every transform",
+    "custom_lin": "it stands for something linear that has no value and is only ever transposed",
+}
 """Primitives that have no calls to keep laws, and why."""
 
 DOUBLE = (dt.float64, dt.complex128)

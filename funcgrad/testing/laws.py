@@ -43,9 +43,6 @@ FORWARD_ONLY = ("while",)
 REVERSE_ONLY = ("custom_vjp_call",)
 """Primitives whose derivative has a reverse rule only."""
 
-NO_VALUE = ("custom_lin",)
-"""Primitives that stand for something linear and are never evaluated, only transposed: laws are about values."""
-
 CONSTANT_OPERANDS: dict[str, tuple[int, ...]] = {
     "zeta": (0,),
     "polygamma": (0,),
