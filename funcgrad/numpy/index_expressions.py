@@ -264,11 +264,13 @@ def _read_slices(x: Any, entries: list[Any], mode: GatherScatterMode) -> tuple[A
             start[d], limit[d], steps[d] = first, max(last + 1, first), abs(entry.step)
             entry = Slice(0, entry.count, 1)
         elif isinstance(entry, int):
-            if mode.checks_bounds and not 0 <= entry < n:
+            if 0 <= entry < n:
+                start[d], limit[d], entry = entry, entry + 1, 0
+            elif mode.checks_bounds:
                 entry = np.asarray(n, np.int32)  # left to gather, which fills
             elif n:
-                start[d] = min(max(entry, 0), n - 1)
-                limit[d], entry = start[d] + 1, 0
+                # Left to dynamic_slice or gather, which clip it where checkify sees it; they wrap what is negative.
+                entry = np.asarray(entry if entry > 0 else entry - n, np.int32)
             else:
                 raise IndexingError(f"indexing {aval_of(x)}: dimension {d} is empty", fix="check x.size first")
         left.append(entry)

@@ -1,0 +1,272 @@
+"""checkify: from a function that may raise to one that returns the error as a value.
+
+The function is traced, and its jaxpr interpreted with an error beside the values. A check replaces the error if it is
+the first that fails. Where an equation carries jaxprs, these are replaced by jaxprs of (error, values) →
+(error, values).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from funcgrad import tree
+from funcgrad.core import tracing
+from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, eval_jaxpr
+from funcgrad.core.staging import trace_to_jaxpr
+from funcgrad.core.tracing import aval_of
+from funcgrad.errors import ArgumentError
+from funcgrad.transforms.api import FlatFunction, callable_or_error, name_of
+from funcgrad.transforms.checkify.automatic import checked_result
+from funcgrad.transforms.checkify.error import (
+    Error,
+    Failure,
+    Slot,
+    check_p,
+    first,
+    flatten_error,
+    init_error,
+    restricted,
+    slot_avals,
+    unflatten_error,
+    with_slots,
+)
+from funcgrad.transforms.checkify.exceptions import (
+    DivisionByZeroError,
+    FailedCheckError,
+    JaxException,
+    NaNError,
+    OOBError,
+)
+
+ErrorCategory = type[JaxException]
+Errors = frozenset[ErrorCategory]
+Result = tuple[Error, list[Any]]
+
+user_checks: Errors = frozenset({FailedCheckError})
+nan_checks: Errors = frozenset({NaNError})
+index_checks: Errors = frozenset({OOBError})
+div_checks: Errors = frozenset({DivisionByZeroError})
+float_checks = nan_checks | div_checks
+automatic_checks = float_checks | index_checks
+all_checks = automatic_checks | user_checks
+
+
+def run_checked(jaxpr: Jaxpr, consts: Sequence[Any], enabled: Errors, error: Error, args: Sequence[Any]) -> Result:
+    """Evaluate a jaxpr, and what its checks say after `error`."""
+    env: dict[Var, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
+    env.update(zip(jaxpr.invars, args, strict=True))
+
+    def read(atom: Atom) -> Any:
+        return atom.val if type(atom) is Literal else env[atom]
+
+    for eqn in jaxpr.eqns:
+        with tracing.source_of(eqn.source):
+            error, out = _run_eqn(eqn, enabled, error, [read(v) for v in eqn.invars])
+        env.update(zip(eqn.outvars, out, strict=True))
+    return error, [read(v) for v in jaxpr.outvars]
+
+
+def _run_eqn(eqn: JaxprEqn, enabled: Errors, error: Error, args: list[Any]) -> Result:
+    primitive, params = eqn.primitive, eqn.params
+    if primitive is check_p:
+        return first(error, restricted(params["structure"].unflatten(args), enabled)), []
+    if primitive.name in _HIGHER_ORDER:
+        return _HIGHER_ORDER[primitive.name](eqn, enabled, error, args)
+    out = primitive.bind(*args, **params)
+    error = checked_result(error, enabled, primitive, args, out, params)
+    return error, out if primitive.multiple_results else [out]
+
+
+# ---------------------------------------------------------------- jaxprs with errors
+
+
+class Checked(NamedTuple):
+    """A jaxpr of (error, inputs) → (error, outputs), the slots of the error that it returns, and its checks."""
+
+    jaxpr: ClosedJaxpr
+    slots: tuple[Slot, ...]
+    failures: dict[int, Failure]
+
+
+def checked_jaxpr(closed: ClosedJaxpr, enabled: Errors, slots: tuple[Slot, ...]) -> Checked:
+    """Return the jaxpr with errors that have the given slots on entry; remembered on the jaxpr."""
+    return closed.memo(("checkify", enabled, slots), lambda: _checked_jaxpr(closed, enabled, slots))
+
+
+def _checked_jaxpr(closed: ClosedJaxpr, enabled: Errors, slots: tuple[Slot, ...]) -> Checked:
+    before = slot_avals(slots)
+    after = init_error
+
+    def fun(*flat: Any) -> list[Any]:
+        nonlocal after
+        error = unflatten_error(slots, flat[: len(before)], {})
+        after, out = run_checked(closed.jaxpr, closed.consts, enabled, error, flat[len(before) :])
+        return [*flatten_error(after), *out]
+
+    traced = trace_to_jaxpr(fun, [*before, *closed.in_avals], name=closed.jaxpr.name)
+    return Checked(traced, tuple(after.payload), after.failures)
+
+
+def _with_slots_of(error: Error, jaxprs: Sequence[ClosedJaxpr], enabled: Errors) -> Error:
+    """Give the error all slots that checks in the jaxprs fill: so it has one type before and after."""
+    slots = tuple(error.payload)
+    for closed in jaxprs:
+        error = with_slots(error, checked_jaxpr(closed, enabled, slots).slots)
+    return error
+
+
+def _has_checks(jaxprs: Sequence[ClosedJaxpr], enabled: Errors, error: Error) -> bool:
+    return any(
+        closed.jaxpr.effectful or checked_jaxpr(closed, enabled, tuple(error.payload)).failures for closed in jaxprs
+    )
+
+
+def _split_error(error: Error, slots: Sequence[Slot], failures: dict[int, Failure], out: Sequence[Any]) -> Result:
+    n = len(slot_avals(slots))
+    return unflatten_error(slots, out[:n], error.failures | failures), list(out[n:])
+
+
+def _reordered(closed: ClosedJaxpr, sizes: Sequence[int], order: Sequence[int]) -> ClosedJaxpr:
+    """Permute groups of inputs: `sizes` are those of the groups as they are, `order` the old place of each new one."""
+    invars, groups, start = closed.jaxpr.invars, [], 0
+    for size in sizes:
+        groups.append(invars[start : start + size])
+        start += size
+    return ClosedJaxpr(closed.jaxpr.replace(invars=[v for i in order for v in groups[i]]), closed.consts)
+
+
+# ---------------------------------------------------------------- primitives that carry jaxprs
+
+
+def _run_as_is(eqn: JaxprEqn, error: Error, args: Sequence[Any]) -> Result:
+    out = eqn.primitive.bind(*args, **eqn.params)
+    return error, out
+
+
+def _run_call(eqn: JaxprEqn, enabled: Errors, error: Error, args: list[Any]) -> Result:
+    """jit, checkpoint: whatever calls one jaxpr once."""
+    closed = eqn.params["jaxpr"]
+    if not _has_checks([closed], enabled, error):
+        return _run_as_is(eqn, error, args)
+    checked = checked_jaxpr(closed, enabled, tuple(error.payload))
+    out = eqn.primitive.bind(*flatten_error(error), *args, **eqn.params | {"jaxpr": checked.jaxpr})
+    return _split_error(error, checked.slots, checked.failures, out)
+
+
+def _run_cond(eqn: JaxprEqn, enabled: Errors, error: Error, args: list[Any]) -> Result:
+    branches = eqn.params["branches"]
+    if not _has_checks(branches, enabled, error):
+        return _run_as_is(eqn, error, args)
+    index, *operands = args
+    error = _with_slots_of(error, branches, enabled)
+    slots = tuple(error.payload)
+    checked = [checked_jaxpr(b, enabled, slots) for b in branches]
+    params = eqn.params | {"branches": tuple(c.jaxpr for c in checked)}
+    out = eqn.primitive.bind(index, *flatten_error(error), *operands, **params)
+    return _split_error(error, slots, {k: f for c in checked for k, f in c.failures.items()}, out)
+
+
+def _run_scan(eqn: JaxprEqn, enabled: Errors, error: Error, args: list[Any]) -> Result:
+    closed, num_consts, num_carry = (eqn.params[k] for k in ("jaxpr", "num_consts", "num_carry"))
+    if not _has_checks([closed], enabled, error):
+        return _run_as_is(eqn, error, args)
+    error = _with_slots_of(error, [closed], enabled)
+    checked = checked_jaxpr(closed, enabled, tuple(error.payload))
+    leaves = flatten_error(error)
+    sizes = (len(leaves), num_consts, len(args) - num_consts)
+    params = eqn.params | {
+        "jaxpr": _reordered(checked.jaxpr, sizes, (1, 0, 2)),
+        "num_carry": len(leaves) + num_carry,
+    }
+    out = eqn.primitive.bind(*args[:num_consts], *leaves, *args[num_consts:], **params)
+    return _split_error(error, checked.slots, checked.failures, out)
+
+
+def _run_while(eqn: JaxprEqn, enabled: Errors, error: Error, args: list[Any]) -> Result:
+    """The predicate is checked once before the loop, and then at the end of each round, where the next one begins."""
+    params = eqn.params
+    cond, body, m, n = (params[k] for k in ("cond_jaxpr", "body_jaxpr", "cond_nconsts", "body_nconsts"))
+    if not _has_checks([cond, body], enabled, error):
+        return _run_as_is(eqn, error, args)
+    cond_consts, body_consts, carry = args[:m], args[m : m + n], args[m + n :]
+    error, _ = run_checked(cond.jaxpr, cond.consts, enabled, error, [*cond_consts, *carry])
+    both = cond.memo(("body and predicate", id(body)), lambda: (_then_predicate(cond, body, m), body))[0]
+    error = _with_slots_of(error, [both], enabled)
+    slots = tuple(error.payload)
+    leaves = flatten_error(error)
+    checked, predicate = checked_jaxpr(both, enabled, slots), checked_jaxpr(cond, enabled, slots).jaxpr
+    predicate = ClosedJaxpr(predicate.jaxpr.replace(outvars=predicate.jaxpr.outvars[-1:]), predicate.consts)
+    params = params | {
+        "cond_jaxpr": _reordered(predicate, (len(leaves), m, len(carry)), (1, 0, 2)),
+        "body_jaxpr": _reordered(checked.jaxpr, (len(leaves), m + n, len(carry)), (1, 0, 2)),
+        "body_nconsts": m + n,
+    }
+    out = eqn.primitive.bind(*cond_consts, *cond_consts, *body_consts, *leaves, *carry, **params)
+    return _split_error(error, slots, checked.failures, out)
+
+
+def _then_predicate(cond: ClosedJaxpr, body: ClosedJaxpr, cond_nconsts: int) -> ClosedJaxpr:
+    """The jaxpr of (predicate's consts, body's consts, carry) → carry that also evaluates the next predicate."""
+
+    def fun(*args: Any) -> list[Any]:
+        carry = eval_jaxpr(body.jaxpr, body.consts, *args[cond_nconsts:])
+        eval_jaxpr(cond.jaxpr, cond.consts, *args[:cond_nconsts], *carry)
+        return carry
+
+    return trace_to_jaxpr(fun, [*cond.in_avals[:cond_nconsts], *body.in_avals], name=body.jaxpr.name)
+
+
+_HIGHER_ORDER: dict[str, Callable[[JaxprEqn, Errors, Error, list[Any]], Result]] = {
+    "jit": _run_call,
+    "remat2": _run_call,
+    "cond": _run_cond,
+    "scan": _run_scan,
+    "while": _run_while,
+}
+
+# ---------------------------------------------------------------- the transform
+
+
+def checkify(f: Callable[..., Any], errors: Errors = user_checks) -> Callable[..., tuple[Error, Any]]:
+    """Return a function that returns (error, f(…)), where the error is that of the first check that failed.
+
+    Its checks no longer raise, so it can be compiled, mapped and differentiated. `errors` says what is checked; sets
+    combine with ``|``. The first is the default:
+
+    - ``user_checks``: the `check` calls of the function
+    - ``nan_checks``: operations that give a NaN
+    - ``index_checks``: indices outside of their array
+    - ``div_checks``: denominators that are zero
+    - ``float_checks``, ``automatic_checks``, ``all_checks``: NaNs and divisions; these and indices; all
+
+    The computation goes on after a failure, and returns what it returns without checks. Checks that are not among
+    `errors` are dropped.
+
+    >>> import funcgrad as fg
+    >>> import funcgrad.numpy as jnp
+    >>> error, out = fg.jit(checkify(lambda x, i: x[i], errors=index_checks))(jnp.arange(3), 5)
+    >>> error.get()
+    'out-of-bounds indexing for array of shape (3,): index 5 is out of bounds for axis 0 with size 3, at ...'
+    """
+    callable_or_error(f, "checkify")
+    errors = frozenset(errors)
+    for kind in errors:
+        if not (isinstance(kind, type) and issubclass(kind, JaxException)):
+            raise ArgumentError(
+                f"checkify: errors has {kind!r}, which is not a kind of check",
+                fix="combine user_checks, nan_checks, index_checks and div_checks with |",
+            )
+
+    @functools.wraps(f)
+    def checked(*args: Any, **kwargs: Any) -> tuple[Error, Any]:
+        # The arguments are closed over: what is concrete stays so, as outside of checkify.
+        _, no_arguments = tree.flatten(((), {}))
+        flat_fun = FlatFunction(lambda: f(*args, **kwargs), no_arguments, transform="checkify")
+        name = name_of(f)
+        closed = trace_to_jaxpr(flat_fun, [], description=f"tracing checkify({name})", name=name)
+        error, out = run_checked(closed.jaxpr, closed.consts, errors, init_error, [])
+        return error, flat_fun.unflatten_out(out)
+
+    return checked
