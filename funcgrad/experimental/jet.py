@@ -1,0 +1,3 @@
+"""Taylor-mode derivatives: `jax.experimental.jet`."""
+
+from funcgrad.transforms.jet import jet as jet

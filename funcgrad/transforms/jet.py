@@ -1,0 +1,397 @@
+"""Taylor mode: push truncated power series through primitives, for high derivatives along a path.
+
+Nested jvp needs 2^K evaluations for K derivatives, a series K²/2 operations. Three kinds of rules, in `jet_rules`,
+do for the common operations; whatever has a jvp rule is differentiated by it along the path x(t):
+
+    y = f(x),   y'(t) = ∂f(x(t))·x'(t)   ⟹   k·y_k = coefficient k − 1 of the series of ∂f(x)·v at (x, v) = (x, x')
+
+The right-hand side is a function traced from the jvp rule, without what only f itself needs, and takes a series that is
+shorter by one. So custom derivatives hold to all orders. (Griewank and Walther, Evaluating Derivatives, chapter 13.)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from funcgrad import dtypes, tree
+from funcgrad.core import tracing
+from funcgrad.core.arrays import as_array
+from funcgrad.core.avals import ShapedArray
+from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr
+from funcgrad.core.primitives import Primitive
+from funcgrad.core.staging import trace_to_jaxpr
+from funcgrad.core.tracing import Trace, Tracer, Zero, aval_of
+from funcgrad.errors import ArgumentError, DTypeError, ShapeError
+from funcgrad.ops.arithmetic import convert_element_type
+from funcgrad.ops.shapes import broadcast_scalar, instantiate, zeros_of
+from funcgrad.transforms.api import FlatFunction, callable_or_error
+from funcgrad.transforms.jet_rules import PIECEWISE_LINEAR, RULES, Coefficients, derivative, scaled
+from funcgrad.transforms.partial_eval import pruned
+
+# ---------------------------------------------------------------- the trace
+
+
+class JetTracer(Tracer):
+    """A truncated power series [x₀, x₁, …]; coefficients but the first may be Zero."""
+
+    __slots__ = ("aval", "coefficients")
+
+    def __init__(self, trace: JetTrace, coefficients: Coefficients):
+        self.trace, self.coefficients = trace, coefficients
+        self.aval = aval_of(coefficients[0])
+
+    def concrete(self) -> Any:
+        primal = self.coefficients[0]
+        return primal.concrete() if isinstance(primal, Tracer) else primal.host
+
+    def origin(self) -> str:
+        primal = self.coefficients[0]
+        return primal.origin() if isinstance(primal, Tracer) else ""
+
+
+class JetTrace(Trace):
+    """Apply the rules for series; primitives whose inputs are constant go straight to the parent."""
+
+    def __init__(self, parent: Trace, order: int, description: str = ""):
+        self.parent, self.order, self.description = parent, order, description
+
+    def series(self, x: Any) -> Coefficients:
+        """Return the coefficients of a value, zeros for a constant."""
+        if isinstance(x, JetTracer) and x.trace is self:
+            return x.coefficients
+        return [x, *[Zero(aval_of(x).tangent())] * self.order]
+
+    def join(self, coefficients: Coefficients) -> Any:
+        """Return a tracer, or the value itself when nothing else is there."""
+        primal, *terms = coefficients
+        if all(type(c) is Zero for c in terms):
+            return primal
+        aval = aval_of(primal).tangent()
+        return JetTracer(self, [primal, *(_typed(c, aval) for c in terms)])
+
+    def process_primitive(self, primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
+        series = [self.series(a) for a in args]
+        with tracing.current(self.parent):
+            if all(type(c) is Zero for s in series for c in s[1:]):
+                return primitive.bind(*args, **params)
+            out = _apply_rule(primitive, series, params)
+        return [self.join(s) for s in out] if primitive.multiple_results else self.join(out[0])
+
+
+def _typed(coefficient: Any, aval: ShapedArray) -> Any:
+    """Give a coefficient the type of its value: scalars stand for every element, and constants are weakly typed."""
+    if type(coefficient) is Zero:
+        return Zero(aval)
+    return broadcast_scalar(convert_element_type(coefficient, aval.dtype, aval.weak_type), aval.shape)
+
+
+def jet_flat(fun: Callable[..., Sequence[Any]], series: Sequence[Coefficients]) -> list[Coefficients]:
+    """Return the coefficients of the results of a flat function."""
+    trace = JetTrace(tracing.state.trace, len(series[0]) - 1, f"expanding {getattr(fun, '__name__', 'a function')}")
+    with tracing.new_trace(trace):
+        outs = fun(*map(trace.join, series))
+        return [trace.series(x) for x in outs]
+
+
+def _apply_rule(primitive: Primitive, series: list[Coefficients], params: dict[str, Any]) -> list[Coefficients]:
+    """Return the coefficients of each result."""
+    name = primitive.name
+    if name in _HIGHER_ORDER:
+        return _HIGHER_ORDER[name](primitive, series, params)
+    if name in RULES:
+        return [RULES[name](*series, **params)]
+    # The magnitude of a complex number bends where that of a real number is straight.
+    if name in PIECEWISE_LINEAR and not (name == "abs" and dtypes.is_complex(aval_of(series[0][0]).dtype)):
+        return _linear_rule(primitive, series, params)
+    return _derivative_rule(primitive, series, params)
+
+
+# ---------------------------------------------------------------- rules from the jvp rule
+
+
+def _values(primitive: Primitive, series: list[Coefficients], params: dict[str, Any]) -> list[Any]:
+    out = primitive.bind(*(s[0] for s in series), **params)
+    return list(out) if primitive.multiple_results else [out]
+
+
+def _linear_rule(primitive: Primitive, series: list[Coefficients], params: dict[str, Any]) -> list[Coefficients]:
+    """y_k = ∂f(x₀)·x_k."""
+    primals = [s[0] for s in series]
+    out = [[y] for y in _values(primitive, series, params)]
+    for k in range(1, len(series[0])):
+        terms = [s[k] for s in series]
+        for results, y in zip(out, _directional(primitive, primals, terms, params), strict=True):
+            results.append(y)
+    return out
+
+
+def _directional(primitive: Primitive, primals: list[Any], tangents: list[Any], params: dict[str, Any]) -> list[Any]:
+    """Return ∂f(x)·v."""
+    nonzero = [type(t) is not Zero for t in tangents]
+    closed, nonzero_out, avals = _tangent_jaxpr(primitive, primals, nonzero, params)
+    given = [t for t in tangents if type(t) is not Zero]
+    out = iter(eval_jaxpr(closed.jaxpr, closed.consts, *primals, *given) if any(nonzero_out) else [])
+    return [next(out) if nz else Zero(a) for nz, a in zip(nonzero_out, avals, strict=True)]
+
+
+def _derivative_rule(primitive: Primitive, series: list[Coefficients], params: dict[str, Any]) -> list[Coefficients]:
+    """y' = ∂f(x)·x' as a series of its own, shorter by one; then y_k = y'_{k−1} / k."""
+    nonzero = [any(type(c) is not Zero for c in s[1:]) for s in series]
+    closed, nonzero_out, avals = _tangent_jaxpr(primitive, [s[0] for s in series], nonzero, params)
+    slopes = [derivative(s) for s, nz in zip(series, nonzero, strict=True) if nz]
+    slopes = [[instantiate(s[0]), *s[1:]] for s in slopes]
+    rates = iter(
+        jet_flat(lambda *xs: eval_jaxpr(closed.jaxpr, closed.consts, *xs), [*(s[:-1] for s in series), *slopes])
+    )
+    out = []
+    for y, nz, aval in zip(_values(primitive, series, params), nonzero_out, avals, strict=True):
+        rate = next(rates) if nz else [Zero(aval)] * (len(series[0]) - 1)
+        out.append([y, *(scaled(c, 1 / k) for k, c in enumerate(rate, 1))])
+    return out
+
+
+_tangent_jaxprs: dict[Any, tuple[ClosedJaxpr, list[bool], list[ShapedArray]]] = {}
+
+
+def _tangent_jaxpr(
+    primitive: Primitive, primals: Sequence[Any], nonzero: Sequence[bool], params: dict[str, Any]
+) -> tuple[ClosedJaxpr, list[bool], list[ShapedArray]]:
+    """Return (primals, nonzero tangents) → the nonzero tangents of the results, which these are, and all their types.
+
+    It computes nothing else: results of the primitive itself are there only where a tangent needs them.
+    """
+    avals = tuple(map(aval_of, primals))
+    if primitive.higher_order:  # functions in its params may close over tracers
+        return _trace_tangents(primitive, avals, nonzero, params)
+    try:
+        key = (primitive, avals, tuple(nonzero), *params.items())
+        found = _tangent_jaxprs.get(key)
+    except TypeError:  # a param that does not hash
+        return _trace_tangents(primitive, avals, nonzero, params)
+    if found is None:
+        if len(_tangent_jaxprs) > 4096:
+            _tangent_jaxprs.clear()
+        found = _tangent_jaxprs[key] = _trace_tangents(primitive, avals, nonzero, params)
+    return found
+
+
+def _trace_tangents(
+    primitive: Primitive, avals: Sequence[ShapedArray], nonzero: Sequence[bool], params: dict[str, Any]
+) -> tuple[ClosedJaxpr, list[bool], list[ShapedArray]]:
+    tangents_out: list[Any] = []
+
+    def fun(*flat: Any) -> list[Any]:
+        given = iter(flat[len(avals) :])
+        tangents = [next(given) if nz else Zero(a.tangent()) for a, nz in zip(avals, nonzero, strict=True)]
+        _, out = primitive.jvp(list(flat[: len(avals)]), tangents, **params)
+        tangents_out[:] = out if primitive.multiple_results else [out]
+        return [t for t in tangents_out if type(t) is not Zero]
+
+    closed = trace_to_jaxpr(fun, [*avals, *(a.tangent() for a, nz in zip(avals, nonzero, strict=True) if nz)])
+    return pruned(closed), [type(t) is not Zero for t in tangents_out], [aval_of(t) for t in tangents_out]
+
+
+# ---------------------------------------------------------------- primitives that carry jaxprs
+
+
+def jet_jaxpr(
+    closed: ClosedJaxpr, order: int, varying: Sequence[bool], force: Sequence[bool] | None = None
+) -> tuple[ClosedJaxpr, list[bool]]:
+    """Return the jaxpr with each varying input and result followed by its coefficients, and which results vary.
+
+    Results marked in `force` vary even where they need not. It is remembered on the jaxpr.
+    """
+    force = tuple(force) if force is not None else (False,) * len(closed.jaxpr.outvars)
+    key = ("jet", order, tuple(varying), force)
+    return closed.memo(key, lambda: _jet_jaxpr(closed, order, varying, force))
+
+
+def _jet_jaxpr(
+    closed: ClosedJaxpr, order: int, varying: Sequence[bool], force: Sequence[bool]
+) -> tuple[ClosedJaxpr, list[bool]]:
+    varying_out: list[bool] = []
+
+    def fun(*flat: Any) -> list[Any]:
+        series = _unflatten(flat, varying, order)
+        outs = jet_flat(lambda *xs: eval_jaxpr(closed.jaxpr, closed.consts, *xs), series) if series else [
+            [x, *[Zero(aval_of(x).tangent())] * order] for x in eval_jaxpr(closed.jaxpr, closed.consts)
+        ]  # fmt: skip
+        varying_out[:] = [f or _varies(s) for s, f in zip(outs, force, strict=True)]
+        return _flatten(outs, varying_out)
+
+    avals = []
+    for a, v in zip(closed.in_avals, varying, strict=True):
+        avals += [a, *[a.tangent()] * order] if v else [a]
+    return trace_to_jaxpr(fun, avals, name=f"jet_{closed.jaxpr.name}"), varying_out
+
+
+def _varies(series: Coefficients) -> bool:
+    return any(type(c) is not Zero for c in series[1:])
+
+
+def _flatten(series: Sequence[Coefficients], varying: Sequence[bool]) -> list[Any]:
+    """Return each value, followed by its coefficients where it varies."""
+    return [x for s, v in zip(series, varying, strict=True) for x in (map(instantiate, s) if v else s[:1])]
+
+
+def _unflatten(flat: Sequence[Any], varying: Sequence[bool], order: int) -> list[Coefficients]:
+    rest, out = iter(flat), []
+    for v in varying:
+        x = next(rest)
+        out.append([x, *((next(rest) if v else Zero(aval_of(x).tangent())) for _ in range(order))])
+    return out
+
+
+def _call_rule(primitive: Primitive, series: list[Coefficients], params: dict[str, Any]) -> list[Coefficients]:
+    order, varying = len(series[0]) - 1, list(map(_varies, series))
+    jet_of, varying_out = jet_jaxpr(params["jaxpr"], order, varying)
+    out = primitive.bind(*_flatten(series, varying), **params | {"jaxpr": jet_of})
+    return _unflatten(out, varying_out, order)
+
+
+def _cond_rule(primitive: Primitive, series: list[Coefficients], params: dict[str, Any]) -> list[Coefficients]:
+    index, *operands = series
+    order, varying, branches = len(index) - 1, list(map(_varies, operands)), params["branches"]
+    force = [any(flags) for flags in zip(*(jet_jaxpr(b, order, varying)[1] for b in branches), strict=True)]
+    jets = tuple(jet_jaxpr(b, order, varying, force)[0] for b in branches)
+    out = primitive.bind(index[0], *_flatten(operands, varying), **params | {"branches": jets})
+    return _unflatten(out, force, order)
+
+
+def _carry_that_varies(body: ClosedJaxpr, order: int, consts: list[bool], carry: list[bool], rest: list[bool]) -> Any:
+    """Return which carried values vary in some round: the least that is closed under the body."""
+    n = len(carry)
+    while True:
+        out = jet_jaxpr(body, order, [*consts, *carry, *rest])[1][:n]
+        grown = [a or b for a, b in zip(carry, out, strict=True)]
+        if grown == carry:
+            return carry
+        carry = grown
+
+
+def _scan_rule(primitive: Primitive, series: list[Coefficients], params: dict[str, Any]) -> list[Coefficients]:
+    order, varying, body = len(series[0]) - 1, list(map(_varies, series)), params["jaxpr"]
+    n, m = params["num_consts"], params["num_consts"] + params["num_carry"]
+    carry = _carry_that_varies(body, order, varying[:n], varying[n:m], varying[m:])
+    varying[n:m] = carry
+    force = [*carry, *[False] * (len(body.jaxpr.outvars) - len(carry))]
+    jet_of, varying_out = jet_jaxpr(body, order, varying, force)
+    count = lambda flags: len(flags) + order * sum(flags)  # noqa: E731
+    params = params | {"jaxpr": jet_of, "num_consts": count(varying[:n]), "num_carry": count(carry)}
+    return _unflatten(primitive.bind(*_flatten(series, varying), **params), varying_out, order)
+
+
+def _while_rule(primitive: Primitive, series: list[Coefficients], params: dict[str, Any]) -> list[Coefficients]:
+    """The predicate looks at the values only; how many rounds there are does not vary along the path."""
+    order, varying = len(series[0]) - 1, list(map(_varies, series))
+    cond, body, n = params["cond_jaxpr"], params["body_jaxpr"], params["cond_nconsts"]
+    m = n + params["body_nconsts"]
+    carry = _carry_that_varies(body, order, varying[n:m], varying[m:], [])
+    jet_of, _ = jet_jaxpr(body, order, [*varying[n:m], *carry], carry)
+    flags = [*[False] * n, *carry]
+
+    def predicate(*flat: Any) -> list[Any]:
+        return eval_jaxpr(cond.jaxpr, cond.consts, *(s[0] for s in _unflatten(flat, flags, order)))
+
+    flat = _flatten(series, [*[False] * n, *varying[n:m], *carry])
+    n_body = m - n + order * sum(varying[n:m])
+    avals = [aval_of(x) for x in [*flat[:n], *flat[n + n_body :]]]
+    params = params | {
+        "cond_jaxpr": cond.memo(("jet", order, tuple(carry)), lambda: trace_to_jaxpr(predicate, avals)),
+        "body_jaxpr": jet_of,
+        "body_nconsts": n_body,
+    }
+    return _unflatten(primitive.bind(*flat, **params), carry, order)
+
+
+_HIGHER_ORDER: dict[str, Callable[..., list[Coefficients]]] = {
+    "jit": _call_rule,
+    "remat2": _call_rule,
+    "cond": _cond_rule,
+    "scan": _scan_rule,
+    "while": _while_rule,
+}
+
+# ---------------------------------------------------------------- the transform
+
+
+def jet(
+    fun: Callable[..., Any],
+    primals: Sequence[Any],
+    series: Sequence[Sequence[Any]],
+    factorial_scaled: bool = True,
+    **_: Any,
+) -> tuple[Any, Any]:
+    """Return `fun` at a point, and its derivatives to order K along a path through it.
+
+    The arguments follow the path h(t) with h(0) = `primals`; `series` has for each argument the list of its first K
+    derivatives at 0. Returns fun(h(0)), and for each result the list of the first K derivatives of fun(h(t)) at 0:
+
+        f₁ = ∂f·h₁,   f₂ = ∂²f·(h₁, h₁) + ∂f·h₂,   …          (Faà di Bruno)
+
+    With `factorial_scaled=False` both series are Taylor coefficients, derivatives divided by k!.
+
+    >>> import funcgrad.numpy as jnp
+    >>> value, (first, second) = jet(jnp.exp, (0.0,), ([1.0, 0.0],))
+    >>> print(value, first, second)
+    1.0 1.0 1.0
+
+    Raises:
+      ArgumentError: the arguments have series of different lengths, or not one each.
+      DTypeError, ShapeError: an argument is not real or complex, or a term has not the shape of its argument.
+    """
+    callable_or_error(fun, "jet")
+    order = _order(primals, series)
+    scales = [math.factorial(k) if factorial_scaled else 1 for k in range(1, order + 1)]
+    expanded = [_argument(i, x, terms, scales) for i, (x, terms) in enumerate(zip(primals, series, strict=True))]
+    flat_fun = FlatFunction(fun, tree.structure((tuple(primals), {})), transform="jet")
+    outs = jet_flat(flat_fun, expanded) if expanded else [[x, *[Zero(aval_of(x))] * order] for x in flat_fun()]
+    terms_out = []
+    for primal, *terms in outs:
+        aval = aval_of(primal)
+        terms_out.append(
+            [zeros_of(aval) if type(c) is Zero else scaled(c, s) for c, s in zip(terms, scales, strict=True)]
+        )
+    return flat_fun.unflatten_out([s[0] for s in outs]), flat_fun.unflatten_out(terms_out)
+
+
+def _order(primals: Sequence[Any], series: Sequence[Sequence[Any]]) -> int:
+    lengths = [len(terms) for terms in series]
+    if len(lengths) != len(primals) or len(set(lengths)) > 1:
+        raise ArgumentError(
+            f"jet: {len(primals)} arguments have series of {lengths} terms",
+            fix="give for each argument a list of as many terms; zeros where there is nothing",
+        )
+    return lengths[0] if lengths else 0
+
+
+def _argument(position: int, x: Any, terms: Sequence[Any], scales: Sequence[int]) -> Coefficients:
+    for what in (x, *terms):
+        if tree.structure(what).num_nodes != 1 or tree.structure(what).num_leaves != 1:
+            raise ArgumentError(
+                f"jet: argument {position} or a term of it is a {type(what).__name__}, not an array",
+                fix="make each array an argument of its own",
+            )
+    primal = x if isinstance(x, tracing.ArrayLike) else as_array(x)
+    aval = aval_of(primal)
+    if not dtypes.is_inexact(aval.dtype):
+        raise DTypeError(
+            f"jet: argument {position} has type {aval}, along which there are no derivatives",
+            fix="pass a float, or close over the argument",
+        )
+    out = [primal]
+    for k, (term, scale) in enumerate(zip(terms, scales, strict=True), 1):
+        if aval_of(term).shape != aval.shape:
+            raise ShapeError(
+                f"jet: term {k} of argument {position} has type {aval_of(term)}, the argument is {aval}",
+                fix="give terms of the argument's shape",
+            )
+        term = convert_element_type(term if isinstance(term, tracing.ArrayLike) else as_array(term), aval.dtype,
+                                    aval.weak_type)  # fmt: skip
+        out.append(term if scale == 1 else term / scale)
+    return out
+
+
+__all__ = ["jet"]
