@@ -89,7 +89,9 @@ PROGRAMS = {
     "folds": lambda x: x.prod(0) + jnp.cumprod(x, 1).sum(0) + jnp.cumsum(x, 0)[1] + jnp.max(x, 0) * x.min(),
     "pieces": lambda x: jnp.where(x > 0.5, jnp.abs(x - 0.6), jnp.clip(x, 0.3, 0.6)) * jnp.sign(x) + jnp.floor(x),
     "movement": lambda x: jnp.concatenate([x[::-1, 1:], jnp.pad(x, 1)[1:3, :2]], 1).T[jnp.array([0, 2, 2])] ** 2,
-    "writing": lambda x: jnp.asarray(x).at[1, jnp.array([0, 2])].multiply(x[0, 0], unique_indices=True).at[0].add(x[1] ** 2),
+    "writing": lambda x: (
+        jnp.asarray(x).at[1, jnp.array([0, 2])].multiply(x[0, 0], unique_indices=True).at[0].add(x[1] ** 2)
+    ),
     "sorted": lambda x: jnp.sort(x, axis=1) * jnp.arange(3.0) * x,
     "jitted": lambda x: fg.jit(lambda y, c: (jnp.sin(y) * c, c))(x, 2.0)[0],
     "constant": lambda x: jnp.ones(3),

@@ -13,6 +13,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from funcgrad import dtypes as dt
+from funcgrad import tree
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr
 from funcgrad.core.primitives import Primitive, registry
@@ -35,6 +36,7 @@ from funcgrad.testing.strategies import (
     shapes,
 )
 from funcgrad.transforms.callbacks import VMAP_METHODS, HostFunction
+from funcgrad.transforms.checkify.error import init_error
 
 
 def _aval(x: np.ndarray) -> ShapedArray:
@@ -696,3 +698,8 @@ def _linear_call(draw: Draw, within: Sequence[np.dtype]) -> Any:
         "num_callee_consts": 0,
         "num_res": 1,
     }
+@strategy("check")
+def _check(draw: Draw, within: Sequence[np.dtype]) -> Any:
+    # As debug_check: one that raises is not a function of its operands.
+    leaves, structure = tree.flatten(init_error)
+    return leaves, {"structure": structure, "debug": True}

@@ -72,12 +72,22 @@ class JetTrace(Trace):
         return JetTracer(self, [primal, *(_typed(c, aval) for c in terms)])
 
     def process_primitive(self, primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
+        if primitive.name in _INLINED:
+            return _call(params[_INLINED[primitive.name]], args)
         series = [self.series(a) for a in args]
         with tracing.current(self.parent):
             if all(type(c) is Zero for s in series for c in s[1:]):
                 return primitive.bind(*args, **params)
             out = _apply_rule(primitive, series, params)
         return [self.join(s) for s in out] if primitive.multiple_results else self.join(out[0])
+
+
+# Calls with rules that are no help here, with the param that is called: to the trace, they are what is in them.
+_INLINED = {"custom_vjp_call": "call_jaxpr", "custom_vmap_call": "call"}
+
+
+def _call(fun: Any, args: Sequence[Any]) -> list[Any]:
+    return eval_jaxpr(fun.jaxpr, fun.consts, *args) if isinstance(fun, ClosedJaxpr) else list(fun(*args))
 
 
 def _typed(coefficient: Any, aval: ShapedArray) -> Any:

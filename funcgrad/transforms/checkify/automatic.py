@@ -30,7 +30,7 @@ _NAN_NAMES = """
     reduce_sum reduce_window reduce_window_sum regularized_incomplete_beta rem rsqrt sin sinh sqrt sub tan tanh
 """
 _MAY_GIVE_NAN = frozenset(_NAN_NAMES.split())
-_SCATTERS = frozenset("scatter scatter-add scatter-sub scatter-mul scatter-min scatter-max".split())
+_SCATTERS = frozenset(("scatter", *(f"scatter-{kind}" for kind in ("add", "sub", "mul", "min", "max"))))
 
 
 def checked_result(

@@ -43,7 +43,7 @@ class Failure(NamedTuple):
     def kind(self) -> type[JaxException]:
         """The class of the exception."""
         node = self.structure.node_data()
-        assert node is not None
+        assert node is not None and issubclass(node[0], JaxException)
         return node[0]
 
 

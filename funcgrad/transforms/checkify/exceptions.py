@@ -6,6 +6,7 @@ An exception is a pytree: the values that are known only when the program runs a
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -113,4 +114,4 @@ def _unflatten(cls: type[JaxException]) -> Callable[[Any, Any], JaxException]:
 
 
 for _class in (DivisionByZeroError, NaNError, OOBError, FailedCheckError):
-    register_pytree_node(_class, _class.flatten, _unflatten(_class))
+    register_pytree_node(_class, operator.methodcaller("flatten"), _unflatten(_class))

@@ -11,12 +11,13 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from funcgrad import tree
+from funcgrad import dtypes, tree
 from funcgrad.core import tracing
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, eval_jaxpr
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.core.tracing import aval_of
 from funcgrad.errors import ArgumentError
+from funcgrad.ops.arithmetic import stop_gradient_p
 from funcgrad.transforms.api import FlatFunction, callable_or_error, name_of
 from funcgrad.transforms.checkify.automatic import checked_result
 from funcgrad.transforms.checkify.error import (
@@ -39,6 +40,7 @@ from funcgrad.transforms.checkify.exceptions import (
     NaNError,
     OOBError,
 )
+from funcgrad.transforms.partial_eval import pruned
 
 ErrorCategory = type[JaxException]
 Errors = frozenset[ErrorCategory]
@@ -218,12 +220,44 @@ def _then_predicate(cond: ClosedJaxpr, body: ClosedJaxpr, cond_nconsts: int) -> 
     return trace_to_jaxpr(fun, [*cond.in_avals[:cond_nconsts], *body.in_avals], name=body.jaxpr.name)
 
 
+def _run_custom(jaxpr_param: str) -> Callable[[JaxprEqn, Errors, Error, list[Any]], Result]:
+    """Functions with rules of their own: the error comes from the function, values and derivatives from the call.
+
+    The rules do not know of errors, so these are computed beside it; compiled, what both compute is computed once.
+    """
+
+    def run(eqn: JaxprEqn, enabled: Errors, error: Error, args: list[Any]) -> Result:
+        closed = eqn.params[jaxpr_param]
+        if not _has_checks([closed], enabled, error):
+            return _run_as_is(eqn, error, args)
+        inexact = [dtypes.is_inexact(aval_of(x).dtype) for x in args]
+        fixed = [stop_gradient_p.bind(x) if i else x for x, i in zip(args, inexact, strict=True)]
+        error, _ = run_checked(closed.jaxpr, closed.consts, enabled, error, fixed)
+        silent = closed.memo(("silent", enabled), lambda: _silent(closed, enabled))
+        return error, eqn.primitive.bind(*args, **eqn.params | {jaxpr_param: silent})
+
+    return run
+
+
+def _silent(closed: ClosedJaxpr, enabled: Errors) -> ClosedJaxpr:
+    """The jaxpr without its checks."""
+
+    def fun(*args: Any) -> list[Any]:
+        return run_checked(closed.jaxpr, closed.consts, enabled, init_error, args)[1]
+
+    return pruned(trace_to_jaxpr(fun, closed.in_avals, name=closed.jaxpr.name))
+
+
 _HIGHER_ORDER: dict[str, Callable[[JaxprEqn, Errors, Error, list[Any]], Result]] = {
     "jit": _run_call,
     "remat2": _run_call,
     "cond": _run_cond,
     "scan": _run_scan,
     "while": _run_while,
+    "custom_jvp_call": _run_custom("call_jaxpr"),
+    "custom_vjp_call": _run_custom("call_jaxpr"),
+    "custom_vmap_call": _run_custom("call"),
+    "linear_call": _run_custom("callee"),
 }
 
 # ---------------------------------------------------------------- the transform
