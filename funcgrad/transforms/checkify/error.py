@@ -18,7 +18,7 @@ from funcgrad import dtypes, tree
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import Rewrite
 from funcgrad.core.primitives import Primitive
-from funcgrad.core.tracing import ArrayLike, aval_of, state
+from funcgrad.core.tracing import ArrayLike, Tracer, aval_of, state
 from funcgrad.errors import ArgumentError, user_location
 from funcgrad.ops.arithmetic import convert_element_type, select_n_p, stop_gradient_p
 from funcgrad.ops.indexing import dynamic_slice_p
@@ -93,7 +93,7 @@ class Error:
         return cls(children[0], dict(zip(slots, children[1:], strict=True)), dict(failures))
 
     def __repr__(self) -> str:
-        return f"Error({self.get()})"
+        return f"Error({self.code if isinstance(self.code, Tracer) else self.get()})"
 
 
 init_error = Error(np.int32(0), {}, {})

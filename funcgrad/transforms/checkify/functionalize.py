@@ -276,7 +276,8 @@ def checkify(f: Callable[..., Any], errors: Errors = user_checks) -> Callable[..
     - ``float_checks``, ``automatic_checks``, ``all_checks``: NaNs and divisions; these and indices; all
 
     The computation goes on after a failure, and returns what it returns without checks. Checks that are not among
-    `errors` are dropped.
+    `errors` are dropped. Of a mapped function, `checkify(vmap(f))` tells the last element that failed, and evaluates
+    both branches of a mapped `cond`; `vmap(checkify(f))` tells every element.
 
     >>> import funcgrad as fg
     >>> import funcgrad.numpy as jnp
