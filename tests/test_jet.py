@@ -108,11 +108,12 @@ def test_a_series_is_what_nested_jvp_gives(name: str):
     check(PROGRAMS[name], (X,), (SERIES,))
 
 
+@pytest.mark.parametrize("mode", ["interpreted", "eager", "compiled"])
 @pytest.mark.parametrize("name", CONTROL_FLOW)
-def test_series_go_through_loops_and_branches(name: str):
-    fun = CONTROL_FLOW[name]
-    with disable_jit():
-        value, terms = jet(fun, (X,), (SERIES,))
+def test_series_go_through_loops_and_branches(name: str, mode: str):
+    expand = lambda x, series: jet(CONTROL_FLOW[name], (x,), (series,))  # noqa: E731
+    with disable_jit(mode == "interpreted"):
+        value, terms = (fg.jit(expand) if mode == "compiled" else expand)(X, SERIES)
     unrolled = {
         "scan": lambda x: (s := jnp.sin(x[0]) * x[0], t := jnp.sin(s) * x[1], t + s**2 + t**2)[2],
         "while": lambda x: x * jnp.sin(x) ** 3,
