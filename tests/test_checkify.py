@@ -12,7 +12,6 @@ from funcgrad.config import disable_jit
 from funcgrad.errors import ArgumentError, FuncgradError
 from funcgrad.experimental import checkify
 from funcgrad.testing import assert_close, check_grads
-from funcgrad.transforms import control_flow
 
 ALL = checkify.all_checks
 F32 = np.float32
@@ -29,7 +28,7 @@ def scan_down(x):
         checkify.check(step < carry, "{step} is not below {carry}", step=step, carry=carry)
         return carry - 1, step / carry
 
-    return control_flow.scan(body, x, jnp.arange(5.0))[1]
+    return lax.scan(body, x, jnp.arange(5.0))[1]
 
 
 def count_up(x):
@@ -41,7 +40,7 @@ def count_up(x):
         checkify.check(value < 5, "the body got {}", value)
         return value + 2
 
-    return control_flow.while_loop(condition, body, x)
+    return lax.while_loop(condition, body, x)
 
 
 def branch(x):
@@ -49,14 +48,14 @@ def branch(x):
         checkify.check(x < 5, "{} is large", x)
         return x
 
-    return control_flow.cond(x > 0, positive, jnp.log, x)
+    return lax.cond(x > 0, positive, jnp.log, x)
 
 
 def loop_in_branch(x):
     def loop(x):
-        return control_flow.scan(lambda c, i: (root(c - i), c), x, jnp.arange(3.0))[0]
+        return lax.scan(lambda c, i: (root(c - i), c), x, jnp.arange(3.0))[0]
 
-    return control_flow.cond(x > 0, loop, lambda x: x, x)
+    return lax.cond(x > 0, loop, lambda x: x, x)
 
 
 # name: (function, arguments, what is checked, the class and the numbers of the error)
@@ -130,7 +129,7 @@ def test_the_error_is_that_of_jax(name: str):
     jax = pytest.importorskip("jax")
     from jax.experimental import checkify as theirs
 
-    modules = {"fg": jax, "jnp": jax.numpy, "lax": jax.lax, "control_flow": jax.lax, "checkify": theirs}
+    modules = {"fg": jax, "jnp": jax.numpy, "lax": jax.lax, "checkify": theirs}
 
     def translated(fun, env):
         return type(fun)(fun.__code__, env, fun.__name__, fun.__defaults__, fun.__closure__)
@@ -174,17 +173,25 @@ def test_mapped_errors_are_told_by_lane():
     twice = fg.vmap(fg.vmap(checkify.checkify(root)))(xs.reshape(2, 2))[0]
     assert set(twice.get_exception().error_mapping) == {(0, 1), (1, 0)}
     assert fg.vmap(checkify.checkify(root))(np.abs(xs))[0].get() is None
+    loops = fg.vmap(checkify.checkify(count_up))(np.array([2, 19, 6, 30], F32))[0].get_exception().error_mapping
+    assert {i: float(e.args[0]) for (i,), e in loops.items()} == {0: 6.0, 2: 6.0, 3: 30.0}
 
 
 def test_checked_functions_are_differentiated():
+    def plain(x):
+        return lax.scan(lambda c, i: (root(c) * (1 + i) / c, c), x, jnp.arange(3.0))[1].sum()
+
     def value(x):
-        error, out = checkify.checkify(lambda y: (root(y) * jnp.arange(3.0) / y).sum(), errors=ALL)(x)
+        error, out = checkify.checkify(plain, errors=ALL)(x)
         return out, error
 
     check_grads(lambda x: value(x)[0], (F32(2.0),), order=2, rtol=2e-2)
     (out, error), gradient = fg.value_and_grad(value, has_aux=True)(F32(2.0))
     assert error.get() is None
     assert_close(gradient, fg.jit(fg.grad(lambda x: value(x)[0]))(F32(2.0)))
+    error, of_derivative = fg.jit(checkify.checkify(fg.grad(plain), errors=ALL))(F32(2.0))
+    assert_close(of_derivative, gradient)
+    assert error.get() is None
     with pytest.raises(checkify.JaxRuntimeError, match="-2.0 has no root"):
         fg.value_and_grad(value, has_aux=True)(F32(-2.0))[0][1].throw()
 

@@ -20,7 +20,6 @@ from funcgrad.errors import ArgumentError, DTypeError, MissingRuleError, ShapeEr
 from funcgrad.experimental.jet import jet
 from funcgrad.testing import assert_close
 from funcgrad.testing.calls import CALLS, DOUBLE, Call, calls_of
-from funcgrad.transforms import control_flow
 
 for _module in pkgutil.iter_modules(funcgrad.ops.__path__, "funcgrad.ops."):
     importlib.import_module(_module.name)
@@ -70,7 +69,7 @@ def scanned(x):
         carry = jnp.sin(carry) * row
         return carry, carry**2
 
-    last, rows = control_flow.scan(body, x[0], x)
+    last, rows = lax.scan(body, x[0], x)
     return last + rows.sum(0)
 
 
@@ -98,8 +97,8 @@ PROGRAMS = {
 }
 CONTROL_FLOW = {
     "scan": scanned,
-    "while": lambda x: control_flow.while_loop(lambda s: s[0] < 3, lambda s: (s[0] + 1, s[1] * jnp.sin(x)), (0, x))[1],
-    "cond": lambda x: control_flow.cond(x[0, 0] > 0, lambda y: jnp.exp(y), lambda y: jnp.ones_like(y), x),
+    "while": lambda x: lax.while_loop(lambda s: s[0] < 3, lambda s: (s[0] + 1, s[1] * jnp.sin(x)), (0, x))[1],
+    "cond": lambda x: lax.cond(x[0, 0] > 0, lambda y: jnp.exp(y), lambda y: jnp.ones_like(y), x),
 }
 
 
