@@ -196,6 +196,25 @@ def test_checked_functions_are_differentiated():
         fg.value_and_grad(value, has_aux=True)(F32(-2.0))[0][1].throw()
 
 
+@pytest.mark.parametrize("decorator", [fg.custom_jvp, fg.custom_vjp])
+def test_functions_with_rules_of_their_own_are_checked_and_keep_them(decorator):
+    fun = decorator(lambda x: root(x))
+    if decorator is fg.custom_jvp:
+        fun.defjvp(lambda x, v: (jnp.sqrt(x[0]), 10 * v[0]))
+    else:
+        fun.defvjp(lambda x: (jnp.sqrt(x), ()), lambda _, ct: (10 * ct,))
+    for transform in (lambda f: f, fg.jit):
+        checked = transform(checkify.checkify(lambda x: 2 * fun(x), errors=ALL))
+        value = lambda x: checked(x)[::-1]  # noqa: B023, E731
+        for x in (F32(4), F32(-4)):
+            error, out = checked(x)
+            assert error.get() == (None if x > 0 else "-4.0 has no root (`check` failed)")
+            assert_close(out, 2 * np.sqrt(x))
+            (_, error), gradient = transform(fg.value_and_grad(value, has_aux=True))(x)
+            assert gradient == 20 and (error.get() is None) == (x > 0)
+        assert set(fg.vmap(checked)(np.array([1, -1], F32))[0].get_exception().error_mapping) == {(1,)}
+
+
 def test_a_failed_check_raises_outside_of_compiled_code():
     with pytest.raises(checkify.JaxRuntimeError, match="-1.0 has no root") as caught:
         root(F32(-1))

@@ -16,7 +16,7 @@ import funcgrad.ops
 from funcgrad import dtypes, lax
 from funcgrad.config import disable_jit, enable_x64
 from funcgrad.core.primitives import registry
-from funcgrad.errors import ArgumentError, DTypeError, MissingRuleError, ShapeError
+from funcgrad.errors import ArgumentError, DTypeError, LeakedTracerError, MissingRuleError, ShapeError
 from funcgrad.experimental.jet import jet
 from funcgrad.testing import assert_close
 from funcgrad.testing.calls import CALLS, DOUBLE, Call, calls_of
@@ -178,6 +178,39 @@ def test_series_compose_with_jit_vmap_and_grad():
     # A series of a gradient: derivatives of ∇f along a line.
     line = [np.ones_like(X), np.zeros_like(X)]
     check(fg.grad(lambda x: fun(x).sum()), (X,), (line,))
+
+
+def test_custom_rules_hold_to_all_orders():
+    @fg.custom_jvp
+    def doubled(x):
+        return jnp.sin(x)
+
+    @doubled.defjvp
+    def _(primals, tangents):
+        return doubled(*primals), 2 * jnp.cos(primals[0]) * tangents[0]
+
+    for fun in (doubled, fg.jit(doubled), lambda x: doubled(x * 1.0) + 0 * doubled(2.0)):
+        check(fun, (X,), (SERIES,))
+
+    @fg.custom_vjp
+    def reverse_only(x):
+        return jnp.exp(x) * y  # closes over an array
+
+    y = jnp.asarray(X)
+    reverse_only.defvjp(lambda x: (reverse_only(x), None), lambda _, ct: (ct,))
+    for fun in (reverse_only, fg.jit(reverse_only)):  # forward mode is that of the function itself, as in JAX
+        wanted = jet(lambda x: jnp.exp(x) * X, (X,), (SERIES,))
+        for a, b in zip(fg.tree.leaves(jet(fun, (X,), (SERIES,))), fg.tree.leaves(wanted), strict=True):
+            assert_close(a, b, rtol=1e-12)
+
+    with pytest.raises(LeakedTracerError, match="closes over a traced value"):
+        jet(lambda x: _closing_over(x)(1.0), (X,), (SERIES,))
+
+
+def _closing_over(x):
+    scaled = fg.custom_jvp(lambda y: x * y)
+    scaled.defjvps(lambda v, ans, y: x * v)
+    return scaled
 
 
 def test_unscaled_series_are_taylor_coefficients():

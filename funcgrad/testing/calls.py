@@ -698,6 +698,8 @@ def _linear_call(draw: Draw, within: Sequence[np.dtype]) -> Any:
         "num_callee_consts": 0,
         "num_res": 1,
     }
+
+
 @strategy("check")
 def _check(draw: Draw, within: Sequence[np.dtype]) -> Any:
     # As debug_check: one that raises is not a function of its operands.

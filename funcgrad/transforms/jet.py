@@ -75,7 +75,7 @@ class JetTrace(Trace):
         if primitive.name in _INLINED:
             return _call(params[_INLINED[primitive.name]], args)
         series = [self.series(a) for a in args]
-        with tracing.current(self.parent):
+        with tracing.bypassing(self) if primitive.higher_order else tracing.current(self.parent):
             if all(type(c) is Zero for s in series for c in s[1:]):
                 return primitive.bind(*args, **params)
             out = _apply_rule(primitive, series, params)
