@@ -213,6 +213,19 @@ def _closing_over(x):
     return scaled
 
 
+def test_effects_happen_once():
+    seen = []
+
+    def fun(x):
+        fg.debug.callback(lambda value: seen.append(float(value)), x[0, 0])
+        return jnp.sin(x)
+
+    for expand in (lambda x: jet(fun, (x,), (SERIES,)), fg.jit(lambda x: jet(fun, (x,), (SERIES,)))):
+        expand(X)
+        fg.effects_barrier()
+    assert seen == [X[0, 0]] * 2
+
+
 def test_unscaled_series_are_taylor_coefficients():
     _, (scaled,) = jet(lambda x: (jnp.exp(x),), (0.5,), ([1.0, 0.0, 0.0],))
     _, (plain,) = jet(lambda x: (jnp.exp(x),), (0.5,), ([1.0, 0.0, 0.0],), factorial_scaled=False)

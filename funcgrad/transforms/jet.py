@@ -148,6 +148,9 @@ def _directional(primitive: Primitive, primals: list[Any], tangents: list[Any], 
 
 def _derivative_rule(primitive: Primitive, series: list[Coefficients], params: dict[str, Any]) -> list[Coefficients]:
     """y' = ∂f(x)·x' as a series of its own, shorter by one; then y_k = y'_{k−1} / k."""
+    values = _values(primitive, series, params)
+    if not any(dtypes.is_inexact(aval_of(y).dtype) for y in values):  # nor are effects to be had twice
+        return [[y, *[Zero(aval_of(y).tangent())] * (len(series[0]) - 1)] for y in values]
     nonzero = [any(type(c) is not Zero for c in s[1:]) for s in series]
     closed, nonzero_out, avals = _tangent_jaxpr(primitive, [s[0] for s in series], nonzero, params)
     slopes = [derivative(s) for s, nz in zip(series, nonzero, strict=True) if nz]
@@ -156,7 +159,7 @@ def _derivative_rule(primitive: Primitive, series: list[Coefficients], params: d
         jet_flat(lambda *xs: eval_jaxpr(closed.jaxpr, closed.consts, *xs), [*(s[:-1] for s in series), *slopes])
     )
     out = []
-    for y, nz, aval in zip(_values(primitive, series, params), nonzero_out, avals, strict=True):
+    for y, nz, aval in zip(values, nonzero_out, avals, strict=True):
         rate = next(rates) if nz else [Zero(aval)] * (len(series[0]) - 1)
         out.append([y, *(scaled(c, 1 / k) for k, c in enumerate(rate, 1))])
     return out
