@@ -198,7 +198,13 @@ def test_checked_functions_are_differentiated():
 
 @pytest.mark.parametrize("decorator", [fg.custom_jvp, fg.custom_vjp])
 def test_functions_with_rules_of_their_own_are_checked_and_keep_them(decorator):
-    fun = decorator(lambda x: root(x))
+    seen = []
+
+    def shown_root(x):
+        fg.debug.callback(lambda value: seen.append(float(value)), x)
+        return root(x)
+
+    fun = decorator(shown_root)
     if decorator is fg.custom_jvp:
         fun.defjvp(lambda x, v: (jnp.sqrt(x[0]), 10 * v[0]))
     else:
@@ -208,10 +214,14 @@ def test_functions_with_rules_of_their_own_are_checked_and_keep_them(decorator):
         value = lambda x: checked(x)[::-1]  # noqa: B023, E731
         for x in (F32(4), F32(-4)):
             error, out = checked(x)
+            fg.effects_barrier()
+            assert seen == [x]
             assert error.get() == (None if x > 0 else "-4.0 has no root (`check` failed)")
             assert_close(out, 2 * jnp.sqrt(x))
             (_, error), gradient = transform(fg.value_and_grad(value, has_aux=True))(x)
             assert gradient == 20 and (error.get() is None) == (x > 0)
+            fg.effects_barrier()
+            seen.clear()
         assert set(fg.vmap(checked)(np.array([1, -1], F32))[0].get_exception().error_mapping) == {(1,)}
 
 

@@ -240,12 +240,14 @@ def _run_custom(jaxpr_param: str) -> Callable[[JaxprEqn, Errors, Error, list[Any
 
 
 def _silent(closed: ClosedJaxpr, enabled: Errors) -> ClosedJaxpr:
-    """The jaxpr without its checks."""
+    """The jaxpr without its checks, and without effects that give nothing: they are had where the error is computed."""
 
     def fun(*args: Any) -> list[Any]:
         return run_checked(closed.jaxpr, closed.consts, enabled, init_error, args)[1]
 
-    return pruned(trace_to_jaxpr(fun, closed.in_avals, name=closed.jaxpr.name))
+    traced = trace_to_jaxpr(fun, closed.in_avals, name=closed.jaxpr.name)
+    eqns = [e for e in traced.eqns if e.outvars]
+    return pruned(ClosedJaxpr(traced.jaxpr.replace(eqns=eqns), traced.consts))
 
 
 _HIGHER_ORDER: dict[str, Callable[[JaxprEqn, Errors, Error, list[Any]], Result]] = {
