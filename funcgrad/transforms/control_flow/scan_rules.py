@@ -26,7 +26,7 @@ from funcgrad.transforms.control_flow.common import check_operands, fixpoint, ru
 from funcgrad.transforms.control_flow.scan_split import BodySplit, split_body
 from funcgrad.transforms.jit import jit_p
 from funcgrad.transforms.jvp import jvp_jaxpr
-from funcgrad.transforms.partial_eval import Split, partial_eval_jaxpr, pruned
+from funcgrad.transforms.partial_eval import JaxprSplit, Split, partial_eval_jaxpr, pruned
 from funcgrad.transforms.transpose import transpose_jaxpr
 from funcgrad.transforms.vmap import batch_jaxpr, to_dim
 
@@ -174,14 +174,19 @@ def _partial_eval(unknown: list[bool], avals: Sequence[ShapedArray], *, jaxpr: C
     return jaxpr.memo(key, lambda: _split(divide(unknown, num_consts, num_carry), avals, jaxpr, params))
 
 
-def _split(unknown: Parts, avals: Sequence[ShapedArray], jaxpr: ClosedJaxpr, params: dict[str, Any]) -> Split | None:
+def _divided_body(jaxpr: ClosedJaxpr, unknown: Parts) -> tuple[list[bool], JaxprSplit]:
+    """Which carries depend, after any step, on the inputs that are marked; and the body divided by that."""
     num_ys = len(jaxpr.out_avals) - len(unknown.carry)
 
-    def step(carry: list[bool]) -> tuple[list[bool], Any]:
+    def step(carry: list[bool]) -> tuple[list[bool], JaxprSplit]:
         found = partial_eval_jaxpr(jaxpr, unknown._replace(carry=carry).all(), [*carry, *[False] * num_ys])
         return found.unknown_out[: len(carry)], found
 
-    carry_unknown, found = fixpoint(step, unknown.carry)
+    return fixpoint(step, unknown.carry)
+
+
+def _split(unknown: Parts, avals: Sequence[ShapedArray], jaxpr: ClosedJaxpr, params: dict[str, Any]) -> Split | None:
+    carry_unknown, found = _divided_body(jaxpr, unknown)
     known_counts = [p.count(False) for p in unknown]
     body = split_body(found, known_counts[0], carry_unknown.count(False))
     if body.trivial:
@@ -254,7 +259,7 @@ def _transpose(cts: Sequence[Any], *args: Any, jaxpr: ClosedJaxpr, num_consts: i
     """Scan the transposed body in the opposite direction; sums of the consts' cotangents are carried too."""
     flags = [is_undefined(a) for a in args]
     linear = divide(flags, num_consts, num_carry)
-    if not all(_carry_from(jaxpr, linear)):
+    if not all(_divided_body(jaxpr, linear)[0]):
         whole = {"jaxpr": jaxpr, "num_consts": num_consts, "num_carry": num_carry, "reverse": reverse, **params}
         return _transpose_of_split(cts, args, whole)
     # A carry that is linear may still start from a value, a zero.
@@ -280,17 +285,6 @@ def _transpose(cts: Sequence[Any], *args: Any, jaxpr: ClosedJaxpr, num_consts: i
     zeros = [Zero(aval_of(a).tangent()) for a in args]
     results = [z if ct is None else ct for ct, z in zip(found.all(), zeros, strict=True)]
     return [ct if undefined else None for ct, undefined in zip(results, flags, strict=True)]
-
-
-def _carry_from(jaxpr: ClosedJaxpr, marked: Parts) -> list[bool]:
-    """Which carries depend, after any step, on the inputs that are marked."""
-    num_ys = len(jaxpr.out_avals) - len(marked.carry)
-
-    def step(carry: list[bool]) -> tuple[list[bool], None]:
-        found = partial_eval_jaxpr(jaxpr, marked._replace(carry=carry).all(), [*carry, *[False] * num_ys])
-        return found.unknown_out[: len(carry)], None
-
-    return fixpoint(step, marked.carry)[0]
 
 
 def _transpose_of_split(cts: Sequence[Any], args: Sequence[Any], params: dict[str, Any]) -> list[Any]:
