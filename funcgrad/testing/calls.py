@@ -445,7 +445,7 @@ def _jit(draw: Draw, within: Sequence[np.dtype]) -> Any:
 def _scan(draw: Draw, within: Sequence[np.dtype]) -> Any:
     w = fill(draw(seeds), draw(allowed(NUMBER, within)), draw(shapes(max_dims=1)), SMALL)
     length, reverse = draw(st.integers(0, 3)), draw(st.booleans())
-    start = np.int32(draw(st.integers(0, 2)))
+    start = np.array(draw(st.integers(0, 2)), np.int32)
     c, x = fill(draw(seeds), w.dtype, w.shape), fill(draw(seeds), w.dtype, (length, *w.shape))
     mul, add = registry["mul"].bind, registry["add"].bind
 
@@ -466,7 +466,7 @@ def _scan(draw: Draw, within: Sequence[np.dtype]) -> Any:
 @strategy("while")
 def _while(draw: Draw, within: Sequence[np.dtype]) -> Any:
     w = fill(draw(seeds), draw(allowed(NUMBER, within)), draw(shapes(max_dims=1)), SMALL)
-    c, start = fill(draw(seeds), w.dtype, w.shape), np.int32(0)
+    c, start = fill(draw(seeds), w.dtype, w.shape), np.array(0, np.int32)
     # In a batch, whose second element is the first one reversed, the elements take different numbers of steps.
     steps = np.array(draw(st.permutations([1, 3])), np.int32)
     mul, add = registry["mul"].bind, registry["add"].bind
