@@ -13,6 +13,7 @@ import funcgrad as fg
 from funcgrad import errors, lax
 from funcgrad import numpy as fnp
 from funcgrad.core.checking import check_jaxpr
+from funcgrad.core.interning import interned
 from funcgrad.core.jaxprs import ClosedJaxpr, subjaxprs
 from funcgrad.core.primitives import Primitive, registry
 from funcgrad.core.tracing import aval_of
@@ -312,6 +313,52 @@ def test_derivatives_to_second_order(program):
     check_grads(lambda w, x: program(fg, w, x), (W, X), order=2, rtol=1e-4, atol=1e-4)
 
 
+OPERATIONS = {
+    "waves": lambda a, b, i: fnp.sin(a) * fnp.cos(b),
+    "add": lambda a, b, i: (a + b) * 0.5,
+    "zero": lambda a, b, i: a * 0.0,
+    "constant": lambda a, b, i: fnp.asarray(0.3),
+    "stop": lambda a, b, i: lax.stop_gradient(a) * 0.7 + b * 0.1,
+    "count": lambda a, b, i: a * (i % 2 + 1),
+    "loop": lambda a, b, i: lax.fori_loop(0, 2, lambda j, s: s * 0.5 * b + j * 0.1, a),
+}
+
+
+def random_body(seed):
+    """A straight line of operations over two carries, two slices and a const; a counter runs along."""
+    rng = np.random.default_rng(seed)
+    lines = [(list(OPERATIONS)[rng.integers(7)], *rng.integers(5 + k, size=2)) for k in range(rng.integers(2, 7))]
+    outs = rng.integers(5 + len(lines), size=4)
+
+    def body(w, carry, x):
+        c0, c1, i = carry
+        values = [c0, c1, *x, w]
+        for name, a, b in lines:
+            values.append(OPERATIONS[name](values[a], values[b], i))
+        new0, new1, y0, y1 = (values[k] * 1.0 for k in outs)
+        return (new0, new1, i + 1), (y0, y1)
+
+    return body
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_any_body_is_differentiated_as_its_unrolled_loop(seed):
+    body, reverse = random_body(seed), seed % 2 == 1
+    w, c, xs = np.float32(0.7), (np.float32(0.4), np.float32(-0.8)), (X[:3, 0], X[:3, 1])
+
+    def by(run):
+        def loss(w, c, xs):
+            carry, ys = run(lambda carry, x: body(w, carry, x), (*c, 0), xs, reverse=reverse)
+            return carry[0] + 2 * carry[1] + sum((y * fnp.arange(1.0, 4.0)).sum() for y in ys)
+
+        gradient = fg.grad(loss, (0, 1, 2))
+        hvp = fg.jvp(gradient, (w, c, xs), (w, c, xs))
+        rows = fg.vmap(gradient, (0, None, 1))(np.float32([0.7, 0.2]), c, tuple(fnp.stack([x, -x], 1) for x in xs))
+        return [loss(w, c, xs), hvp, rows, fg.jit(gradient)(w, c, xs)]
+
+    assert_close(numbers(by(lax.scan)), numbers(by(python_scan)), rtol=1e-4, atol=1e-5)
+
+
 def test_third_derivative_and_jacobians():
     def power(x):
         return lax.fori_loop(0, 4, lambda i, c: c * x, 1.0)
@@ -514,6 +561,20 @@ def test_a_zero_cotangent_stays_zero():
     closed = fg.make_jaxpr(fg.grad(loss))(2.0)
     backward = next(e for e in loops(closed) if e.params["reverse"])
     assert backward.params["num_carry"] == 1
+
+
+def test_eager_loops_share_a_program_and_see_what_changed():
+    closed = [fg.make_jaxpr(lambda x, k=k: lax.fori_loop(0, 3, lambda i, c: c * k, x))(1.0) for k in (0.0, 0.0, -0.0)]
+    first, again, other = map(interned, closed)
+    assert first is closed[0] and again is first and other is closed[2]
+    factor = 2.0
+
+    def body(c, x):
+        return c * factor, c
+
+    assert float(lax.scan(body, 1.0, length=3)[0]) == 8
+    factor = 3.0
+    assert float(lax.scan(body, 1.0, length=3)[0]) == 27
 
 
 # ---------------------------------------------------------------- bad input

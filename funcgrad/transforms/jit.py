@@ -13,6 +13,7 @@ from funcgrad.config import config
 from funcgrad.core import tracing
 from funcgrad.core.arrays import Array, as_array
 from funcgrad.core.avals import ShapedArray
+from funcgrad.core.interning import interned
 from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr
 from funcgrad.core.lowering import Inline
 from funcgrad.core.primitives import Primitive
@@ -36,7 +37,7 @@ def _jit_infer(*avals: ShapedArray, jaxpr: ClosedJaxpr, name: str, inline: bool 
 def _jit_evaluate(*arrays: Array, jaxpr: ClosedJaxpr, name: str, inline: bool = False) -> list[Array]:
     if config.disable_jit:
         return eval_jaxpr(jaxpr.jaxpr, jaxpr.consts, *arrays)
-    return pipeline.executable(jaxpr, name)(arrays)
+    return pipeline.executable(interned(jaxpr), name)(arrays)
 
 
 def _bind(closed: ClosedJaxpr, args: Sequence[Any], name: str, inline: bool) -> list[Any]:

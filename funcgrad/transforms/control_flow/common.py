@@ -9,6 +9,7 @@ from funcgrad import dtypes, tree
 from funcgrad.compiler import pipeline
 from funcgrad.core.arrays import Array, as_array
 from funcgrad.core.avals import ShapedArray
+from funcgrad.core.interning import interned
 from funcgrad.core.jaxprs import ClosedJaxpr, Jaxpr, JaxprEqn, Var
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.staging import trace_to_jaxpr
@@ -169,4 +170,4 @@ def run_compiled(
         return ClosedJaxpr(Jaxpr([], invars, [JaxprEqn(invars, outvars, primitive, params)], outvars))
 
     closed = key.memo(("eager", primitive.name, avals, others), make)
-    return pipeline.executable(closed, primitive.name)(arrays)
+    return pipeline.executable(interned(closed), primitive.name)(arrays)

@@ -1,0 +1,91 @@
+"""Equal jaxprs as one object, so that what was compiled for one serves the other.
+
+Outside jit, a loop's body is traced anew at each call, for what it closes over may have changed; nearly always
+the jaxpr is the one of the call before.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+
+from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, Literal, Var
+
+_MOST = 256  # the jaxprs used last are remembered
+_known: OrderedDict[Any, ClosedJaxpr] = OrderedDict()
+
+
+class _NotShared(Exception):
+    """A jaxpr has constants or effects."""
+
+
+def interned(closed: ClosedJaxpr) -> ClosedJaxpr:
+    """Return the first of the equal jaxprs that this was called with, or the jaxpr itself.
+
+    Equal are those with the same primitives, params, types, literals and source lines. Those with constants or
+    effects are never shared: remembering them would keep arrays and callbacks of the user alive.
+
+    >>> import funcgrad as fg
+    >>> jaxprs = [fg.make_jaxpr(lambda x: x * 2)(1.0) for _ in range(2)]
+    >>> interned(jaxprs[0]) is interned(jaxprs[1])
+    True
+    """
+    return closed.memo("interned", lambda: _first(closed))
+
+
+def _first(closed: ClosedJaxpr) -> ClosedJaxpr:
+    try:
+        key = _closed_key(closed)
+        found = _known.setdefault(key, closed)
+    except (TypeError, _NotShared):  # TypeError: a param that does not hash
+        return closed
+    _known.move_to_end(key)
+    if len(_known) > _MOST:
+        _known.popitem(last=False)
+    return found
+
+
+def _closed_key(closed: ClosedJaxpr) -> Any:
+    if closed.consts or closed.jaxpr.effectful:
+        raise _NotShared
+    return _jaxpr_key(closed.jaxpr)
+
+
+def _jaxpr_key(jaxpr: Jaxpr) -> Any:
+    numbers: dict[Var, int] = {}
+
+    def bound(variables: list[Var]) -> tuple[Any, ...]:
+        for v in variables:
+            numbers[v] = len(numbers)
+        return tuple(v.aval for v in variables)
+
+    def read(atom: Atom) -> Any:
+        if isinstance(atom, Literal):
+            return np.asarray(atom.val).tobytes(), atom.aval
+        return numbers[atom]
+
+    inputs = bound(jaxpr.constvars), bound(jaxpr.invars)
+    eqns = tuple(
+        (
+            e.primitive,
+            tuple(map(read, e.invars)),
+            tuple([(name, _param_key(value)) for name, value in e.params.items()]),
+            bound(e.outvars),
+            e.source,
+        )
+        for e in jaxpr.eqns
+    )
+    return inputs, eqns, tuple(map(read, jaxpr.outvars)), jaxpr.name
+
+
+def _param_key(value: Any) -> Any:
+    """What a param is equal by: 0.0 is not −0.0, and 1 is neither 1.0 nor True."""
+    if isinstance(value, ClosedJaxpr):
+        return _closed_key(value)
+    if isinstance(value, Jaxpr):
+        return _jaxpr_key(value)
+    if isinstance(value, (tuple, list)):
+        return type(value), tuple(map(_param_key, value))
+    return type(value), repr(value) if isinstance(value, (float, complex, np.generic)) else value
