@@ -96,17 +96,32 @@ def test_second_derivatives_are_finite_differences():
     check_grads(checkpoint(lambda x: jnp.sin(x) * jnp.exp(x)), (X[0],), order=2)
 
 
-def test_in_a_scan():
-    w = WEIGHTS[0]
+def scanned(body: Callable[..., Any]) -> Callable[..., Any]:
+    def fun(w: Any, x: Any) -> Any:
+        return jnp.sum(lax.scan(lambda h, row: (body(h, row, w), None), x[0], x)[0])
 
-    def run(body: Callable[..., Any]) -> Any:
-        return lambda x: jnp.sum(lax.scan(lambda h, row: (body(h, row), h), x[0], x)[0])
+    return fun
 
-    def body(h: Any, row: Any) -> Any:
-        return jnp.tanh(h @ w + row)
 
-    with fg.disable_jit():
-        assert_close(run(checkpoint(body))(X), run(body)(X))
+def step(h: Any, row: Any, w: Any) -> Any:
+    return jnp.tanh(jnp.tanh(h @ w + row) @ w)
+
+
+@pytest.mark.parametrize("options", [{}, {"prevent_cse": False}, {"policy": policies.dots_saveable}], ids=str)
+def test_in_a_scan(options: dict[str, Any]):
+    plain, recomputing = scanned(step), scanned(checkpoint(step, **options))
+    for transform in (
+        fg.value_and_grad,
+        lambda f: jit(grad(f, (0, 1))),
+        lambda f: grad(lambda w, x: jnp.sum(grad(f)(w, x) ** 2)),
+    ):
+        assert_close(transform(recomputing)(WEIGHTS[0], X), transform(plain)(WEIGHTS[0], X), rtol=1e-4, atol=1e-5)
+
+
+def test_a_scan_of_checkpointed_steps_saves_carries_only():
+    carried = [aval.shape for aval, _ in saved_residuals(scanned(checkpoint(step)), WEIGHTS[0], X)]
+    assert sorted(carried) == [(3, 3), (4, 3), (4, 3)]  # weights, rows, carries
+    assert len(saved_residuals(scanned(step), WEIGHTS[0], X)) > 3
 
 
 # ---------------------------------------------------------------- arguments

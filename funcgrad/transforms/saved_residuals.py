@@ -66,8 +66,8 @@ def print_saved_residuals(fun: Callable[..., Any], *args: Any, **kwargs: Any) ->
     """Print what `saved_residuals` returns, a line for each value.
 
     >>> import funcgrad.numpy as jnp
-    >>> print_saved_residuals(lambda x, y: x * y, 1.0, jnp.ones(3))
-    f32[] from the argument x
+    >>> print_saved_residuals(lambda x, y: x * y, jnp.ones(3), jnp.ones(3))
+    f32[3] from the argument x
     f32[3] from the argument y
     """
     for aval, origin in saved_residuals(fun, *args, **kwargs):
