@@ -121,7 +121,7 @@ class Fusion:
         self.group_of: dict[Var, Group] = {}
         self.groups: list[Group] = []
         self._resolved: dict[Var, Access] = {}
-        self._awaited: dict[Var, frozenset[Var]] = {}
+        self._awaited: dict[JaxprEqn, frozenset[Var]] = {}
         self._accesses: dict[JaxprEqn, list[Access]] = {}
         self._numbers = 0
         effects: Group | None = None
@@ -165,19 +165,17 @@ class Fusion:
         return Access(var, contiguous(var.aval.shape))
 
     def awaited(self, atom: Atom) -> frozenset[Var]:
-        """The values that must have been computed before an operand is read, although it does not show them."""
+        """The values behind barriers that must have been computed before an operand is read."""
         eqn = self.definition.get(atom) if isinstance(atom, Var) and atom not in self.group_of else None
         if eqn is None or not isinstance(eqn.primitive.lowering, (View, Barrier)):
             return frozenset()
-        assert isinstance(atom, Var)
-        if atom not in self._awaited:
+        if eqn not in self._awaited:
             found = frozenset().union(*map(self.awaited, eqn.invars))
             if isinstance(eqn.primitive.lowering, Barrier):
-                others = (v for v, out in zip(eqn.invars, eqn.outvars, strict=True) if out is not atom)
-                sources = (self.resolve(v).source for v in others)
+                sources = (self.resolve(v).source for v in eqn.invars)
                 found |= {s for s in sources if isinstance(s, Var) and s in self.group_of}
-            self._awaited[atom] = found
-        return self._awaited[atom]
+            self._awaited[eqn] = found
+        return self._awaited[eqn]
 
     def accesses(self, eqn: JaxprEqn) -> list[Access]:
         """What an equation of a group reads, operand by operand; a copied view reads through itself.
