@@ -145,7 +145,13 @@ def test_types_are_examples(example: Any):
     assert_close(fg.linear_transpose(lambda x: x * 2, example)(X)[0], 2 * X)
 
 
-def test_types_are_not_values():
+def test_types_are_values_of_their_own():
+    assert F32.update(shape=(2, 2)) == ShapeDtypeStruct((2, 2), "float32") and len(F32) == 3 and F32.sharding is None
+    with pytest.raises(ArgumentError, match="len"):
+        len(F32.update(shape=()))
+
+
+def test_types_are_not_arrays():
     with pytest.raises(ArgumentError, match="is a type, not a value"):
         fg.vjp(lambda x: x, F32)
 
