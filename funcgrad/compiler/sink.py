@@ -48,8 +48,8 @@ def sink(closed: ClosedJaxpr) -> ClosedJaxpr:
 
 
 def _is_call(eqn: JaxprEqn) -> bool:
-    """Whether an equation is a step of its own: a product, a host call, a loop."""
-    return not is_loop(eqn) and not isinstance(eqn.primitive.lowering, Barrier)
+    """Whether an equation is a step of its own that others may wait for: a product, a host call, a loop."""
+    return not is_loop(eqn) and not isinstance(eqn.primitive.lowering, Barrier) and bool(eqn.outvars)
 
 
 def _is_cheap(eqn: JaxprEqn) -> bool:
