@@ -155,6 +155,18 @@ def test_is_applied_as_a_decorator_and_keeps_the_name():
     assert fg.remat is checkpoint
 
 
+def test_effects_happen_again(capsys: pytest.CaptureFixture[str]):
+    def f(x: Any) -> Any:
+        y = jnp.sin(x)
+        fg.debug.print("y = {:.2f}", y)
+        return jnp.sin(y)
+
+    for fun, times in ((f, 1), (checkpoint(f), 2), (checkpoint(f, policy=policies.everything_saveable), 1)):
+        for gradient in (grad(fun), jit(grad(fun))):
+            gradient(1.0)
+            assert capsys.readouterr().out == "y = 0.84\n" * times
+
+
 def test_what_is_wrong_is_said():
     with pytest.raises(ConcretizationError, match="tracing <lambda> for checkpoint"):
         checkpoint(lambda x: x if x > 0 else -x)(1.0)

@@ -106,7 +106,7 @@ def _split(closed: ClosedJaxpr, unknown: Sequence[bool], policy: Policy | None) 
     needed: set[Atom] = {v for v, u in zip(jaxpr.outvars, unknown_out, strict=True) if u}
     repeated: list[JaxprEqn] = []
     for eqn, is_known in reversed(eqns):
-        if needed.isdisjoint(eqn.outvars) and (is_known or not eqn.effectful):
+        if needed.isdisjoint(eqn.outvars) and not eqn.effectful:
             continue
         if is_known and is_saveable(policy, eqn.primitive, [v.aval for v in eqn.invars], eqn.params):
             continue
@@ -166,7 +166,7 @@ def checkpoint(
 ) -> Callable[..., Any]:
     """Return `fun` such that its derivative saves only its inputs, and computes intermediate values again.
 
-    The value is that of `fun`. `policy` says which intermediate values are saved all the same: see
+    The value is that of `fun`; effects in it, such as `debug.print`, happen again with the values. `policy` says which intermediate values are saved all the same: see
     `funcgrad.checkpoint_policies`. Static arguments are Python values that `fun` may branch on. With
     `prevent_cse=False`, under jit, the compiler may take the values of the forward pass for those that would
     be computed again; inside the body of a scan that cannot happen, and nothing is lost by it (of a sequence, one
