@@ -166,11 +166,12 @@ def checkpoint(
 ) -> Callable[..., Any]:
     """Return `fun` such that its derivative saves only its inputs, and computes intermediate values again.
 
-    The value is that of `fun`; effects in it, such as `debug.print`, happen again with the values. `policy` says which intermediate values are saved all the same: see
-    `funcgrad.checkpoint_policies`. Static arguments are Python values that `fun` may branch on. With
-    `prevent_cse=False`, under jit, the compiler may take the values of the forward pass for those that would
-    be computed again; inside the body of a scan that cannot happen, and nothing is lost by it (of a sequence, one
-    true is enough to prevent it). Without `fun`, returns a decorator.
+    The value is that of `fun`; effects in it, such as `debug.print`, happen again with the values. `policy`
+    says which intermediate values are saved all the same: see `funcgrad.checkpoint_policies`. Static arguments
+    are Python values that `fun` may branch on. With `prevent_cse=False`, under jit, the compiler may take the
+    values of the forward pass for those that would be computed again; inside the body of a scan that cannot
+    happen, and nothing is lost by it (of a sequence, one true is enough to prevent it). Without `fun`, returns
+    a decorator.
 
     >>> import funcgrad as fg
     >>> import funcgrad.numpy as jnp
