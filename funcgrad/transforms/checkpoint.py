@@ -21,7 +21,7 @@ from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Var, eval_jaxpr, prune_jaxpr_param
 from funcgrad.core.lowering import Rewrite
 from funcgrad.core.primitives import Primitive
-from funcgrad.core.staging import trace_to_jaxpr
+from funcgrad.core.staging import hoist_tracers, trace_to_jaxpr
 from funcgrad.core.tracing import Zero, aval_of, is_undefined, source_of
 from funcgrad.errors import ArgumentError
 from funcgrad.ops.barriers import optimization_barrier_p
@@ -51,10 +51,16 @@ def _expand(*args: Any, jaxpr: ClosedJaxpr, differentiated: bool, policy: Any, p
     return eval_jaxpr(jaxpr.jaxpr, jaxpr.consts, *args)
 
 
+def _bind(closed: ClosedJaxpr, args: Sequence[Any], params: dict[str, Any]) -> list[Any]:
+    """Apply a derived jaxpr; traced values that it closes over become operands."""
+    closed, consts = hoist_tracers(closed)
+    return remat_p.bind(*consts, *args, jaxpr=closed, **params)
+
+
 def _jvp(primals: Sequence[Any], tangents: Sequence[Any], *, jaxpr: ClosedJaxpr, **params: Any) -> Any:
     pushed, nonzero_out = jvp_jaxpr(jaxpr, [type(t) is not Zero for t in tangents])
     given = [t for t in tangents if type(t) is not Zero]
-    out = remat_p.bind(*primals, *given, jaxpr=pushed, **params)
+    out = _bind(pushed, [*primals, *given], params)
     n = len(nonzero_out)
     rest = iter(out[n:])
     zeros = [a.tangent() for a in jaxpr.out_avals]
@@ -66,7 +72,7 @@ def _transpose(cts: Sequence[Any], *args: Any, jaxpr: ClosedJaxpr, **params: Any
     transposed, nonzero_back = transpose_jaxpr(jaxpr, linear, [type(ct) is not Zero for ct in cts])
     values = [a for a, is_linear in zip(args, linear, strict=True) if not is_linear]
     given = [ct for ct in cts if type(ct) is not Zero]
-    out, back = iter(remat_p.bind(*values, *given, jaxpr=transposed, **params)), iter(nonzero_back)
+    out, back = iter(_bind(transposed, [*values, *given], params)), iter(nonzero_back)
     return [
         (next(out) if next(back) else Zero(aval_of(a).tangent())) if is_linear else None
         for a, is_linear in zip(args, linear, strict=True)
@@ -77,7 +83,7 @@ def _batch(args: Sequence[Any], dims: Sequence[Any], *, jaxpr: ClosedJaxpr, **pa
     size = next(aval_of(a).shape[d] for a, d in zip(args, dims, strict=True) if d is not None)
     batched, batched_out = batch_jaxpr(jaxpr, size, [d is not None for d in dims])
     leading = [to_dim(a, d, None if d is None else 0, size) for a, d in zip(args, dims, strict=True)]
-    out = remat_p.bind(*leading, jaxpr=batched, **params)
+    out = _bind(batched, leading, params)
     return out, [0 if b else None for b in batched_out]
 
 
