@@ -304,7 +304,7 @@ def activations(loss: Callable[..., Any], layers: int) -> float:
 def test_segments_need_memory_for_the_square_root_of_the_layers():
     plain = activations(stack(lambda f: f, 36, 1), 36)
     segments = activations(stack(checkpoint, 36, 6), 36)
-    assert plain >= 36 and segments <= 2 * math.sqrt(36) + 4
+    assert 36 <= plain <= 36 + 3 and segments <= 2 * math.sqrt(36) + 3
     shared = activations(stack(lambda f: checkpoint(f, prevent_cse=False), 36, 6), 36)
     assert shared == plain
 
