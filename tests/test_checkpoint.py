@@ -261,6 +261,37 @@ def test_as_many_residuals_as_jax(chain: str):
     assert residuals_of(fg, jnp, chain, x) == residuals_of(jax, jax.numpy, chain, x)
 
 
+def perceptron(lib: Any, numpy: Any) -> Callable[..., Any]:
+    def fun(x: Any) -> Any:
+        for _ in range(3):
+            x = numpy.tanh(x @ x)
+        return numpy.mean(x**2)
+
+    return fun
+
+
+PROGRAMS: dict[str, Callable[[Any, Any], Callable[..., Any]]] = {
+    "perceptron": perceptron,
+    "jitted perceptron": lambda lib, numpy: lib.jit(perceptron(lib, numpy)),
+    "where": lambda lib, numpy: lambda x: numpy.where(x > 0, x * 2, numpy.exp(x)),
+    "jitted where": lambda lib, numpy: lib.jit(lambda x: numpy.where(x > 0, x * 2, numpy.exp(x))),
+    "layers": lambda lib, numpy: lib.jit(lambda x: lib.jit(numpy.sin)(lib.jit(lambda y: numpy.cos(y) * y)(x))),
+}
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_no_more_bytes_of_residuals_than_jax(program: str):
+    import jax
+
+    x = np.ones((5, 5), np.float32)
+    bytes_of = []
+    for lib, numpy in ((fg, jnp), (jax, jax.numpy)):
+        _, push = lib.linearize(PROGRAMS[program](lib, numpy), x)
+        bytes_of.append(sum(leaf.nbytes for leaf in lib.tree.leaves(push)))
+    assert bytes_of[0] <= bytes_of[1]
+
+
 def test_a_result_is_its_own_residual():
     jaxpr = fg.make_jaxpr(grad(lambda x: jit(jnp.exp)(x)))(1.0)
     assert [len(e.outvars) for e in jaxpr.eqns] == [1, 1]
