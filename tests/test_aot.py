@@ -145,6 +145,14 @@ def test_types_are_examples(example: Any):
     assert_close(fg.linear_transpose(lambda x: x * 2, example)(X)[0], 2 * X)
 
 
+def test_closures_are_converted_for_types():
+    def sum_of_squares(x: Any) -> Any:
+        converted, consts = fg.closure_convert(lambda y: x * y, F32)
+        return jnp.sum(converted(X, *consts) ** 2)
+
+    assert_close(grad(sum_of_squares)(2.0), np.float32(4 * np.sum(X**2)))
+
+
 def test_types_are_values_of_their_own():
     assert F32.update(shape=(2, 2)) == ShapeDtypeStruct((2, 2), "float32") and len(F32) == 3 and F32.sharding is None
     with pytest.raises(ArgumentError, match="len"):

@@ -92,6 +92,34 @@ def test_compositions_are_those_without_checkpoint(composition: str):
     assert_close(transform(checkpoint(f))(x), transform(f)(x))
 
 
+@fg.custom_jvp
+def doubled_slope(x: Any) -> Any:
+    return jnp.sin(x)
+
+
+doubled_slope.defjvp(lambda primals, tangents: (doubled_slope(*primals), 2 * jnp.cos(primals[0]) * tangents[0]))
+
+
+@fg.custom_vjp
+def tripled_slope(x: Any) -> Any:
+    return jnp.sin(x)
+
+
+tripled_slope.defvjp(lambda x: (jnp.sin(x), jnp.cos(x)), lambda cosine, ct: (3 * cosine * ct,))
+
+
+@pytest.mark.parametrize("policy", ["none", "everything", "dots"])
+@pytest.mark.parametrize("rule", [doubled_slope, tripled_slope])
+def test_custom_rules(rule: Callable[..., Any], policy: str):
+    def f(x: Any) -> Any:
+        return jnp.exp(rule(jnp.sin(x)))
+
+    for transform in (grad, lambda f: jit(grad(f)), lambda f: grad(grad(f))):
+        expected = transform(f)(0.3)
+        assert_close(transform(checkpoint(f, policy=POLICIES[policy]))(0.3), expected, rtol=1e-5)
+        assert_close(transform(checkpoint(jit(f), policy=POLICIES[policy]))(0.3), expected, rtol=1e-5)
+
+
 def test_second_derivatives_are_finite_differences():
     check_grads(checkpoint(lambda x: jnp.sin(x) * jnp.exp(x)), (X[0],), order=2)
 
@@ -181,6 +209,8 @@ def test_what_is_wrong_is_said():
             names_which_can_be_saved=["a"], names_which_can_be_offloaded=["b"], offload_src="device",
             offload_dst="pinned_host",
         )  # fmt: skip
+    with pytest.raises(ArgumentError, match="fix: use Saveable"):
+        ad_checkpoint.Offloadable("device", "pinned_host")
     with pytest.raises(ArgumentError, match="in the host's memory already"):
         policies.offload_dot_with_no_batch_dims("device", "pinned_host")
 

@@ -164,7 +164,7 @@ def save_from_both_policies(policy_1: Policy, policy_2: Policy) -> SaveFromBothP
 
 def offload_dot_with_no_batch_dims(offload_src: str, offload_dst: str) -> Policy:
     """Raise: results live in host memory already; `dots_with_no_batch_dims_saveable` saves the same ones."""
-    raise _no_offloading("offload_dot_with_no_batch_dims", "dots_with_no_batch_dims_saveable")
+    raise _no_offloading("offload_dot_with_no_batch_dims", "checkpoint_policies.dots_with_no_batch_dims_saveable")
 
 
 def save_and_offload_only_these_names(
@@ -172,19 +172,26 @@ def save_and_offload_only_these_names(
 ) -> Policy:
     """Raise: results live in host memory already; `save_only_these_names` with all names saves the same ones."""
     names = ", ".join(map(repr, [*names_which_can_be_saved, *names_which_can_be_offloaded]))
-    raise _no_offloading("save_and_offload_only_these_names", f"save_only_these_names({names})")
+    raise _no_offloading("save_and_offload_only_these_names", f"checkpoint_policies.save_only_these_names({names})")
+
+
+class Offloadable:
+    """What a policy of JAX's may return on an accelerator; making one raises."""
+
+    def __init__(self, src: str, dst: str):
+        raise _no_offloading("Offloadable", "Saveable")
 
 
 def _no_offloading(name: str, instead: str) -> ArgumentError:
     return ArgumentError(
-        f"checkpoint_policies.{name}: offloading moves saved values from a device to the host's memory, "
+        f"{name}: offloading moves saved values from a device to the host's memory, "
         "and they are in the host's memory already",
-        fix=f"use checkpoint_policies.{instead}, which saves the same values",
+        fix=f"use {instead}, which saves the same values",
     )
 
 
 __all__ = [
-    "Recompute", "Saveable", "checkpoint_dots", "checkpoint_dots_with_no_batch_dims", "checkpoint_name",
+    "Offloadable", "Recompute", "Saveable", "checkpoint_dots", "checkpoint_dots_with_no_batch_dims", "checkpoint_name",
     "dots_saveable", "dots_with_no_batch_dims_saveable", "everything_saveable", "nothing_saveable",
     "offload_dot_with_no_batch_dims", "save_and_offload_only_these_names", "save_any_names_but_these",
     "save_anything_except_these_names", "save_from_both_policies", "save_only_these_names",
