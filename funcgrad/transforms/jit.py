@@ -14,10 +14,9 @@ from typing import Any, NamedTuple
 from funcgrad import tree
 from funcgrad.compiler import pipeline
 from funcgrad.config import config
-from funcgrad.core import tracing
+from funcgrad.core import interning, tracing
 from funcgrad.core.arrays import Array, as_array
 from funcgrad.core.avals import ShapedArray
-from funcgrad.core.interning import interned
 from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr, prune_jaxpr_param
 from funcgrad.core.lowering import Inline
 from funcgrad.core.primitives import Primitive, registry
@@ -48,7 +47,7 @@ def _jit_infer(*avals: ShapedArray, jaxpr: ClosedJaxpr, name: str, inline: bool 
 def _jit_evaluate(*arrays: Array, jaxpr: ClosedJaxpr, name: str, inline: bool = False) -> list[Array]:
     if config.disable_jit:
         return eval_jaxpr(jaxpr.jaxpr, jaxpr.consts, *arrays)
-    return pipeline.executable(interned(jaxpr), name)(arrays)
+    return pipeline.executable(interning.interned(jaxpr), name)(arrays)
 
 
 def _bind(closed: ClosedJaxpr, args: Sequence[Any], name: str, inline: bool) -> list[Any]:
@@ -382,6 +381,7 @@ def clear_caches() -> None:
     """
     for function in list(_functions):
         function.clear_cache()
+    interning.forget()
     for primitive in registry.values():
         primitive._inferred.clear()
 
