@@ -14,11 +14,17 @@ from funcgrad import errors as errors
 from funcgrad import numpy as numpy
 from funcgrad import tree as tree
 from funcgrad import tree_util as tree_util
+from funcgrad.config import checking_leaks as checking_leaks
 from funcgrad.config import config as config
 from funcgrad.config import debug_infs as debug_infs
 from funcgrad.config import debug_nans as debug_nans
 from funcgrad.config import disable_jit as disable_jit
+from funcgrad.config import enable_checks as enable_checks
 from funcgrad.config import enable_x64 as enable_x64
+from funcgrad.config import explain_cache_misses as explain_cache_misses
+from funcgrad.config import log_compiles as log_compiles
+from funcgrad.config import numpy_dtype_promotion as numpy_dtype_promotion
+from funcgrad.config import numpy_rank_promotion as numpy_rank_promotion
 from funcgrad.core import tracing as _tracing
 from funcgrad.core.avals import ShapeDtypeStruct as ShapeDtypeStruct
 from funcgrad.core.devices import Device as Device
@@ -31,9 +37,14 @@ from funcgrad.core.devices import devices as devices
 from funcgrad.core.devices import live_arrays as live_arrays
 from funcgrad.core.devices import local_device_count as local_device_count
 from funcgrad.core.devices import local_devices as local_devices
+from funcgrad.core.tracing import ensure_compile_time_eval as ensure_compile_time_eval
+from funcgrad.core.tracing import named_scope as named_scope
 from funcgrad.dtypes import float0 as float0
+from funcgrad.transforms import checkpoint_policies as checkpoint_policies
 from funcgrad.transforms.callbacks import effects_barrier as effects_barrier
 from funcgrad.transforms.callbacks import pure_callback as pure_callback
+from funcgrad.transforms.checkpoint import checkpoint as checkpoint
+from funcgrad.transforms.checkpoint import remat as remat
 from funcgrad.transforms.custom_gradient import closure_convert as closure_convert
 from funcgrad.transforms.custom_gradient import custom_gradient as custom_gradient
 from funcgrad.transforms.custom_jvp import custom_jvp as custom_jvp
@@ -47,22 +58,25 @@ from funcgrad.transforms.grad import linear_transpose as linear_transpose
 from funcgrad.transforms.grad import linearize as linearize
 from funcgrad.transforms.grad import value_and_grad as value_and_grad
 from funcgrad.transforms.grad import vjp as vjp
+from funcgrad.transforms.jit import clear_caches as clear_caches
 from funcgrad.transforms.jit import jit as jit
 from funcgrad.transforms.primitives import njit_op as njit_op
 from funcgrad.transforms.primitives import primitive as primitive
 from funcgrad.transforms.tracing_api import eval_shape as eval_shape
 from funcgrad.transforms.tracing_api import make_jaxpr as make_jaxpr
+from funcgrad.transforms.tracing_api import named_call as named_call
 from funcgrad.transforms.vmap import vmap as vmap
 
 Array = _tracing.ArrayLike
 typeof = _tracing.aval_of
+check_tracer_leaks = checking_leaks
 jacobian = jacrev
 __version__ = "0.1.0"
 
 # Imported when first used, so that `import funcgrad` stays fast.
 _SUBMODULES = {
-    "custom_batching", "custom_derivatives", "data", "debug", "experimental", "flatten_util", "image", "interop", "lax",
-    "nn", "optim", "random", "scipy", "testing", "train",
+    "ad_checkpoint", "custom_batching", "custom_derivatives", "data", "debug", "experimental", "flatten_util", "image",
+    "interop", "lax", "nn", "optim", "random", "scipy", "testing", "train",
 }  # fmt: skip
 
 

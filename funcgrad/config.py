@@ -22,6 +22,7 @@ class Config(threading.local):
     - `debug_nans`, `debug_infs`: an operation that makes a NaN, or an infinity, raises FloatingPointError.
     - `disable_jit`: jitted functions run op by op.
     - `log_compiles`, `explain_cache_misses`: print to stderr what is compiled, and why a function is traced again.
+    - `check_tracer_leaks`: at the end of every trace, look for tracers of it that are still held; slow.
     - `enable_checks`: check what each pass of the compiler made.
     - `python_kernels`: compiled programs run their kernels as rendered Python: slow, and open to a debugger.
     - `numpy_dtype_promotion`: "standard" or "strict" (arrays of different dtypes do not mix).
@@ -43,6 +44,7 @@ class Config(threading.local):
     disable_jit: bool = _flag("disable_jit")
     log_compiles: bool = _flag("log_compiles")
     explain_cache_misses: bool = _flag("explain_cache_misses")
+    check_tracer_leaks: bool = _flag("check_tracer_leaks")
     enable_checks: bool = _flag("enable_checks")
     python_kernels: bool = _flag("python_kernels")
     numpy_dtype_promotion: str = os.environ.get("FUNCGRAD_NUMPY_DTYPE_PROMOTION", "standard")
@@ -141,6 +143,36 @@ for _name in _OPTIONS:  # what the environment said is checked like any other va
 def enable_x64(value: bool = True) -> contextlib.AbstractContextManager[None]:
     """Allow (or forbid) 64-bit dtypes within a ``with`` block."""
     return config.override("enable_x64", value)
+
+
+def checking_leaks(value: bool = True) -> contextlib.AbstractContextManager[None]:
+    """Raise LeakedTracerError at the end of a trace whose tracers are still held, within a ``with`` block."""
+    return config.override("check_tracer_leaks", value)
+
+
+def enable_checks(value: bool = True) -> contextlib.AbstractContextManager[None]:
+    """Check what each pass of the compiler makes, within a ``with`` block."""
+    return config.override("enable_checks", value)
+
+
+def explain_cache_misses(value: bool = True) -> contextlib.AbstractContextManager[None]:
+    """Print why a jitted function is traced again, within a ``with`` block."""
+    return config.override("explain_cache_misses", value)
+
+
+def log_compiles(value: bool = True) -> contextlib.AbstractContextManager[None]:
+    """Print what is traced and compiled, why, and how long it takes, within a ``with`` block."""
+    return config.override("log_compiles", value)
+
+
+def numpy_dtype_promotion(value: str) -> contextlib.AbstractContextManager[None]:
+    """Set whether arrays of different dtypes mix ("standard" or "strict"), within a ``with`` block."""
+    return config.override("numpy_dtype_promotion", value)
+
+
+def numpy_rank_promotion(value: str) -> contextlib.AbstractContextManager[None]:
+    """Set whether arrays of different ranks broadcast ("allow", "warn", "raise"), within a ``with`` block."""
+    return config.override("numpy_rank_promotion", value)
 
 
 def disable_jit(value: bool = True) -> contextlib.AbstractContextManager[None]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import NamedTuple
@@ -18,14 +19,25 @@ _INTERNAL = (_PACKAGE, os.path.dirname(os.__file__) + os.sep + "functools.py",
 
 
 class SourceLocation(NamedTuple):
-    """A line of user code: file, line number and the function around it."""
+    """A line of user code: file, line number, the function around it, and the named scopes that were open."""
 
     filename: str
     line: int
     function: str
+    scope: str = ""
 
     def __str__(self) -> str:
-        return f"{os.path.basename(self.filename)}:{self.line} in {self.function}"
+        where = f"{os.path.basename(self.filename)}:{self.line} in {self.function}"
+        return f"{where} ({self.scope})" if self.scope else where
+
+
+class _Scopes(threading.local):
+    """The named scopes that are open in this thread, joined by slashes."""
+
+    path = ""
+
+
+scopes = _Scopes()
 
 
 def is_internal(filename: str) -> bool:
@@ -39,7 +51,7 @@ def user_location() -> SourceLocation | None:
     while frame is not None:
         code = frame.f_code
         if not is_internal(code.co_filename):
-            return SourceLocation(code.co_filename, frame.f_lineno, code.co_name)
+            return SourceLocation(code.co_filename, frame.f_lineno, code.co_name, scopes.path)
         frame = frame.f_back
     return None
 

@@ -1,7 +1,8 @@
 """simplified jaxpr → groups: which equations one kernel computes.
 
 Views (reshape, transpose, slice, broadcast, …) are no equations of any group: an operand is *resolved* through them to
-the value it shows and the affine access that shows it. What remains are
+the value it shows and the affine access that shows it. So is an operand behind a barrier; but then the group also needs
+those that make the barrier's other operands. What remains are
 
 - loop equations: elementwise operations, padding, concatenation, iota, slices at run-time positions, and reductions;
   they fuse,
@@ -28,6 +29,7 @@ from funcgrad.compiler.control import is_control
 from funcgrad.compiler.scalars import DTYPES, SCALARS
 from funcgrad.core.jaxprs import Atom, JaxprEqn, Literal, Var
 from funcgrad.core.lowering import (
+    Barrier,
     Concatenate,
     Contract,
     Gather,
@@ -41,6 +43,7 @@ from funcgrad.core.lowering import (
     View,
     contiguous,
 )
+from funcgrad.ops.shapes import reshape_p
 
 Shape = tuple[int, ...]
 Kind = Choice["loops", "contract", "update", "control", "native", "host"]
@@ -82,6 +85,7 @@ class Group:
     domain: Shape = ()
     axes: tuple[int, ...] = ()
     needs: set[int] = field(default_factory=set)
+    awaits: set[int] = field(default_factory=set)  # those of `needs` that a barrier keeps apart
 
     @property
     def row_shape(self) -> Shape:
@@ -91,7 +95,9 @@ class Group:
     def __str__(self) -> str:
         names = " ".join(e.primitive.name for e in self.eqns)
         where = f" over {list(self.domain)}" if self.kind == "loops" else ""
-        return f"{self.kind}{where}{f' folding axes {list(self.axes)}' if self.axes else ''}: {names}"
+        scopes = ", ".join(dict.fromkeys(e.source.scope for e in self.eqns if e.source and e.source.scope))
+        folds = f" folding axes {list(self.axes)}" if self.axes else ""
+        return f"{self.kind}{where}{folds}: {names}{f' (in {scopes})' if scopes else ''}"
 
 
 def is_loop(eqn: JaxprEqn) -> bool:
@@ -115,6 +121,7 @@ class Fusion:
         self.group_of: dict[Var, Group] = {}
         self.groups: list[Group] = []
         self._resolved: dict[Var, Access] = {}
+        self._awaited: dict[JaxprEqn, frozenset[Var]] = {}
         self._accesses: dict[JaxprEqn, list[Access]] = {}
         self._numbers = 0
         effects: Group | None = None
@@ -153,7 +160,22 @@ class Fusion:
             view = eqn.primitive.lowering.apply(inner.view, **eqn.params)
             if view is not None:
                 return Access(inner.source, view)
+        if eqn is not None and isinstance(eqn.primitive.lowering, Barrier):
+            return self.resolve(behind_barrier(var, eqn))
         return Access(var, contiguous(var.aval.shape))
+
+    def awaited(self, atom: Atom) -> frozenset[Var]:
+        """The values behind barriers that must have been computed before an operand is read."""
+        eqn = self.definition.get(atom) if isinstance(atom, Var) and atom not in self.group_of else None
+        if eqn is None or not isinstance(eqn.primitive.lowering, (View, Barrier)):
+            return frozenset()
+        if eqn not in self._awaited:
+            found = frozenset().union(*map(self.awaited, eqn.invars))
+            if isinstance(eqn.primitive.lowering, Barrier):
+                sources = (self.resolve(v).source for v in eqn.invars)
+                found |= {s for s in sources if isinstance(s, Var) and s in self.group_of}
+            self._awaited[eqn] = found
+        return self._awaited[eqn]
 
     def accesses(self, eqn: JaxprEqn) -> list[Access]:
         """What an equation of a group reads, operand by operand; a copied view reads through itself.
@@ -178,6 +200,8 @@ class Fusion:
             self._place_view(eqn, lowering)
         elif is_loop(eqn):
             self._place_loop(eqn)
+        elif isinstance(lowering, Barrier):
+            pass  # nothing to compute
         elif isinstance(lowering, Contract):
             for v in eqn.invars:
                 if contract.matrix(self.resolve(v).view) is None:
@@ -222,6 +246,9 @@ class Fusion:
         if var not in self.group_of:
             del self._resolved[var]
             eqn = self.definition[var]
+            if isinstance(eqn.primitive.lowering, Barrier):
+                shape = {"new_sizes": var.aval.shape, "dimensions": None}
+                eqn = self.definition[var] = JaxprEqn([behind_barrier(var, eqn)], [var], reshape_p, shape, eqn.source)
             self._new_group("loops" if is_loop(eqn) else "host", eqn)
 
     def _new_group(self, kind: Kind, eqn: JaxprEqn) -> Group:
@@ -235,20 +262,26 @@ class Fusion:
 
     def _add(self, group: Group, eqn: JaxprEqn) -> None:
         group.eqns.append(eqn)
-        group.needs |= {g.number for g in self._producers(eqn) if g is not group}
+        group.awaits |= {g.number for g in self._awaited_groups(eqn)}
+        group.needs |= {g.number for g in self._producers(eqn) if g is not group} | group.awaits
         self.group_of.update((v, group) for v in eqn.outvars)
 
     def _producers(self, eqn: JaxprEqn) -> list[Group]:
         sources = [a.source for a in self.accesses(eqn)]
         return [self.group_of[s] for s in sources if isinstance(s, Var) and s in self.group_of]
 
+    def _awaited_groups(self, eqn: JaxprEqn) -> list[Group]:
+        return [self.group_of[s] for v in eqn.invars for s in self.awaited(v)]
+
     def _place_loop(self, eqn: JaxprEqn) -> None:
-        candidates = list(dict.fromkeys(g for g in self._producers(eqn) if g.kind == "loops"))
+        awaited = self._awaited_groups(eqn)
+        needed = [*self._producers(eqn), *awaited]
+        candidates = [g for g in dict.fromkeys(needed) if g.kind == "loops" and g not in awaited]
         joined: Group | None = None
         # The latest group first: it is the one that others most likely feed.
         for group in sorted(candidates, key=lambda g: -g.number):
             if joined is None:
-                if self._fits(eqn, group) and not self._detour({group}, self._producers(eqn)):
+                if self._fits(eqn, group) and not self._detour({group}, needed):
                     group.axes = group.axes or domain_of(eqn)[1]
                     self._add(group, eqn)
                     joined = group
@@ -303,6 +336,8 @@ class Fusion:
         """Whether two loop groups can be one: one domain, values read in place, no path out and back."""
         if a.kind != "loops" or b.kind != "loops" or a.domain != b.domain or (a.axes and b.axes and a.axes != b.axes):
             return False
+        if a.number in b.awaits or b.number in a.awaits:
+            return False
         axes = a.axes or b.axes
         merged = Group("loops", -1, domain=a.domain, axes=axes)
         for group, other in ((a, b), (b, a)):
@@ -325,14 +360,16 @@ class Fusion:
         b.axes = b.axes or a.axes
         b.eqns = _topological([*a.eqns, *b.eqns], self)
         b.needs = (a.needs | b.needs) - {a.number, b.number}
+        b.awaits |= a.awaits
         for eqn in a.eqns:
             self.group_of.update((v, b) for v in eqn.outvars)
         self.groups.remove(a)
         for group in self.groups:
-            if a.number in group.needs:
-                group.needs.discard(a.number)
-                if group is not b:
-                    group.needs.add(b.number)
+            for numbers in (group.needs, group.awaits):
+                if a.number in numbers:
+                    numbers.discard(a.number)
+                    numbers.add(b.number)
+            group.needs.discard(group.number)
 
     def _merge_siblings(self) -> None:
         """Merge groups over one domain that read a common value of that size: it is then read once. Groups of scalars
@@ -389,6 +426,11 @@ class Fusion:
 
     def __str__(self) -> str:
         return "\n".join(f"{i}: {g}" for i, g in enumerate(self.order))
+
+
+def behind_barrier(var: Var, eqn: JaxprEqn) -> Atom:
+    """The operand of a barrier that one of its results is."""
+    return eqn.invars[eqn.outvars.index(var)]
 
 
 def domain_of(eqn: JaxprEqn) -> tuple[Shape, tuple[int, ...]]:

@@ -18,6 +18,7 @@ from funcgrad.compiler.cpu import runtime
 from funcgrad.compiler.fuse import Fusion
 from funcgrad.compiler.instructions import Routine, Step
 from funcgrad.compiler.interpret import interpret
+from funcgrad.compiler.sink import sink
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 from funcgrad.core.lowering import Cond, Scan
 from funcgrad.ops.shapes import reshape_p
@@ -44,7 +45,7 @@ def fusion_of(closed: ClosedJaxpr) -> Fusion:
     """The groups of an inner jaxpr, remembered on it; each of its results is a value of its own."""
 
     def make() -> Fusion:
-        jaxpr = _with_own_results(closed.jaxpr)
+        jaxpr = _with_own_results(sink(closed).jaxpr)
         return Fusion(jaxpr.eqns, jaxpr.outvars, apart=True)
 
     return closed.memo("fusion", make)

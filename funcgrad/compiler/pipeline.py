@@ -1,16 +1,18 @@
 """The compiler's passes in their order, and every stage as text.
 
-jaxpr ─simplify→ jaxpr ─fuse→ groups ─schedule, lower→ loops ─emit→ kernels ─plan→ program ─run→ arrays
+jaxpr ─simplify, sink→ jaxpr ─fuse→ groups ─schedule, lower→ loops ─emit→ kernels ─plan→ program ─run→ arrays
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sized
 from types import ModuleType
 from typing import NamedTuple
 
 from funcgrad.compiler import kernels, loops, nested, python, small_loops
+from funcgrad.compiler.costs import costs
 from funcgrad.compiler.cpu import runtime, toolchain
 from funcgrad.compiler.fuse import Fusion
 from funcgrad.compiler.loops import Kernel
@@ -19,6 +21,7 @@ from funcgrad.compiler.nan_checks import with_checks
 from funcgrad.compiler.plan import plan
 from funcgrad.compiler.program import Executable
 from funcgrad.compiler.simplify import simplify
+from funcgrad.compiler.sink import sink
 from funcgrad.compiler.updates import lower_update
 from funcgrad.config import config, debug_infs, debug_nans
 from funcgrad.core import finite
@@ -42,11 +45,29 @@ def executable(closed: ClosedJaxpr, name: str) -> Executable:
 
 
 def _compile(closed: ClosedJaxpr, name: str) -> Executable:
+    start = time.perf_counter()
     simplified, fusion = _front(closed)
     planned = plan(simplified, fusion)
+    made = Executable(planned, name)
     if config.log_compiles:
-        log(f"jit({name}): {len(planned.instructions)} instructions, kernels {planned.origins}")
-    return Executable(planned, name)
+        origins = [f"{planned.origins.count(o)} {text}" for o, text in _ORIGINS.items() if o in planned.origins]
+        equations, steps = _counted(closed.eqns, "equation"), _counted(fusion.order, "step")
+        log(
+            f"jit({name}): compiled {equations} to {steps} in "
+            f"{_milliseconds(start)}; kernels: {', '.join(origins) or 'none'}"
+        )
+    return made
+
+
+_ORIGINS = {"compiled": "compiled", "disk": "loaded from disk", "reused": "used before"}
+
+
+def _counted(things: Sized, name: str) -> str:
+    return f"{len(things)} {name}{'s' if len(things) != 1 else ''}"
+
+
+def _milliseconds(start: float) -> str:
+    return f"{(time.perf_counter() - start) * 1e3:.1f} ms"
 
 
 def _front(closed: ClosedJaxpr) -> tuple[ClosedJaxpr, Fusion]:
@@ -54,7 +75,7 @@ def _front(closed: ClosedJaxpr) -> tuple[ClosedJaxpr, Fusion]:
         check_jaxpr(closed)
     kinds = finite.kinds()
     with debug_nans(False), debug_infs(False):  # what is folded or expanded here is checked when the program runs
-        simplified = simplify(closed if kinds is None else with_checks(closed, kinds))
+        simplified = sink(simplify(closed if kinds is None else with_checks(closed, kinds)))
     if config.enable_checks:
         check_jaxpr(simplified)
     return simplified, Fusion(simplified.jaxpr.eqns, simplified.jaxpr.outvars)
@@ -108,7 +129,7 @@ def as_text(closed: ClosedJaxpr, name: str, stage: str) -> str:
     if stage == "jaxpr":
         return str(closed)
     if stage == "simplified":
-        return str(simplify(closed))
+        return str(sink(simplify(closed)))
     if stage == "groups":
         return "\n".join(_group_lines(_front(closed)[1]))
     if stage == "program":
@@ -132,12 +153,24 @@ def _cuda() -> ModuleType:
     return cuda
 
 
+def cost_analysis(closed: ClosedJaxpr) -> dict[str, float]:
+    """Return how much a jaxpr computes and moves once it is compiled."""
+    found = costs(_front(closed)[1])
+    return {name: float(found[name]) for name in ("flops", "transcendentals", "bytes accessed")}
+
+
 class MemoryAnalysis(NamedTuple):
-    """Bytes that a call of a compiled function takes."""
+    """Bytes that a call of a compiled function takes; JAX's names are properties."""
 
     arguments: int
     outputs: int
     temporaries: int
+
+    argument_size_in_bytes = property(lambda self: self.arguments)
+    output_size_in_bytes = property(lambda self: self.outputs)
+    temp_size_in_bytes = property(lambda self: self.temporaries)
+    alias_size_in_bytes = property(lambda self: 0)
+    generated_code_size_in_bytes = property(lambda self: 0)
 
 
 def memory_analysis(closed: ClosedJaxpr, name: str) -> MemoryAnalysis:

@@ -81,8 +81,8 @@ def _outputs(closed: ClosedJaxpr, fusion: Fusion) -> tuple[list[Output], list[Va
     for atom in jaxpr.outvars:
         source = fusion.resolve(atom).source
         aval = atom.aval
-        if isinstance(atom, Literal):
-            outputs.append(Output(aval, Array(aval, np.asarray(atom.val)), None, None))
+        if isinstance(source, Literal):
+            outputs.append(Output(aval, Array(aval, np.asarray(source.val).reshape(aval.shape)), None, None))
         elif source in inputs:
             outputs.append(Output(aval, None, inputs[source], None))
         elif source in consts:

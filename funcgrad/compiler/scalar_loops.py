@@ -43,6 +43,7 @@ from funcgrad.compiler.scalar_writer import (
 from funcgrad.compiler.scalars import DTYPES
 from funcgrad.core.jaxprs import Atom, Jaxpr, JaxprEqn, Literal, Var
 from funcgrad.core.lowering import (
+    Barrier,
     Cond,
     Iota,
     Scalar,
@@ -120,6 +121,8 @@ class ScalarLoops(ScalarWriter):
                     zip(eqn.outvars, self.control(eqn, operands, [place.get(v) for v in eqn.outvars]), strict=True)
                 )
                 stored |= {v for v in eqn.outvars if v in place}
+            elif isinstance(eqn.primitive.lowering, Barrier):
+                env.update(zip(eqn.outvars, operands, strict=True))
             else:
                 env[eqn.outvars[0]] = self.first_order(eqn, operands)
         results: list[Value | None] = []

@@ -10,9 +10,9 @@ import numpy as np
 from funcgrad import dtypes
 from funcgrad.config import config
 from funcgrad.core import buffers, finite, tracing
-from funcgrad.core.avals import ShapedArray
+from funcgrad.core.avals import ShapedArray, ShapeDtypeStruct
 from funcgrad.core.primitives import Primitive
-from funcgrad.errors import AllocationError, DeletedArrayError, DTypeError
+from funcgrad.errors import AllocationError, ArgumentError, DeletedArrayError, DTypeError
 
 
 class Array(tracing.ArrayLike):
@@ -154,23 +154,37 @@ def as_array(x: Any) -> Array:
     if isinstance(x, tracing.Tracer):
         tracing.check_not_leaked(x)
         return x
+    _check_is_value(x)
     aval = tracing.aval_of(x)
     return Array(aval, np.array(x, aval.dtype))
+
+
+def _check_is_value(x: Any) -> None:
+    if isinstance(x, ShapeDtypeStruct):
+        raise ArgumentError(
+            f"{x!r} is a type, not a value", fix="pass an array; eval_shape, jit(f).lower and jit(f).trace take types"
+        )
+
+
+class _TracedOperandError(Exception):
+    """Evaluation met a tracer."""
 
 
 def _operand(x: Any) -> Array:
     """Return an operand of an eagerly evaluated primitive as an Array."""
     if isinstance(x, tracing.Tracer):
-        tracing.check_not_leaked(x)
-        value = x.concrete()  # a live tracer of an outer transform, reached under ensure_compile_time_eval
-        return Array(x.aval, value) if value is not None else Array(x.aval, x._known("evaluated", "do not"))
+        raise _TracedOperandError
+    _check_is_value(x)
     aval = tracing.aval_of(x)
     return Array(aval, np.asarray(x, aval.dtype))
 
 
 def evaluate(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
     """Evaluate a primitive on concrete values by its NumPy rule."""
-    arrays = [a if type(a) is Array else _operand(a) for a in args]
+    try:
+        arrays = [a if type(a) is Array else _operand(a) for a in args]
+    except _TracedOperandError:
+        return _traced(primitive, args, params)
     if primitive.higher_order:
         return primitive.evaluate(*arrays, **params)
     aval = primitive.typed([a.aval for a in arrays], params)
@@ -196,6 +210,16 @@ def _check_finite(primitive: Primitive, operands: Sequence[Array], out: Any) -> 
         outputs = [np.asarray(o) for o in (out if primitive.multiple_results else [out])]
         kinds = finite.Kinds(config.debug_nans, config.debug_infs)
         finite.check(primitive, outputs, [a.host for a in operands], kinds, tracing.state.source, given=True)
+
+
+def _traced(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
+    """Apply a primitive to tracers within `ensure_compile_time_eval`: the innermost of their traces decides."""
+    tracers = [a for a in args if isinstance(a, tracing.Tracer)]
+    for tracer in tracers:
+        tracing.check_not_leaked(tracer)
+    innermost = max((t.trace for t in tracers), key=lambda trace: len(list(tracing.enclosing(trace))))
+    with tracing.current(innermost):
+        return innermost.process_primitive(primitive, args, params)
 
 
 def _result(aval: ShapedArray, value: Any) -> Array:

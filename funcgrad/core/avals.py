@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
+from funcgrad.errors import ArgumentError
 
 
 class ShapedArray:
@@ -92,6 +93,17 @@ class ShapeDtypeStruct:
     ndim = property(lambda self: len(self.shape))
     size = property(lambda self: math.prod(self.shape))
     aval = property(lambda self: ShapedArray(self.shape, self.dtype, self.weak_type))
+    sharding = property(lambda self: None)
+
+    def update(self, **changes: Any) -> ShapeDtypeStruct:
+        """Return the type with `shape`, `dtype` or `weak_type` replaced."""
+        fields: dict[str, Any] = {"shape": self.shape, "dtype": self.dtype, "weak_type": self.weak_type}
+        return ShapeDtypeStruct(**(fields | changes))
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise ArgumentError("len() of the type of a 0-d array", fix="use .size")
+        return self.shape[0]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ShapeDtypeStruct) and self.aval is other.aval

@@ -35,6 +35,11 @@ def interned(closed: ClosedJaxpr) -> ClosedJaxpr:
     return closed.memo("interned", lambda: _first(closed))
 
 
+def forget() -> None:
+    """Forget every jaxpr."""
+    _known.clear()
+
+
 def _first(closed: ClosedJaxpr) -> ClosedJaxpr:
     try:
         key = _closed_key(closed)

@@ -159,14 +159,62 @@ def subjaxprs(params: dict[str, Any]) -> Iterator[Jaxpr]:
 
 
 def live(eqns: Sequence[JaxprEqn], outvars: Iterable[Atom]) -> list[JaxprEqn]:
-    """Return the equations that some output needs, and those that have effects."""
+    """Return the equations that some output needs, and those that have effects.
+
+    Equations that carry a jaxpr are left with the results that are read.
+    """
     needed = {v for v in outvars if isinstance(v, Var)}
     kept = []
     for eqn in reversed(eqns):
-        if eqn.effectful or any(v in needed for v in eqn.outvars):
+        used = [v in needed for v in eqn.outvars]
+        if eqn.effectful or any(used):
+            if eqn.primitive.prune is not None and not all(used):
+                eqn = _pruned_eqn(eqn, used)
             kept.append(eqn)
             needed.update(v for v in eqn.invars if isinstance(v, Var))
     return kept[::-1]
+
+
+def _pruned_eqn(eqn: JaxprEqn, used: list[bool]) -> JaxprEqn:
+    assert eqn.primitive.prune is not None
+    read, params = eqn.primitive.prune(used, eqn.params)
+    invars = [v for v, r in zip(eqn.invars, read, strict=True) if r]
+    outvars = [v for v, u in zip(eqn.outvars, used, strict=True) if u]
+    return eqn.replace(invars=invars, outvars=outvars, params=params)
+
+
+def pruned(closed: ClosedJaxpr) -> ClosedJaxpr:
+    """Drop equations and consts that no output needs; inputs stay."""
+    eqns = live(closed.jaxpr.eqns, closed.jaxpr.outvars)
+    needed = _variables(eqns, closed.jaxpr.outvars)
+    kept = [(v, c) for v, c in zip(closed.jaxpr.constvars, closed.consts, strict=True) if v in needed]
+    jaxpr = closed.jaxpr.replace(constvars=[v for v, _ in kept], eqns=eqns)
+    return ClosedJaxpr(jaxpr, [c for _, c in kept])
+
+
+def restricted(closed: ClosedJaxpr, used: Sequence[bool]) -> tuple[list[bool], ClosedJaxpr]:
+    """Return which inputs the outputs marked in `used` need, and the jaxpr of those inputs to those outputs."""
+
+    def make() -> tuple[list[bool], ClosedJaxpr]:
+        outvars = [v for v, u in zip(closed.jaxpr.outvars, used, strict=True) if u]
+        smaller = pruned(ClosedJaxpr(closed.jaxpr.replace(outvars=outvars), closed.consts))
+        needed = _variables(smaller.eqns, outvars)
+        read = [v in needed for v in closed.jaxpr.invars]
+        invars = [v for v, r in zip(closed.jaxpr.invars, read, strict=True) if r]
+        return read, ClosedJaxpr(smaller.jaxpr.replace(invars=invars), smaller.consts)
+
+    return closed.memo(("restricted", tuple(used)), make)
+
+
+def prune_jaxpr_param(used: Sequence[bool], params: dict[str, Any]) -> tuple[list[bool], dict[str, Any]]:
+    """The `prune` rule of a primitive that applies the jaxpr in its param `jaxpr` to its operands."""
+    read, jaxpr = restricted(params["jaxpr"], used)
+    return read, params | {"jaxpr": jaxpr}
+
+
+def _variables(eqns: Iterable[JaxprEqn], outvars: Iterable[Atom]) -> set[Var]:
+    """The variables that equations and results read."""
+    return {v for v in (*outvars, *(v for e in eqns for v in e.invars)) if isinstance(v, Var)}
 
 
 def literal_of(value: Any) -> Literal | None:

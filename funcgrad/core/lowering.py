@@ -146,6 +146,14 @@ class Native(Lowering):
 
 
 @dataclass(frozen=True)
+class Barrier(Lowering):
+    """Results are the operands, in place, but for the order: what reads one runs after all operands were computed.
+
+    Nothing is shared between the two sides.
+    """
+
+
+@dataclass(frozen=True)
 class Scan(Lowering):
     """The jaxpr of the params, once for each slice of the scanned operands, carrying values from one to the next.
 

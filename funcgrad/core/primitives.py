@@ -25,8 +25,9 @@ class Primitive:
     `transpose`     (cotangent, *args) → a cotangent per arg; args that are linear are `UndefinedPrimal`
     `batch`         (args, dims) → (result, result's batch dim); at least one dim is not None
     `lowering`      how the compiler sees it: a `core.lowering` description, not code
-    `partial_eval`  (unknown, avals) → `Split`, for primitives that carry jaxprs
+    `partial_eval`  (unknown, avals) → a Split, or None when all of it is unknown; for primitives that carry jaxprs
     `stage`         (args, params) → the same with jaxprs for functions, for primitives that carry functions
+    `prune`         (which results are used, params) → (which operands those need, params for them): likewise
     ==============  ======================================================================================
 
     Functions that a primitive carries may close over tracers. So its `batch` gets the trace as a third
@@ -48,6 +49,7 @@ class Primitive:
         batch: Callable[..., Any] | None = None,
         lowering: Lowering | None = None,
         partial_eval: Callable[..., Any] | None = None,
+        prune: Callable[..., Any] | None = None,
         stage: Callable[..., Any] | None = None,
         multiple_results: bool = False,
         higher_order: bool = False,
@@ -60,7 +62,7 @@ class Primitive:
         self.origin = origin or getattr(infer, "__module__", "its declaration")
         self.infer, self.evaluate, self.lowering = infer, evaluate, lowering or host
         self._jvp, self._transpose, self._batch = jvp, transpose, batch
-        self.partial_eval, self.stage = partial_eval, stage
+        self.partial_eval, self.prune, self.stage = partial_eval, prune, stage
         self.multiple_results = multiple_results
         # Higher-order primitives carry jaxprs in their params and do their own caching and compiling.
         self.higher_order = higher_order

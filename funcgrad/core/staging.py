@@ -9,6 +9,7 @@ from funcgrad.core import tracing
 from funcgrad.core.arrays import as_array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Var, literal_of
+from funcgrad.core.leaks import check_leaks
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.tracing import Trace, Tracer
 from funcgrad.errors import SourceLocation, user_location
@@ -22,11 +23,12 @@ class JaxprTracer(Tracer):
     def __init__(self, trace: JaxprTrace, var: Var, location: SourceLocation | None, argument: str = ""):
         self.trace, self.var, self.aval = trace, var, var.aval
         self.location, self.argument = location, argument
+        trace.watch(self)
 
     def origin(self) -> str:
         if self.argument:
             return f" (it is {self.argument})"
-        return f" (it was computed at {self.location})" if self.location else ""
+        return tracing.computed_at(self.location)
 
 
 class JaxprTrace(Trace):
@@ -100,10 +102,11 @@ def trace_to_jaxpr(
     with tracing.new_trace(trace):
         source, tracing.state.source = tracing.state.source, None
         try:
-            outs = fun(*map(trace.new_argument, avals, argument_names))
+            closed = trace.finish(fun(*map(trace.new_argument, avals, argument_names)), name)
         finally:
             tracing.state.source = source
-        return trace.finish(outs, name)
+    check_leaks(trace)
+    return closed
 
 
 def hoist_tracers(closed: ClosedJaxpr) -> tuple[ClosedJaxpr, list[Any]]:

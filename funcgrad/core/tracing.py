@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from funcgrad import dtypes, errors
+from funcgrad.config import config
 from funcgrad.core.avals import ShapedArray
 from funcgrad.errors import ConcretizationError, LeakedTracerError, SourceLocation
 
@@ -33,6 +35,11 @@ class Trace:
 
     def process_primitive(self, primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
         raise NotImplementedError
+
+    def watch(self, tracer: Tracer) -> None:
+        """With `config.check_tracer_leaks`, remember a new tracer for the check at the end of the trace."""
+        if config.check_tracer_leaks:
+            self.__dict__.setdefault("watched", []).append(weakref.ref(tracer))
 
     def invalidate(self) -> None:
         """Mark the trace as finished: tracers of it that are still around have leaked."""
@@ -163,6 +170,27 @@ class current:
 
 
 @contextlib.contextmanager
+def ensure_compile_time_eval() -> Iterator[None]:
+    """Evaluate now what is known now, within a ``with`` block in a function that is traced.
+
+    Operations on known values give arrays that Python may branch on; those that have a traced operand are
+    recorded as ever.
+
+    >>> import funcgrad as fg
+    >>> import funcgrad.numpy as jnp
+    >>> @fg.jit
+    ... def f(x):
+    ...     with ensure_compile_time_eval():
+    ...         n = jnp.sum(jnp.arange(4))
+    ...         return x * 2 if n > 5 else x
+    >>> f(3.0)
+    Array(6., dtype=float32, weak_type=True)
+    """
+    with current(eval_trace):
+        yield
+
+
+@contextlib.contextmanager
 def new_trace(trace: Trace) -> Iterator[Trace]:
     """Make `trace` current within a ``with`` block; tracers that survive the block have leaked."""
     previous, state.trace = state.trace, trace
@@ -184,12 +212,15 @@ def bound_axis(name: Any, size: int) -> Iterator[None]:
         state.axis_sizes = old
 
 
-def _describe_context() -> str:
-    parts, trace = [], state.trace
+def enclosing(trace: Trace) -> Iterator[Trace]:
+    """Yield a trace and those around it, but for `eval_trace`."""
     while trace is not eval_trace:
-        if trace.description and trace.description not in parts:
-            parts.append(trace.description)
+        yield trace
         trace = trace.parent
+
+
+def _describe_context() -> str:
+    parts = dict.fromkeys(trace.description for trace in enclosing(state.trace) if trace.description)
     return ", inside ".join(parts)
 
 
@@ -236,6 +267,36 @@ class bypassing:
     def __exit__(self, *exc: object) -> None:
         state.trace = self.previous
         self.trace.bypassed = False
+
+
+class named_scope(contextlib.ContextDecorator):
+    """Name what is computed within a ``with`` block, or by a decorated function.
+
+    Equations carry the names of the open scopes, joined by slashes, in their source location; error messages
+    and `jit(f).lower(x).as_text("groups")` show them.
+
+    >>> import funcgrad as fg
+    >>> def f(x):
+    ...     with named_scope("encoder"), named_scope("attention"):
+    ...         return fg.numpy.sin(x)
+    >>> fg.make_jaxpr(f)(1.0).eqns[0].source.scope
+    'encoder/attention'
+    """
+
+    def __init__(self, name: str):
+        if not isinstance(name, str):
+            raise errors.ArgumentError(f"named_scope: name={name!r} is not a string", fix="pass a string")
+        self.name = name
+
+    def _recreate_cm(self) -> named_scope:  # a decorated function may be called within itself
+        return named_scope(self.name)
+
+    def __enter__(self) -> None:
+        self.outside = errors.scopes.path
+        errors.scopes.path = f"{self.outside}/{self.name}" if self.outside else self.name
+
+    def __exit__(self, *exc: object) -> None:
+        errors.scopes.path = self.outside
 
 
 class source_of:
@@ -317,6 +378,6 @@ def aval_of(x: Any) -> ShapedArray:
     )
 
 
-def location_phrase(location: SourceLocation | None, verb: str) -> str:
-    """Return ", VERB at file:line" or nothing."""
-    return f", {verb} at {location}" if location else ""
+def computed_at(location: SourceLocation | None) -> str:
+    """Return " (it was computed at file:line …)" or nothing."""
+    return f" (it was computed at {location})" if location else ""

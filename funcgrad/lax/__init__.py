@@ -14,6 +14,7 @@ from funcgrad.lax.folds import *
 from funcgrad.lax.ordering import *
 from funcgrad.lax.products import *
 from funcgrad.lax.slicing import *
+from funcgrad.ops.barriers import optimization_barrier as optimization_barrier
 from funcgrad.transforms.control_flow import cond as cond
 from funcgrad.transforms.control_flow import fori_loop as fori_loop
 from funcgrad.transforms.control_flow import map as map

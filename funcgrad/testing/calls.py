@@ -334,6 +334,11 @@ def _iota(draw: Draw, within: Sequence[np.dtype]) -> Any:
     }
 
 
+@strategy("optimization_barrier")
+def _barrier(draw: Draw, within: Sequence[np.dtype]) -> Any:
+    return [_operand(draw, within) for _ in range(draw(st.integers(1, 3)))], {}
+
+
 # ---------------------------------------------------------------- random bits
 
 
@@ -425,8 +430,8 @@ def _dot_general(draw: Draw, within: Sequence[np.dtype]) -> Any:
 # ---------------------------------------------------------------- higher order
 
 
-@strategy("jit")
-def _jit(draw: Draw, within: Sequence[np.dtype]) -> Any:
+def _polynomials(draw: Draw, within: Sequence[np.dtype]) -> tuple[list[np.ndarray], ClosedJaxpr]:
+    """Two operands, and the jaxpr of two polynomials in them."""
     x = _operand(draw, within, NUMBER)
     y = fill(draw(seeds), x.dtype, x.shape)
     mul, add = registry["mul"].bind, registry["add"].bind
@@ -434,11 +439,25 @@ def _jit(draw: Draw, within: Sequence[np.dtype]) -> Any:
     def body(x: Any, y: Any) -> list[Any]:
         return [mul(x, x), add(mul(x, y), y)]
 
-    return [x, y], {
-        "jaxpr": trace_to_jaxpr(body, [_aval(x), _aval(y)], name="body"),
-        "name": "body",
-        "inline": False,
-    }
+    return [x, y], trace_to_jaxpr(body, [_aval(x), _aval(y)], name="body")
+
+
+@strategy("jit")
+def _jit(draw: Draw, within: Sequence[np.dtype]) -> Any:
+    operands, jaxpr = _polynomials(draw, within)
+    return operands, {"jaxpr": jaxpr, "name": "body", "inline": False}
+
+
+@strategy("remat2")
+def _remat(draw: Draw, within: Sequence[np.dtype]) -> Any:
+    operands, jaxpr = _polynomials(draw, within)
+    policy = draw(st.sampled_from([None, lambda primitive, *_, **__: primitive.name == "mul"]))
+    return operands, {"jaxpr": jaxpr, "prevent_cse": draw(st.booleans()), "differentiated": False, "policy": policy}
+
+
+@strategy("name")
+def _name(draw: Draw, within: Sequence[np.dtype]) -> Any:
+    return [_operand(draw, within)], {"name": "value"}
 
 
 @strategy("scan")

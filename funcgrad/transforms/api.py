@@ -7,8 +7,11 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from funcgrad import tree
-from funcgrad.core.tracing import aval_of
+from funcgrad.core.avals import ShapedArray, ShapeDtypeStruct
+from funcgrad.core.tracing import ArrayLike, aval_of
 from funcgrad.errors import ArgumentError
 
 
@@ -25,8 +28,35 @@ def callable_or_error(fun: Any, transform: str) -> None:
         raise ArgumentError(f"{transform}: {fun!r:.80} is not callable", fix="pass a function, e.g. a lambda")
 
 
+def abstract(x: Any) -> ShapedArray:
+    """Return the type of an example argument: an array, a number, a `ShapeDtypeStruct`, or any `shape` and `dtype`."""
+    if not isinstance(x, (ArrayLike, ShapeDtypeStruct, np.ndarray)) and hasattr(x, "shape") and hasattr(x, "dtype"):
+        x = ShapeDtypeStruct(x.shape, x.dtype)
+    return aval_of(x)
+
+
+def not_an_array(what: str, names: Sequence[str], flat: Sequence[Any], convert: Callable[[Any], Any]) -> ArgumentError:
+    """Return the error that names the first leaf which `convert` does not take."""
+    for name, leaf in zip(names, flat, strict=True):
+        try:
+            convert(leaf)
+        except ArgumentError:
+            if isinstance(leaf, ShapeDtypeStruct):
+                found, fix = f"{leaf}, a type and not a value", "call .eval_shape, .trace or .lower with types"
+            else:
+                found = f"{leaf!r:.60} of type {type(leaf).__name__}, which is not an array"
+                fix = "pass an array or a number, or make the argument static (static_argnums, static_argnames)"
+            return ArgumentError(f"{what}: argument {name} is {found}", fix=fix)
+    raise AssertionError("every leaf is an array")
+
+
 def argument_names(fun: Any, in_tree: Any, n: int) -> list[str]:
     """Return what error messages call each leaf of the arguments: "argument params['w'] of loss"."""
+    return [f"argument {name} of {name_of(fun)}" for name in leaf_names(fun, in_tree, n)]
+
+
+def leaf_names(fun: Any, in_tree: Any, n: int) -> list[str]:
+    """Return what a user would call each of the `n` leaves of (args, kwargs): `x`, `params['w']`."""
     try:
         parameters = list(inspect.signature(fun).parameters)
     except (TypeError, ValueError):
@@ -36,7 +66,7 @@ def argument_names(fun: Any, in_tree: Any, n: int) -> list[str]:
         first, *rest = path[1:]
         index = getattr(first, "idx", None)
         root = parameters[index] if index is not None and index < len(parameters) else str(getattr(first, "key", first))
-        names.append(f"argument {root}{tree.keystr(tuple(rest))} of {name_of(fun)}")
+        names.append(root + tree.keystr(tuple(rest)))
     return names
 
 

@@ -17,26 +17,27 @@ from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.core.tracing import UndefinedPrimal, Zero, aval_of
 from funcgrad.errors import ArgumentError, DTypeError, NotDifferentiableError, ShapeError
 from funcgrad.ops.shapes import full, instantiate, reshape, zeros_of
-from funcgrad.transforms.api import FlatFunction, callable_or_error, name_of, split_argnums
+from funcgrad.transforms.api import FlatFunction, abstract, callable_or_error, name_of, split_argnums
 from funcgrad.transforms.jvp import jvp_flat
 from funcgrad.transforms.partial_eval import Linearized, linearize_flat
 from funcgrad.transforms.transpose import backward_pass
 from funcgrad.transforms.vmap import vmap
+from funcgrad.tree_registry import Partial
 
 
 def _arrays(flat: Sequence[Any]) -> list[Any]:
     return [x if isinstance(x, tracing.ArrayLike) else as_array(x) for x in flat]
 
 
-def _checked_tangents(primals: Sequence[Any], tangents: Sequence[Any], operation: str) -> list[Any]:
-    """Raise unless tangents have the tangent types of primals; float0 tangents become Zero."""
+def _checked_tangents(avals: Sequence[ShapedArray], tangents: Sequence[Any], operation: str) -> list[Any]:
+    """Raise unless tangents have the tangent types of primals' avals; float0 tangents become Zero."""
     out = []
-    for p, t in zip(primals, tangents, strict=True):
-        wanted, have = aval_of(p).tangent(), aval_of(t)
+    for p, t in zip(avals, tangents, strict=True):
+        wanted, have = p.tangent(), aval_of(t)
         if have.shape != wanted.shape or have.dtype != wanted.dtype:
             error = ShapeError if have.shape != wanted.shape else DTypeError
             raise error(
-                f"{operation}: a tangent has type {have}, but its primal {aval_of(p)} has tangents of type {wanted}",
+                f"{operation}: a tangent has type {have}, but its primal {p} has tangents of type {wanted}",
                 fix="give a tangent with the primal's shape and dtype (float0 zeros for integers)",
             )
         out.append(Zero(wanted) if wanted.dtype == dtypes.float0 else t)
@@ -74,45 +75,125 @@ def jvp(fun: Callable[..., Any], primals: Any, tangents: Any, has_aux: bool = Fa
         )
     flat = _arrays(flat)
     flat_fun = FlatFunction(fun, in_tree, has_aux=has_aux, transform="jvp")
-    outs, out_tangents = jvp_flat(flat_fun, flat, _checked_tangents(flat, _arrays(flat_tangents), "jvp"))
+    checked = _checked_tangents([x.aval for x in flat], _arrays(flat_tangents), "jvp")
+    outs, out_tangents = jvp_flat(flat_fun, flat, checked)
     result = flat_fun.unflatten_out(_arrays(outs)), flat_fun.unflatten_out([_visible(t) for t in out_tangents])
     return (*result, flat_fun.unflatten_aux()) if has_aux else result
+
+
+class _LinearMap:
+    """The derivative of a function at a point, a function of its residuals and then of what it maps.
+
+    What users get is a `Partial` of it and the residuals: a pytree whose leaves are the residuals.
+    """
+
+    def __init__(self, linear: Linearized, primals: Sequence[Any], nonzero: Sequence[bool], flat_fun: FlatFunction):
+        self.jaxpr, self.nonzero_in, self.nonzero_out = linear.jaxpr.jaxpr, list(nonzero), linear.nonzero_out
+        self.in_avals = [aval_of(x) for x in primals]
+        self.out_avals = [aval_of(x) for x in linear.primals_out]
+        self.in_tree, self.out_tree, self.name = flat_fun.in_tree, flat_fun.out_tree, name_of(flat_fun.fun)
+
+    describe = ""
+
+    def __call__(self, *residuals_and_arguments: Any) -> Any:
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"<{self.describe} {self.name}>"
+
+
+class _Pushforward(_LinearMap):
+    """v ↦ ∂f(x)·v."""
+
+    describe = "linearized"
+
+    def __call__(self, *residuals_and_tangents: Any) -> Any:
+        n = len(self.jaxpr.constvars)
+        residuals, tangents = residuals_and_tangents[:n], residuals_and_tangents[n:]
+        flat, tangent_tree = tree.flatten((tangents, {}))
+        if tangent_tree != self.in_tree:
+            raise ArgumentError(
+                f"{self.name} linearized was called with tangents of another structure than the primals: "
+                + tree.describe_mismatch("primals", self.in_tree.children()[0], "tangents", tree.structure(tangents)),
+                fix="give one tangent per primal",
+            )
+        checked = _checked_tangents(self.in_avals, _arrays(flat), "linearize")
+        given = [t for t, nz in zip(checked, self.nonzero_in, strict=True) if nz]
+        outs = iter(eval_jaxpr(self.jaxpr, residuals, *given))
+        return self.out_tree.unflatten(
+            [
+                next(outs) if nz else zeros_of(a.tangent())
+                for a, nz in zip(self.out_avals, self.nonzero_out, strict=True)
+            ]
+        )
+
+
+class _Pullback(_LinearMap):
+    """ct ↦ ∂f(x)ᵀ·ct."""
+
+    describe = "vjp of"
+
+    def __call__(self, *residuals_and_cotangent: Any) -> Any:
+        n = len(self.jaxpr.constvars)
+        if len(residuals_and_cotangent) != n + 1:
+            raise ArgumentError(
+                f"vjp of {self.name}: called with {len(residuals_and_cotangent) - n} arguments",
+                fix="give one cotangent, with the structure of the function's output",
+            )
+        *residuals, cotangent = residuals_and_cotangent
+        flat, structure = tree.flatten(cotangent)
+        if structure != self.out_tree:
+            raise ArgumentError(
+                f"vjp of {self.name}: the cotangent has structure {structure}, the output has {self.out_tree}",
+                fix="give a cotangent with the structure of the function's output",
+            )
+        checked = _checked_tangents(self.out_avals, _arrays(flat), f"vjp of {self.name}")
+        given = [ct for ct, nz in zip(checked, self.nonzero_out, strict=True) if nz]
+        back = iter(backward_pass(self.jaxpr, residuals, [UndefinedPrimal(v.aval) for v in self.jaxpr.invars], given))
+        args, _ = self.in_tree.unflatten(
+            [
+                _visible(next(back)) if nz else zeros_of(a.tangent())
+                for a, nz in zip(self.in_avals, self.nonzero_in, strict=True)
+            ]
+        )
+        return args
 
 
 def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     """Return f(x) and the linear map v ↦ ∂f(x)·v, whose nonlinear work is done already.
 
+    The map is a `tree_util.Partial`: a pytree whose leaves are the residuals, which may go in and out of jit.
+
     >>> y, f_lin = linearize(lambda x: x * x, 3.0)
     >>> f_lin(1.0)
     Array(6., dtype=float32, weak_type=True)
     """
-    callable_or_error(fun, "linearize")
+    return _linear_map(_Pushforward, fun, primals, has_aux, "linearize")
+
+
+def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False, reduce_axes: Any = ()) -> Any:
+    """Return f(x) and the map from cotangents of the output to cotangents of the inputs: ct ↦ ∂f(x)ᵀ·ct.
+
+    The returned function gives a tuple, one entry per primal. With `has_aux` the result is (output, f_vjp,
+    aux). The map is a `tree_util.Partial`: a pytree whose leaves are the residuals, which may go in and out of jit.
+
+    >>> y, f_vjp = vjp(lambda x, y: x * y, 3.0, 4.0)
+    >>> f_vjp(1.0)
+    (Array(4., dtype=float32, weak_type=True), Array(3., dtype=float32, weak_type=True))
+    """
+    return _linear_map(_Pullback, fun, primals, has_aux, "vjp")
+
+
+def _linear_map(kind: type[_LinearMap], fun: Callable[..., Any], primals: tuple, has_aux: bool, transform: str) -> Any:
+    callable_or_error(fun, transform)
     flat, in_tree = tree.flatten((primals, {}))
     flat = _arrays(flat)
-    flat_fun = FlatFunction(fun, in_tree, has_aux=has_aux, transform="linearize")
+    flat_fun = FlatFunction(fun, in_tree, has_aux=has_aux, transform=transform)
     nonzero = [dtypes.is_inexact(aval_of(x).dtype) for x in flat]
     linear = linearize_flat(flat_fun, flat, nonzero)
-
-    def f_lin(*tangents: Any) -> Any:
-        flat_tangents, tangent_tree = tree.flatten((tangents, {}))
-        if tangent_tree != in_tree:
-            raise ArgumentError(
-                "the linearized function was called with tangents of another structure than the primals"
-                + tree.describe_mismatch("primals", primals, "tangents", tangents),
-                fix="give one tangent per primal",
-            )
-        checked = _checked_tangents(flat, _arrays(flat_tangents), "linearize")
-        given = [t for t, nz in zip(checked, nonzero, strict=True) if nz]
-        outs = iter(eval_jaxpr(linear.jaxpr.jaxpr, linear.jaxpr.consts, *given))
-        return flat_fun.unflatten_out(
-            [
-                next(outs) if nz else zeros_of(aval_of(p).tangent())
-                for p, nz in zip(linear.primals_out, linear.nonzero_out, strict=True)
-            ]
-        )
-
     out = flat_fun.unflatten_out(_arrays(linear.primals_out))
-    return (out, f_lin, flat_fun.unflatten_aux()) if has_aux else (out, f_lin)
+    linear_map = Partial(kind(linear, flat, nonzero, flat_fun), *linear.jaxpr.consts)
+    return (out, linear_map, flat_fun.unflatten_aux()) if has_aux else (out, linear_map)
 
 
 def _pull_back(linear: Linearized, in_avals: Sequence[ShapedArray], cotangents: Sequence[Any]) -> list[Any]:
@@ -122,44 +203,6 @@ def _pull_back(linear: Linearized, in_avals: Sequence[ShapedArray], cotangents: 
     return backward_pass(closed.jaxpr, closed.consts, [UndefinedPrimal(a) for a in in_avals], given)
 
 
-def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False, reduce_axes: Any = ()) -> Any:
-    """Return f(x) and the map from cotangents of the output to cotangents of the inputs: ct ↦ ∂f(x)ᵀ·ct.
-
-    The returned function gives a tuple, one entry per primal. With `has_aux` the result is (output, f_vjp,
-    aux).
-
-    >>> y, f_vjp = vjp(lambda x, y: x * y, 3.0, 4.0)
-    >>> f_vjp(1.0)
-    (Array(4., dtype=float32, weak_type=True), Array(3., dtype=float32, weak_type=True))
-    """
-    callable_or_error(fun, "vjp")
-    flat, in_tree = tree.flatten((primals, {}))
-    flat = _arrays(flat)
-    flat_fun = FlatFunction(fun, in_tree, has_aux=has_aux, transform="vjp")
-    nonzero = [dtypes.is_inexact(aval_of(x).dtype) for x in flat]
-    linear = linearize_flat(flat_fun, flat, nonzero)
-    primals_tree = tree.structure(primals)
-
-    def f_vjp(cotangent: Any) -> Any:
-        flat_ct, ct_tree = tree.flatten(cotangent)
-        if ct_tree != flat_fun.out_tree:
-            raise ArgumentError(
-                f"vjp of {name_of(fun)}: the cotangent has structure {ct_tree}, the output has {flat_fun.out_tree}",
-                fix="give a cotangent with the structure of the function's output",
-            )
-        checked = _checked_tangents(linear.primals_out, _arrays(flat_ct), f"vjp of {name_of(fun)}")
-        back = iter(
-            _pull_back(linear, [aval_of(x).tangent() for x, nz in zip(flat, nonzero, strict=True) if nz], checked)
-        )
-        cotangents = [
-            _visible(next(back)) if nz else zeros_of(aval_of(x).tangent()) for x, nz in zip(flat, nonzero, strict=True)
-        ]
-        return primals_tree.unflatten(cotangents)
-
-    out = flat_fun.unflatten_out(_arrays(linear.primals_out))
-    return (out, f_vjp, flat_fun.unflatten_aux()) if has_aux else (out, f_vjp)
-
-
 def linear_transpose(fun: Callable[..., Any], *primals: Any, reduce_axes: Any = ()) -> Callable[[Any], Any]:
     """Return the transpose of a linear function: ct ↦ Aᵀ·ct. `primals` give only types; `ShapeDtypeStruct` will do.
 
@@ -167,7 +210,7 @@ def linear_transpose(fun: Callable[..., Any], *primals: Any, reduce_axes: Any = 
     (Array(6., dtype=float32),)
     """
     flat, in_tree = tree.flatten((primals, {}))
-    avals = [aval_of(x) for x in flat]
+    avals = [abstract(x) for x in flat]
     flat_fun = FlatFunction(fun, in_tree, transform="linear_transpose")
     closed = trace_to_jaxpr(flat_fun, avals, description=f"tracing {name_of(fun)} for linear_transpose")
     primals_tree = tree.structure(primals)

@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import functools
 import inspect
+import operator
+import time
+import types
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from funcgrad import tree
 from funcgrad.compiler import pipeline
 from funcgrad.config import config
-from funcgrad.core import tracing
+from funcgrad.core import interning, tracing
 from funcgrad.core.arrays import Array, as_array
 from funcgrad.core.avals import ShapedArray
-from funcgrad.core.interning import interned
-from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr
+from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr, prune_jaxpr_param
 from funcgrad.core.lowering import Inline
-from funcgrad.core.primitives import Primitive
+from funcgrad.core.primitives import Primitive, registry
 from funcgrad.core.staging import hoist_tracers, trace_to_jaxpr
 from funcgrad.core.tracing import Zero, aval_of, eval_trace, is_undefined
-from funcgrad.errors import ArgumentError, StaticArgumentError
-from funcgrad.transforms.api import FlatFunction, argument_names, callable_or_error, name_of
+from funcgrad.errors import ArgumentError, StaticArgumentError, user_location
+from funcgrad.transforms.api import (
+    FlatFunction,
+    abstract,
+    callable_or_error,
+    leaf_names,
+    name_of,
+    not_an_array,
+)
 from funcgrad.transforms.jvp import jvp_jaxpr
-from funcgrad.transforms.partial_eval import Split, forward_inputs, partial_eval_jaxpr
+from funcgrad.transforms.partial_eval import Split, forward_residuals, partial_eval_jaxpr
 from funcgrad.transforms.stages import Lowered, Traced
 from funcgrad.transforms.transpose import transpose_jaxpr
 from funcgrad.transforms.vmap import batch_jaxpr, to_dim
@@ -37,7 +47,7 @@ def _jit_infer(*avals: ShapedArray, jaxpr: ClosedJaxpr, name: str, inline: bool 
 def _jit_evaluate(*arrays: Array, jaxpr: ClosedJaxpr, name: str, inline: bool = False) -> list[Array]:
     if config.disable_jit:
         return eval_jaxpr(jaxpr.jaxpr, jaxpr.consts, *arrays)
-    return pipeline.executable(interned(jaxpr), name)(arrays)
+    return pipeline.executable(interning.interned(jaxpr), name)(arrays)
 
 
 def _bind(closed: ClosedJaxpr, args: Sequence[Any], name: str, inline: bool) -> list[Any]:
@@ -64,15 +74,15 @@ def _jit_partial_eval(
     unknown: list[bool], avals: Sequence[ShapedArray], *, jaxpr: ClosedJaxpr, name: str, inline: bool = False
 ) -> Split:
     split = partial_eval_jaxpr(jaxpr, unknown)
-    known_jaxpr, forwarded = forward_inputs(split)
+    known_jaxpr, forwarded = forward_residuals(split)
     known = {"jaxpr": known_jaxpr, "name": name, "inline": inline}
     rest = {"jaxpr": split.unknown, "name": name, "inline": inline}
     return Split((jit_p, known), (jit_p, rest), split.unknown_out, split.residual_avals, forwarded)
 
 
 def _jit_transpose(cts: Sequence[Any], *args: Any, jaxpr: ClosedJaxpr, name: str, inline: bool = False) -> list[Any]:
-    linear = [is_undefined(a) for a in args]
-    nonzero = [type(ct) is not Zero for ct in cts]
+    linear = tuple(is_undefined(a) for a in args)
+    nonzero = tuple(type(ct) is not Zero for ct in cts)
     transposed, nonzero_back = transpose_jaxpr(jaxpr, linear, nonzero)
     values = [a for a, is_linear in zip(args, linear, strict=True) if not is_linear]
     given = [ct for ct in cts if type(ct) is not Zero]
@@ -100,6 +110,7 @@ jit_p = Primitive(
     transpose=_jit_transpose,
     batch=_jit_batch,
     partial_eval=_jit_partial_eval,
+    prune=prune_jaxpr_param,
     lowering=Inline(lambda params: params["jaxpr"]),
     multiple_results=True,
     higher_order=True,
@@ -153,12 +164,13 @@ class JitFunction:
         self._entries: dict[Any, _Entry] = {}
         self._hits = 0
         self._misses: list[str] = []
+        _functions.add(self)
 
     def __repr__(self) -> str:
         return f"<jitted {self._name}>"
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
-        return self if instance is None else functools.partial(self, instance)
+        return self if instance is None else types.MethodType(self, instance)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self._plain and tracing.state.trace is eval_trace and not config.disable_jit:
@@ -168,7 +180,10 @@ class JitFunction:
                 flat, in_tree = args, None
             else:
                 flat, in_tree = tree.flatten((args, kwargs))
-                flat = [x if type(x) is Array else as_array(x) for x in flat]
+                try:
+                    flat = [x if type(x) is Array else as_array(x) for x in flat]
+                except ArgumentError:
+                    return self._call(args, kwargs)  # which says what argument it is
                 avals = [x.aval for x in flat]
             entry = self._entries.get((config.process_key, config.thread_key, in_tree, *avals))
             if entry is not None and (in_tree is None or all([type(x) is Array for x in flat])):
@@ -181,7 +196,7 @@ class JitFunction:
             return self._fun(*args, **kwargs)
         static, dynamic_args, dynamic_kwargs, donated = self._divide(args, kwargs)
         flat, in_tree = tree.flatten((dynamic_args, dynamic_kwargs))
-        flat = [x if isinstance(x, tracing.ArrayLike) else as_array(x) for x in flat]
+        flat = self._arrays(flat, in_tree)
         avals = tuple(x.aval for x in flat)
         eager = tracing.state.trace is eval_trace and all(type(x) is Array for x in flat)
         axes = tuple(tracing.state.axis_sizes.items())
@@ -208,6 +223,14 @@ class JitFunction:
             if is_donated and not any(o is x for o in out):
                 x.delete()
         return entry.unflatten(out)
+
+    def _arrays(self, flat: Sequence[Any], in_tree: Any) -> list[Any]:
+        """The leaves of the arguments as arrays or tracers."""
+        try:
+            return [x if type(x) is Array else as_array(x) for x in flat]
+        except ArgumentError:
+            names = leaf_names(self._fun, in_tree, len(flat))
+            raise not_an_array(f"jit({self._name})", names, flat, as_array) from None
 
     def _divide(self, args: tuple, kwargs: dict[str, Any]) -> tuple[Any, tuple, dict[str, Any], Sequence[bool]]:
         """Separate static from traced arguments; also say which traced leaves are donated."""
@@ -248,18 +271,26 @@ class JitFunction:
         self, static: Any, in_tree: Any, avals: Sequence[ShapedArray], donated: Sequence[bool]
     ) -> tuple[Traced, list[Any]]:
         flat_fun = FlatFunction(self._with_static(static), in_tree, transform="jit")
-        names = argument_names(self._fun, in_tree, len(avals))
+        names = leaf_names(self._fun, in_tree, len(avals))
         closed = trace_to_jaxpr(
-            flat_fun, avals, description=f"tracing jit({self._name})", name=self._name, argument_names=names
+            flat_fun,
+            avals,
+            description=f"tracing jit({self._name})",
+            name=self._name,
+            argument_names=[f"argument {n} of {self._name}" for n in names],
         )
         closed, hoisted = hoist_tracers(closed)
-        return Traced(closed, self._name, _without_static(in_tree, static), flat_fun.out_tree, tuple(donated)), hoisted
+        without_static = _without_static(in_tree, static)
+        return Traced(closed, self._name, without_static, flat_fun.out_tree, tuple(donated), names), hoisted
 
     def _specialise(
         self, key: Any, static: Any, in_tree: Any, avals: tuple[ShapedArray, ...], donated: Sequence[bool]
     ) -> tuple[_Entry, list[Any]]:
-        reason = self._explain(static, in_tree, avals)
+        reason, start = self._explain(static, in_tree, avals), time.perf_counter()
         traced, hoisted = self._trace(static, in_tree, avals, donated)
+        if config.explain_cache_misses or config.log_compiles:
+            took, where = f"{(time.perf_counter() - start) * 1e3:.1f} ms", user_location()
+            pipeline.log(f"jit({self._name}): traced in {took}{f' at {where}' if where else ''}: {reason}")
         closed = traced.jaxpr
         leaf = tree.structure(0)
         unflatten = (lambda out: out[0]) if traced.out_tree == leaf else traced.out_tree.unflatten
@@ -270,8 +301,6 @@ class JitFunction:
                 entry = entry._replace(run=pipeline.executable(closed, self._name))
             self._entries[key] = entry
         self._misses.append(reason)
-        if config.explain_cache_misses or config.log_compiles:
-            pipeline.log(f"jit({self._name}): {reason}")
         return entry, hoisted
 
     def _explain(self, static: Any, in_tree: Any, avals: Sequence[ShapedArray]) -> str:
@@ -282,20 +311,29 @@ class JitFunction:
             return f"first call, with ({shown})"
         closest: Traced = min(
             (e.traced for e in self._entries.values()),
-            key=lambda t: sum(a is not b for a, b in zip(t.in_avals, avals, strict=False)) + (t.in_tree != in_tree),
+            key=lambda t: sum(map(operator.is_not, t.jaxpr.in_avals, avals)) + (t.in_tree != in_tree),
         )
         if closest.in_tree != in_tree:
             return f"new structure of arguments {in_tree}; seen before: {closest.in_tree}"
-        for i, (a, b) in enumerate(zip(closest.in_avals, avals, strict=False)):
-            if a is not b:
-                return f"argument leaf {i} has type {b!r}; seen before: {a!r}"
+        changed = [
+            f"argument {name} has type {b!r}; seen before: {a!r}"
+            for name, a, b in zip(closest._argument_names, closest.jaxpr.in_avals, avals, strict=True)
+            if a is not b
+        ]
+        if changed:
+            return f"{', '.join(changed[:3])}{f', and {len(changed) - 3} more' if len(changed) > 3 else ''}"
         return f"new static arguments {[v for *_, v in static]}" if static else f"new configuration, with ({shown})"
 
     def trace(self, *args: Any, **kwargs: Any) -> Traced:
         """Trace without compiling; `ShapeDtypeStruct` arguments will do."""
         static, dynamic_args, dynamic_kwargs, donated = self._divide(args, kwargs)
         flat, in_tree = tree.flatten((dynamic_args, dynamic_kwargs))
-        traced, hoisted = self._trace(static, in_tree, [aval_of(x) for x in flat], donated)
+        try:
+            avals = [abstract(x) for x in flat]
+        except ArgumentError:
+            names = leaf_names(self._fun, in_tree, len(flat))
+            raise not_an_array(f"jit({self._name})", names, flat, abstract) from None
+        traced, hoisted = self._trace(static, in_tree, avals, donated)
         if hoisted:
             raise ArgumentError(
                 f"jit({self._name}).trace: the function closes over traced values of another transform",
@@ -329,6 +367,23 @@ class JitFunction:
 
     def _cache_size(self) -> int:
         return len(self._entries)
+
+
+_functions: weakref.WeakSet[JitFunction] = weakref.WeakSet()
+
+
+def clear_caches() -> None:
+    """Forget every trace and compiled program of every jitted function; kernels stay in the cache on disk.
+
+    >>> f = jit(lambda x: x + 1)
+    >>> f(1), clear_caches(), f._cache_size()
+    (Array(2, dtype=int32, weak_type=True), None, 0)
+    """
+    for function in list(_functions):
+        function.clear_cache()
+    interning.forget()
+    for primitive in registry.values():
+        primitive._inferred.clear()
 
 
 # Stands in the traced arguments where a static one was; an empty pytree.
@@ -443,4 +498,4 @@ def jit(
     return JitFunction(fun, signature, keep_unused, inline)
 
 
-__all__ = ["CacheInfo", "JitFunction", "jit", "jit_p"]
+__all__ = ["CacheInfo", "JitFunction", "clear_caches", "jit", "jit_p"]

@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
+from funcgrad.config import config
 from funcgrad.core import tracing
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr
+from funcgrad.core.leaks import check_leaks
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.core.tracing import Trace, Tracer, Zero, aval_of
+from funcgrad.errors import user_location
 from funcgrad.ops.shapes import instantiate
 from funcgrad.transforms.api import FlatFunction
 
@@ -21,10 +24,12 @@ from funcgrad.transforms.api import FlatFunction
 class JVPTracer(Tracer):
     """A primal value and its tangent."""
 
-    __slots__ = ("aval", "primal", "tangent")
+    __slots__ = ("aval", "location", "primal", "tangent")
 
     def __init__(self, trace: JVPTrace, primal: Any, tangent: Any):
         self.aval, self.trace, self.primal, self.tangent = aval_of(primal), trace, primal, tangent
+        self.location = user_location() if config.check_tracer_leaks else None
+        trace.watch(self)
 
     def concrete(self) -> np.ndarray | None:
         if isinstance(self.primal, Tracer):
@@ -32,7 +37,7 @@ class JVPTracer(Tracer):
         return np.asarray(self.primal)
 
     def origin(self) -> str:
-        return self.primal.origin() if isinstance(self.primal, Tracer) else ""
+        return self.primal.origin() if isinstance(self.primal, Tracer) else tracing.computed_at(self.location)
 
 
 class JVPTrace(Trace):
@@ -73,6 +78,8 @@ def jvp_flat(
         if isinstance(fun, FlatFunction):
             fun.aux = [a.primal if isinstance(a, JVPTracer) and a.trace is trace else a for a in fun.aux]
         pairs = [trace.pair(o) for o in outs]
+        del outs
+    check_leaks(trace)
     return [p for p, _ in pairs], [t for _, t in pairs]
 
 

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from funcgrad.core import tracing
 from funcgrad.core.avals import ShapedArray
-from funcgrad.core.jaxprs import Atom, ClosedJaxpr, JaxprEqn, Var, live
+from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Var, live, pruned
+from funcgrad.core.leaks import check_leaks
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.staging import JaxprTrace, JaxprTracer
 from funcgrad.core.tracing import Zero, aval_of
@@ -18,8 +19,9 @@ class Split(NamedTuple):
     """A higher-order equation divided in two.
 
     `known` maps the known inputs to (known outputs…, residuals…); `unknown` maps (residuals…, unknown
-    inputs…) to the unknown outputs. A residual that is itself a known input need not go through `known`:
-    `forwarded` has its position among the known inputs, and None for residuals that `known` returns (empty: all).
+    inputs…) to the unknown outputs. A residual that is itself a known input or known output need not be
+    returned by `known` again: `forwarded` has its position among the known inputs followed by the known outputs, and
+    None for residuals that `known` returns (empty: all).
     A rule may return None instead of a split, when nothing of the equation can be computed before the unknowns are.
     """
 
@@ -29,11 +31,11 @@ class Split(NamedTuple):
     residual_avals: list[ShapedArray]
     forwarded: Sequence[int | None] = ()
 
-    def residuals(self, known_in: Sequence[Any], returned: Sequence[Any]) -> list[Any]:
-        """Put residuals together from the known inputs and from what `known` returned."""
-        rest = iter(returned)
+    def residuals(self, known_in: Sequence[Any], known_out: Sequence[Any], returned: Sequence[Any]) -> list[Any]:
+        """Put residuals together from the known inputs, the known outputs, and what else `known` returned."""
+        rest, there = iter(returned), [*known_in, *known_out]
         places = self.forwarded or [None] * len(self.residual_avals)
-        return [next(rest) if i is None else known_in[i] for i in places]
+        return [next(rest) if i is None else there[i] for i in places]
 
 
 class PartialEvalTrace(JaxprTrace):
@@ -54,7 +56,8 @@ class PartialEvalTrace(JaxprTrace):
         with tracing.current(self.parent):
             known = known_primitive.bind(*known_args, **known_params)
         n_known = len(split.unknown_out) - sum(split.unknown_out)
-        known_out, residuals = iter(known[:n_known]), split.residuals(known_args, known[n_known:])
+        residuals = split.residuals(known_args, known[:n_known], known[n_known:])
+        known_out = iter(known[:n_known])
         unknown_args = [a for a, u in zip(args, unknown, strict=True) if u]
         unknown_out = iter(self.record(split.unknown[0], [*residuals, *unknown_args], split.unknown[1]))
         return [next(unknown_out) if u else next(known_out) for u in split.unknown_out]
@@ -84,16 +87,9 @@ def linearize_flat(fun: Callable[..., Sequence[Any]], primals: Sequence[Any], no
     nonzero_out = [type(t) is not Zero for t in tangents_out]
     closed = trace.finish([t for t in tangents_out if type(t) is not Zero])
     trace.invalidate()
+    del tangents, tangents_out
+    check_leaks(trace)
     return Linearized(out, pruned(closed), nonzero_out)
-
-
-def pruned(closed: ClosedJaxpr) -> ClosedJaxpr:
-    """Drop equations and consts that no output needs."""
-    eqns = live(closed.jaxpr.eqns, closed.jaxpr.outvars)
-    needed = {v for v in (*closed.jaxpr.outvars, *(v for e in eqns for v in e.invars)) if isinstance(v, Var)}
-    kept = [(v, c) for v, c in zip(closed.jaxpr.constvars, closed.consts, strict=True) if v in needed]
-    jaxpr = closed.jaxpr.replace(constvars=[v for v, _ in kept], eqns=eqns)
-    return ClosedJaxpr(jaxpr, [c for _, c in kept])
 
 
 class JaxprSplit(NamedTuple):
@@ -118,32 +114,55 @@ def partial_eval_jaxpr(
 
 
 def _partial_eval_jaxpr(closed: ClosedJaxpr, unknown: Sequence[bool], force: Sequence[bool]) -> JaxprSplit:
-    jaxpr = closed.jaxpr
+    eqns, unknown_out = divide(closed.jaxpr, unknown)
+    unknown_out = [u or f for u, f in zip(unknown_out, force, strict=True)]
+    known = [e for e, is_known in eqns if is_known]
+    return joined(closed, unknown, unknown_out, known, [e for e, is_known in eqns if not is_known])
+
+
+class Divided(NamedTuple):
+    """Equations in their order, each with whether it is known, and which of the outputs are unknown."""
+
+    eqns: list[tuple[JaxprEqn, bool]]
+    unknown_out: list[bool]
+
+
+def divide(jaxpr: Jaxpr, unknown: Sequence[bool]) -> Divided:
+    """Separate the equations that read no unknown from the others; higher-order ones are split by their rule."""
     unknown_vars = {v for v, u in zip(jaxpr.invars, unknown, strict=True) if u}
-    known_eqns: list[JaxprEqn] = []
-    unknown_eqns: list[JaxprEqn] = []
+    eqns: list[tuple[JaxprEqn, bool]] = []
     for eqn in jaxpr.eqns:
         flags = [v in unknown_vars for v in eqn.invars]
         if not any(flags):
-            known_eqns.append(eqn)
+            eqns.append((eqn, True))
         else:
             known, rest = _split_eqn(eqn, flags)
-            known_eqns.extend(known)
-            unknown_eqns.append(rest)
+            eqns += [*((e, True) for e in known), (rest, False)]
             unknown_vars.update(rest.outvars)
-    unknown_out = [v in unknown_vars or f for v, f in zip(jaxpr.outvars, force, strict=True)]
-    residuals = _free_variables(unknown_eqns, [v for v, u in zip(jaxpr.outvars, unknown_out, strict=True) if u],
-                                unknown_vars, set(jaxpr.constvars))  # fmt: skip
+    return Divided(eqns, [v in unknown_vars for v in jaxpr.outvars])
+
+
+def joined(
+    closed: ClosedJaxpr,
+    unknown: Sequence[bool],
+    unknown_out: list[bool],
+    known_eqns: Sequence[JaxprEqn],
+    unknown_eqns: Sequence[JaxprEqn],
+) -> JaxprSplit:
+    """Make the two jaxprs of a split; what the unknown equations read and do not make becomes residuals."""
+    jaxpr = closed.jaxpr
+    unknown_in = [v for v, u in zip(jaxpr.invars, unknown, strict=True) if u]
+    unknown_outvars = [v for v, u in zip(jaxpr.outvars, unknown_out, strict=True) if u]
+    unknown_eqns = live(unknown_eqns, unknown_outvars)
+    inner = {*unknown_in, *jaxpr.constvars, *(v for e in unknown_eqns for v in e.outvars)}
+    used = [*(v for e in unknown_eqns for v in e.invars), *unknown_outvars]
+    residuals = list(dict.fromkeys(v for v in used if isinstance(v, Var) and v not in inner))
     known_jaxpr = jaxpr.replace(
         invars=[v for v, u in zip(jaxpr.invars, unknown, strict=True) if not u],
         eqns=known_eqns,
         outvars=[v for v, u in zip(jaxpr.outvars, unknown_out, strict=True) if not u] + residuals,
     )
-    unknown_jaxpr = jaxpr.replace(
-        invars=residuals + [v for v, u in zip(jaxpr.invars, unknown, strict=True) if u],
-        eqns=unknown_eqns,
-        outvars=[v for v, u in zip(jaxpr.outvars, unknown_out, strict=True) if u],
-    )
+    unknown_jaxpr = jaxpr.replace(invars=residuals + unknown_in, eqns=unknown_eqns, outvars=unknown_outvars)
     return JaxprSplit(
         pruned(ClosedJaxpr(known_jaxpr, closed.consts)),
         pruned(ClosedJaxpr(unknown_jaxpr, closed.consts)),
@@ -152,15 +171,17 @@ def _partial_eval_jaxpr(closed: ClosedJaxpr, unknown: Sequence[bool], force: Seq
     )
 
 
-def forward_inputs(split: JaxprSplit) -> tuple[ClosedJaxpr, list[int | None]]:
-    """Return the known jaxpr without the residuals that are inputs of it, and where those are; see `Split`."""
-    return split.known.memo("forward_inputs", lambda: _forward_inputs(split))
+def forward_residuals(split: JaxprSplit) -> tuple[ClosedJaxpr, list[int | None]]:
+    """Return the known jaxpr without residuals that it is given or returns anyway, and where those are; see `Split`."""
+    return split.known.memo("forward_residuals", lambda: _forward_residuals(split))
 
 
-def _forward_inputs(split: JaxprSplit) -> tuple[ClosedJaxpr, list[int | None]]:
+def _forward_residuals(split: JaxprSplit) -> tuple[ClosedJaxpr, list[int | None]]:
     jaxpr = split.known.jaxpr
     n = len(jaxpr.outvars) - len(split.residual_avals)
-    place = {v: i for i, v in enumerate(jaxpr.invars)}
+    place: dict[Atom, int] = {}
+    for i, v in enumerate([*jaxpr.invars, *jaxpr.outvars[:n]]):
+        place.setdefault(v, i)
     forwarded = [place.get(v) for v in jaxpr.outvars[n:]]
     kept = [v for v, i in zip(jaxpr.outvars[n:], forwarded, strict=True) if i is None]
     return ClosedJaxpr(jaxpr.replace(outvars=jaxpr.outvars[:n] + kept), split.known.consts), forwarded
@@ -178,14 +199,8 @@ def _split_eqn(eqn: JaxprEqn, unknown: list[bool]) -> tuple[list[JaxprEqn], Jaxp
     unknown_out = [v for v, u in zip(eqn.outvars, split.unknown_out, strict=True) if u]
     known_in: list[Atom] = [v for v, u in zip(eqn.invars, unknown, strict=True) if not u]
     unknown_in: list[Atom] = [v for v, u in zip(eqn.invars, unknown, strict=True) if u]
-    residuals = split.residuals(known_in, returned)
+    residuals = split.residuals(known_in, known_out, returned)
     return (
         [JaxprEqn(known_in, known_out + returned, *split.known, eqn.source)],
         JaxprEqn([*residuals, *unknown_in], unknown_out, *split.unknown, eqn.source),
     )
-
-
-def _free_variables(eqns: list[JaxprEqn], outvars: list[Any], inner: set[Var], consts: set[Var]) -> list[Var]:
-    """Known variables that unknown equations read: the residuals, each once, in order of use."""
-    used = [v for e in eqns for v in e.invars] + list(outvars)
-    return list(dict.fromkeys(v for v in used if isinstance(v, Var) and v not in inner and v not in consts))

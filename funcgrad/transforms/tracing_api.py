@@ -10,14 +10,17 @@ from funcgrad import tree
 from funcgrad.core.avals import ShapeDtypeStruct
 from funcgrad.core.jaxprs import ClosedJaxpr
 from funcgrad.core.staging import trace_to_jaxpr
-from funcgrad.core.tracing import aval_of
-from funcgrad.transforms.api import FlatFunction, callable_or_error, name_of
+from funcgrad.core.tracing import named_scope
+from funcgrad.transforms.api import FlatFunction, abstract, callable_or_error, name_of
 
 
 def make_jaxpr(
-    fun: Callable[..., Any], static_argnums: int | Sequence[int] = (), return_shape: bool = False, axis_env: Any = None
+    fun: Callable[..., Any], static_argnums: int | Sequence[int] = (), axis_env: Any = None, return_shape: bool = False
 ) -> Callable[..., Any]:
     """Return a function that traces `fun` at its arguments and returns the jaxpr instead of the value.
+
+    Example arguments may be arrays, numbers or types (`ShapeDtypeStruct`). With `return_shape` the result is a
+    pair of the jaxpr and the types of the function's result.
 
     >>> make_jaxpr(lambda x: x * x + 1)(2.0)
     { lambda ; a:f32[]. let b:f32[] = mul a a; c:f32[] = add b 1.0:f32[] in (c,) }
@@ -38,7 +41,7 @@ def make_jaxpr(
         flat, in_tree = tree.flatten((dynamic, kwargs))
         flat_fun = FlatFunction(of_dynamic, in_tree, transform="make_jaxpr")
         closed: ClosedJaxpr = trace_to_jaxpr(
-            flat_fun, [aval_of(x) for x in flat], description=f"tracing make_jaxpr({name_of(fun)})", name=name_of(fun)
+            flat_fun, [abstract(x) for x in flat], description=f"tracing make_jaxpr({name_of(fun)})", name=name_of(fun)
         )
         if not return_shape:
             return closed
@@ -55,3 +58,14 @@ def eval_shape(fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     ShapeDtypeStruct(shape=(1, 3), dtype=float32)
     """
     return make_jaxpr(fun, return_shape=True)(*args, **kwargs)[1]
+
+
+def named_call(fun: Callable[..., Any], *, name: str | None = None) -> Callable[..., Any]:
+    """Return `fun` with all that it computes in a scope of its name, or of the name given; see `named_scope`.
+
+    >>> import funcgrad.numpy as jnp
+    >>> make_jaxpr(named_call(jnp.sin, name="wave"))(1.0).eqns[0].source.scope
+    'wave'
+    """
+    callable_or_error(fun, "named_call")
+    return functools.wraps(fun)(named_scope(name or name_of(fun))(fun))

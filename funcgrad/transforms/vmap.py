@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 
 from funcgrad import tree
+from funcgrad.config import config
 from funcgrad.core import tracing
 from funcgrad.core.arrays import as_array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr
+from funcgrad.core.leaks import check_leaks
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.core.tracing import Trace, Tracer, aval_of
-from funcgrad.errors import BatchingError
+from funcgrad.errors import BatchingError, user_location
 from funcgrad.ops.shapes import broadcast_in_batch, move_axis
 from funcgrad.transforms.api import FlatFunction, callable_or_error, name_of
 
@@ -24,10 +26,12 @@ from funcgrad.transforms.api import FlatFunction, callable_or_error, name_of
 class BatchTracer(Tracer):
     """One element of a batch: `value` holds them all along dimension `dim`."""
 
-    __slots__ = ("value", "dim", "aval")
+    __slots__ = ("aval", "dim", "location", "value")
 
     def __init__(self, trace: BatchTrace, value: Any, dim: int):
         self.trace, self.value, self.dim = trace, value, dim
+        self.location = user_location() if config.check_tracer_leaks else None
+        trace.watch(self)
         full = aval_of(value)
         self.aval = full.update(shape=full.shape[:dim] + full.shape[dim + 1 :])
 
@@ -35,7 +39,8 @@ class BatchTracer(Tracer):
         return None
 
     def origin(self) -> str:
-        return f" (it is one of a batch of {aval_of(self.value).shape[self.dim]})"
+        batch = f" (it is one of a batch of {aval_of(self.value).shape[self.dim]})"
+        return batch + tracing.computed_at(self.location)
 
 
 class BatchTrace(Trace):
@@ -76,6 +81,7 @@ class BatchTrace(Trace):
         """Apply a flat function to every element of the batch under this trace; return results and their dimensions."""
         with tracing.new_trace(self), tracing.bound_axis(self.axis_name, self.size):
             pairs = [self.unpack(o) for o in fun(*map(self.pack, args, dims))]
+        check_leaks(self)
         return [v for v, _ in pairs], [d for _, d in pairs]
 
     def again(self) -> BatchTrace:

@@ -295,7 +295,8 @@ def _transpose_of_split(cts: Sequence[Any], args: Sequence[Any], params: dict[st
     values = select(args, linear, False)
     known, known_params = split.known
     out = known.bind(*values, **known_params)
-    residuals = split.residuals(values, out[split.unknown_out.count(False) :])
+    n = split.unknown_out.count(False)
+    residuals = split.residuals(values, out[:n], out[n:])
     rest, rest_params = split.unknown
     back = rest.transpose(select(cts, split.unknown_out), *residuals, *select(args, linear), **rest_params)
     return spread(back[len(residuals) :], linear)

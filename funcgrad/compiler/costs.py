@@ -1,0 +1,60 @@
+"""How much a program computes and moves, read off its groups."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+from funcgrad.compiler import contract, nested
+from funcgrad.compiler.analysis import COSTLY
+from funcgrad.compiler.fuse import Fusion, Group
+from funcgrad.core.jaxprs import JaxprEqn, Var
+from funcgrad.core.lowering import Cond, Contract, Reduce, Scalar, Scan
+
+
+def costs(fusion: Fusion) -> Counter[str]:
+    """Return flops, transcendentals and bytes accessed."""
+    total: Counter[str] = Counter()
+    for group in fusion.order:
+        if group.kind == "control":
+            total.update(_of_control(group.eqns[0]))
+        else:
+            for eqn in group.eqns:
+                total.update(_of_equation(eqn))
+            total["bytes accessed"] += _bytes(fusion, group)
+    return total
+
+
+def _of_control(eqn: JaxprEqn) -> Counter[str]:
+    """A scan's body as often as it runs, other bodies once, of branches the one with the most flops."""
+    parts = [costs(inner) for _, inner in nested.fusions(eqn)]
+    lowering = eqn.primitive.lowering
+    if isinstance(lowering, Cond):
+        return max(parts, key=lambda c: c["flops"] + c["transcendentals"])
+    times = eqn.params["length"] if isinstance(lowering, Scan) else 1
+    return Counter({name: times * sum(p[name] for p in parts) for name in set().union(*parts)})
+
+
+def _of_equation(eqn: JaxprEqn) -> dict[str, int]:
+    lowering = eqn.primitive.lowering
+    size = sum(v.aval.size for v in eqn.outvars)
+    if isinstance(lowering, Contract) and contract.is_canonical(eqn):
+        return {"flops": 2 * size * eqn.invars[0].aval.shape[2]}
+    if isinstance(lowering, Reduce):
+        return {"flops": eqn.invars[0].aval.size}
+    if isinstance(lowering, Scalar):
+        op = lowering.op if isinstance(lowering.op, str) else eqn.primitive.name
+        return {"transcendentals" if op in COSTLY - {"div", "rem"} else "flops": size}
+    return {}
+
+
+def _bytes(fusion: Fusion, group: Group) -> int:
+    """What a group reads from memory and writes to it, each value once."""
+    read: dict[Var, int] = {}
+    for eqn in group.eqns:
+        for source, view in fusion.accesses(eqn):
+            if isinstance(source, Var) and fusion.group_of.get(source) is not group:
+                count = min(math.prod(view.shape), source.aval.size)
+                read[source] = max(read.get(source, 0), count * source.aval.dtype.itemsize)
+    made = {v for e in group.eqns for v in e.outvars} & fusion.stored
+    return sum(read.values()) + sum(v.aval.nbytes for v in made)
