@@ -10,6 +10,7 @@ from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, Literal, Var
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.core.tracing import UndefinedPrimal, Zero, aval_of
 from funcgrad.ops.elementwise import add_any
+from funcgrad.ops.shapes import instantiate
 
 
 def backward_pass(jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any], cotangents: Sequence[Any]) -> list[Any]:
@@ -63,18 +64,24 @@ def backward_pass(jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any], cota
 
 
 def transpose_jaxpr(
-    closed: ClosedJaxpr, linear: Sequence[bool], nonzero: Sequence[bool]
+    closed: ClosedJaxpr,
+    linear: Sequence[bool],
+    nonzero: Sequence[bool],
+    instantiate_out: Sequence[bool] | bool = False,
 ) -> tuple[ClosedJaxpr, list[bool]]:
     """Return the jaxpr of (values, nonzero cotangents) → nonzero cotangents of linear inputs, and which these are.
 
     `linear` marks inputs, the values being the others; `nonzero` marks the outputs that have a cotangent.
+    Cotangents of linear inputs marked in `instantiate_out` are given even when they are zero.
     """
-    key = ("transpose", tuple(linear), tuple(nonzero))
-    return closed.memo(key, lambda: _transpose_jaxpr(closed, linear, nonzero))
+    n = sum(linear)
+    wanted = (instantiate_out,) * n if isinstance(instantiate_out, bool) else tuple(instantiate_out)
+    key = ("transpose", tuple(linear), tuple(nonzero), wanted)
+    return closed.memo(key, lambda: _transpose_jaxpr(closed, linear, nonzero, wanted))
 
 
 def _transpose_jaxpr(
-    closed: ClosedJaxpr, linear: Sequence[bool], nonzero: Sequence[bool]
+    closed: ClosedJaxpr, linear: Sequence[bool], nonzero: Sequence[bool], wanted: Sequence[bool]
 ) -> tuple[ClosedJaxpr, list[bool]]:
     nonzero_back: list[bool] = []
 
@@ -84,6 +91,7 @@ def _transpose_jaxpr(
         cts = [next(given) if nz else Zero(a.tangent()) for a, nz in zip(closed.out_avals, nonzero, strict=True)]
         back = backward_pass(closed.jaxpr, closed.consts, args, cts)
         of_linear = [b for b, lin in zip(back, linear, strict=True) if lin]
+        of_linear = [instantiate(b) if w else b for b, w in zip(of_linear, wanted, strict=True)]
         nonzero_back[:] = [type(b) is not Zero for b in of_linear]
         return [b for b in of_linear if type(b) is not Zero]
 
