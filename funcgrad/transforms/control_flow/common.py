@@ -157,6 +157,19 @@ def needs_lockstep(jaxprs: Sequence[ClosedJaxpr]) -> bool:
 # ---------------------------------------------------------------- evaluation
 
 
+def join_consts(bodies: Sequence[Body]) -> tuple[list[ClosedJaxpr], list[Any]]:
+    """Return the bodies' jaxprs with leading inputs for the values that any of them closed over, and these values."""
+    consts = {id(c): c for b in bodies for c in b.consts}
+    jaxprs = []
+    for body in bodies:
+        jaxpr = body.jaxpr.jaxpr
+        own = dict(zip(map(id, body.consts), jaxpr.invars, strict=False))
+        leading = [own[i] if i in own else Var(aval_of(c)) for i, c in consts.items()]
+        rest = jaxpr.invars[len(body.consts) :]
+        jaxprs.append(ClosedJaxpr(jaxpr.replace(invars=leading + rest), body.jaxpr.consts))
+    return jaxprs, list(consts.values())
+
+
 def run_compiled(
     primitive: Primitive, key: ClosedJaxpr, arrays: Sequence[Array], params: dict[str, Any]
 ) -> list[Array]:
