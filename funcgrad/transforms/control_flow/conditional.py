@@ -55,7 +55,7 @@ def _evaluate(index: Array, *arrays: Array, branches: Branches) -> list[Array]:
     """Outside jit the index is known: nothing is compiled, the chosen branch is evaluated."""
     chosen = branches[int(np.clip(int(index), 0, len(branches) - 1))]
     out = eval_jaxpr(chosen.jaxpr, chosen.consts, *arrays)
-    avals = cond_p.typed([index.aval, *(a.aval for a in arrays)], {"branches": branches})
+    avals = cond_p.typed([aval_of(index), *map(aval_of, arrays)], {"branches": branches})
     return [x if aval_of(x) is aval else Array(aval, np.asarray(x)) for x, aval in zip(out, avals, strict=True)]
 
 
