@@ -17,7 +17,7 @@ from funcgrad.errors import DTypeError
 from funcgrad.ops.arithmetic import neg_p
 from funcgrad.ops.shapes import instantiate
 from funcgrad.transforms.api import callable_or_error
-from funcgrad.transforms.control_flow.common import as_arrays, join_consts, trace_body
+from funcgrad.transforms.control_flow.common import Body, as_arrays, join_consts, trace_body
 from funcgrad.transforms.grad import linearize
 from funcgrad.transforms.linear_solves import check_like, operand_tangents
 from funcgrad.transforms.vmap import batch_jaxpr, to_dim
@@ -120,15 +120,15 @@ def custom_root(
                 f"custom_root: initial_guess has a leaf of type {aval}", fix="cast it to a float (1.0, not 1)"
             )
 
-    def solve_linearized(x: Any, y: Any) -> Any:
-        return tangent_solve(linearize(f, x)[1], y)
+    def traced(name: str, fun: Callable[..., Any], arity: int = 1) -> Body:
+        body = trace_body(fun, (guess,) * arity, avals * arity, "custom_root")
+        check_like("custom_root", name, body, has_aux and name == "solve", "initial_guess", guess)
+        return body
 
     bodies = {
-        "f": trace_body(f, (guess,), avals, "custom_root"),
-        "solve": trace_body(functools.partial(solve, f), (guess,), avals, "custom_root"),
-        "tangent_solve": trace_body(solve_linearized, (guess, guess), [*avals, *avals], "custom_root"),
+        "f": traced("f", f),
+        "solve": traced("solve", functools.partial(solve, f)),
+        "tangent_solve": traced("tangent_solve", lambda x, y: tangent_solve(linearize(f, x)[1], y), 2),
     }
-    for name, body in bodies.items():
-        check_like("custom_root", name, body, has_aux and name == "solve", "initial_guess", guess)
     jaxprs, consts = join_consts(list(bodies.values()))
     return bodies["solve"].unflatten(root_p.bind(*consts, *leaves, **dict(zip(bodies, jaxprs, strict=True))))

@@ -34,7 +34,7 @@ Branches = tuple[ClosedJaxpr, ...]
 
 
 def _infer(index: ShapedArray, *avals: ShapedArray, branches: Branches) -> list[ShapedArray]:
-    """The branches' results; one that is strongly typed in any branch is."""
+    """What the first branch returns; the others return the same but for weak types."""
     if (index.shape, index.dtype) != ((), dtypes.int32):
         raise JaxprError(f"cond: the index has type {index}, it must be a scalar int32")
     given, results = _strong(avals), _strong(branches[0].out_avals)
@@ -43,8 +43,7 @@ def _infer(index: ShapedArray, *avals: ShapedArray, branches: Branches) -> list[
             raise JaxprError(f"cond: branch {i} takes {branch.in_avals}, the operands are {list(avals)}")
         if _strong(branch.out_avals) != results:
             raise JaxprError(f"cond: branch 0 returns {branches[0].out_avals}, branch {i} {branch.out_avals}")
-    weak = [all(a.weak_type for a in column) for column in zip(*(b.out_avals for b in branches), strict=True)]
-    return [a.update(weak_type=w) for a, w in zip(results, weak, strict=True)]
+    return branches[0].out_avals
 
 
 def _strong(avals: Sequence[ShapedArray]) -> list[ShapedArray]:
