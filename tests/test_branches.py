@@ -153,7 +153,8 @@ TRANSFORMS = {
     "jit": lambda m, f: m.jit(f),
     "vmap": lambda m, f: lambda x: m.vmap(f)(x * X)[1] + x,
 }
-DEPTHS = [c for n in (1, 2, 3) for c in itertools.product(TRANSFORMS, repeat=n)]
+DEPTHS = [c for n in (1, 2) for c in itertools.product(TRANSFORMS, repeat=n)]
+DEPTHS += itertools.product(("grad", "jit", "vmap"), repeat=3)
 
 
 def _composed(m, function, names):
