@@ -11,7 +11,7 @@ import pytest
 
 import funcgrad
 import funcgrad.numpy as jnp
-from funcgrad import errors, grad, jit, lax, make_jaxpr, tree, vmap
+from funcgrad import errors, grad, jit, jvp, lax, make_jaxpr, tree, vmap
 from funcgrad.config import disable_jit
 from funcgrad.core.checking import check_jaxpr
 from funcgrad.core.jaxprs import eval_jaxpr
@@ -368,6 +368,92 @@ def test_gradients_of_lanes_ignore_the_branches_they_do_not_take():
     assert_close(by_x, np.float32([1, 0.25, 1]))
     assert_close(by_w, np.float32(0 + 1 - 1))
     assert_close(vmap(grad(safe), (0, None))(x, np.float32(1)), by_x)
+
+
+# ---------------------------------------------------------------- loops inside, and around
+
+
+def _guarding(n, x):
+    """x·2ⁿ by a loop that does not end for n ≤ 0, when the branch is not to be taken."""
+
+    def doubled(x):
+        return lax.while_loop(lambda s: s[0] != n, lambda s: (s[0] + 1, s[1] * 2), (0, x))[1]
+
+    return lax.cond(n > 0, doubled, lambda x: -x, x)
+
+
+COUNTS = np.int32([3, -1, 0, 5])
+
+
+@pytest.mark.parametrize("compile", [lambda f: f, jit])
+def test_a_mapped_cond_that_guards_a_loop_terminates(compile):
+    x = np.float32([1, 2, 3, 4])
+    assert_close(compile(vmap(_guarding))(COUNTS, x), np.float32([8, -2, -3, 128]))
+    assert_close(compile(vmap(_guarding, (0, None)))(COUNTS, np.float32(1)), np.float32([8, -1, -1, 32]))
+    twice = vmap(vmap(_guarding, (0, None)), (0, 0))
+    counts = np.stack([COUNTS, COUNTS[::-1]])
+    assert_close(compile(twice)(counts, x[:2]), np.float32([[8, -1, -1, 32], [64, -2, -2, 16]]))
+    tangents = compile(lambda x: jvp(lambda x: vmap(_guarding)(COUNTS, x), (x,), (x,))[1])(x)
+    assert_close(tangents, np.float32([8, -2, -3, 128]))
+
+
+def test_lanes_with_loops_are_a_scan_without_carry():
+    closed = make_jaxpr(vmap(_guarding, (0, None)))(COUNTS, np.float32(1))
+    (eqn,) = (e for e in closed.eqns if e.primitive.name == "scan")
+    assert (eqn.params["num_carry"], eqn.params["length"]) == (0, 4)
+    assert "select_n" not in str(closed)
+    check_jaxpr(closed)
+
+
+def _around(m):
+    """A scan whose steps choose, with closed-over values."""
+
+    def around(x):
+        def step(carry, t):
+            carry = m.lax.cond(carry * t > 0.5, lambda c: m.lax.sin(c) * t, lambda c: c + t * x, carry)
+            return carry, carry * t
+
+        carry, ys = m.lax.scan(step, x, m.numpy.array([0.3, -0.5, 0.9, 2.0]))
+        return carry + ys.sum()
+
+    return around
+
+
+def _inside(m):
+    """Branches with scans, of different lengths."""
+
+    def inside(x):
+        def power(n):
+            return lambda v: m.lax.scan(lambda c, t: (c * v + t, None), x, m.numpy.ones(n))[0]
+
+        return m.lax.cond(x > 0.5, power(2), power(3), m.lax.sin(x))
+
+    return inside
+
+
+@pytest.mark.parametrize("program", [_around, _inside])
+def test_programs_with_loops(program):
+    f = program(funcgrad)
+    for x in POINTS:
+        with disable_jit():
+            expected = f(np.float32(x))
+        assert_close(jit(f)(np.float32(x)), expected, rtol=1e-5)
+        check_grads(f, (np.float32(x),), order=2)
+    for g in (f, grad(f), grad(grad(f))):
+        rows = np.stack([g(x) for x in X])
+        assert_close(vmap(g)(X), rows, rtol=1e-4, atol=1e-4)
+        assert_close(jit(vmap(g))(X), rows, rtol=1e-4, atol=1e-4)
+    assert_close(grad(lambda x: vmap(f)(x).sum())(X), vmap(grad(f))(X), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("program", [_around, _inside])
+def test_programs_with_loops_are_jaxs(jax, program):
+    def everything(m):
+        f = program(m)
+        return lambda x: (f(x), m.grad(f)(x), m.grad(m.grad(f))(x), m.vmap(m.grad(f))(x * X))
+
+    same(everything(funcgrad)(np.float32(1.3)), jax.jit(everything(jax))(np.float32(1.3)), 1e-4)
 
 
 # ---------------------------------------------------------------- bad input
