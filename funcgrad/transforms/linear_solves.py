@@ -186,17 +186,19 @@ def _transposed(matvec: Body, structure: Any) -> Callable[[Any], Any]:
 
 def check_like(operation: str, name: str, body: Body, has_aux: bool, wanted_name: str, wanted: Any) -> None:
     """Raise unless a traced function returns a pytree like `wanted`; with `has_aux`, a pair of one and anything."""
-    result: Any = body.unflatten([a.strengthened() for a in body.out_avals])
-    shown = f"{operation}: {name} returns {result}"
+    leaves, structure = tree.flatten(wanted)
+    avals = [aval_of(x) for x in leaves]
+    shown = f"{operation}: {name} returns {body.show()}"
+    out_tree = body.out_tree
     if has_aux:
-        if not isinstance(result, (tuple, list)) or len(result) != 2:
+        kind, _ = out_tree.node_data() or (None, None)
+        if kind not in (tuple, list) or len(out_tree.children()) != 2:
             raise ArgumentError(f"{shown}, not a pair", fix="with has_aux=True return (solution, aux)")
-        result = result[0]
-    expected = tree.map(lambda x: aval_of(x).strengthened(), wanted)
-    shown = f"{shown}, {wanted_name} is {expected}"
-    if tree.structure(result) != tree.structure(expected):
+        out_tree = out_tree.children()[0]
+    shown = f"{shown}, {wanted_name} is {structure.show(a.short() for a in avals)}"
+    if out_tree != structure:
         raise ArgumentError(shown, fix=f"return a pytree with the structure of {wanted_name}")
-    for have, want in zip(tree.leaves(result), tree.leaves(expected), strict=True):
+    for have, want in zip(body.out_avals[: len(avals)], avals, strict=True):
         if have.shape != want.shape:
             raise ShapeError(shown, fix=f"return the shapes of {wanted_name}")
         if have.dtype != want.dtype:

@@ -213,7 +213,4 @@ def _at(path: tree.KeyPath) -> str:
 
 def _results(bodies: Sequence[tuple[str, Body]], functions: dict[str, Callable[..., Any]]) -> str:
     """Show what each of the branches returns, one line each."""
-    return "".join(
-        f"\n    {name} ({name_of(functions[name])}): {body.unflatten([a.strengthened() for a in body.out_avals])}"
-        for name, body in bodies
-    )
+    return "".join(f"\n    {name} ({name_of(functions[name])}): {body.show()}" for name, body in bodies)

@@ -24,7 +24,8 @@ from funcgrad.errors import BatchingError, JaxprError
 from funcgrad.ops.arithmetic import clamp_p, select_n_p, stop_gradient_p
 from funcgrad.ops.logic import eq_p
 from funcgrad.ops.shapes import broadcast_in_batch, broadcast_in_dim, zeros_of
-from funcgrad.transforms.control_flow.scan import scan_p
+from funcgrad.transforms.control_flow.common import check_operands, same_type, select, spread
+from funcgrad.transforms.control_flow.scan_rules import scan_p
 from funcgrad.transforms.jvp import jvp_jaxpr
 from funcgrad.transforms.partial_eval import JaxprSplit, Split, partial_eval_jaxpr
 from funcgrad.transforms.transpose import transpose_jaxpr
@@ -37,17 +38,12 @@ def _infer(index: ShapedArray, *avals: ShapedArray, branches: Branches) -> list[
     """What the first branch returns; the others return the same but for weak types."""
     if (index.shape, index.dtype) != ((), dtypes.int32):
         raise JaxprError(f"cond: the index has type {index}, it must be a scalar int32")
-    given, results = _strong(avals), _strong(branches[0].out_avals)
     for i, branch in enumerate(branches):
-        if _strong(branch.in_avals) != given:
-            raise JaxprError(f"cond: branch {i} takes {branch.in_avals}, the operands are {list(avals)}")
-        if _strong(branch.out_avals) != results:
-            raise JaxprError(f"cond: branch 0 returns {branches[0].out_avals}, branch {i} {branch.out_avals}")
+        check_operands(f"cond: branch {i}", avals, branch.in_avals)
+        results = branches[0].out_avals, branch.out_avals
+        if len(results[0]) != len(results[1]) or not all(map(same_type, *results)):
+            raise JaxprError(f"cond: branch 0 returns {results[0]}, branch {i} {results[1]}")
     return branches[0].out_avals
-
-
-def _strong(avals: Sequence[ShapedArray]) -> list[ShapedArray]:
-    return [a.strengthened() for a in avals]
 
 
 def _evaluate(index: Array, *arrays: Array, branches: Branches) -> list[Array]:
@@ -74,14 +70,11 @@ def _agreeing(
 
 def _jvp(primals: Sequence[Any], tangents: Sequence[Any], *, branches: Branches) -> tuple[list[Any], list[Any]]:
     nonzero = [type(t) is not Zero for t in tangents[1:]]
-    given = [t for t in tangents[1:] if type(t) is not Zero]
     n = len(branches[0].out_avals)
     jvps, nonzero_out = _agreeing(lambda b, wanted: jvp_jaxpr(b, nonzero, wanted), branches, n)
-    out = cond_p.bind(*primals, *given, branches=jvps)
-    rest = iter(out[n:])
-    return out[:n], [
-        next(rest) if nz else Zero(aval_of(o).tangent()) for o, nz in zip(out[:n], nonzero_out, strict=True)
-    ]
+    out = cond_p.bind(*primals, *select(tangents[1:], nonzero), branches=jvps)
+    dots = spread(out[n:], nonzero_out)
+    return out[:n], [Zero(aval_of(o).tangent()) if t is None else t for o, t in zip(out[:n], dots, strict=True)]
 
 
 def _transpose(cts: Sequence[Any], index: Any, *args: Any, branches: Branches) -> list[Any]:
@@ -89,14 +82,10 @@ def _transpose(cts: Sequence[Any], index: Any, *args: Any, branches: Branches) -
     transposed, nonzero_back = _agreeing(
         lambda b, wanted: transpose_jaxpr(b, linear, nonzero, wanted), branches, sum(linear)
     )
-    values = [a for a, is_linear in zip(args, linear, strict=True) if not is_linear]
-    out = iter(cond_p.bind(index, *values, *(ct for ct in cts if type(ct) is not Zero), branches=transposed))
-    flows = iter(nonzero_back)
-    back = [
-        (next(out) if next(flows) else Zero(a.aval.tangent())) if is_linear else None
-        for a, is_linear in zip(args, linear, strict=True)
-    ]
-    return [None, *back]
+    out = cond_p.bind(index, *select(args, linear, False), *select(cts, nonzero), branches=transposed)
+    zeros = [Zero(a.aval.tangent()) for a in select(args, linear)]
+    back = [z if ct is None else ct for z, ct in zip(zeros, spread(out, nonzero_back), strict=True)]
+    return [None, *spread(back, linear)]
 
 
 # ---------------------------------------------------------------- partial evaluation
@@ -110,7 +99,10 @@ def _partial_eval(unknown: list[bool], avals: Sequence[ShapedArray], *, branches
     splits = [partial_eval_jaxpr(b, unknown[1:], unknown_out) for b in branches]
     names = [_residual_names(s) for s in splits]
     shared = list(dict.fromkeys(name for own in names for name in own))
-    known_in = [aval for aval, u in zip(avals, unknown, strict=True) if not u]
+    computes = not all(unknown_out) or any(s.known.jaxpr.effectful for s in splits)
+    if not computes and all(isinstance(name, int) for name in shared):
+        return None
+    known_in = select(avals, unknown, False)
     types = {name: known_in[name] if isinstance(name, int) else name[0] for name in shared}
     known = tuple(_returning(s, own, types) for s, own in zip(splits, names, strict=True))
     rest = tuple(_receiving(s, own, types) for s, own in zip(splits, names, strict=True))
@@ -197,8 +189,7 @@ def _lane_by_lane(
     index: Any, operands: Sequence[Any], batched: Sequence[bool], size: int, branches: Branches
 ) -> list[Any]:
     """Scan over the batch, each element running its own branch: a loop that a branch guards is not entered in vain."""
-    consts = [x for x, b in zip(operands, batched, strict=True) if not b]
-    slices = [x for x, b in zip(operands, batched, strict=True) if b]
+    consts, slices = select(operands, batched, False), select(operands, batched)
 
     def lane(*args: Any) -> list[Any]:
         of_consts, of_slices = iter(args[: len(consts)]), iter(args[len(consts) + 1 :])
@@ -207,9 +198,8 @@ def _lane_by_lane(
 
     def body() -> ClosedJaxpr:
         avals = branches[0].in_avals
-        fixed = [a for a, b in zip(avals, batched, strict=True) if not b]
-        sliced = [a for a, b in zip(avals, batched, strict=True) if b]
-        return trace_to_jaxpr(lane, [*fixed, ShapedArray((), dtypes.int32), *sliced], name="lane")
+        of_consts, of_slices = select(avals, batched, False), select(avals, batched)
+        return trace_to_jaxpr(lane, [*of_consts, ShapedArray((), dtypes.int32), *of_slices], name="lane")
 
     jaxpr = branches[0].memo(("lane by lane", branches, tuple(batched)), body)
     return scan_p.bind(*consts, index, *slices, jaxpr=jaxpr, length=size, reverse=False, num_consts=len(consts),
