@@ -16,6 +16,7 @@ from funcgrad.config import disable_jit
 from funcgrad.core.checking import check_jaxpr
 from funcgrad.core.jaxprs import eval_jaxpr
 from funcgrad.core.tracing import aval_of
+from funcgrad.experimental import io_callback
 from funcgrad.testing import assert_close, check_grads
 from funcgrad.transforms.partial_eval import partial_eval_jaxpr
 
@@ -454,6 +455,81 @@ def test_programs_with_loops_are_jaxs(jax, program):
         return lambda x: (f(x), m.grad(f)(x), m.grad(m.grad(f))(x), m.vmap(m.grad(f))(x * X))
 
     same(everything(funcgrad)(np.float32(1.3)), jax.jit(everything(jax))(np.float32(1.3)), 1e-4)
+
+
+# ---------------------------------------------------------------- effects
+
+
+def _telling(m, seen):
+    """|x|, which tells which branch was run with which value."""
+
+    def tell(name):
+        return lambda v: seen.append((name, float(v)))
+
+    def absolute(x):
+        def positive(x):
+            m.debug.callback(tell("positive"), x)
+            return x
+
+        def negative(x):
+            m.debug.callback(tell("negative"), x)
+            return -x
+
+        return m.lax.cond(x > 0, positive, negative, x)
+
+    return absolute
+
+
+def test_only_the_branch_that_is_taken_has_its_effects():
+    seen: list[tuple[str, float]] = []
+    absolute = _telling(funcgrad, seen)
+    for f in (absolute, jit(absolute), grad(absolute), jit(grad(absolute))):
+        seen.clear()
+        f(np.float32(-2))
+        funcgrad.effects_barrier()
+        assert seen == [("negative", -2.0)]
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("in_axes", [0, None])
+def test_effects_of_a_mapped_cond_are_jaxs(jax, in_axes):
+    """With a batched predicate both branches are run, so that both have their effects, for all elements."""
+    counts = []
+    for m in (funcgrad, jax):
+        seen: list[tuple[str, float]] = []
+        absolute = _telling(m, seen)
+
+        def f(p, x, absolute=absolute):
+            return absolute(p) + absolute(x)
+
+        x = np.float32([1, -2])
+        m.vmap(f, (in_axes, 0))(x if in_axes == 0 else x[0], x)
+        m.effects_barrier()
+        counts.append(sorted(seen))
+    assert counts[0] == counts[1]
+
+
+def test_lanes_with_loops_have_the_effects_of_their_own_branch():
+    seen: list[float] = []
+
+    def f(n):
+        def loop(n):
+            funcgrad.debug.callback(lambda v: seen.append(int(v)), n)
+            return lax.while_loop(lambda s: s != n, lambda s: s + 1, 0)
+
+        return lax.cond(n > 0, loop, lambda n: n, n)
+
+    assert_close(jit(vmap(f))(np.int32([3, -1, 2])), np.int32([3, -1, 2]))
+    funcgrad.effects_barrier()
+    assert sorted(seen) == [2, 3]
+
+
+def test_io_callbacks_of_a_mapped_cond_are_refused():
+    def f(x):
+        return lax.cond(x > 0, lambda x: io_callback(abs, aval_of(np.float32(0)), x), lambda x: x, x)
+
+    with pytest.raises(errors.BatchingError, match="cond: a branch calls io_callback, and vmap batches the choice"):
+        vmap(f)(X)
 
 
 # ---------------------------------------------------------------- bad input
