@@ -72,7 +72,7 @@ def join_consts(bodies: Sequence[Body]) -> tuple[list[ClosedJaxpr], list[Any]]:
     for body in bodies:
         jaxpr = body.jaxpr.jaxpr
         own = dict(zip(map(id, body.consts), jaxpr.invars, strict=False))
-        leading = [own[i] if i in own else Var(aval_of(c)) for i, c in consts.items()]
+        leading = [own[i] if i in own else Var(c.aval) for i, c in consts.items()]
         rest = jaxpr.invars[len(body.consts) :]
         jaxprs.append(ClosedJaxpr(jaxpr.replace(invars=leading + rest), body.jaxpr.consts))
     return jaxprs, list(consts.values())
