@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 
 import funcgrad.numpy as jnp
-from funcgrad import dtypes
+from funcgrad import dtypes, lax
 from funcgrad.compiler import kernels, loops, pipeline
 from funcgrad.compiler.fuse import Fusion
 from funcgrad.compiler.simplify import simplify
@@ -31,7 +31,7 @@ from funcgrad.transforms.vmap import vmap
 # A drawn program is a list of such quadruples: which operation, on which values, with which parameters. Numbers are
 # taken modulo what is possible, so that every list is a program and shrinking keeps it one.
 instructions = st.lists(
-    st.tuples(st.integers(0, 15), st.integers(0, 30), st.integers(0, 30), st.integers(0, 1000)), min_size=1, max_size=14
+    st.tuples(st.integers(0, 19), st.integers(0, 30), st.integers(0, 30), st.integers(0, 1000)), min_size=1, max_size=14
 )
 shapes = st.lists(st.sampled_from([1, 2, 3, 5, 17]), min_size=0, max_size=3).map(tuple)
 
@@ -129,7 +129,51 @@ OPERATIONS = [
     lambda x, y, n: _spread(x, sh.reduce_sum, n),
     lambda x, y, n: ar.exp_p.bind(_tame(_spread(x, lambda v, a: red.reduce_max_p.bind(v, axes=a), n))),
 ]
+FIRST_ORDER = tuple(OPERATIONS)
 LIMIT = 20_000
+
+
+def _body(x: Any, y: Any, n: int) -> Any:
+    """An operation chosen by `n`, with its result in the shape of `x`."""
+    out = FIRST_ORDER[n % len(FIRST_ORDER)](x, y, n // len(FIRST_ORDER))
+    if aval_of(out).shape == aval_of(x).shape:
+        return _tame(out)
+    return _tame(ar.add_p.bind(x, _tame(sh.sum_all(out))))
+
+
+def _cond(x: Any, y: Any, n: int) -> Any:
+    """A choice by a value; the branches take an operand and close over another."""
+    pred = logic.lt_p.bind(sh.sum_all(x), np.float32(0.1))
+    return lax.cond(pred, lambda v: _body(v, y, n), lambda v: _body(v, x, n // 3), x)
+
+
+def _scan(x: Any, y: Any, n: int) -> Any:
+    """Over the leading axis, or a scalar three times; the carry goes into the results."""
+    xs = x if aval_of(x).ndim else sh.broadcast_in_dim(x, (3,), ())
+
+    def step(carry: Any, row: Any) -> Any:
+        row = _body(row, carry, n)
+        return _body(carry, sh.sum_all(row), n // 3), row
+
+    carry, rows = lax.scan(step, _tame(sh.sum_all(y)), xs, reverse=bool(n % 2))
+    return _tame(_binary(rows, carry, ar.add_p.bind))
+
+
+def _fori(x: Any, y: Any, n: int) -> Any:
+    return lax.fori_loop(0, 1 + n % 3, lambda i, v: _body(v, ar.add_p.bind(y, i.astype(dtypes.float32)), n), x)
+
+
+def _while(x: Any, y: Any, n: int) -> Any:
+    """As long as the values are small, but four times at most; it has no derivative in reverse."""
+    x, y = ar.stop_gradient_p.bind(x), ar.stop_gradient_p.bind(y)
+
+    def goes_on(state: Any) -> Any:
+        return logic.and_p.bind(state[0] < 4, logic.lt_p.bind(sh.sum_all(state[1]), np.float32(2.3)))
+
+    return lax.while_loop(goes_on, lambda state: (state[0] + 1, _body(state[1], y, n)), (0, x))[1]
+
+
+OPERATIONS += [_cond, _scan, _fori, _while]
 
 
 def build(program: list[tuple[int, int, int, int]]) -> Any:

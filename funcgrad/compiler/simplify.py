@@ -67,6 +67,15 @@ def drop_unit_factor(eqn: JaxprEqn, defined: Definitions) -> Atom | None:
     return None
 
 
+def drop_equal_cases(eqn: JaxprEqn, _: Definitions) -> Atom | None:
+    """select_n p x x = x. Exact."""
+    if eqn.primitive.name == "select_n":
+        first, *others = eqn.invars[1:]
+        if all(case is first for case in others) and _same_type(first, eqn):
+            return first
+    return None
+
+
 def drop_zero_term(eqn: JaxprEqn, _: Definitions) -> Atom | None:
     """x − 0 = x, exact for +0; x + 0 = x for integers only (−0.0 + 0.0 is +0.0)."""
     name = eqn.primitive.name
@@ -157,6 +166,7 @@ def replace_whole_window(eqn: JaxprEqn, _: Definitions) -> Atom | None:
 RULES: tuple[Rule, ...] = (
     drop_identity,
     drop_unit_factor,
+    drop_equal_cases,
     drop_zero_term,
     cancel_negations,
     drop_unit_fold,

@@ -9,6 +9,7 @@ from typing import Any as _Any
 
 from funcgrad.core.primitives import registry as _registry
 from funcgrad.lax.arrays import *
+from funcgrad.lax.associative import *
 from funcgrad.lax.elementwise import *
 from funcgrad.lax.folds import *
 from funcgrad.lax.ordering import *
@@ -18,9 +19,12 @@ from funcgrad.ops.barriers import optimization_barrier as optimization_barrier
 from funcgrad.transforms.control_flow import cond as cond
 from funcgrad.transforms.control_flow import fori_loop as fori_loop
 from funcgrad.transforms.control_flow import map as map
+from funcgrad.transforms.control_flow import platform_dependent as platform_dependent
 from funcgrad.transforms.control_flow import scan as scan
 from funcgrad.transforms.control_flow import switch as switch
 from funcgrad.transforms.control_flow import while_loop as while_loop
+from funcgrad.transforms.linear_solves import custom_linear_solve as custom_linear_solve
+from funcgrad.transforms.roots import custom_root as custom_root
 
 
 def __getattr__(name: str) -> _Any:

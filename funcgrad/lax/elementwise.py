@@ -9,7 +9,7 @@ from typing import Any
 from funcgrad import dtypes, tree
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.tracing import ArrayLike, aval_of
-from funcgrad.errors import ShapeError
+from funcgrad.errors import ArgumentError, ShapeError
 from funcgrad.lax.operands import of_one_dtype, of_one_shape
 from funcgrad.numpy.bits import view
 from funcgrad.numpy.promotion import as_operand
@@ -193,8 +193,13 @@ def select(pred: Any, on_true: Any, on_false: Any) -> Any:
 
 
 def select_n(which: Any, *cases: Any) -> Any:
-    """cases[which] elementwise: `which` is bool (two cases) or int32."""
-    return ar.select_n_p.bind(as_operand(which, "select_n"), *of_one_dtype("select_n", *cases))
+    """cases[which] elementwise: `which` is bool (two cases) or an integer, clamped to their number."""
+    if not cases:
+        raise ArgumentError("select_n: there are no cases", fix="give at least one array")
+    index = as_operand(which, "select_n")
+    if dtypes.is_integer(aval_of(index).dtype):
+        index = ar.convert_element_type(index, dtypes.int32)
+    return ar.select_n_p.bind(index, *of_one_dtype("select_n", *cases))
 
 
 def clamp(min: Any, x: Any, max: Any) -> Any:

@@ -21,6 +21,7 @@ from funcgrad.ops.elementwise import (
     REAL,
     Over,
     add_tangents,
+    check_bilinear,
     check_operands,
     common_shape,
     elementwise,
@@ -45,6 +46,7 @@ def _sub_transpose(ct: Any, x: Any, y: Any) -> list[Any]:
 
 
 def _mul_transpose(ct: Any, x: Any, y: Any) -> list[Any]:
+    check_bilinear("mul", x, y)
     return [
         unbroadcast(mul_p.bind(ct, y), aval_of(x)) if is_undefined(x) else None,
         unbroadcast(mul_p.bind(x, ct), aval_of(y)) if is_undefined(y) else None,

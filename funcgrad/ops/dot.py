@@ -17,7 +17,7 @@ from funcgrad.core.primitives import Primitive
 from funcgrad.core.tracing import Zero, aval_of, is_undefined
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 from funcgrad.ops.arithmetic import convert_element_type
-from funcgrad.ops.elementwise import add_tangents
+from funcgrad.ops.elementwise import add_tangents, check_bilinear
 from funcgrad.ops.reductions import accumulator
 from funcgrad.ops.shapes import transpose
 
@@ -209,6 +209,7 @@ def _transpose(
     dimension_numbers: DotDimensionNumbers,
     preferred_element_type: np.dtype | None = None,
 ) -> list[Any]:
+    check_bilinear("dot_general", x, y)
     if is_undefined(x):
         return [_operand_cotangent(ct, x.aval, y, dimension_numbers, preferred_element_type, False), None]
     swapped = tuple(pair[::-1] for pair in dimension_numbers)

@@ -17,7 +17,7 @@ from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import Lowering, Scalar
 from funcgrad.core.primitives import Primitive, registry
 from funcgrad.core.tracing import Zero, aval_of, is_undefined
-from funcgrad.errors import DTypeError, ShapeError
+from funcgrad.errors import DTypeError, NotDifferentiableError, ShapeError
 from funcgrad.ops import shapes
 
 Derivative = Callable[..., Any] | None
@@ -219,6 +219,15 @@ def add_tangents(a: Any, b: Any) -> Any:
     if type(a) is Zero:
         return b
     return a if type(b) is Zero else add_any(a, b)
+
+
+def check_bilinear(name: str, x: Any, y: Any) -> None:
+    """Raise when a product is transposed whose operands both are linear arguments: it is not linear in them."""
+    if is_undefined(x) and is_undefined(y):
+        raise NotDifferentiableError(
+            f"{name}: transposing a function that is not linear: both operands depend on its arguments",
+            fix="linear_transpose, and the matvec of custom_linear_solve, take linear functions",
+        )
 
 
 def _add_any_transpose(ct: Any, x: Any, y: Any) -> list[Any]:

@@ -20,7 +20,7 @@ from funcgrad.core.primitives import Primitive, registry
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.ops.indexing import GatherDimensionNumbers, GatherScatterMode
 from funcgrad.ops.scatters import ScatterDimensionNumbers
-from funcgrad.ops.shapes import broadcast_in_batch
+from funcgrad.ops.shapes import broadcast_in_batch, full
 from funcgrad.testing.strategies import (
     ABOVE_ONE,
     KINDS,
@@ -503,6 +503,53 @@ def _while(draw: Draw, within: Sequence[np.dtype]) -> Any:
         "body_nconsts": 1,
         "cond_jaxpr": trace_to_jaxpr(predicate, [_aval(steps), *carry], name="predicate"),
         "cond_nconsts": 1,
+    }
+
+
+@strategy("cond")
+def _cond(draw: Draw, within: Sequence[np.dtype]) -> Any:
+    x = _operand(draw, within, NUMBER)
+    y = fill(draw(seeds), x.dtype, x.shape)
+    mul, add = registry["mul"].bind, registry["add"].bind
+    # Of different operands and of none, so that the branches' tangents and residuals differ.
+    functions = {
+        "product": lambda x, y: [mul(x, y), y],
+        "square": lambda x, y: [mul(x, x), mul(x, x)],
+        "sum": lambda x, y: [add(mul(x, y), y), x],
+        "ones": lambda x, y: [full(x.shape, 1, x.dtype), mul(y, y)],
+    }
+    names = draw(st.lists(st.sampled_from(sorted(functions)), min_size=1, max_size=3))
+    branches = tuple(trace_to_jaxpr(functions[n], [_aval(x), _aval(y)], name=n) for n in names)
+    return [np.int32(draw(st.integers(-1, 3))), x, y], {"branches": branches}
+
+
+@strategy("custom_linear_solve")
+def _custom_linear_solve(draw: Draw, within: Sequence[np.dtype]) -> Any:
+    # Not in 16 bits: a solve and its derivative round several times, the laws allow for one operation.
+    b = fill(draw(seeds), draw(_wide_floats(within, INEXACT)), draw(shapes(min_dims=1)))
+    d = fill(draw(seeds), b.dtype, b.shape, NONZERO)
+    mul, div, rev = registry["mul"].bind, registry["div"].bind, registry["rev"].bind
+    # A = P·diag(d), where P reverses.
+    functions = {
+        "matvec": lambda d, v: [rev(mul(d, v), dimensions=(0,))],
+        "vecmat": lambda d, v: [mul(d, rev(v, dimensions=(0,)))],
+        "solve": lambda d, b: [div(rev(b, dimensions=(0,)), d)],
+        "transpose_solve": lambda d, b: [rev(div(b, d), dimensions=(0,))],
+    }
+    return [d, b], {name: trace_to_jaxpr(f, [_aval(d), _aval(b)], name=name) for name, f in functions.items()}
+
+
+@strategy("custom_root")
+def _custom_root(draw: Draw, within: Sequence[np.dtype]) -> Any:
+    square = fill(draw(seeds), draw(allowed(INEXACT, within)), draw(shapes()), POSITIVE)
+    mul, sub, div, sqrt = (registry[n].bind for n in ("mul", "sub", "div", "sqrt"))
+    aval = _aval(square)
+    return [square, fill(draw(seeds), square.dtype, square.shape)], {
+        "f": trace_to_jaxpr(lambda s, x: [sub(mul(x, x), s)], [aval, aval], name="f"),
+        "solve": trace_to_jaxpr(lambda s, guess: [sqrt(s)], [aval, aval], name="solve"),
+        "tangent_solve": trace_to_jaxpr(
+            lambda s, x, y: [div(y, registry["add"].bind(x, x))], [aval, aval, aval], name="tangent_solve"
+        ),
     }
 
 

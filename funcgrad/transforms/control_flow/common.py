@@ -50,6 +50,10 @@ class Body:
         """Return results in the structure that the function returned."""
         return self.out_tree.unflatten(leaves)
 
+    def show(self) -> str:
+        """Return the result's structure with the types of its leaves, as text."""
+        return self.out_tree.show(a.short() for a in self.out_avals)
+
     def forwarded(self) -> list[int | None]:
         """Say for each result which argument it is, unchanged: its position, the consts not counted; else None."""
         place = {v: i for i, v in enumerate(self.jaxpr.jaxpr.invars[len(self.consts) :])}
@@ -59,6 +63,19 @@ class Body:
 def trace_body(fun: Callable[..., Any], args: tuple, avals: Sequence[ShapedArray], operation: str) -> Body:
     """Trace `fun` at positional arguments with the structure of `args` and leaves of the given types."""
     return Body(fun, tree.structure((args, {})), avals, operation)
+
+
+def join_consts(bodies: Sequence[Body]) -> tuple[list[ClosedJaxpr], list[Any]]:
+    """Return the bodies' jaxprs with leading inputs for the values that any of them closed over, and these values."""
+    consts = {id(c): c for b in bodies for c in b.consts}
+    jaxprs = []
+    for body in bodies:
+        jaxpr = body.jaxpr.jaxpr
+        own = dict(zip(map(id, body.consts), jaxpr.invars, strict=False))
+        leading = [own[i] if i in own else Var(c.aval) for i, c in consts.items()]
+        rest = jaxpr.invars[len(body.consts) :]
+        jaxprs.append(ClosedJaxpr(jaxpr.replace(invars=leading + rest), body.jaxpr.consts))
+    return jaxprs, list(consts.values())
 
 
 def select(values: Sequence[T], marks: Sequence[Any], wanted: Any = True) -> list[T]:

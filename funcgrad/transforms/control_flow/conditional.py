@@ -1,68 +1,247 @@
-"""cond and switch: one of several functions, chosen at run time."""
+"""The primitive `cond`: one of several jaxprs, chosen at run time by an index. See `branching` for what users call.
+
+Rules derive a jaxpr per branch and make the branches agree again: a tangent, cotangent, residual or batch
+dimension that one branch has is given to all of them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from funcgrad import dtypes, tree
-from funcgrad.config import config
+from funcgrad import dtypes
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
-from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr
+from funcgrad.core.jaxprs import ClosedJaxpr, Jaxpr, Var, eval_jaxpr, subjaxprs
 from funcgrad.core.lowering import Cond
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.staging import trace_to_jaxpr
-from funcgrad.core.tracing import aval_of
-from funcgrad.ops.arithmetic import convert_element_type
-from funcgrad.transforms.control_flow.common import as_arrays, run_compiled, trace_body
+from funcgrad.core.tracing import Zero, aval_of, is_undefined
+from funcgrad.errors import BatchingError, JaxprError
+from funcgrad.ops.arithmetic import clamp_p, select_n_p, stop_gradient_p
+from funcgrad.ops.logic import eq_p
+from funcgrad.ops.shapes import broadcast_in_batch, broadcast_in_dim, zeros_of
+from funcgrad.transforms.control_flow.common import check_operands, same_type, select, spread
+from funcgrad.transforms.control_flow.scan_rules import scan_p
+from funcgrad.transforms.jvp import jvp_jaxpr
+from funcgrad.transforms.partial_eval import JaxprSplit, Split, partial_eval_jaxpr
+from funcgrad.transforms.transpose import transpose_jaxpr
+from funcgrad.transforms.vmap import batch_jaxpr, to_dim
+
+Branches = tuple[ClosedJaxpr, ...]
 
 
-def _infer(index: ShapedArray, *avals: ShapedArray, branches: Sequence[ClosedJaxpr]) -> list[ShapedArray]:
+def _infer(index: ShapedArray, *avals: ShapedArray, branches: Branches) -> list[ShapedArray]:
+    """What the first branch returns; the others return the same but for weak types."""
+    if (index.shape, index.dtype) != ((), dtypes.int32):
+        raise JaxprError(f"cond: the index has type {index}, it must be a scalar int32")
+    for i, branch in enumerate(branches):
+        check_operands(f"cond: branch {i}", avals, branch.in_avals)
+        results = branches[0].out_avals, branch.out_avals
+        if len(results[0]) != len(results[1]) or not all(map(same_type, *results)):
+            raise JaxprError(f"cond: branch 0 returns {results[0]}, branch {i} {results[1]}")
     return branches[0].out_avals
 
 
-def _evaluate(index: Array, *arrays: Array, branches: Sequence[ClosedJaxpr]) -> list[Array]:
-    if config.disable_jit:
-        chosen = branches[int(np.clip(int(index), 0, len(branches) - 1))]
-        return eval_jaxpr(chosen.jaxpr, chosen.consts, *arrays)
-    return run_compiled(cond_p, branches[0], [index, *arrays], {"branches": branches})
+def _evaluate(index: Array, *arrays: Array, branches: Branches) -> list[Array]:
+    """Outside jit the index is known: nothing is compiled, the chosen branch is evaluated."""
+    chosen = branches[int(np.clip(int(index), 0, len(branches) - 1))]
+    out = eval_jaxpr(chosen.jaxpr, chosen.consts, *arrays)
+    avals = cond_p.typed([aval_of(index), *map(aval_of, arrays)], {"branches": branches})
+    return [x if aval_of(x) is aval else Array(aval, np.asarray(x)) for x, aval in zip(out, avals, strict=True)]
 
 
-cond_p = Primitive("cond", infer=_infer, evaluate=_evaluate, lowering=Cond(), multiple_results=True, higher_order=True)
+def _agreeing(
+    derive: Callable[[ClosedJaxpr, Sequence[bool]], tuple[ClosedJaxpr, list[bool]]], branches: Branches, n: int
+) -> tuple[Branches, list[bool]]:
+    """Derive a jaxpr from each branch, with the optional results that any of them has; also say which these are.
+
+    `derive(branch, wanted)` returns the jaxpr, and which of its `n` optional results it has: those that it must
+    and the wanted ones.
+    """
+    derived = [derive(b, (False,) * n) for b in branches]
+    wanted = [any(column) for column in zip(*(has for _, has in derived), strict=True)]
+    agreed = tuple(d if has == wanted else derive(b, wanted)[0] for b, (d, has) in zip(branches, derived, strict=True))
+    return agreed, wanted
 
 
-def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -> Any:
-    """Return branches[index](*operands), the index clamped to their number."""
-    leaves, structure = tree.flatten(operands)
-    leaves = as_arrays(leaves)
-    args, avals = structure.unflatten(leaves), [aval_of(x) for x in leaves]
-    bodies = [trace_body(f, args, avals, "switch") for f in branches]
-    consts = [c for b in bodies for c in b.consts]
-    jaxprs = []
-    start = 0
-    for b in bodies:
-        own = slice(start, start + len(b.consts))
-        start = own.stop
-        jaxprs.append(_with_all_consts(b.jaxpr, [aval_of(c) for c in consts], own, avals))
-    index = convert_element_type(*as_arrays([index]), dtypes.int32)
-    out = cond_p.bind(index, *consts, *leaves, branches=tuple(jaxprs))
-    return bodies[0].unflatten(out)
+def _jvp(primals: Sequence[Any], tangents: Sequence[Any], *, branches: Branches) -> tuple[list[Any], list[Any]]:
+    nonzero = [type(t) is not Zero for t in tangents[1:]]
+    n = len(branches[0].out_avals)
+    jvps, nonzero_out = _agreeing(lambda b, wanted: jvp_jaxpr(b, nonzero, wanted), branches, n)
+    out = cond_p.bind(*primals, *select(tangents[1:], nonzero), branches=jvps)
+    dots = spread(out[n:], nonzero_out)
+    return out[:n], [Zero(aval_of(o).tangent()) if t is None else t for o, t in zip(out[:n], dots, strict=True)]
 
 
-def _with_all_consts(
-    jaxpr: ClosedJaxpr, const_avals: Sequence[ShapedArray], own: slice, avals: Sequence[ShapedArray]
-) -> ClosedJaxpr:
-    """The jaxpr as one of the consts of all branches, of which it uses its own."""
+def _transpose(cts: Sequence[Any], index: Any, *args: Any, branches: Branches) -> list[Any]:
+    linear, nonzero = [is_undefined(a) for a in args], [type(ct) is not Zero for ct in cts]
+    transposed, nonzero_back = _agreeing(
+        lambda b, wanted: transpose_jaxpr(b, linear, nonzero, wanted), branches, sum(linear)
+    )
+    out = cond_p.bind(index, *select(args, linear, False), *select(cts, nonzero), branches=transposed)
+    zeros = [Zero(a.aval.tangent()) for a in select(args, linear)]
+    back = [z if ct is None else ct for z, ct in zip(zeros, spread(out, nonzero_back), strict=True)]
+    return [None, *spread(back, linear)]
 
-    def fun(*args: Any) -> list[Any]:
-        return eval_jaxpr(jaxpr.jaxpr, jaxpr.consts, *args[own], *args[len(const_avals) :])
 
-    return trace_to_jaxpr(fun, [*const_avals, *avals], name=jaxpr.jaxpr.name)
+# ---------------------------------------------------------------- partial evaluation
 
 
-def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any], *operands: Any) -> Any:
-    """Return true_fun(*operands) if pred holds, else false_fun(*operands)."""
-    return switch(pred, [false_fun, true_fun], *operands)
+def _partial_eval(unknown: list[bool], avals: Sequence[ShapedArray], *, branches: Branches) -> Split | None:
+    if unknown[0]:
+        return None
+    of_branches = [partial_eval_jaxpr(b, unknown[1:]).unknown_out for b in branches]
+    unknown_out = [any(column) for column in zip(*of_branches, strict=True)]
+    splits = [partial_eval_jaxpr(b, unknown[1:], unknown_out) for b in branches]
+    names = [_residual_names(s) for s in splits]
+    shared = list(dict.fromkeys(name for own in names for name in own))
+    computes = not all(unknown_out) or any(s.known.jaxpr.effectful for s in splits)
+    if not computes and all(isinstance(name, int) for name in shared):
+        return None
+    known_in = select(avals, unknown, False)
+    types = {name: known_in[name] if isinstance(name, int) else name[0] for name in shared}
+    known = tuple(_returning(s, own, types) for s, own in zip(splits, names, strict=True))
+    rest = tuple(_receiving(s, own, types) for s, own in zip(splits, names, strict=True))
+    # Both halves choose by the index, which is the first of the known inputs.
+    forwarded = [0, *(name if isinstance(name, int) else None for name in shared)]
+    residual_avals = [avals[0], *types.values()]
+    return Split((cond_p, {"branches": known}), (cond_p, {"branches": rest}), unknown_out, residual_avals, forwarded)
+
+
+# A residual's name decides which residuals of other branches it shares a place with: the position of a known input
+# of the equation, else its type and how many residuals of that type the branch has before it.
+_Name = int | tuple[ShapedArray, int]
+
+
+def _residual_names(split: JaxprSplit) -> list[_Name]:
+    jaxpr, count = split.known.jaxpr, len(split.residual_avals)
+    position = {v: i for i, v in enumerate(jaxpr.invars, start=1)}
+    names: list[_Name] = []
+    seen: Counter[ShapedArray] = Counter()
+    for var in jaxpr.outvars[len(jaxpr.outvars) - count :]:
+        if var in position:
+            names.append(position[var])
+        else:
+            aval = var.aval.strengthened()
+            names.append((aval, seen[aval]))
+            seen[aval] += 1
+    return names
+
+
+def _returning(split: JaxprSplit, names: Sequence[_Name], types: dict[_Name, ShapedArray]) -> ClosedJaxpr:
+    """The known half as one that returns all branches' residuals but for inputs: zeros for those it has not."""
+    n = len(split.known.out_avals) - len(names)
+
+    def known(*args: Any) -> list[Any]:
+        out = eval_jaxpr(split.known.jaxpr, split.known.consts, *args)
+        own = dict(zip(names, out[n:], strict=True))
+        returned = [own[k] if k in own else zeros_of(a) for k, a in types.items() if not isinstance(k, int)]
+        return [*out[:n], *returned]
+
+    return trace_to_jaxpr(known, split.known.in_avals, name=split.known.jaxpr.name)
+
+
+def _receiving(split: JaxprSplit, names: Sequence[_Name], types: dict[_Name, ShapedArray]) -> ClosedJaxpr:
+    """The unknown half as one that takes all branches' residuals, and ignores those that are not its own."""
+    jaxpr = split.unknown.jaxpr
+    own = dict(zip(names, jaxpr.invars, strict=False))
+    received = [own[k] if k in own else Var(a) for k, a in types.items()]
+    return ClosedJaxpr(jaxpr.replace(invars=received + jaxpr.invars[len(names) :]), split.unknown.consts)
+
+
+# ---------------------------------------------------------------- batching
+
+
+def _batch(args: Sequence[Any], dims: Sequence[int | None], *, branches: Branches) -> tuple[list[Any], list[Any]]:
+    size = next(aval_of(a).shape[d] for a, d in zip(args, dims, strict=True) if d is not None)
+    index, *operands = (to_dim(a, d, None if d is None else 0, size) for a, d in zip(args, dims, strict=True))
+    batched = [d is not None for d in dims[1:]]
+    if dims[0] is None:
+        n = len(branches[0].out_avals)
+        mapped, batched_out = _agreeing(lambda b, wanted: batch_jaxpr(b, size, batched, wanted), branches, n)
+        return cond_p.bind(index, *operands, branches=mapped), [0 if b else None for b in batched_out]
+    inside = {name for b in branches for name in _primitive_names(b.jaxpr)}
+    if "io_callback" in inside:
+        raise BatchingError(
+            "cond: a branch calls io_callback, and vmap batches the choice: all branches would call it",
+            fix="keep the predicate unbatched (in_axes=None), or loop over the batch with lax.map instead of vmap",
+        )
+    if inside & {"scan", "while"}:
+        out = _lane_by_lane(index, operands, batched, size, branches)
+    else:
+        out = _all_and_select(index, operands, batched, size, branches)
+    return out, [0] * len(out)
+
+
+def _primitive_names(jaxpr: Jaxpr) -> Iterator[str]:
+    """Yield the names of all primitives in a jaxpr and the jaxprs inside it."""
+    for eqn in jaxpr.eqns:
+        yield eqn.primitive.name
+        for inner in subjaxprs(eqn.params):
+            yield from _primitive_names(inner)
+
+
+def _lane_by_lane(
+    index: Any, operands: Sequence[Any], batched: Sequence[bool], size: int, branches: Branches
+) -> list[Any]:
+    """Scan over the batch, each element running its own branch: a loop that a branch guards is not entered in vain."""
+    consts, slices = select(operands, batched, False), select(operands, batched)
+
+    def lane(*args: Any) -> list[Any]:
+        of_consts, of_slices = iter(args[: len(consts)]), iter(args[len(consts) + 1 :])
+        own = [next(of_slices) if b else next(of_consts) for b in batched]
+        return cond_p.bind(args[len(consts)], *own, branches=branches)
+
+    def body() -> ClosedJaxpr:
+        avals = branches[0].in_avals
+        of_consts, of_slices = select(avals, batched, False), select(avals, batched)
+        return trace_to_jaxpr(lane, [*of_consts, ShapedArray((), dtypes.int32), *of_slices], name="lane")
+
+    jaxpr = branches[0].memo(("lane by lane", branches, tuple(batched)), body)
+    return scan_p.bind(*consts, index, *slices, jaxpr=jaxpr, length=size, reverse=False, num_consts=len(consts),
+                       num_carry=0, unroll=1)  # fmt: skip
+
+
+def _all_and_select(
+    index: Any, operands: Sequence[Any], batched: Sequence[bool], size: int, branches: Branches
+) -> list[Any]:
+    """Run every branch on the whole batch and select from the results.
+
+    Where an element does not take a branch, its operands are constants there: the branch's derivative may be
+    infinite at them, and 0 · inf must not reach the cotangents.
+    """
+    inexact = [dtypes.is_inexact(a.dtype) for a in branches[0].in_avals]
+    whole = [broadcast_in_batch(x, size, 0) if f and not b else x
+             for x, b, f in zip(operands, batched, inexact, strict=True)]  # fmt: skip
+    mapped = [b or f for b, f in zip(batched, inexact, strict=True)]
+    index = clamp_p.bind(np.int32(0), index, np.int32(len(branches) - 1))
+    results = []
+    for i, branch in enumerate(branches):
+        taken = eq_p.bind(index, np.int32(i))
+        guarded = [_chosen(taken, stop_gradient_p.bind(x), x) if f else x for x, f in zip(whole, inexact, strict=True)]
+        body, _ = batch_jaxpr(branch, size, mapped, True)
+        results.append(eval_jaxpr(body.jaxpr, body.consts, *guarded))
+    return [_chosen(index, *cases) for cases in zip(*results, strict=True)]
+
+
+def _chosen(which: Any, *cases: Any) -> Any:
+    """Select rows of arrays by a vector."""
+    return select_n_p.bind(broadcast_in_dim(which, aval_of(cases[0]).shape, (0,)), *cases)
+
+
+cond_p = Primitive(
+    "cond",
+    infer=_infer,
+    evaluate=_evaluate,
+    jvp=_jvp,
+    transpose=_transpose,
+    batch=_batch,
+    partial_eval=_partial_eval,
+    lowering=Cond(),
+    multiple_results=True,
+    higher_order=True,
+)
