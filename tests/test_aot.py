@@ -208,7 +208,9 @@ def _forget() -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    "transform", [jit, grad, lambda f: lambda x: vmap(f)(x[None]), fg.make_jaxpr, fg.checkpoint], ids=str
+    "transform",
+    [jit, grad, lambda f: lambda x: vmap(f)(x[None]), fg.make_jaxpr, fg.checkpoint],
+    ids=["jit", "grad", "vmap", "make_jaxpr", "checkpoint"],
 )
 def test_a_leak_is_found_where_it_was_made(transform: Callable[[Any], Any]):
     x = np.float32(1)
