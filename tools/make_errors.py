@@ -104,6 +104,7 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
             def entropy(p):
                 return -fnp.sum(p * fnp.log(p))
 
+
             with fg.debug_nans():
                 entropy(fnp.array([0.5, 0.5, 0.0]))
             """,
@@ -113,6 +114,7 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
             """
             def step(total, x):
                 return total + 1 / x, None
+
 
             with fg.debug_infs():
                 fg.lax.scan(step, 0.0, fnp.array([2.0, 1.0, 0.0]))
