@@ -1,7 +1,7 @@
 """Error classes: the operation, both values, the user's own line, and the remedy.
 
 Every error funcgrad raises on bad input is one of these classes. Each also derives from the builtin exception that a
-NumPy or JAX user would expect to catch (`TypeError`, `ValueError`, `IndexError`, `MemoryError`).
+NumPy or JAX user would expect to catch (`TypeError`, `ValueError`, `IndexError`, `NameError`, `MemoryError`).
 """
 
 from __future__ import annotations
@@ -123,6 +123,10 @@ class StaticArgumentError(FuncgradError, TypeError, ValueError):
 
 class BatchingError(FuncgradError, ValueError):
     """vmap's in_axes, out_axes or sizes do not fit."""
+
+
+class UnboundAxisError(FuncgradError, NameError):
+    """A collective names an axis that no enclosing vmap has."""
 
 
 class DeletedArrayError(FuncgradError, RuntimeError):

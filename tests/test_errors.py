@@ -13,6 +13,7 @@ from funcgrad.core.avals import ShapedArray, ShapeDtypeStruct
 from funcgrad.core.checking import check_jaxpr
 from funcgrad.core.primitives import Primitive, registry
 from funcgrad.core.tracing import aval_of
+from funcgrad.transforms.collectives import psum
 from funcgrad.transforms.grad import grad, hessian, jacfwd, jacrev, jvp, linear_transpose, linearize, vjp
 from funcgrad.transforms.jit import jit
 from funcgrad.transforms.tracing_api import make_jaxpr
@@ -386,6 +387,11 @@ CASES = {
         ["invalid value (inf) encountered in div", "operands: 1.0, 0.0", "or turn debug_infs off"],
     ),
     # jaxprs
+    "unbound axis": (
+        errors.UnboundAxisError,
+        lambda: vmap(lambda x: psum(x, "j"), axis_name="i")(X),
+        ["psum", "'j'", "'i' of size 3"],
+    ),
     "broken jaxpr": (errors.JaxprError, lambda: check_jaxpr(_broken()), ["an output is not bound"]),
 }
 
@@ -428,6 +434,7 @@ def test_every_error_class_is_tested():
         (errors.ConcretizationError, (TypeError,)),
         (errors.StaticArgumentError, (TypeError, ValueError)),
         (errors.BatchingError, (ValueError,)),
+        (errors.UnboundAxisError, (NameError,)),
         (errors.DeletedArrayError, (RuntimeError,)),
         (errors.AllocationError, (MemoryError,)),
         (errors.DependencyError, (ImportError,)),

@@ -81,7 +81,7 @@ class JaxprEqn:
 class Jaxpr:
     """A function body: constants, inputs, equations, outputs; open over `constvars`."""
 
-    __slots__ = ("constvars", "invars", "eqns", "outvars", "name", "_effectful", "__weakref__")
+    __slots__ = ("constvars", "invars", "eqns", "outvars", "name", "_effectful", "_used_axes", "__weakref__")
 
     def __init__(
         self,
@@ -94,6 +94,7 @@ class Jaxpr:
         self.constvars, self.invars = list(constvars), list(invars)
         self.eqns, self.outvars, self.name = list(eqns), list(outvars), name
         self._effectful: bool | None = None
+        self._used_axes: frozenset[Any] | None = None
 
     @property
     def effectful(self) -> bool:
@@ -101,6 +102,13 @@ class Jaxpr:
         if self._effectful is None:
             self._effectful = any(e.effectful for e in self.eqns)
         return self._effectful
+
+    @property
+    def used_axes(self) -> frozenset[Any]:
+        """The vmap axes that collectives in it name, at any depth."""
+        if self._used_axes is None:
+            self._used_axes = frozenset().union(*(used_axes(e.primitive, e.params) for e in self.eqns))
+        return self._used_axes
 
     def replace(self, **changes: Any) -> Jaxpr:
         """Return the jaxpr with the given fields replaced."""
@@ -156,6 +164,15 @@ def subjaxprs(params: dict[str, Any]) -> Iterator[Jaxpr]:
                 yield item.jaxpr
             elif isinstance(item, Jaxpr):
                 yield item
+
+
+def used_axes(primitive: Primitive, params: dict[str, Any]) -> frozenset[Any]:
+    """Return the vmap axes that a primitive names, itself or in the jaxprs of its params."""
+    if primitive.axis_names is not None:
+        return frozenset(primitive.axis_names(params))
+    if primitive.higher_order:
+        return frozenset().union(*(s.used_axes for s in subjaxprs(params)))
+    return frozenset()
 
 
 def live(eqns: Sequence[JaxprEqn], outvars: Iterable[Atom]) -> list[JaxprEqn]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from funcgrad.core import tracing
@@ -28,6 +28,8 @@ class Primitive:
     `partial_eval`  (unknown, avals) → a Split, or None when all of it is unknown; for primitives that carry jaxprs
     `stage`         (args, params) → the same with jaxprs for functions, for primitives that carry functions
     `prune`         (which results are used, params) → (which operands those need, params for them): likewise
+    `axis_names`    params → the vmap axes that a collective names: `batch` of these axes sees it even where no
+                    operand is batched
     ==============  ======================================================================================
 
     Functions that a primitive carries may close over tracers. So its `batch` gets the trace as a third
@@ -51,6 +53,7 @@ class Primitive:
         partial_eval: Callable[..., Any] | None = None,
         prune: Callable[..., Any] | None = None,
         stage: Callable[..., Any] | None = None,
+        axis_names: Callable[[dict[str, Any]], Iterable[Any]] | None = None,
         multiple_results: bool = False,
         higher_order: bool = False,
         effectful: bool = False,
@@ -63,6 +66,7 @@ class Primitive:
         self.infer, self.evaluate, self.lowering = infer, evaluate, lowering or host
         self._jvp, self._transpose, self._batch = jvp, transpose, batch
         self.partial_eval, self.prune, self.stage = partial_eval, prune, stage
+        self.axis_names = axis_names
         self.multiple_results = multiple_results
         # Higher-order primitives carry jaxprs in their params and do their own caching and compiling.
         self.higher_order = higher_order

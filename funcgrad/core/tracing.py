@@ -52,6 +52,8 @@ class _State(threading.local):
     def __init__(self) -> None:
         self.trace: Trace = eval_trace
         self.axis_sizes: dict[Any, int] = {}
+        # While a batch rule runs: the name (or None) and size of the axis that it removes.
+        self.batch_axis: tuple[Any, int] = (None, 0)
         # While a transform rewrites an equation, the equations it makes keep that equation's source line.
         self.source: SourceLocation | None = None
 
@@ -203,9 +205,10 @@ def new_trace(trace: Trace) -> Iterator[Trace]:
 
 @contextlib.contextmanager
 def bound_axis(name: Any, size: int) -> Iterator[None]:
-    """Bind a vmap axis name within a ``with`` block."""
+    """Bind a vmap axis name within a ``with`` block; None is no name."""
     old = state.axis_sizes
-    state.axis_sizes = {**old, name: size}
+    if name is not None:
+        state.axis_sizes = {**old, name: size}
     try:
         yield
     finally:

@@ -37,6 +37,7 @@ from funcgrad.testing.strategies import (
 )
 from funcgrad.transforms.callbacks import VMAP_METHODS, HostFunction
 from funcgrad.transforms.checkify.error import init_error
+from funcgrad.transforms.vmap import vmap
 
 
 def _aval(x: np.ndarray) -> ShapedArray:
@@ -771,3 +772,68 @@ def _check(draw: Draw, within: Sequence[np.dtype]) -> Any:
     # As debug_check: one that raises is not a function of its operands.
     leaves, structure = tree.flatten(init_error)
     return leaves, {"structure": structure, "debug": True}
+
+
+# ---------------------------------------------------------------- collectives
+
+
+class OverAxis(Primitive):
+    """A collective within the vmap of its axis, as a function of all rows: alone it has no value."""
+
+    def __init__(self, collective: Primitive, size: int):
+        self.name, self.collective, self.size = collective.name, collective, size
+        self.multiple_results, self.higher_order = False, True
+
+    def bind(self, *args: Any, **params: Any) -> Any:
+        """Apply the collective in each of `size` elements."""
+
+        def element(*values: Any) -> Any:
+            return self.collective.bind(*values, **params)
+
+        return vmap(element, axis_name="i", axis_size=self.size)(*args)
+
+    def infer(self, *avals: ShapedArray, **params: Any) -> ShapedArray:
+        """Return the type of the rows of all results."""
+        return trace_to_jaxpr(lambda *rows: [self.bind(*rows, **params)], avals).out_avals[0]
+
+
+def _groups(draw: Draw, size: int) -> tuple[tuple[int, ...], ...] | None:
+    """A partition of the indices of an axis in groups of one size, or none."""
+    step = draw(st.sampled_from([0, *(n for n in range(1, size + 1) if size % n == 0)]))
+    order = draw(st.permutations(range(size)))
+    return tuple(tuple(order[i : i + step]) for i in range(0, size, step)) if step else None
+
+
+def _declare_collective(name: str, kinds: Sequence[str], leading: bool = False) -> None:
+    @st.composite
+    def composite(draw: Draw, within: Sequence[np.dtype]) -> Call:
+        size, dtype = draw(st.sampled_from([4, 3, 1, 6])), draw(allowed(kinds, within))
+        groups = _groups(draw, size)
+        taken = size if groups is None else len(groups[0])
+        shape = (size, *((taken,) if leading else ()), *draw(shapes(max_dims=2, max_side=3)))
+        params = {"axis_name": "i", "axis_size": taken, "axis_index_groups": groups}
+        if name in ("psum", "pmax", "pmin"):
+            params = {"axes": ("i",), "axis_index_groups": groups}
+        if name == "ppermute":
+            sent = draw(st.integers(0, size))
+            pairs = zip(draw(st.permutations(range(size)))[:sent], draw(st.permutations(range(size))), strict=False)
+            params = {"axis_name": "i", "axis_size": size, "perm": tuple(pairs)}
+        return Call(OverAxis(registry[name], size), (fill(draw(seeds), dtype, shape),), params)
+
+    CALLS[name] = composite
+
+
+for _name, _kinds in {
+    "psum": NUMBER, "pmax": ORDERED, "pmin": ORDERED, "all_gather": ANY, "ppermute": ANY,
+}.items():  # fmt: skip
+    _declare_collective(_name, _kinds)
+for _name in ("reduce_scatter", "all_to_all"):
+    _declare_collective(_name, NUMBER, leading=True)
+
+
+@st.composite
+def _axis_index(draw: Draw, within: Sequence[np.dtype]) -> Call:
+    return Call(OverAxis(registry["axis_index"], draw(st.integers(1, 5))), (), {"axis_name": "i"})
+
+
+CALLS["axis_index"] = _axis_index

@@ -95,7 +95,7 @@ def _jit_transpose(cts: Sequence[Any], *args: Any, jaxpr: ClosedJaxpr, name: str
 
 
 def _jit_batch(args: Sequence[Any], dims: Sequence[Any], *, jaxpr: ClosedJaxpr, name: str, inline: bool = False) -> Any:
-    size = next(aval_of(a).shape[d] for a, d in zip(args, dims, strict=True) if d is not None)
+    size = tracing.state.batch_axis[1]
     batched, batched_out = batch_jaxpr(jaxpr, size, [d is not None for d in dims])
     leading = [to_dim(a, d, None if d is None else 0, size) for a, d in zip(args, dims, strict=True)]
     out = _bind(batched, leading, name, inline)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from funcgrad import tree
 from funcgrad.core.avals import ShapeDtypeStruct
-from funcgrad.core.jaxprs import ClosedJaxpr
 from funcgrad.core.staging import trace_to_jaxpr
-from funcgrad.core.tracing import named_scope
+from funcgrad.core.tracing import bound_axis, named_scope
 from funcgrad.transforms.api import FlatFunction, abstract, callable_or_error, name_of
 
 
@@ -21,6 +21,7 @@ def make_jaxpr(
 
     Example arguments may be arrays, numbers or types (`ShapeDtypeStruct`). With `return_shape` the result is a
     pair of the jaxpr and the types of the function's result.
+    `axis_env`, pairs of a name and a size, are axes that collectives in `fun` may name.
 
     >>> make_jaxpr(lambda x: x * x + 1)(2.0)
     { lambda ; a:f32[]. let b:f32[] = mul a a; c:f32[] = add b 1.0:f32[] in (c,) }
@@ -40,9 +41,11 @@ def make_jaxpr(
         dynamic = tuple(a for i, a in enumerate(args) if i not in positions)
         flat, in_tree = tree.flatten((dynamic, kwargs))
         flat_fun = FlatFunction(of_dynamic, in_tree, transform="make_jaxpr")
-        closed: ClosedJaxpr = trace_to_jaxpr(
-            flat_fun, [abstract(x) for x in flat], description=f"tracing make_jaxpr({name_of(fun)})", name=name_of(fun)
-        )
+        with contextlib.ExitStack() as stack:
+            for name, size in axis_env or ():
+                stack.enter_context(bound_axis(name, size))
+            description = f"tracing make_jaxpr({name_of(fun)})"
+            closed = trace_to_jaxpr(flat_fun, [abstract(x) for x in flat], description=description, name=name_of(fun))
         if not return_shape:
             return closed
         shapes = [ShapeDtypeStruct(a.shape, a.dtype, weak_type=a.weak_type) for a in closed.out_avals]

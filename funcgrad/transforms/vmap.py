@@ -13,7 +13,7 @@ from funcgrad.config import config
 from funcgrad.core import tracing
 from funcgrad.core.arrays import as_array
 from funcgrad.core.avals import ShapedArray
-from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr
+from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr, used_axes
 from funcgrad.core.leaks import check_leaks
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.staging import trace_to_jaxpr
@@ -44,7 +44,10 @@ class BatchTracer(Tracer):
 
 
 class BatchTrace(Trace):
-    """Apply batching rules; primitives whose inputs are not batched go straight to the parent."""
+    """Apply batching rules; primitives whose inputs are not batched go straight to the parent.
+
+    Collectives over the axis' name stop here, batched or not.
+    """
 
     def __init__(self, parent: Trace, size: int, axis_name: Any = None, description: str = "", tag: Any = None):
         self.parent, self.size, self.axis_name, self.description = parent, size, axis_name, description
@@ -68,9 +71,13 @@ class BatchTrace(Trace):
                 out, out_dim = primitive.batch(values, dims, self, **params)
             return [self.pack(o, d) for o, d in zip(out, out_dim, strict=True)]
         with tracing.bypassing(self) if primitive.higher_order else tracing.current(self.parent):
-            if all(d is None for d in dims):
+            if all(d is None for d in dims) and not self.named_in(primitive, params):
                 return primitive.bind(*values, **params)
-            out, out_dim = primitive.batch(values, dims, **params)
+            outer, tracing.state.batch_axis = tracing.state.batch_axis, (self.axis_name, self.size)
+            try:
+                out, out_dim = primitive.batch(values, dims, **params)
+            finally:
+                tracing.state.batch_axis = outer
         if primitive.multiple_results:
             return [self.pack(o, d) for o, d in zip(out, out_dim, strict=True)]
         return self.pack(out, out_dim)
@@ -87,6 +94,10 @@ class BatchTrace(Trace):
     def again(self) -> BatchTrace:
         """Return a trace of the same vmap, upon the current one."""
         return BatchTrace(tracing.state.trace, self.size, self.axis_name, self.description, self.tag)
+
+    def named_in(self, primitive: Primitive, params: dict[str, Any]) -> bool:
+        """Whether a primitive, or a jaxpr in its params, has a collective over this axis."""
+        return self.axis_name is not None and self.axis_name in used_axes(primitive, params)
 
 
 def vmap_flat(
@@ -113,22 +124,27 @@ def batch_jaxpr(
 ) -> tuple[ClosedJaxpr, list[bool]]:
     """Return the jaxpr with leading batch dimensions on the inputs marked, and which outputs are batched (leading).
 
-    Outputs marked in `force_out` are batched even when they need not be.
+    Outputs marked in `force_out` are batched even when they need not be. For use in batch rules: collectives over the
+    axis that the rule removes are removed with it, which may make outputs batched where no input is.
     """
     n_out = len(closed.jaxpr.outvars)
     force = tuple(force_out) if not isinstance(force_out, bool) else (force_out,) * n_out
+    name, _ = tracing.state.batch_axis
     axes = tuple(tracing.state.axis_sizes.items())
-    return closed.memo(("batch", size, tuple(batched), force, axes), lambda: _batch_jaxpr(closed, size, batched, force))
+    key = ("batch", size, tuple(batched), force, name, axes)
+    return closed.memo(key, lambda: _batch_jaxpr(closed, size, batched, force, name))
 
 
 def _batch_jaxpr(
-    closed: ClosedJaxpr, size: int, batched: Sequence[bool], force: Sequence[bool]
+    closed: ClosedJaxpr, size: int, batched: Sequence[bool], force: Sequence[bool], axis_name: Any
 ) -> tuple[ClosedJaxpr, list[bool]]:
     batched_out: list[bool] = []
 
     def fun(*args: Any) -> list[Any]:
         dims = [0 if b else None for b in batched]
-        outs, out_dims = vmap_flat(lambda *xs: eval_jaxpr(closed.jaxpr, closed.consts, *xs), size, dims, args)
+        outs, out_dims = vmap_flat(
+            lambda *xs: eval_jaxpr(closed.jaxpr, closed.consts, *xs), size, dims, args, axis_name
+        )
         batched_out[:] = [d is not None or f for d, f in zip(out_dims, force, strict=True)]
         return [to_dim(o, d, 0 if b else None, size) for o, d, b in zip(outs, out_dims, batched_out, strict=True)]
 
