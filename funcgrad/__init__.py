@@ -62,6 +62,11 @@ from funcgrad.transforms.jit import clear_caches as clear_caches
 from funcgrad.transforms.jit import jit as jit
 from funcgrad.transforms.primitives import njit_op as njit_op
 from funcgrad.transforms.primitives import primitive as primitive
+from funcgrad.transforms.refs import Ref as Ref
+from funcgrad.transforms.refs import empty_ref as empty_ref
+from funcgrad.transforms.refs import free_ref as free_ref
+from funcgrad.transforms.refs import freeze as freeze
+from funcgrad.transforms.refs import new_ref as new_ref
 from funcgrad.transforms.tracing_api import eval_shape as eval_shape
 from funcgrad.transforms.tracing_api import make_jaxpr as make_jaxpr
 from funcgrad.transforms.tracing_api import named_call as named_call
@@ -76,7 +81,7 @@ __version__ = "0.1.0"
 # Imported when first used, so that `import funcgrad` stays fast.
 _SUBMODULES = {
     "ad_checkpoint", "custom_batching", "custom_derivatives", "data", "debug", "experimental", "flatten_util", "image",
-    "interop", "lax", "nn", "optim", "random", "scipy", "testing", "train",
+    "interop", "lax", "nn", "optim", "random", "ref", "scipy", "testing", "train",
 }  # fmt: skip
 
 

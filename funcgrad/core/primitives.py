@@ -8,7 +8,7 @@ from typing import Any
 from funcgrad.core import tracing
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import Lowering, host
-from funcgrad.errors import MissingRuleError
+from funcgrad.errors import ArgumentError, MissingRuleError
 
 registry: dict[str, Primitive] = {}
 
@@ -30,6 +30,7 @@ class Primitive:
     `prune`         (which results are used, params) → (which operands those need, params for them): likewise
     `axis_names`    params → the vmap axes that a collective names: `batch` of these axes sees it even where no
                     operand is batched
+    `discharge`     (args, params) → result, where some args are Refs: bind with their contents, then write these back
     ==============  ======================================================================================
 
     Functions that a primitive carries may close over tracers. So its `batch` gets the trace as a third
@@ -54,6 +55,7 @@ class Primitive:
         prune: Callable[..., Any] | None = None,
         stage: Callable[..., Any] | None = None,
         axis_names: Callable[[dict[str, Any]], Iterable[Any]] | None = None,
+        discharge: Callable[..., Any] | None = None,
         multiple_results: bool = False,
         higher_order: bool = False,
         effectful: bool = False,
@@ -66,10 +68,11 @@ class Primitive:
         self.infer, self.evaluate, self.lowering = infer, evaluate, lowering or host
         self._jvp, self._transpose, self._batch = jvp, transpose, batch
         self.partial_eval, self.prune, self.stage = partial_eval, prune, stage
-        self.axis_names = axis_names
+        self.axis_names, self.discharge = axis_names, discharge
         self.multiple_results = multiple_results
         # Higher-order primitives carry jaxprs in their params and do their own caching and compiling.
         self.higher_order = higher_order
+        self._carries_refs = higher_order or discharge is not None
         # Does more than compute its results: is kept when they are not used, never shared, and stays in its order.
         self.effectful = effectful
         self._inferred: dict[Any, Any] = {}
@@ -81,7 +84,18 @@ class Primitive:
 
     def bind(self, *args: Any, **params: Any) -> Any:
         """Apply the primitive under the transform that is current in this thread."""
+        if self._carries_refs and any(isinstance(a, tracing.Reference) for a in args):
+            return self._discharged(args, params)
         return tracing.state.trace.process_primitive(self, args, params)
+
+    def _discharged(self, args: Sequence[Any], params: dict[str, Any]) -> Any:
+        if self.discharge is None:
+            aval = next(a.aval for a in args if isinstance(a, tracing.Reference))
+            raise ArgumentError(
+                f"{self.name}: one of its functions reads or writes a Ref with contents of type {aval}",
+                fix="read the Ref before, ref[...], and close over the contents",
+            )
+        return self.discharge(args, params)
 
     def typed(self, avals: Sequence[ShapedArray], params: dict[str, Any]) -> Any:
         """Return `infer(*avals, **params)`, remembered per avals and params."""

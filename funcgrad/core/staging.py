@@ -11,7 +11,7 @@ from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Var, literal_of
 from funcgrad.core.leaks import check_leaks
 from funcgrad.core.primitives import Primitive
-from funcgrad.core.tracing import Trace, Tracer
+from funcgrad.core.tracing import Reference, Trace, Tracer
 from funcgrad.errors import SourceLocation, user_location
 
 
@@ -52,13 +52,13 @@ class JaxprTrace(Trace):
             if x.trace is self:
                 return x.var
             tracing.check_not_leaked(x)
-        else:
+        elif not isinstance(x, Reference):
             literal = literal_of(x)
             if literal is not None:
                 return literal
             x = as_array(x)
         if id(x) not in self.consts:
-            self.consts[id(x)] = (Var(tracing.aval_of(x)), x)
+            self.consts[id(x)] = (Var(x.aval), x)
         return self.consts[id(x)][0]
 
     def process_primitive(self, primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
@@ -95,7 +95,7 @@ def trace_to_jaxpr(
 ) -> ClosedJaxpr:
     """Trace `fun`, a function of flat arrays to flat arrays, at the given avals.
 
-    Consts of the result may be tracers of outer traces; `hoist_tracers` turns those into inputs.
+    Consts of the result may be tracers of outer traces and Refs; `hoist_tracers` turns those into inputs.
     """
     trace = JaxprTrace(tracing.state.trace, description)
     argument_names = argument_names or [""] * len(avals)
@@ -110,11 +110,11 @@ def trace_to_jaxpr(
 
 
 def hoist_tracers(closed: ClosedJaxpr) -> tuple[ClosedJaxpr, list[Any]]:
-    """Turn consts that are tracers into leading inputs; return the jaxpr and the values for them."""
+    """Turn consts that are tracers or Refs into leading inputs; return the jaxpr and the values for them."""
     pairs = list(zip(closed.jaxpr.constvars, closed.consts, strict=True))
-    hoisted = [(v, c) for v, c in pairs if isinstance(c, Tracer)]
+    hoisted = [(v, c) for v, c in pairs if isinstance(c, (Tracer, Reference))]
     if not hoisted:
         return closed, []
-    kept = [(v, c) for v, c in pairs if not isinstance(c, Tracer)]
+    kept = [(v, c) for v, c in pairs if not isinstance(c, (Tracer, Reference))]
     jaxpr = closed.jaxpr.replace(constvars=[v for v, _ in kept], invars=[v for v, _ in hoisted] + closed.jaxpr.invars)
     return ClosedJaxpr(jaxpr, [c for _, c in kept]), [c for _, c in hoisted]

@@ -145,6 +145,16 @@ class Tracer(ArrayLike):
         return ""
 
 
+class Reference:
+    """Base of `transforms.refs.Ref`, a cell whose contents change; `aval` is the type of the contents.
+
+    It is no array. Recorded jaxprs refer to it by a constant or an input of the type of its contents.
+    """
+
+    __slots__ = ()
+    aval: ShapedArray
+
+
 class EvalTrace(Trace):
     """Evaluate primitives on concrete arrays; the trace below all others."""
 
@@ -372,6 +382,11 @@ def aval_of(x: Any) -> ShapedArray:
     scalar = dtypes.of_python_scalar(x)
     if scalar is not None:
         return ShapedArray((), scalar, scalar != dtypes.bool_)
+    if isinstance(x, Reference):
+        raise errors.ArgumentError(
+            f"a Ref with contents of type {x.aval} is not an array",
+            fix="read it with ref[...]; a function that reads or writes it may close over it",
+        )
     aval = getattr(x, "aval", None)
     if isinstance(aval, ShapedArray):
         return aval

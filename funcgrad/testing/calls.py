@@ -63,6 +63,8 @@ CALLS: dict[str, Strategy] = {}
 WITHOUT_LAWS = {
     "check_finite": "the compiler puts it into programs, below every transform",
     "custom_lin": "it stands for something linear that has no value and is only ever transposed",
+    "ref_get": "bound to a Ref, which transforms never see; see transforms.refs",
+    "ref_set": "bound to a Ref, which transforms never see; see transforms.refs",
 }
 """Primitives that have no calls to keep laws, and why."""
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from funcgrad import tree
 from funcgrad.core.avals import ShapedArray, ShapeDtypeStruct
-from funcgrad.core.tracing import ArrayLike, aval_of
+from funcgrad.core.tracing import ArrayLike, Reference, aval_of
 from funcgrad.errors import ArgumentError
 
 
@@ -117,6 +117,11 @@ def checked_outputs(leaves: Sequence[Any], structure: Any, name: str) -> list[An
         except ArgumentError:
             paths = tree.leaves_with_path(structure.unflatten(range(len(leaves))))
             place = tree.keystr(paths[i][0]) or "the output"
+            if isinstance(leaf, Reference):
+                raise ArgumentError(
+                    f"{name} returned a Ref with contents of type {leaf.aval} at {place}; a Ref cannot be returned",
+                    fix="return its contents, ref[...]",
+                ) from None
             raise ArgumentError(
                 f"{name} returned {leaf!r:.60} of type {type(leaf).__name__} at {place}, which is not an array",
                 fix="return arrays (strings and other objects may go through has_aux or be left out)",

@@ -33,6 +33,7 @@ from funcgrad.transforms.api import (
 )
 from funcgrad.transforms.jvp import jvp_jaxpr
 from funcgrad.transforms.partial_eval import Split, forward_residuals, partial_eval_jaxpr
+from funcgrad.transforms.refs import Ref, RefArguments, discharge_call
 from funcgrad.transforms.stages import Lowered, Traced
 from funcgrad.transforms.transpose import transpose_jaxpr
 from funcgrad.transforms.vmap import batch_jaxpr, to_dim
@@ -112,6 +113,7 @@ jit_p = Primitive(
     partial_eval=_jit_partial_eval,
     prune=prune_jaxpr_param,
     lowering=Inline(lambda params: params["jaxpr"]),
+    discharge=lambda args, params: discharge_call(jit_p, args, params),
     multiple_results=True,
     higher_order=True,
 )
@@ -139,6 +141,8 @@ class _Entry(NamedTuple):
     run: Callable[[Sequence[Any]], list[Array]]
     unflatten: Callable[[list[Array]], Any]
     traced: Traced
+    arguments: RefArguments
+    refs: list[Ref]  # those that the function uses; operands that go before the arguments
 
 
 class _Signature(NamedTuple):
@@ -198,36 +202,40 @@ class JitFunction:
         flat, in_tree = tree.flatten((dynamic_args, dynamic_kwargs))
         flat = self._arrays(flat, in_tree)
         avals = tuple(x.aval for x in flat)
-        eager = tracing.state.trace is eval_trace and all(type(x) is Array for x in flat)
+        arrays = [x for x in flat if not isinstance(x, Ref)]
+        eager = tracing.state.trace is eval_trace and all(type(x) is Array for x in arrays)
         axes = tuple(tracing.state.axis_sizes.items())
-        if self._plain and not axes:
+        if self._plain and not axes and len(arrays) == len(flat):
             arrays_only = not kwargs and all(isinstance(x, tracing.ArrayLike) for x in args)
             key: Any = (config.process_key, config.thread_key, None if arrays_only else in_tree, *avals)
         else:
-            key = (config.process_key, config.thread_key, static, in_tree, avals, axes)
+            of_refs = tuple(isinstance(x, Ref) for x in flat)
+            key = (config.process_key, config.thread_key, static, in_tree, avals, axes, of_refs)
         entry = self._entries.get(key)
         if entry is None:
-            entry, hoisted = self._specialise(key, static, in_tree, avals, donated)
+            arguments = RefArguments(flat, f"jit({self._name})")
+            entry, hoisted = self._specialise(key, static, in_tree, arguments, donated)
         else:
             self._hits += 1
-            hoisted = []
+            hoisted = entry.refs
+        hoisted = entry.arguments.resolve(hoisted, flat)
         if not eager or hoisted:
             closed = entry.traced.jaxpr
             if self._inline:
-                out = eval_jaxpr(closed.jaxpr, closed.consts, *hoisted, *flat)
+                out = eval_jaxpr(closed.jaxpr, closed.consts, *hoisted, *arrays)
             else:
-                out = jit_p.bind(*hoisted, *flat, jaxpr=closed, name=self._name, inline=False)
+                out = jit_p.bind(*hoisted, *arrays, jaxpr=closed, name=self._name, inline=False)
             return entry.unflatten(out)
-        out = entry.run(flat)
+        out = entry.run(arrays)
         for x, is_donated in zip(flat, donated, strict=True) if any(donated) else ():
             if is_donated and not any(o is x for o in out):
                 x.delete()
         return entry.unflatten(out)
 
     def _arrays(self, flat: Sequence[Any], in_tree: Any) -> list[Any]:
-        """The leaves of the arguments as arrays or tracers."""
+        """The leaves of the arguments as arrays or tracers; Refs stay."""
         try:
-            return [x if type(x) is Array else as_array(x) for x in flat]
+            return [x if type(x) is Array or isinstance(x, Ref) else as_array(x) for x in flat]
         except ArgumentError:
             names = leaf_names(self._fun, in_tree, len(flat))
             raise not_an_array(f"jit({self._name})", names, flat, as_array) from None
@@ -268,36 +276,40 @@ class JitFunction:
         return functools.update_wrapper(fun, self._fun)
 
     def _trace(
-        self, static: Any, in_tree: Any, avals: Sequence[ShapedArray], donated: Sequence[bool]
+        self, static: Any, in_tree: Any, arguments: RefArguments, donated: Sequence[bool]
     ) -> tuple[Traced, list[Any]]:
         flat_fun = FlatFunction(self._with_static(static), in_tree, transform="jit")
-        names = leaf_names(self._fun, in_tree, len(avals))
+        names = leaf_names(self._fun, in_tree, len(arguments.avals))
         closed = trace_to_jaxpr(
-            flat_fun,
-            avals,
+            arguments.of_arrays(flat_fun),
+            arguments.array_avals,
             description=f"tracing jit({self._name})",
             name=self._name,
-            argument_names=[f"argument {n} of {self._name}" for n in names],
+            argument_names=[f"argument {n} of {self._name}" for n in arguments.of_array_places(names)],
         )
         closed, hoisted = hoist_tracers(closed)
         without_static = _without_static(in_tree, static)
         return Traced(closed, self._name, without_static, flat_fun.out_tree, tuple(donated), names), hoisted
 
     def _specialise(
-        self, key: Any, static: Any, in_tree: Any, avals: tuple[ShapedArray, ...], donated: Sequence[bool]
+        self, key: Any, static: Any, in_tree: Any, arguments: RefArguments, donated: Sequence[bool]
     ) -> tuple[_Entry, list[Any]]:
-        reason, start = self._explain(static, in_tree, avals), time.perf_counter()
-        traced, hoisted = self._trace(static, in_tree, avals, donated)
+        reason, start = self._explain(static, in_tree, arguments.avals), time.perf_counter()
+        traced, hoisted = self._trace(static, in_tree, arguments, donated)
         if config.explain_cache_misses or config.log_compiles:
             took, where = f"{(time.perf_counter() - start) * 1e3:.1f} ms", user_location()
             pipeline.log(f"jit({self._name}): traced in {took}{f' at {where}' if where else ''}: {reason}")
         closed = traced.jaxpr
         leaf = tree.structure(0)
         unflatten = (lambda out: out[0]) if traced.out_tree == leaf else traced.out_tree.unflatten
-        entry = _Entry(lambda flat: pipeline.executable(closed, self._name)(flat), unflatten, traced)
-        if not hoisted:
+        run = lambda flat: pipeline.executable(closed, self._name)(flat)  # noqa: E731
+        entry = _Entry(run, unflatten, traced, arguments, hoisted)
+        if arguments.lasting(hoisted):
             # A trace that closes over another trace's values is good for this call only.
-            if tracing.state.trace is eval_trace:
+            if hoisted:
+                params = {"jaxpr": closed, "name": self._name, "inline": False}
+                entry = entry._replace(run=lambda flat: jit_p.bind(*hoisted, *flat, **params))
+            elif tracing.state.trace is eval_trace:
                 entry = entry._replace(run=pipeline.executable(closed, self._name))
             self._entries[key] = entry
         self._misses.append(reason)
@@ -309,15 +321,15 @@ class JitFunction:
         shown = ", ".join(map(repr, avals))
         if not self._entries:
             return f"first call, with ({shown})"
-        closest: Traced = min(
-            (e.traced for e in self._entries.values()),
-            key=lambda t: sum(map(operator.is_not, t.jaxpr.in_avals, avals)) + (t.in_tree != in_tree),
+        closest = min(
+            self._entries.values(),
+            key=lambda e: sum(map(operator.is_not, e.arguments.avals, avals)) + (e.traced.in_tree != in_tree),
         )
-        if closest.in_tree != in_tree:
-            return f"new structure of arguments {in_tree}; seen before: {closest.in_tree}"
+        if closest.traced.in_tree != in_tree:
+            return f"new structure of arguments {in_tree}; seen before: {closest.traced.in_tree}"
         changed = [
             f"argument {name} has type {b!r}; seen before: {a!r}"
-            for name, a, b in zip(closest._argument_names, closest.jaxpr.in_avals, avals, strict=True)
+            for name, a, b in zip(closest.traced._argument_names, closest.arguments.avals, avals, strict=True)
             if a is not b
         ]
         if changed:
@@ -329,15 +341,15 @@ class JitFunction:
         static, dynamic_args, dynamic_kwargs, donated = self._divide(args, kwargs)
         flat, in_tree = tree.flatten((dynamic_args, dynamic_kwargs))
         try:
-            avals = [abstract(x) for x in flat]
+            arguments = RefArguments(flat, f"jit({self._name})")
         except ArgumentError:
             names = leaf_names(self._fun, in_tree, len(flat))
             raise not_an_array(f"jit({self._name})", names, flat, abstract) from None
-        traced, hoisted = self._trace(static, in_tree, avals, donated)
+        traced, hoisted = self._trace(static, in_tree, arguments, donated)
         if hoisted:
             raise ArgumentError(
-                f"jit({self._name}).trace: the function closes over traced values of another transform",
-                fix="pass them as arguments",
+                f"jit({self._name}).trace: the function uses Refs, or closes over traced values of another transform",
+                fix="pass such values as arguments, and contents of Refs instead of Refs",
             )
         return traced
 

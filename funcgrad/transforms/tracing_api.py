@@ -11,7 +11,8 @@ from funcgrad import tree
 from funcgrad.core.avals import ShapeDtypeStruct
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.core.tracing import bound_axis, named_scope
-from funcgrad.transforms.api import FlatFunction, abstract, callable_or_error, name_of
+from funcgrad.transforms.api import FlatFunction, callable_or_error, name_of
+from funcgrad.transforms.refs import RefArguments
 
 
 def make_jaxpr(
@@ -45,7 +46,10 @@ def make_jaxpr(
             for name, size in axis_env or ():
                 stack.enter_context(bound_axis(name, size))
             description = f"tracing make_jaxpr({name_of(fun)})"
-            closed = trace_to_jaxpr(flat_fun, [abstract(x) for x in flat], description=description, name=name_of(fun))
+            refs = RefArguments(flat, "make_jaxpr", reusable=False)
+            closed = trace_to_jaxpr(
+                refs.of_arrays(flat_fun), refs.array_avals, description=description, name=name_of(fun)
+            )
         if not return_shape:
             return closed
         shapes = [ShapeDtypeStruct(a.shape, a.dtype, weak_type=a.weak_type) for a in closed.out_avals]

@@ -21,6 +21,7 @@ from funcgrad.core.tracing import Trace, Tracer, aval_of
 from funcgrad.errors import BatchingError, user_location
 from funcgrad.ops.shapes import broadcast_in_batch, move_axis
 from funcgrad.transforms.api import FlatFunction, callable_or_error, name_of
+from funcgrad.transforms.refs import Ref, check_unaliased, contents_of
 
 
 class BatchTracer(Tracer):
@@ -185,7 +186,7 @@ def vmap(
     @functools.wraps(fun)
     def mapped(*args: Any, **kwargs: Any) -> Any:
         flat, in_tree = tree.flatten((args, kwargs))
-        flat = [x if isinstance(x, tracing.ArrayLike) else as_array(x) for x in flat]
+        flat = [x if isinstance(x, (tracing.ArrayLike, Ref)) else as_array(x) for x in flat]
         if isinstance(in_axes, tuple) and len(in_axes) != len(args):
             raise BatchingError(
                 f"vmap: in_axes={in_axes} has {len(in_axes)} entries, but {name_of(fun)} was called with {len(args)} "
@@ -193,14 +194,47 @@ def vmap(
                 fix="give one entry per positional argument (keyword arguments are mapped over axis 0)",
             )
         axes = tree.flatten_axes("vmap in_axes", in_tree, (in_axes, 0))
+        refs = {i: x for i, x in enumerate(flat) if isinstance(x, Ref)}
+        check_unaliased(list(refs.values()), "vmap")
+        flat = contents_of(flat)
         dims = [_normalized(ax, x, i) for i, (ax, x) in enumerate(zip(axes, flat, strict=True))]
         size = _batch_size(fun, flat, dims, axis_size, in_tree)
         flat_fun = FlatFunction(fun, in_tree, transform="vmap")
-        outs, out_dims = vmap_flat(flat_fun, size, dims, flat, axis_name)
+        outs, out_dims = vmap_flat(_with_refs(flat_fun, refs), size, dims, flat, axis_name)
+        n = len(outs) - len(refs)
+        for (i, ref), contents, dim in zip(refs.items(), outs[n:], out_dims[n:], strict=True):
+            if contents is not flat[i]:
+                ref.write(_contents(contents, dim, dims[i], size))
         wanted = tree.flatten_axes("vmap out_axes", flat_fun.out_tree, out_axes)
-        return flat_fun.unflatten_out([_placed(o, d, w, size) for o, d, w in zip(outs, out_dims, wanted, strict=True)])
+        placed = zip(outs[:n], out_dims[:n], wanted, strict=True)
+        return flat_fun.unflatten_out([_placed(o, d, w, size) for o, d, w in placed])
 
     return mapped
+
+
+def _with_refs(fun: FlatFunction, refs: dict[int, Ref]) -> Callable[..., Sequence[Any]]:
+    """The function of arrays that makes Refs at the places in `refs`, and returns their contents after its results."""
+    if not refs:
+        return fun
+
+    def with_refs(*values: Any) -> list[Any]:
+        elements = {i: Ref(values[i]) for i in refs}
+        outs = fun(*(elements.get(i, v) for i, v in enumerate(values)))
+        return [*outs, *(r.read() for r in elements.values())]
+
+    with_refs.__name__ = fun.__name__
+    return with_refs
+
+
+def _contents(contents: Any, dim: int | None, wanted: int | None, size: int) -> Any:
+    """Place the batch dimension of a Ref's contents as it was when the Ref was passed in."""
+    if wanted is None and dim is not None:
+        raise BatchingError(
+            f"vmap: a value that depends on mapped arguments is written to a Ref of type {aval_of(contents)} "
+            "(batch included) that is not mapped (in_axes=None)",
+            fix="map the Ref too, so that each element has its own, or write a value that all have in common",
+        )
+    return to_dim(contents, dim, wanted, size)
 
 
 def _normalized(axis: Any, x: Any, position: int) -> int | None:

@@ -19,6 +19,7 @@ from funcgrad.ops.logic import ne_p
 from funcgrad.transforms.api import callable_or_error, name_of
 from funcgrad.transforms.control_flow.common import Body, as_arrays, join_consts, trace_body
 from funcgrad.transforms.control_flow.conditional import cond_p
+from funcgrad.transforms.control_flow.refs import close_over_refs
 
 _NONE: Any = object()
 
@@ -110,6 +111,7 @@ def _choose(operation: str, index: Any, functions: dict[str, Callable[..., Any]]
     known = index.concrete() if isinstance(index, Tracer) else np.asarray(index)
     if config.disable_jit and known is not None:
         return list(functions.values())[int(np.clip(known, 0, len(functions) - 1))](*operands)
+    functions, operands = close_over_refs(operation, functions, operands)
     leaves, structure = tree.flatten(operands)
     leaves = as_arrays(leaves)
     args, avals = structure.unflatten(leaves), [aval_of(x) for x in leaves]

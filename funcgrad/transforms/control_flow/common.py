@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from funcgrad import dtypes, tree
 from funcgrad.compiler import pipeline
+from funcgrad.core import tracing
 from funcgrad.core.arrays import Array, as_array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.interning import interned
@@ -167,8 +168,9 @@ def fixpoint(step: Callable[[list[bool]], tuple[Sequence[bool], T]], carry: Sequ
 
 
 def needs_lockstep(jaxprs: Sequence[ClosedJaxpr]) -> bool:
-    """Whether the lanes of a mapped loop must take their steps together, as their effects are in an order."""
-    return any(closed.jaxpr.effectful for closed in jaxprs)
+    """Whether lanes of a mapped loop or branch must go together: effects have an order, collectives join lanes."""
+    name = tracing.state.batch_axis[0]
+    return any(closed.jaxpr.effectful or name in closed.jaxpr.used_axes for closed in jaxprs)
 
 
 # ---------------------------------------------------------------- evaluation

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
+from funcgrad.core import tracing
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, Jaxpr, Var, eval_jaxpr, subjaxprs
@@ -24,7 +25,8 @@ from funcgrad.errors import BatchingError, JaxprError
 from funcgrad.ops.arithmetic import clamp_p, select_n_p, stop_gradient_p
 from funcgrad.ops.logic import eq_p
 from funcgrad.ops.shapes import broadcast_in_batch, broadcast_in_dim, zeros_of
-from funcgrad.transforms.control_flow.common import check_operands, same_type, select, spread
+from funcgrad.transforms.control_flow.common import check_operands, join_lanes, same_type, select, spread
+from funcgrad.transforms.control_flow.refs import discharge_cond
 from funcgrad.transforms.control_flow.scan_rules import scan_p
 from funcgrad.transforms.jvp import jvp_jaxpr
 from funcgrad.transforms.partial_eval import JaxprSplit, Split, partial_eval_jaxpr
@@ -157,7 +159,7 @@ def _receiving(split: JaxprSplit, names: Sequence[_Name], types: dict[_Name, Sha
 
 
 def _batch(args: Sequence[Any], dims: Sequence[int | None], *, branches: Branches) -> tuple[list[Any], list[Any]]:
-    size = next(aval_of(a).shape[d] for a, d in zip(args, dims, strict=True) if d is not None)
+    size = tracing.state.batch_axis[1]
     index, *operands = (to_dim(a, d, None if d is None else 0, size) for a, d in zip(args, dims, strict=True))
     batched = [d is not None for d in dims[1:]]
     if dims[0] is None:
@@ -170,7 +172,7 @@ def _batch(args: Sequence[Any], dims: Sequence[int | None], *, branches: Branche
             "cond: a branch calls io_callback, and vmap batches the choice: all branches would call it",
             fix="keep the predicate unbatched (in_axes=None), or loop over the batch with lax.map instead of vmap",
         )
-    if inside & {"scan", "while"}:
+    if inside & {"scan", "while"} and not join_lanes(branches):
         out = _lane_by_lane(index, operands, batched, size, branches)
     else:
         out = _all_and_select(index, operands, batched, size, branches)
@@ -242,6 +244,7 @@ cond_p = Primitive(
     batch=_batch,
     partial_eval=_partial_eval,
     lowering=Cond(),
+    discharge=lambda args, params: discharge_cond(cond_p, args, params),
     multiple_results=True,
     higher_order=True,
 )

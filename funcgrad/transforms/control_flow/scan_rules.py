@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcgrad.config import config
+from funcgrad.core import tracing
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr
@@ -23,6 +24,7 @@ from funcgrad.errors import JaxprError
 from funcgrad.ops.elementwise import add_any
 from funcgrad.ops.shapes import instantiate, zeros_of
 from funcgrad.transforms.control_flow.common import check_operands, fixpoint, run_compiled, select, spread
+from funcgrad.transforms.control_flow.refs import discharge_scan
 from funcgrad.transforms.control_flow.scan_split import BodySplit, split_body
 from funcgrad.transforms.jit import jit_p
 from funcgrad.transforms.jvp import jvp_jaxpr
@@ -144,7 +146,7 @@ def _regrouped(
 def _batch(args: Sequence[Any], dims: Sequence[int | None], *, jaxpr: ClosedJaxpr, num_consts: int, num_carry: int,
            **params: Any) -> tuple[list[Any], list[int | None]]:  # fmt: skip
     """Scan the batched body: xs and ys have their batch in axis 1, carries are batched that are so after any step."""
-    size = next(aval_of(a).shape[d] for a, d in zip(args, dims, strict=True) if d is not None)
+    size = tracing.state.batch_axis[1]
     batched = divide([d is not None for d in dims], num_consts, num_carry)
     num_ys = len(jaxpr.out_avals) - num_carry
 
@@ -359,6 +361,7 @@ scan_p = Primitive(
     batch=_batch,
     partial_eval=_partial_eval,
     lowering=Scan(),
+    discharge=lambda args, params: discharge_scan(scan_p, args, params),
     multiple_results=True,
     higher_order=True,
 )

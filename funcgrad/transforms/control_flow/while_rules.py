@@ -32,6 +32,7 @@ from funcgrad.transforms.control_flow.common import (
     select,
     spread,
 )
+from funcgrad.transforms.control_flow.refs import discharge_while
 from funcgrad.transforms.control_flow.scan_rules import scan_p
 from funcgrad.transforms.jit import jit_p
 from funcgrad.transforms.jvp import jvp_jaxpr
@@ -191,7 +192,7 @@ def _transpose(*_: Any, **params: Any) -> list[Any]:
 
 def _batch(args: Sequence[Any], dims: Sequence[int | None], **params: Any) -> tuple[list[Any], list[int | None]]:
     """One loop where all lanes take as many steps; else each its own, or in lockstep where effects have an order."""
-    size = next(aval_of(a).shape[d] for a, d in zip(args, dims, strict=True) if d is not None)
+    size = tracing.state.batch_axis[1]
     cond_jaxpr, body_jaxpr = params["cond_jaxpr"], params["body_jaxpr"]
     batched = divide([d is not None for d in dims], params["cond_nconsts"], params["body_nconsts"])
 
@@ -269,6 +270,7 @@ while_p = Primitive(
     batch=_batch,
     partial_eval=_partial_eval,
     lowering=While(),
+    discharge=lambda args, params: discharge_while(while_p, args, params),
     multiple_results=True,
     higher_order=True,
 )
