@@ -121,7 +121,7 @@ class StaticArgumentError(FuncgradError, TypeError, ValueError):
     """A static argument is not hashable, or static_argnums/static_argnames do not fit the function."""
 
 
-class BatchingError(FuncgradError, ValueError):
+class BatchingError(FuncgradError, TypeError, ValueError):
     """vmap's in_axes, out_axes or sizes do not fit."""
 
 

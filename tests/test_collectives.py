@@ -261,6 +261,44 @@ def test_jaxprs_name_the_axes_of_axis_env():
         funcgrad.core.jaxprs.eval_jaxpr(nested.jaxpr, nested.consts, 1.0)
 
 
+# Functions of one element, in which collectives are in the bodies of loops and branches.
+CONTROL_FLOW = {
+    "index in scan": lambda x, lax: lax.scan(lambda c, _: (c + lax.axis_index("i"), c), 0, None, length=3)[1] * x,
+    "psum in scan": lambda x, lax: lax.scan(lambda c, v: (c * 0.5 + lax.psum(c * x, "i"), c), x, None, length=3)[0],
+    "psum of a shared carry": lambda x, lax: lax.scan(lambda c, _: (lax.psum(c, "i"), c), 1.0, None, length=3)[0] * x,
+    "shared predicate": lambda x, lax: lax.while_loop(lambda c: lax.psum(c, "i") < 30, lambda c: c + 1, x),
+    "psum in lockstep": lambda x, lax: lax.while_loop(lambda c: c < 3, lambda c: c + lax.pmax(c, "i") / 4, x),
+    "index in predicate": lambda x, lax: lax.while_loop(lambda c: c < lax.axis_index("i"), lambda c: c + 1, x),
+    "fori": lambda x, lax: lax.fori_loop(0, 3, lambda i, c: c + lax.ppermute(c, "i", AROUND) * i, x),
+    "cond": lambda x, lax: lax.cond(x > 1, lambda: lax.psum(x, "i"), lambda: x * lax.axis_index("i")),
+    "loop in cond": lambda x, lax: lax.cond(
+        x > 1, lambda: lax.fori_loop(0, 2, lambda i, c: c + lax.psum(c, "i"), x), lambda: x
+    ),
+    "switch": lambda x, lax: lax.switch(lax.axis_index("i"), [lambda: x, lambda: lax.psum(x, "i")]),
+}
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("name", CONTROL_FLOW)
+def test_collectives_in_loops_and_branches_are_jaxs(name: str):
+    jax = pytest.importorskip("jax")
+
+    def results(library):
+        def f(x):
+            return CONTROL_FLOW[name](x, library.lax)
+
+        mapped = library.vmap(f, axis_name="i")
+        found = [mapped(X), library.vmap(library.jit(f), axis_name="i")(X), library.jit(mapped)(X)]
+        found.append(library.vmap(mapped, in_axes=1)(np.stack([X, X + 1], 1)))
+        if "while" not in str(library.make_jaxpr(mapped)(X)):
+            found.append(library.vmap(library.grad(lambda x: (f(x) ** 2).sum()), axis_name="i")(X))
+            found.append(library.grad(lambda x: (mapped(x) ** 2).sum())(X))
+        return found
+
+    for ours, theirs in zip(results(funcgrad), results(jax), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+
+
 def test_cross_batch_normalisation():
     def normalised(x, scale):
         mean = lax.pmean(x, "batch")

@@ -374,6 +374,27 @@ CASES = {
         lambda: vmap(lambda p: p, ({"a": 0},))({"b": X}),
         ["in_axes", "no prefix"],
     ),
+    "vmap in_axes entry": (
+        errors.BatchingError,
+        lambda: vmap(lambda p: p["w"], ({"w": True, "b": None},))({"w": X, "b": 1.0}),
+        ["in_axes for args[0]['w'] is True of type bool"],
+    ),
+    "vmap out_axes entry": (
+        errors.BatchingError,
+        lambda: vmap(lambda x: {"y": x}, out_axes={"y": "0"})(X),
+        ["out_axes for the output at ['y'] is '0' of type str"],
+    ),
+    "vmap sizes of keywords": (
+        errors.BatchingError,
+        lambda: vmap(lambda x, *, y: x)(X, y=Y),
+        ["args[0]: f32[3], axis 0 has size 3", "kwargs['y']: f32[2,2], axis 0 has size 2"],
+    ),
+    "vmap out_axes None in a tree": (
+        errors.BatchingError,
+        lambda: vmap(lambda x: (1.0, x), out_axes=None)(X),
+        ["out_axes is None for the output at [1]", "batch in axis 0"],
+    ),
+    "vmap without arguments": (errors.BatchingError, lambda: vmap(lambda: 1.0)(), ["there are none", "axis_size"]),
     "vmap axis_size differs": (errors.BatchingError, lambda: vmap(sin, axis_size=4)(X), ["axis_size=4", "size 3"]),
     # values
     "nan": (
@@ -433,7 +454,7 @@ def test_every_error_class_is_tested():
         (errors.MissingRuleError, (NotImplementedError,)),
         (errors.ConcretizationError, (TypeError,)),
         (errors.StaticArgumentError, (TypeError, ValueError)),
-        (errors.BatchingError, (ValueError,)),
+        (errors.BatchingError, (TypeError, ValueError)),
         (errors.UnboundAxisError, (NameError,)),
         (errors.DeletedArrayError, (RuntimeError,)),
         (errors.AllocationError, (MemoryError,)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -193,11 +194,12 @@ def vmap(
                 "positional arguments",
                 fix="give one entry per positional argument (keyword arguments are mapped over axis 0)",
             )
-        axes = tree.flatten_axes("vmap in_axes", in_tree, (in_axes, 0))
+        axes = tree.flatten_axes("vmap in_axes", tree.structure(args), in_axes)
+        axes += [0] * (len(flat) - len(axes))  # keyword arguments
         refs = {i: x for i, x in enumerate(flat) if isinstance(x, Ref)}
         check_unaliased(list(refs.values()), "vmap")
         flat = contents_of(flat)
-        dims = [_normalized(ax, x, i) for i, (ax, x) in enumerate(zip(axes, flat, strict=True))]
+        dims = [_normalized(ax, x, in_tree, i) for i, (ax, x) in enumerate(zip(axes, flat, strict=True))]
         size = _batch_size(fun, flat, dims, axis_size, in_tree)
         flat_fun = FlatFunction(fun, in_tree, transform="vmap")
         outs, out_dims = vmap_flat(_with_refs(flat_fun, refs), size, dims, flat, axis_name)
@@ -207,7 +209,8 @@ def vmap(
                 ref.write(_contents(contents, dim, dims[i], size))
         wanted = tree.flatten_axes("vmap out_axes", flat_fun.out_tree, out_axes)
         placed = zip(outs[:n], out_dims[:n], wanted, strict=True)
-        return flat_fun.unflatten_out([_placed(o, d, w, size) for o, d, w in placed])
+        leaves = [_placed(o, d, w, size, flat_fun.out_tree, i) for i, (o, d, w) in enumerate(placed)]
+        return flat_fun.unflatten_out(leaves)
 
     return mapped
 
@@ -237,14 +240,33 @@ def _contents(contents: Any, dim: int | None, wanted: int | None, size: int) -> 
     return to_dim(contents, dim, wanted, size)
 
 
-def _normalized(axis: Any, x: Any, position: int) -> int | None:
+def _argument(in_tree: Any, position: int) -> str:
+    """Return what a leaf of the arguments is called: ``args[0]['w']``."""
+    path, _ = tree.leaves_with_path(in_tree.unflatten(range(in_tree.num_leaves)))[position]
+    return ("args", "kwargs")[path[0].idx] + tree.keystr(path[1:])
+
+
+def _check_axis(axis: Any, what: Callable[[], str]) -> None:
+    """Raise unless an entry of in_axes or out_axes is an int or None."""
+    if axis is not None and (not isinstance(axis, (int, np.integer)) or isinstance(axis, bool)):
+        raise BatchingError(
+            f"vmap: {what()} is {axis!r} of type {type(axis).__name__}",
+            fix="give ints and None, or containers of them that match the structure of the value",
+        )
+
+
+def _normalized(axis: Any, x: Any, in_tree: Any, position: int) -> int | None:
     aval = aval_of(x)
     if axis is None:
         return None
-    if not isinstance(axis, int) or not -aval.ndim <= axis < aval.ndim:
+    if type(axis) is not int:
+        _check_axis(axis, lambda: f"in_axes for {_argument(in_tree, position)}")
+    if not -aval.ndim <= axis < aval.ndim:
         raise BatchingError(
-            f"vmap: in_axes asks for axis {axis!r} of argument leaf {position}, which has type {aval}",
-            fix=f"choose an axis in [{-aval.ndim}, {aval.ndim}), or None to leave it unmapped",
+            f"vmap: in_axes asks for axis {axis} of {_argument(in_tree, position)}, which has type {aval}",
+            fix=f"choose an axis in [{-aval.ndim}, {aval.ndim}), or None to leave it unmapped"
+            if aval.ndim
+            else "a scalar has no axis to map: give None for it in in_axes",
         )
     return axis % aval.ndim
 
@@ -252,19 +274,19 @@ def _normalized(axis: Any, x: Any, position: int) -> int | None:
 def _batch_size(fun: Any, flat: Sequence[Any], dims: Sequence[int | None], given: int | None, in_tree: Any) -> int:
     sizes = {aval_of(x).shape[d] for x, d in zip(flat, dims, strict=True) if d is not None}
     if given is not None:
-        sizes.add(given)
+        sizes.add(operator.index(given))
     if len(sizes) == 1:
         return sizes.pop()
     if not sizes:
+        reason = "every entry of in_axes is None" if flat else "there are none"
         raise BatchingError(
-            f"vmap of {name_of(fun)}: no argument is mapped (every entry of in_axes is None)",
+            f"vmap of {name_of(fun)}: no argument is mapped ({reason})",
             fix="map at least one argument, or give axis_size",
         )
-    paths = tree.leaves_with_path(in_tree.unflatten(range(len(flat))))
     lines = [
-        f"\n    {tree.keystr(path)}: {aval_of(flat[i])}, axis {dims[i]} has size {aval_of(flat[i]).shape[dims[i]]}"
-        for path, i in paths
-        if dims[i] is not None
+        f"\n    {_argument(in_tree, i)}: {aval_of(x)}, axis {d} has size {aval_of(x).shape[d]}"
+        for i, (x, d) in enumerate(zip(flat, dims, strict=True))
+        if d is not None
     ]
     if given is not None:
         lines.append(f"\n    axis_size={given}")
@@ -274,18 +296,29 @@ def _batch_size(fun: Any, flat: Sequence[Any], dims: Sequence[int | None], given
     )
 
 
-def _placed(value: Any, dim: int | None, wanted: Any, size: int) -> Any:
+def _output(out_tree: Any, position: int) -> str:
+    """Return what a leaf of the results is called: ``the output at ['w']``."""
+    path, _ = tree.leaves_with_path(out_tree.unflatten(range(out_tree.num_leaves)))[position]
+    return f"the output at {tree.keystr(path)}" if path else "the output"
+
+
+def _placed(value: Any, dim: int | None, wanted: Any, size: int, out_tree: Any, position: int) -> Any:
+    """Place the batch dimension of a result where out_axes wants it."""
+    if type(wanted) is not int:
+        _check_axis(wanted, lambda: f"out_axes for {_output(out_tree, position)}")
     if wanted is None:
         if dim is not None:
             raise BatchingError(
-                f"vmap: out_axes is None for an output that depends on mapped arguments (type {aval_of(value)})",
-                fix="give an axis in out_axes, or reduce over the batch first",
+                f"vmap: out_axes is None for {_output(out_tree, position)}, which depends on mapped arguments (it has "
+                f"type {aval_of(value)} with the batch in axis {dim})",
+                fix="give an axis in out_axes, or reduce over the batch first (lax.psum)",
             )
         return value
     rank = aval_of(value).ndim + (dim is None)
-    if not isinstance(wanted, int) or not -rank <= wanted < rank:
+    if not -rank <= wanted < rank:
         raise BatchingError(
-            f"vmap: out_axes asks for axis {wanted!r} of an output with {rank} dimensions (batch included)",
+            f"vmap: out_axes asks for axis {wanted} of {_output(out_tree, position)}, which has {rank} dimensions "
+            "(batch included)",
             fix=f"choose an axis in [{-rank}, {rank})",
         )
     return to_dim(value, dim, wanted % rank, size)
