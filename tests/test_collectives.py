@@ -274,6 +274,9 @@ CONTROL_FLOW = {
     "loop in cond": lambda x, lax: lax.cond(
         x > 1, lambda: lax.fori_loop(0, 2, lambda i, c: c + lax.psum(c, "i"), x), lambda: x
     ),
+    "solve": lambda x, lax: lax.custom_linear_solve(
+        lambda v: v * (lax.axis_index("i") + 1.0), x, lambda _, b: b / (lax.axis_index("i") + 1.0), symmetric=True
+    ),
     "switch": lambda x, lax: lax.switch(lax.axis_index("i"), [lambda: x, lambda: lax.psum(x, "i")]),
 }
 
@@ -297,6 +300,64 @@ def test_collectives_in_loops_and_branches_are_jaxs(name: str):
 
     for ours, theirs in zip(results(funcgrad), results(jax), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+
+
+def custom_jvp(x, library):
+    lax = library.lax
+    f = library.custom_jvp(lambda x: lax.psum(x**2, "i"))
+    f.defjvp(lambda primals, tangents: (f(*primals), lax.psum(10 * primals[0] * tangents[0], "i")))
+    return f(x)
+
+
+def custom_vjp(x, library):
+    lax = library.lax
+    f = library.custom_vjp(lambda x: lax.psum(x**2, "i"))
+    f.defvjp(lambda x: (f(x), x * lax.axis_index("i")), lambda res, ct: (lax.psum(ct, "i") * res,))
+    return f(x)
+
+
+def only_in_rules(x, library):
+    f = library.custom_vjp(lambda x: x * 2.0)
+    f.defvjp(lambda x: (f(x), ()), lambda res, ct: (ct * library.lax.axis_index("i"),))
+    return f(x)
+
+
+@pytest.mark.parametrize("function", [custom_jvp, custom_vjp, only_in_rules])
+def test_collectives_in_custom_rules(function):
+    def f(x):
+        return function(x, funcgrad)
+
+    value, gradient = {
+        custom_jvp: ((X**2).sum() + 0 * X, 40 * X),
+        custom_vjp: ((X**2).sum() + 0 * X, 4 * X * np.arange(4)),
+        only_in_rules: (2 * X, np.arange(4)),
+    }[function]
+    for g in (f, funcgrad.jit(f)):
+        np.testing.assert_allclose(over(g)(X), value)
+        np.testing.assert_allclose(over(funcgrad.grad(g))(X), gradient)
+        np.testing.assert_allclose(funcgrad.grad(lambda x, g=g: over(g)(x).sum())(X), gradient)
+        np.testing.assert_allclose(funcgrad.jit(over(funcgrad.grad(g)))(X), gradient)
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("function", [custom_jvp, custom_vjp, only_in_rules])
+def test_collectives_in_custom_rules_are_jaxs(function):
+    jax = pytest.importorskip("jax")
+    for transform in (lambda f, library: f, lambda f, library: library.grad(f)):
+        ours, theirs = (
+            library.vmap(transform(lambda x, library=library: function(x, library), library), axis_name="i")(X)
+            for library in (funcgrad, jax)
+        )
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+
+
+def test_collectives_in_checkpoints():
+    def f(x):
+        return funcgrad.numpy.sin(x * lax.psum(x, "i")) + lax.axis_index("i")
+
+    for wrap in (lambda g: g, funcgrad.jit):
+        gradients = (over(wrap(funcgrad.grad(g)))(X) for g in (f, funcgrad.checkpoint(f)))
+        np.testing.assert_allclose(*gradients, rtol=1e-5)
 
 
 def test_cross_batch_normalisation():

@@ -21,7 +21,8 @@ BATCH = np.stack([X, X + 1, -X])
 def library(name):
     """What programs with Refs use of a library."""
     module = funcgrad if name == "funcgrad" else pytest.importorskip("jax")
-    return SimpleNamespace(new_ref=module.new_ref, ref=module.ref, lax=module.lax, jnp=module.numpy, jit=module.jit)
+    names = ("new_ref", "ref", "lax", "jit", "checkpoint")
+    return SimpleNamespace(jnp=module.numpy, **{name: getattr(module, name) for name in names})
 
 
 OURS = library("funcgrad")
@@ -174,6 +175,17 @@ def loops_in_loops(x, lib):
     return carry + ys.sum() + ref[...]
 
 
+def in_checkpoint(x, lib):
+    ref = lib.new_ref(x)
+
+    @lib.checkpoint
+    def layer(v):
+        ref[0] += lib.jnp.sin(v).sum()
+        return lib.jnp.sin(v) * ref[0]
+
+    return (layer(x) * layer(x * 2)).sum() + ref[...].sum()
+
+
 def in_while(x, lib):
     ref = lib.new_ref(x)
 
@@ -185,9 +197,12 @@ def in_while(x, lib):
     return steps * 1.0 + (ref[...] ** 2).sum()
 
 
-PROGRAMS = {f.__name__: f for f in (updates, in_scan, in_fori, in_cond, in_switch, in_nested_jits, loops_in_loops)}
+PROGRAMS = {
+    f.__name__: f
+    for f in (updates, in_scan, in_fori, in_cond, in_switch, in_nested_jits, loops_in_loops, in_checkpoint)
+}
 VALUES = PROGRAMS | {"in_while": in_while}
-NO_GRADIENT_IN_JAX = ("in_cond", "loops_in_loops", "in_while")
+NO_GRADIENT_IN_JAX = ("in_cond", "loops_in_loops", "in_while", "in_checkpoint")
 
 
 @pytest.mark.parametrize("name", VALUES)
@@ -343,6 +358,28 @@ def test_gradients_read_refs_and_write_what_is_not_differentiated():
     np.testing.assert_allclose(f_lin(X), (2 * X**3).sum())
 
 
+def test_functions_with_rules_of_their_own_read_refs():
+    ref = funcgrad.new_ref(np.float32(3))
+    f = funcgrad.custom_jvp(lambda x: x * ref[...])
+    f.defjvp(lambda primals, tangents: (f(*primals), tangents[0] * ref[...] * 10))
+    log = funcgrad.new_ref(np.zeros(2, np.float32))
+    g = funcgrad.custom_vjp(lambda x: x * ref[...])
+
+    def backward(_, ct):
+        log[0] += ct
+        return (ct * ref[...],)
+
+    g.defvjp(lambda x: (g(x), ()), backward)
+    for wrap in (lambda h: h, funcgrad.jit):
+        ref[...] = 3.0
+        assert wrap(f)(2.0) == 6 and wrap(funcgrad.grad(f))(2.0) == 30
+        ref[...] = 4.0
+        assert wrap(f)(2.0) == 8 and wrap(funcgrad.grad(f))(2.0) == 40
+        assert wrap(g)(2.0) == 8 and wrap(funcgrad.grad(g))(2.0) == 4
+        np.testing.assert_allclose(funcgrad.vmap(wrap(funcgrad.grad(f)))(X), [40] * 3)
+    np.testing.assert_allclose(log[...], [2, 0])
+
+
 def test_tracing_alone_writes_nothing():
     ref = funcgrad.new_ref(X)
 
@@ -420,6 +457,18 @@ def _outside_shared(x):
     funcgrad.vmap(lambda r, y: r.__setitem__(0, y), in_axes=(None, 0))(funcgrad.new_ref(x), x)
 
 
+def _custom_writer(ref):
+    f = funcgrad.custom_jvp(lambda x: ref.__setitem__(..., x) or x)
+    f.defjvp(lambda primals, tangents: (f(*primals), tangents[0]))
+    return f
+
+
+def _custom_reader(ref):
+    f = funcgrad.custom_jvp(lambda x: x * ref[...])
+    f.defjvp(lambda primals, tangents: (primals[0] * ref[...], tangents[0]))
+    return f
+
+
 ERRORS = {
     "leaked": (lambda x: _leaked(), errors.LeakedTracerError, "a Ref with contents of type f32[3] outlived"),
     "frozen": (lambda x: _frozen(), errors.DeletedArrayError, "the Ref of type f32[3] has been frozen"),
@@ -457,6 +506,16 @@ ERRORS = {
         "a Ref with contents of type f32[3] is not an array",
     ),
     "of a Ref": (lambda x: funcgrad.new_ref(funcgrad.new_ref(x)), errors.ArgumentError, "is not an array"),
+    "written in a custom function": (
+        lambda x: funcgrad.jit(_custom_writer(funcgrad.new_ref(x)))(x),
+        errors.ArgumentError,
+        "writes to a Ref with contents of type f32[3]; a function with rules of its own may only read",
+    ),
+    "used outside of its transform": (
+        lambda x: funcgrad.grad(lambda x: _custom_reader(funcgrad.new_ref(x))(x).sum())(x),
+        errors.LeakedTracerError,
+        "a Ref with contents of type f32[3] is used by a function that runs outside of the transform",
+    ),
     "frozen inside": (
         lambda x: (lambda r: funcgrad.jit(lambda: funcgrad.freeze(r))())(funcgrad.new_ref(x)),
         errors.ArgumentError,

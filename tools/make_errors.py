@@ -164,6 +164,18 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         Example("Arguments of vmap have different numbers of lanes.", "fg.vmap(fnp.add)(fnp.ones(3), fnp.ones(2))"),
         Example("`in_axes` does not fit the arguments.", "fg.vmap(fnp.sin, in_axes=1)(fnp.ones(3))"),
     ),
+    "UnboundAxisError": (
+        Example(
+            "A collective names an axis that no vmap around it has.",
+            """
+            def share(x):
+                return x / fg.lax.psum(x, "batch")
+
+
+            fg.vmap(share, axis_name="rows")(fnp.ones(3))
+            """,
+        ),
+    ),
     "DeletedArrayError": (
         Example(
             "An array is used after it was donated.",

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from funcgrad import tree
+from funcgrad.core import tracing
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Var, eval_jaxpr, prune_jaxpr_param
@@ -31,6 +32,7 @@ from funcgrad.transforms.control_flow.common import Body, as_arrays
 from funcgrad.transforms.jit import jit_p
 from funcgrad.transforms.jvp import jvp_jaxpr
 from funcgrad.transforms.partial_eval import JaxprSplit, Split, divide, forward_residuals, joined
+from funcgrad.transforms.refs import discharge_call
 from funcgrad.transforms.transpose import transpose_jaxpr
 from funcgrad.transforms.vmap import batch_jaxpr, to_dim
 
@@ -80,7 +82,7 @@ def _transpose(cts: Sequence[Any], *args: Any, jaxpr: ClosedJaxpr, **params: Any
 
 
 def _batch(args: Sequence[Any], dims: Sequence[Any], *, jaxpr: ClosedJaxpr, **params: Any) -> Any:
-    size = next(aval_of(a).shape[d] for a, d in zip(args, dims, strict=True) if d is not None)
+    size = tracing.state.batch_axis[1]
     batched, batched_out = batch_jaxpr(jaxpr, size, [d is not None for d in dims])
     leading = [to_dim(a, d, None if d is None else 0, size) for a, d in zip(args, dims, strict=True)]
     out = _bind(batched, leading, params)
@@ -155,6 +157,7 @@ remat_p = Primitive(
     partial_eval=_partial_eval,
     prune=prune_jaxpr_param,
     lowering=Rewrite(_expand),
+    discharge=lambda args, params: discharge_call(remat_p, args, params),
     multiple_results=True,
     higher_order=True,
 )

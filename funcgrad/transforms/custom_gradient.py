@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from funcgrad import dtypes, tree, tree_util
+from funcgrad.core import tracing
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, Jaxpr, eval_jaxpr
@@ -172,14 +173,14 @@ def _batch(
     args: Sequence[Any], dims: Sequence[int | None], *, callee: ClosedJaxpr,
     transpose_thunk: Callable[[], Transposed], num_callee_consts: int, num_res: int,
 ) -> tuple[list[Any], list[int]]:  # fmt: skip
-    size = next(aval_of(a).shape[d] for a, d in zip(args, dims, strict=True) if d is not None)
+    axis_name, size = tracing.state.batch_axis
     n = num_callee_consts + num_res
     batched = [i >= n or d is not None for i, d in enumerate(dims)]
 
     def thunk() -> Transposed:
         transposed, consts = transpose_thunk()
         flags = [False] * len(consts) + batched[num_callee_consts:n] + [True] * len(callee.out_avals)
-        return batch_jaxpr(transposed, size, flags, force_out=True)[0], consts
+        return batch_jaxpr(transposed, size, flags, force_out=True, axis_name=axis_name)[0], consts
 
     leading = [to_dim(a, d, 0 if b else None, size) for a, d, b in zip(args, dims, batched, strict=True)]
     out = linear_call_p.bind(

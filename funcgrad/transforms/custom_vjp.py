@@ -37,6 +37,7 @@ from funcgrad.transforms.custom_rules import (
     stage,
     with_static,
 )
+from funcgrad.transforms.refs import discharge_reader
 from funcgrad.transforms.vmap import BatchTrace
 
 # ---------------------------------------------------------------- the primitives
@@ -150,6 +151,7 @@ custom_vjp_call_p = Primitive(
     batch=_batch,
     stage=stage,
     lowering=Inline(lambda params: params["call_jaxpr"]),
+    discharge=lambda args, params: discharge_reader(custom_vjp_call_p, args, params, "call_jaxpr"),
     multiple_results=True,
     higher_order=True,
 )

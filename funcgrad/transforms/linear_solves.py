@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from funcgrad import tree
+from funcgrad.core import tracing
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr
@@ -95,7 +96,7 @@ def _transpose(
 
 def _batch(args: Sequence[Any], dims: Sequence[int | None], *, matvec: ClosedJaxpr, **others: Any) -> Any:
     """Everything but the values closed over has the batch dimension, once anything has."""
-    size = next(aval_of(a).shape[d] for a, d in zip(args, dims, strict=True) if d is not None)
+    size = tracing.state.batch_axis[1]
     n = len(matvec.out_avals)
     batched = [d is not None for d in dims[:-n]] + [True] * n
     leading = [to_dim(a, d, 0 if b else None, size) for a, d, b in zip(args, dims, batched, strict=True)]

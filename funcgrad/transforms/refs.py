@@ -258,6 +258,17 @@ def discharge_call(primitive: Primitive, args: Sequence[Any], params: dict[str, 
     )
 
 
+def discharge_reader(primitive: Primitive, args: Sequence[Any], params: dict[str, Any], param: str) -> list[Any]:
+    """Bind a primitive whose function, the jaxpr `param` of its params, may read the Refs among its operands."""
+    for ref in written(params[param], args):
+        raise ArgumentError(
+            f"{primitive.name}: {params[param].jaxpr.name} writes to a Ref with contents of type {ref.aval}; a "
+            "function with rules of its own may only read Refs that it closes over",
+            fix="return the value, and write it where the function is called",
+        )
+    return primitive.bind(*contents_of(args), **params | {param: pure_jaxpr(params[param], args, [])})
+
+
 # ---------------------------------------------------------------- Refs as arguments
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from funcgrad import dtypes, tree
+from funcgrad.core import tracing
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr
@@ -58,7 +59,7 @@ def _batch(
     tangent_solve: ClosedJaxpr,
 ) -> Any:
     """Everything but the values closed over has the batch dimension, once anything has."""
-    size = next(aval_of(a).shape[d] for a, d in zip(args, dims, strict=True) if d is not None)
+    size = tracing.state.batch_axis[1]
     n = len(f.out_avals)
     of_consts = [d is not None for d in dims[:-n]]
     batched = of_consts + [True] * n

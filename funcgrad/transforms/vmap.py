@@ -122,16 +122,20 @@ def to_dim(value: Any, dim: int | None, wanted: int | None, size: int) -> Any:
 
 
 def batch_jaxpr(
-    closed: ClosedJaxpr, size: int, batched: Sequence[bool], force_out: Sequence[bool] | bool = False
+    closed: ClosedJaxpr,
+    size: int,
+    batched: Sequence[bool],
+    force_out: Sequence[bool] | bool = False,
+    axis_name: Any = None,
 ) -> tuple[ClosedJaxpr, list[bool]]:
     """Return the jaxpr with leading batch dimensions on the inputs marked, and which outputs are batched (leading).
 
-    Outputs marked in `force_out` are batched even when they need not be. For use in batch rules: collectives over the
-    axis that the rule removes are removed with it, which may make outputs batched where no input is.
+    Outputs marked in `force_out` are batched even when they need not be. Collectives over the axis that the batch rule
+    now running removes, or over `axis_name`, are removed with it; that may batch outputs where no input is.
     """
     n_out = len(closed.jaxpr.outvars)
     force = tuple(force_out) if not isinstance(force_out, bool) else (force_out,) * n_out
-    name, _ = tracing.state.batch_axis
+    name = tracing.state.batch_axis[0] if axis_name is None else axis_name
     axes = tuple(tracing.state.axis_sizes.items())
     key = ("batch", size, tuple(batched), force, name, axes)
     return closed.memo(key, lambda: _batch_jaxpr(closed, size, batched, force, name))

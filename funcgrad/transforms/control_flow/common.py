@@ -168,9 +168,14 @@ def fixpoint(step: Callable[[list[bool]], tuple[Sequence[bool], T]], carry: Sequ
 
 
 def needs_lockstep(jaxprs: Sequence[ClosedJaxpr]) -> bool:
-    """Whether lanes of a mapped loop or branch must go together: effects have an order, collectives join lanes."""
-    name = tracing.state.batch_axis[0]
-    return any(closed.jaxpr.effectful or name in closed.jaxpr.used_axes for closed in jaxprs)
+    """Whether lanes of a mapped loop must take their steps together: effects have an order, collectives join lanes."""
+    return join_lanes(jaxprs) or any(closed.jaxpr.effectful for closed in jaxprs)
+
+
+def join_lanes(jaxprs: Sequence[ClosedJaxpr]) -> bool:
+    """Whether there are collectives over the axis that the batch rule now running removes."""
+    name, _ = tracing.state.batch_axis
+    return any(name in closed.jaxpr.used_axes for closed in jaxprs)
 
 
 # ---------------------------------------------------------------- evaluation
