@@ -36,10 +36,10 @@ class Kernel(NamedTuple):
         return out
 
 
-def loop_text(name: str, dtype: type) -> str:
+def loop_text(name: str, dtype: type, in_series: bool = False) -> str:
     """LLVM IR of the loop, with the pointers marked as generated kernels mark them."""
     module, element, index = ir.Module(), TYPES[dtype], ir.IntType(64)
-    scalar = vector_math.define(module, name, element)
+    scalar = vector_math.define(module, name, element, in_series)
     pointers = [ir.PointerType()] * (vector_math.arity(name) + 1)
     loop = ir.Function(module, ir.FunctionType(ir.VoidType(), [*pointers, index]), "kernel")
     for pointer in loop.args[:-1]:
@@ -60,8 +60,8 @@ def loop_text(name: str, dtype: type) -> str:
 
 
 @functools.cache
-def compiled(name: str, dtype: type) -> Kernel:
-    library = toolchain.link(toolchain.compile_ir(loop_text(name, dtype)), ["kernel"])
+def compiled(name: str, dtype: type, in_series: bool = False) -> Kernel:
+    library = toolchain.link(toolchain.compile_ir(loop_text(name, dtype, in_series)), ["kernel"])
     signature = [ctypes.c_void_p] * (vector_math.arity(name) + 1)
     return Kernel(library, ctypes.CFUNCTYPE(None, *signature, ctypes.c_int64)(library.address("kernel")))
 
@@ -177,6 +177,17 @@ def test_float64_is_within_its_bound(name):
         x = x[np.abs(x) <= 2.0**48]
     expected = UNARY[name](x.astype(np.longdouble))
     assert_within(name, np.float64, compiled(name, np.float64)(x), expected, [x])
+
+
+@pytest.mark.skipif(np.finfo(np.longdouble).nmant < 63, reason="long double is no wider than float64 here")
+@pytest.mark.parametrize("dtype, wide", [(np.float32, np.float64), (np.float64, np.longdouble)])
+@pytest.mark.parametrize("name", ["sin", "cos"])
+def test_shortcuts_of_loops_in_series_are_within_the_bounds(name, dtype, wide):
+    x = np.concatenate([every_exponent(dtype, 11)[::4], ordinary(dtype, 12)])
+    x = x[~(np.abs(x) > 2.0**48)]
+    actual = compiled(name, dtype, in_series=True)(x)
+    assert_within(name, dtype, actual, UNARY[name](x.astype(wide)), [x])
+    np.testing.assert_array_equal(np.signbit(actual[x == 0]), np.signbit(compiled(name, dtype)(x)[x == 0]))
 
 
 @pytest.mark.skipif(np.finfo(np.longdouble).nmant < 63, reason="long double is no wider than float64 here")

@@ -171,7 +171,7 @@ class _LoopNest:
         b.position_at_end(body)
         self._bind(loop.index, index)
         properties = self._enter(loop)
-        self._block(loop.body)
+        self._in_loop(loop.body, in_series=loop.kind == "serial")
         index.add_incoming(b.add(index, ir.Constant(I64, 1), flags=("nsw", "nuw")), b.block)
         back = b.branch(head)
         if properties:
@@ -179,15 +179,20 @@ class _LoopNest:
         self._leave(loop)
         b.position_at_end(done)
 
+    def _in_loop(self, body: tuple[Stmt, ...], in_series: bool) -> None:
+        outside, self.code.in_series = self.code.in_series, in_series
+        self._block(body)
+        self.code.in_series = outside
+
     def _while(self, loop: While) -> None:
         b = self.b
         head, body, done = (b.append_basic_block(f"while.{part}") for part in ("head", "body", "done"))
         b.branch(head)
         b.position_at_end(head)
-        self._block(loop.setup)
+        self._in_loop(loop.setup, in_series=True)
         b.cbranch(self._expr(loop.condition), body, done)
         b.position_at_end(body)
-        self._block(loop.body)
+        self._in_loop(loop.body, in_series=True)
         b.branch(head)
         b.position_at_end(done)
 

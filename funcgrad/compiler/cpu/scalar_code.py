@@ -66,6 +66,7 @@ class ScalarCode:
 
     def __init__(self, builder: ir.IRBuilder):
         self.b = builder
+        self.in_series = False  # whether the code is in a loop whose iterations wait for each other
 
     def operation(self, name: str, values: Sequence[ir.Value], argument: np.dtype, result: np.dtype,
                   flags: tuple[str, ...] = CONTRACT) -> ir.Value:  # fmt: skip
@@ -241,7 +242,7 @@ class ScalarCode:
         if name == "rem":
             return self._fmod(*values) if values[0].type == FLOAT else b.frem(*values)
         assert SCALARS[name].vector_math, name
-        return b.call(vector_math.define(b.module, name, values[0].type), values)
+        return b.call(vector_math.define(b.module, name, values[0].type, self.in_series), values)
 
     # ------------------------------------------------------------------------------------------- operations
     def _shift(self, shift: str, x: ir.Value, amount: ir.Value) -> ir.Value:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from inspect import signature
 from types import FunctionType
+from typing import NamedTuple
 
 from llvmlite import ir
 
@@ -22,17 +23,27 @@ class MathFunction:
     arity: int
     ulp_f32: float
     ulp_f64: float
+    shortcut: Shortcut | None = None
+
+
+class Shortcut(NamedTuple):
+    """A shorter way for arguments that a test accepts, where a branch costs less than waiting: in loops in series."""
+
+    test: Callable[[Scalar], Scalar]
+    formula: Callable[[Scalar], Scalar]
 
 
 _FUNCTIONS: dict[str, MathFunction] = {}
 
 
-def math_function(f32: float, f64: float) -> Callable[[FunctionType], Callable[..., Scalar]]:
+def math_function(
+    f32: float, f64: float, shortcut: Shortcut | None = None
+) -> Callable[[FunctionType], Callable[..., Scalar]]:
     """Register a formula under its own name with its error bounds; calls of the result emit an LLVM call."""
 
     def register(formula: FunctionType) -> Callable[..., Scalar]:
         name = formula.__name__
-        _FUNCTIONS[name] = MathFunction(name, formula, len(signature(formula).parameters), f32, f64)
+        _FUNCTIONS[name] = MathFunction(name, formula, len(signature(formula).parameters), f32, f64, shortcut)
 
         def call(*args: Scalar) -> Scalar:
             builder = args[0].builder
@@ -60,10 +71,11 @@ def ulp_bounds() -> dict[str, tuple[float, float]]:
     return {name: (f.ulp_f32, f.ulp_f64) for name, f in _FUNCTIONS.items()}
 
 
-def define(module: ir.Module, name: str, type: ir.Type) -> ir.Function:
+def define(module: ir.Module, name: str, type: ir.Type, in_series: bool = False) -> ir.Function:
     """The `internal alwaysinline` function ``fg.<name>.<f32|f64>`` of ``module``, built on first use.
 
-    It takes and returns scalars of ``type`` and has one basic block, so a loop that calls it vectorises.
+    It takes and returns scalars of ``type`` and has one basic block, so a loop that calls it vectorises. With
+    `in_series` it takes its shortcut, if it has one, by a branch: for loops whose iterations wait for each other.
 
     >>> module = ir.Module()
     >>> define(module, "exp", ir.FloatType()).name
@@ -72,7 +84,8 @@ def define(module: ir.Module, name: str, type: ir.Type) -> ir.Function:
     function = _lookup(name)
     if type not in FORMATS:
         raise DTypeError(f"{name}: there is no implementation for LLVM type {type}", fix="cast to float or double")
-    symbol = f"fg.{name}.{FORMATS[type].name}"
+    shortcut = function.shortcut if in_series else None
+    symbol = f"fg.{name}.{FORMATS[type].name}{'.in_series' if shortcut else ''}"
     if symbol in module.globals:
         return module.globals[symbol]
     result = ir.Function(module, ir.FunctionType(type, [type] * function.arity), symbol)
@@ -80,6 +93,10 @@ def define(module: ir.Module, name: str, type: ir.Type) -> ir.Function:
     result.attributes.add("alwaysinline")
     result.attributes.add("nounwind")
     builder = ir.IRBuilder(result.append_basic_block("entry"))
+    if shortcut is not None:
+        (argument,) = (Scalar(builder, a) for a in result.args)
+        with builder.if_then(shortcut.test(argument).value, likely=True):
+            builder.ret(shortcut.formula(argument).value)
     builder.ret(function.formula(*(Scalar(builder, argument) for argument in result.args)).value)
     return result
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
 from funcgrad.compiler.cpu.vector_math import coefficients
 from funcgrad.compiler.cpu.vector_math.constants import INVERSE_PI, NAN, PI, part, parts
-from funcgrad.compiler.cpu.vector_math.registry import math_function
+from funcgrad.compiler.cpu.vector_math.registry import Shortcut, math_function
 from funcgrad.compiler.cpu.vector_math.scalar import (
     F32,
     Scalar,
@@ -80,13 +81,31 @@ def sine_or_cosine(x: Scalar, quarters: int) -> Scalar:
     return select(negative, -value, value)
 
 
-@math_function(f32=1.0, f64=1.5)
+def within_an_eighth(x: Scalar) -> Scalar:
+    """|x| ≤ pi/4: there is nothing to reduce."""
+    return absolute(x) <= math.pi / 4
+
+
+def sine_polynomial(x: Scalar) -> Scalar:
+    """sin(x) for |x| ≤ pi/4."""
+    z = x * x
+    return select(x.same(0.0), x, fma(x * z, horner(z, coefficients.SINE_QUARTER), x))
+
+
+def cosine_polynomial(x: Scalar) -> Scalar:
+    """cos(x) for |x| ≤ pi/4."""
+    z = x * x
+    c = fma(z, -0.5, 1.0)
+    return c + fma(z * z, horner(z, coefficients.COSINE_QUARTER), fma(z, -0.5, 1.0 - c))
+
+
+@math_function(f32=1.0, f64=1.5, shortcut=Shortcut(within_an_eighth, sine_polynomial))
 def sin(x: Scalar) -> Scalar:
     """sin(x): reduction to an eighth of a turn, then the polynomial of sin or cos. f64: NaN above 2^48."""
     return select(x.same(0.0), x, sine_or_cosine(x, 0))
 
 
-@math_function(f32=1.0, f64=1.5)
+@math_function(f32=1.0, f64=1.5, shortcut=Shortcut(within_an_eighth, cosine_polynomial))
 def cos(x: Scalar) -> Scalar:
     """cos(x) = sin(x + pi/2), the quarter turn added after the reduction. f64: NaN above 2^48."""
     return sine_or_cosine(x, 1)
