@@ -243,3 +243,30 @@ def test_stages_of_loops_are_shown() -> None:
     assert "while True:" in lowered.as_text("kernels")
     assert "repeat:" in lowered.as_text("loops")
     assert "in one kernel of scalars" in lowered.as_text("groups")
+
+
+def test_what_predicate_and_body_share_is_computed_once_an_iteration() -> None:
+    def root(a: Any) -> Any:
+        def error(x: Any) -> Any:
+            return x * jnp.exp(x) - a
+
+        def step(x: Any) -> Any:
+            return x - error(x) / (jnp.exp(x) * (x + 1))
+
+        return lax.while_loop(lambda x: abs(error(x)) > 1e-5 * a, step, a)
+
+    closed = simplified(root, 3.0)
+    loop = closed.eqns[-1]
+    bodies = [loop.params["cond_jaxpr"], loop.params["body_jaxpr"]]
+    assert [sum(e.primitive.name == "exp" for e in b.eqns) for b in bodies] == [0, 1]
+    assert sum(e.primitive.name == "exp" for e in closed.eqns) == 1
+    with fg.disable_jit():
+        expected = root(3.0)
+    assert_close(fg.jit(root)(3.0), expected)
+    mapped = fg.jit(fg.vmap(root))(jnp.linspace(0.5, 60.0, 77))
+    assert_close(mapped * jnp.exp(mapped), jnp.linspace(0.5, 60.0, 77), rtol=1e-4)
+
+
+def test_cheap_work_and_effects_are_not_carried_along() -> None:
+    cheap = simplified(lambda x: lax.while_loop(lambda x: x * x < 9, lambda x: x * x + 1, x), 0.5)
+    assert len(cheap.eqns[-1].outvars) == 1

@@ -14,6 +14,7 @@ import numpy as np
 
 from funcgrad import dtypes
 from funcgrad.compiler import contract, control
+from funcgrad.compiler.rotate import rotate
 from funcgrad.core.arrays import evaluate
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, literal_of
 from funcgrad.core.lowering import Concatenate, Cond, Inline, Native, Reduce, Rewrite, Scalar, Scan, View
@@ -226,7 +227,7 @@ class _Simplifier:
         if straight is not None:
             self.splice(straight, eqn)
             return
-        operands: list[Atom] = [self.constant(v.val) if isinstance(v, Literal) else v for v in eqn.invars]
+        operands: list[Atom] = [self.in_memory(v) for v in eqn.invars]
         lowering = eqn.primitive.lowering
         if isinstance(lowering, Cond):
             self.add(self.cond(eqn, operands))
@@ -269,15 +270,21 @@ class _Simplifier:
         invariant = [c for c, f in zip(carry, fixed, strict=True) if f]
         predicate, more_of_predicate = self.hoist(predicate, [*consts_of_predicate, *invariant])
         body, more = self.hoist(body, [*consts, *invariant])
-        all_of_predicate = [*more_of_predicate, *consts_of_predicate, *invariant]
-        all_of_body = [*more, *consts, *invariant]
-        params = {"cond_jaxpr": predicate, "body_jaxpr": body, "cond_nconsts": len(all_of_predicate),
-                  "body_nconsts": len(all_of_body)}  # fmt: skip
-        return eqn.replace(
-            invars=[*all_of_predicate, *all_of_body, *(c for c, f in zip(carry, fixed, strict=True) if not f)],
-            outvars=[v for v, f in zip(eqn.outvars, fixed, strict=True) if not f],
-            params=eqn.params | params,
-        )
+        consts_of_predicate = [*more_of_predicate, *consts_of_predicate, *invariant]
+        consts = [*more, *consts, *invariant]
+        moving = [c for c, f in zip(carry, fixed, strict=True) if not f]
+        outvars = [v for v, f in zip(eqn.outvars, fixed, strict=True) if not f]
+        rotated = rotate(predicate.jaxpr, body.jaxpr, consts_of_predicate, consts)
+        if rotated is not None:
+            self.env.update(zip(predicate.jaxpr.invars, [*consts_of_predicate, *moving], strict=True))
+            self.walk(rotated.first)
+            moving += [self.in_memory(self.read(v)) for v in rotated.values]
+            outvars += [Var(v.aval) for v in rotated.values]
+            predicate, body = rotated.predicate, rotated.body
+        params = {"cond_jaxpr": predicate, "body_jaxpr": body, "cond_nconsts": len(consts_of_predicate),
+                  "body_nconsts": len(consts)}  # fmt: skip
+        operands = [*consts_of_predicate, *consts, *moving]
+        return eqn.replace(invars=operands, outvars=outvars, params=eqn.params | params)
 
     def body(self, closed: ClosedJaxpr) -> tuple[ClosedJaxpr, list[Var]]:
         """A body simplified, its consts made leading inputs; the variables for those."""
@@ -290,8 +297,11 @@ class _Simplifier:
         hoisted = control.hoist(body, body.jaxpr.invars[: len(consts)])
         self.env.update(zip(body.jaxpr.invars, consts, strict=False))
         self.walk(hoisted.before)
-        values = [self.read(v) for v in hoisted.consts]
-        return hoisted.body, [self.constant(v.val) if isinstance(v, Literal) else v for v in values]
+        return hoisted.body, [self.in_memory(self.read(v)) for v in hoisted.consts]
+
+    def in_memory(self, atom: Atom) -> Var:
+        """A variable for an atom, as operands of branches and loops are."""
+        return self.constant(atom.val) if isinstance(atom, Literal) else atom
 
     def constant(self, value: Any) -> Var:
         if isinstance(value, Tracer):
