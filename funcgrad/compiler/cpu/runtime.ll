@@ -40,6 +40,8 @@
 @stopping = internal global i32 0, align 4           ; workers shall return
 @spins = internal global i32 0, align 4              ; how many times to spin before sleeping
 @chunks_per_thread = internal global i64 4, align 8
+@caution = internal global i64 0, align 128          ; how much work to do without workers: see @parallel
+@backoff = internal global i64 2048, align 8         ; how much it will be when one is late the next time
 
 ; --------------------------------------------------------------------------------------------------- running
 
@@ -397,6 +399,11 @@ declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
 
 ; ------------------------------------------------------------------------------------------ one parallel job
 
+; A worker that the scheduler stops within a chunk makes its caller wait for milliseconds, and where another process
+; wants the core that happens again and again. When a worker is late, by far more than the caller's own chunks took,
+; work is done without workers for a while: for @backoff units of a grain each, which is twice as long every time,
+; and becomes shorter with every job that nobody was late for.
+;
 ; Split [0, extent) into chunks, whole multiples of the grain, and run them all. The chunks depend on the
 ; extent, the grain and the program's thread count alone, not on who is there to run them: results are the
 ; same bits every time.
@@ -418,7 +425,17 @@ define internal void @parallel(ptr %function, ptr %args, ptr %sizes, i64 %extent
   %chunks = udiv i64 %extent.up.2, %chunk
   %alive = load atomic i32, ptr @workers monotonic, align 4
   %alone = icmp eq i32 %alive, 0
-  br i1 %alone, label %serial, label %acquire
+  br i1 %alone, label %serial, label %careful
+
+careful:
+  %caution = load atomic i64, ptr @caution monotonic, align 8
+  %cautious = icmp sgt i64 %caution, 0
+  br i1 %cautious, label %spend, label %acquire
+
+spend:
+  %caution.left = sub i64 %caution, %units
+  store atomic i64 %caution.left, ptr @caution monotonic, align 8
+  br label %serial
 
 acquire:                                             ; somebody else's job has the pool: do not wait for it
   %locked = cmpxchg ptr @busy, i32 0, i32 1 acquire monotonic
@@ -455,14 +472,42 @@ rouse:
 
 take.part:
   %generation = trunc i64 %generation.next to i32
+  %start = call i64 @llvm.readcyclecounter()
   %mine = call i32 @work(i32 %generation, i64 0)
+  %worked = call i64 @llvm.readcyclecounter()
   %before = atomicrmw sub ptr @pending, i32 %mine seq_cst
   %left = sub i32 %before, %mine
   %complete = icmp eq i32 %left, 0
-  br i1 %complete, label %release, label %linger
+  br i1 %complete, label %forget, label %linger
 
 linger:
   call void @await_reports()
+  %now = call i64 @llvm.readcyclecounter()
+  %waited = sub i64 %now, %worked
+  %own = sub i64 %worked, %start
+  %mine.64 = zext i32 %mine to i64
+  %mine.some = call i64 @llvm.umax.i64(i64 %mine.64, i64 1)
+  %each = udiv i64 %own, %mine.some
+  %usual = mul i64 %each, 4
+  %patience = add i64 %usual, 300000                 ; cycles: a tenth of a millisecond
+  %late = icmp ugt i64 %waited, %patience
+  %took.part = icmp ne i32 %mine, 0
+  %stalled = and i1 %late, %took.part
+  br i1 %stalled, label %learn, label %forget
+
+learn:
+  %backoff = load atomic i64, ptr @backoff monotonic, align 8
+  store atomic i64 %backoff, ptr @caution monotonic, align 8
+  %backoff.twice = shl i64 %backoff, 1
+  %backoff.most = call i64 @llvm.umin.i64(i64 %backoff.twice, i64 65536)
+  store atomic i64 %backoff.most, ptr @backoff monotonic, align 8
+  br label %release
+
+forget:
+  %backoff.old = load atomic i64, ptr @backoff monotonic, align 8
+  %backoff.less = add i64 %backoff.old, -1
+  %backoff.least = call i64 @llvm.umax.i64(i64 %backoff.less, i64 2048)
+  store atomic i64 %backoff.least, ptr @backoff monotonic, align 8
   br label %release
 
 release:
@@ -643,6 +688,7 @@ define void @reset() {
   store atomic i32 0, ptr @sleepers monotonic, align 4
   store atomic i32 0, ptr @caller_sleeps monotonic, align 4
   store atomic i32 0, ptr @stopping monotonic, align 4
+  store atomic i64 0, ptr @caution monotonic, align 8
   store atomic i32 0, ptr @busy release, align 4
   ret void
 }
@@ -682,3 +728,5 @@ done:
 }
 
 declare i64 @llvm.umin.i64(i64, i64)
+declare i64 @llvm.umax.i64(i64, i64)
+declare i64 @llvm.readcyclecounter()
