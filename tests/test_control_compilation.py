@@ -270,3 +270,19 @@ def test_what_predicate_and_body_share_is_computed_once_an_iteration() -> None:
 def test_cheap_work_and_effects_are_not_carried_along() -> None:
     cheap = simplified(lambda x: lax.while_loop(lambda x: x * x < 9, lambda x: x * x + 1, x), 0.5)
     assert len(cheap.eqns[-1].outvars) == 1
+
+
+def test_products_that_wait_for_no_other_iteration_are_one_product() -> None:
+    def network(u: Any, w: Any, h: Any, xs: Any) -> Any:
+        return lax.scan(lambda h, x: (jnp.tanh(x @ u + h @ w), h), h, xs)
+
+    args = 0.3 * values(6, 24), 0.3 * values(24, 24), values(5, 24), values(9, 5, 6)
+    closed = simplified(network, *args)
+    before = [e for e in closed.eqns if e.primitive.name == "dot_general"]
+    inside = [e for e in closed.eqns[-1].params["jaxpr"].eqns if e.primitive.name == "dot_general"]
+    assert [e.outvars[0].aval.shape for e in before] == [(1, 45, 24)]
+    assert [e.outvars[0].aval.shape for e in inside] == [(1, 5, 24)]
+    for function in (network, lambda *args: lax.scan(lambda h, x: (h, x.T @ args[1][:5, :3]), args[2], args[3])):
+        with fg.disable_jit():
+            expected = function(*args)
+        assert_close(fg.jit(function)(*args), expected, rtol=1e-5, atol=1e-5)

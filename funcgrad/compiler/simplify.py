@@ -14,6 +14,7 @@ import numpy as np
 
 from funcgrad import dtypes
 from funcgrad.compiler import contract, control
+from funcgrad.compiler.fission import products_of_slices, without
 from funcgrad.compiler.rotate import rotate
 from funcgrad.core.arrays import evaluate
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, literal_of
@@ -253,8 +254,17 @@ class _Simplifier:
         consts += [c for c, f in zip(carry, fixed, strict=True) if f]
         carry = [c for c, f in zip(carry, fixed, strict=True) if not f]
         body, more = self.hoist(body, consts)
-        params = eqn.params | {"jaxpr": body, "num_consts": len(more) + len(consts), "num_carry": len(carry)}
-        return eqn.replace(invars=[*more, *consts, *carry, *xs], outvars=outvars, params=params)
+        consts = [*more, *consts]
+        products = products_of_slices(body.jaxpr, len(consts), len(carry), eqn.params["length"])
+        for product in products:
+            x, const = xs[product.scanned], consts[product.const]
+            outside = product.of_all(x.aval, const.aval)
+            self.env.update(zip(outside.jaxpr.invars, (x, const), strict=True))
+            self.walk(outside.jaxpr.eqns)
+            xs.append(self.in_memory(self.read(outside.jaxpr.outvars[0])))
+        body = ClosedJaxpr(without(body.jaxpr, products)) if products else body
+        params = eqn.params | {"jaxpr": body, "num_consts": len(consts), "num_carry": len(carry)}
+        return eqn.replace(invars=[*consts, *carry, *xs], outvars=outvars, params=params)
 
     def while_loop(self, eqn: JaxprEqn, operands: list[Atom]) -> JaxprEqn:
         nc, nb = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
