@@ -161,7 +161,7 @@ def batch_elementwise(
     args, dims = list(args), list(dims)
     for i in range(len(args))[full_operands]:
         if dims[i] is None and not aval_of(args[i]).shape:
-            size = next(aval_of(a).shape[d] for a, d in zip(args, dims, strict=True) if d is not None)
+            size = shapes.batch_size(args, dims)
             args[i], dims[i] = shapes.broadcast_in_batch(args[i], size, 0), 0
     ranks = [aval_of(a).ndim - (d is not None) for a, d in zip(args, dims, strict=True)]
     rank = max(ranks)
@@ -171,7 +171,7 @@ def batch_elementwise(
         if all(r == rank or d is None for r, d in zip(ranks, dims, strict=True)):
             return primitive.bind(*args, **params), dim
     full = next(aval_of(a).shape for a, d, r in zip(args, dims, ranks, strict=True) if r == rank)
-    size = next(aval_of(a).shape[d] for a, d in zip(args, dims, strict=True) if d is not None)
+    size = shapes.batch_size(args, dims)
     unbatched = {aval_of(a).shape[:d] + aval_of(a).shape[d + 1 :] if d is not None else aval_of(a).shape
                  for a, d, r in zip(args, dims, ranks, strict=True) if r == rank}  # fmt: skip
     shape = (size, *next(iter(unbatched))) if unbatched else full

@@ -41,7 +41,7 @@ from funcgrad.ops.indexing import (
     wrapped_starts,
 )
 from funcgrad.ops.logic import eq_p
-from funcgrad.ops.shapes import Dims, broadcast_in_batch, full, instantiate, move_axis, reshape, squeeze, zeros_of
+from funcgrad.ops.shapes import Dims, batch_size, full, instantiate, move_axis, reshape, squeeze, to_dim, zeros_of
 from funcgrad.ops.slicing import iota, slice_
 
 
@@ -138,13 +138,10 @@ def _scatter(
         return operand
 
     def batch(args: Sequence[Any], dims: Dims, *, dimension_numbers: ScatterDimensionNumbers, **params: Any) -> Any:
-        size = next(aval_of(a).shape[d] for a, d in zip(args, dims, strict=True) if d is not None)
+        size = batch_size(args, dims)
         operand, indices, updates = args
         by_indices = dims[1] is not None
-        operand, updates = (
-            broadcast_in_batch(a, size, 0) if d is None else move_axis(a, d, 0)
-            for a, d in ((operand, dims[0]), (updates, dims[2]))
-        )
+        operand, updates = (to_dim(a, d, 0, size) for a, d in ((operand, dims[0]), (updates, dims[2])))
         indices = move_axis(indices, dims[1], 0) if by_indices else indices
         numbers = ScatterDimensionNumbers(*batched_numbers(as_gather_numbers(dimension_numbers), True, by_indices))
         return primitive.bind(operand, indices, updates, dimension_numbers=numbers, **params), 0
@@ -387,11 +384,8 @@ def _update_transpose(ct: Any, operand: Any, update: Any, *starts: Any) -> list[
 def _update_batch(args: Sequence[Any], dims: Dims) -> tuple[Any, int]:
     (operand, update, *starts), (operand_dim, update_dim, *start_dims) = args, dims
     if all(d is None for d in start_dims):
-        size = next(aval_of(a).shape[d] for a, d in zip(args, dims, strict=True) if d is not None)
-        operand, update = (
-            broadcast_in_batch(a, size, 0) if d is None else move_axis(a, d, 0)
-            for a, d in ((operand, operand_dim), (update, update_dim))
-        )
+        size = batch_size(args, dims)
+        operand, update = (to_dim(a, d, 0, size) for a, d in ((operand, operand_dim), (update, update_dim)))
         zero = np.zeros((), aval_of(starts[0]).dtype if starts else np.int32)
         return dynamic_update_slice_p.bind(operand, update, zero, *starts), 0
     indices, indices_dim = stacked_starts(starts, start_dims)

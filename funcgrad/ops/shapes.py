@@ -132,6 +132,18 @@ def broadcast_in_batch(x: Any, size: int, dim: int) -> Any:
     return broadcast_in_dim(x, (*shape[:dim], size, *shape[dim:]), kept)
 
 
+def batch_size(args: Sequence[Any], dims: Sequence[int | None]) -> int:
+    """Return how many elements there are in a batch of which some operand has a dimension."""
+    return next(aval_of(a).shape[d] for a, d in zip(args, dims, strict=True) if d is not None)
+
+
+def to_dim(value: Any, dim: int | None, wanted: int | None, size: int) -> Any:
+    """Move or create the batch dimension so that it stands at `wanted` (None: must not be batched)."""
+    if wanted is None or dim == wanted:
+        return value
+    return broadcast_in_batch(value, size, wanted) if dim is None else move_axis(value, dim, wanted)
+
+
 def full(shape: Sequence[int], value: Any, dtype: np.dtype, weak_type: bool = False) -> Any:
     """Return an array of one value, as a broadcast scalar (a constant to the compiler)."""
     scalar = Array(ShapedArray((), dtype, weak_type), np.asarray(value, dtype))

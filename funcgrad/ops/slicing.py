@@ -15,6 +15,7 @@ from funcgrad.core.tracing import aval_of, is_undefined
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 from funcgrad.ops.shapes import (
     Dims,
+    batch_size,
     broadcast_in_batch,
     broadcast_in_dim,
     full,
@@ -23,6 +24,7 @@ from funcgrad.ops.shapes import (
     movement,
     reduced,
     sum_all,
+    to_dim,
 )
 
 
@@ -216,10 +218,8 @@ def _concatenate_transpose(ct: Any, *operands: Any, dimension: int) -> list[Any]
 
 
 def _concatenate_batch(args: Sequence[Any], dims: Dims, *, dimension: int) -> tuple[Any, int]:
-    size = next(aval_of(a).shape[d] for a, d in zip(args, dims, strict=True) if d is not None)
-    moved = [
-        broadcast_in_batch(a, size, 0) if d is None else move_axis(a, d, 0) for a, d in zip(args, dims, strict=True)
-    ]
+    size = batch_size(args, dims)
+    moved = [to_dim(a, d, 0, size) for a, d in zip(args, dims, strict=True)]
     return concatenate(moved, dimension + 1), 0
 
 

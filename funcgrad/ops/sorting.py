@@ -13,7 +13,7 @@ from funcgrad.core.primitives import Primitive
 from funcgrad.core.tracing import Zero, aval_of
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 from funcgrad.ops.indexing import GatherDimensionNumbers, GatherScatterMode, gather
-from funcgrad.ops.shapes import Dims, broadcast_in_batch, expand_dims, full, move_axis
+from funcgrad.ops.shapes import Dims, batch_size, expand_dims, full, to_dim
 from funcgrad.ops.slicing import iota
 
 
@@ -95,10 +95,8 @@ def _sort_jvp(primals: Sequence[Any], tangents: Sequence[Any], *, dimension: int
 
 
 def _sort_batch(args: Sequence[Any], dims: Dims, *, dimension: int, **params: Any) -> tuple[list[Any], list[int]]:
-    size = next(aval_of(x).shape[d] for x, d in zip(args, dims, strict=True) if d is not None)
-    moved = [
-        broadcast_in_batch(x, size, 0) if d is None else move_axis(x, d, 0) for x, d in zip(args, dims, strict=True)
-    ]
+    size = batch_size(args, dims)
+    moved = [to_dim(x, d, 0, size) for x, d in zip(args, dims, strict=True)]
     return sort_p.bind(*moved, dimension=dimension + 1, **params), [0] * len(args)
 
 

@@ -23,7 +23,7 @@ from funcgrad.errors import (
     ShapeError,
     user_location,
 )
-from funcgrad.ops.shapes import broadcast_in_batch, expand_dims, move_axis
+from funcgrad.ops.shapes import batch_size, broadcast_in_batch, expand_dims, move_axis
 from funcgrad.transforms.api import callable_or_error, name_of
 from funcgrad.transforms.control_flow import scan
 
@@ -176,7 +176,7 @@ def _pure_batch(
     if method.startswith("sequential"):
         params["result_avals"] = result_avals
         return _one_by_one(pure_callback_p, args, dims, params, method == "sequential_unrolled")
-    size = next(aval_of(a).shape[d] for a, d in zip(args, dims, strict=True) if d is not None)
+    size = batch_size(args, dims)
     unmapped: Callable[[Any], Any] = {
         "expand_dims": lambda x: expand_dims(x, (0,)),
         "broadcast_all": lambda x: broadcast_in_batch(x, size, 0),

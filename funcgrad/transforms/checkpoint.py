@@ -26,6 +26,7 @@ from funcgrad.core.staging import hoist_tracers, trace_to_jaxpr
 from funcgrad.core.tracing import Zero, aval_of, is_undefined, source_of
 from funcgrad.errors import ArgumentError
 from funcgrad.ops.barriers import optimization_barrier_p
+from funcgrad.ops.shapes import to_dim
 from funcgrad.transforms.api import callable_or_error, name_of
 from funcgrad.transforms.checkpoint_policies import Policy, is_saveable
 from funcgrad.transforms.control_flow.common import Body, as_arrays
@@ -34,7 +35,7 @@ from funcgrad.transforms.jvp import jvp_jaxpr
 from funcgrad.transforms.partial_eval import JaxprSplit, Split, divide, forward_residuals, joined
 from funcgrad.transforms.refs import discharge_call
 from funcgrad.transforms.transpose import transpose_jaxpr
-from funcgrad.transforms.vmap import batch_jaxpr, to_dim
+from funcgrad.transforms.vmap import batch_jaxpr
 
 # ---------------------------------------------------------------- the primitive
 

@@ -35,9 +35,9 @@ from funcgrad.ops.arithmetic import convert_element_type, mul_p
 from funcgrad.ops.indexing import GatherDimensionNumbers, gather
 from funcgrad.ops.logic import eq_p
 from funcgrad.ops.reductions import reduce_max, reduce_min
-from funcgrad.ops.shapes import move_axis, reduce_sum, reshape
+from funcgrad.ops.shapes import move_axis, reduce_sum, reshape, to_dim
 from funcgrad.ops.slicing import iota
-from funcgrad.transforms.vmap import to_dim, vmap_flat
+from funcgrad.transforms.vmap import vmap_flat
 
 Groups = tuple[tuple[int, ...], ...] | None
 Pair = tuple[Any, Any]

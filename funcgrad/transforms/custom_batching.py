@@ -15,7 +15,7 @@ from funcgrad.core.primitives import Primitive
 from funcgrad.core.staging import hoist_tracers, trace_to_jaxpr
 from funcgrad.core.tracing import aval_of
 from funcgrad.errors import ArgumentError, BatchingError
-from funcgrad.ops.shapes import instantiate
+from funcgrad.ops.shapes import instantiate, to_dim
 from funcgrad.transforms.api import FlatFunction, name_of
 from funcgrad.transforms.control_flow import map as map_slices
 from funcgrad.transforms.custom_jvp import transpose_call
@@ -23,7 +23,6 @@ from funcgrad.transforms.custom_rules import CustomFunction, as_arrays, call_rul
 from funcgrad.transforms.jit import jit_p
 from funcgrad.transforms.jvp import jvp_flat, jvp_jaxpr
 from funcgrad.transforms.partial_eval import Split
-from funcgrad.transforms.vmap import to_dim
 
 # ---------------------------------------------------------------- the primitive
 

@@ -16,11 +16,11 @@ from funcgrad.core.primitives import Primitive
 from funcgrad.core.staging import hoist_tracers, trace_to_jaxpr
 from funcgrad.core.tracing import Tracer, Zero, aval_of
 from funcgrad.errors import ArgumentError, NotDifferentiableError, ShapeError
-from funcgrad.ops.shapes import instantiate, zeros_of
+from funcgrad.ops.shapes import instantiate, to_dim, zeros_of
 from funcgrad.transforms.api import FlatFunction, callable_or_error, name_of
 from funcgrad.transforms.custom_rules import as_arrays, check_pair
 from funcgrad.transforms.custom_vjp import custom_vjp
-from funcgrad.transforms.vmap import batch_jaxpr, to_dim
+from funcgrad.transforms.vmap import batch_jaxpr
 
 SymbolicZero = Zero
 

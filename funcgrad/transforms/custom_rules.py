@@ -15,8 +15,9 @@ from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr
 from funcgrad.core.staging import hoist_tracers, trace_to_jaxpr
 from funcgrad.core.tracing import ArrayLike, Zero, aval_of
 from funcgrad.errors import ArgumentError, BatchingError, DTypeError, MissingRuleError, ShapeError
+from funcgrad.ops.shapes import to_dim
 from funcgrad.transforms.api import FlatFunction, callable_or_error, name_of
-from funcgrad.transforms.vmap import BatchTrace, to_dim
+from funcgrad.transforms.vmap import BatchTrace
 
 # ---------------------------------------------------------------- the decorators
 

@@ -13,7 +13,7 @@ from funcgrad.core.avals import ShapedArray
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.tracing import aval_of
 from funcgrad.errors import ArgumentError
-from funcgrad.ops.shapes import squeeze
+from funcgrad.ops.shapes import batch_size, squeeze
 from funcgrad.ops.slicing import slice_
 from funcgrad.transforms.api import callable_or_error
 from funcgrad.transforms.callbacks import HostFunction
@@ -44,7 +44,7 @@ def _observer(name: str) -> Primitive:
         return primitive.bind(*primals, **params), []
 
     def batch(args: Sequence[Any], dims: Sequence[int | None], **params: Any) -> tuple[list[Any], list[Any]]:
-        size = next(aval_of(a).shape[d] for a, d in zip(args, dims, strict=True) if d is not None)
+        size = batch_size(args, dims)
         for i in range(size):
             elements = [a if d is None else _element(a, d, i) for a, d in zip(args, dims, strict=True)]
             primitive.bind(*elements, **params)

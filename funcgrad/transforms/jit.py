@@ -23,6 +23,7 @@ from funcgrad.core.primitives import Primitive, registry
 from funcgrad.core.staging import hoist_tracers, trace_to_jaxpr
 from funcgrad.core.tracing import Zero, aval_of, eval_trace, is_undefined
 from funcgrad.errors import ArgumentError, StaticArgumentError, user_location
+from funcgrad.ops.shapes import to_dim
 from funcgrad.transforms.api import (
     FlatFunction,
     abstract,
@@ -36,7 +37,7 @@ from funcgrad.transforms.partial_eval import Split, forward_residuals, partial_e
 from funcgrad.transforms.refs import Ref, RefArguments, discharge_call
 from funcgrad.transforms.stages import Lowered, Traced
 from funcgrad.transforms.transpose import transpose_jaxpr
-from funcgrad.transforms.vmap import batch_jaxpr, to_dim
+from funcgrad.transforms.vmap import batch_jaxpr
 
 # ---------------------------------------------------------------- the primitive
 

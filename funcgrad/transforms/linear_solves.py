@@ -17,13 +17,13 @@ from funcgrad.core.tracing import Zero, aval_of, is_undefined
 from funcgrad.errors import ArgumentError, DTypeError, NotDifferentiableError, ShapeError
 from funcgrad.ops.arithmetic import neg_p
 from funcgrad.ops.elementwise import add_tangents
-from funcgrad.ops.shapes import instantiate
+from funcgrad.ops.shapes import instantiate, to_dim
 from funcgrad.transforms.api import callable_or_error
 from funcgrad.transforms.control_flow.common import Body, as_arrays, join_consts, trace_body
 from funcgrad.transforms.jvp import jvp_jaxpr
 from funcgrad.transforms.partial_eval import pruned
 from funcgrad.transforms.transpose import transpose_jaxpr
-from funcgrad.transforms.vmap import batch_jaxpr, to_dim
+from funcgrad.transforms.vmap import batch_jaxpr
 
 # ---------------------------------------------------------------- the primitive
 #

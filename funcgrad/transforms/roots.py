@@ -16,12 +16,12 @@ from funcgrad.core.primitives import Primitive
 from funcgrad.core.tracing import Zero, aval_of
 from funcgrad.errors import DTypeError
 from funcgrad.ops.arithmetic import neg_p
-from funcgrad.ops.shapes import instantiate
+from funcgrad.ops.shapes import instantiate, to_dim
 from funcgrad.transforms.api import callable_or_error
 from funcgrad.transforms.control_flow.common import Body, as_arrays, join_consts, trace_body
 from funcgrad.transforms.grad import linearize
 from funcgrad.transforms.linear_solves import check_like, operand_tangents
-from funcgrad.transforms.vmap import batch_jaxpr, to_dim
+from funcgrad.transforms.vmap import batch_jaxpr
 
 # Operands of the primitive are the values θ that the functions close over, then the guess. Its params are
 # jaxprs: `f` (θ, x) → f(x); `solve` (θ, guess) → the root, then any aux; `tangent_solve` (θ, x, y) → the v for

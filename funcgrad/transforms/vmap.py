@@ -20,7 +20,7 @@ from funcgrad.core.primitives import Primitive
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.core.tracing import Trace, Tracer, aval_of
 from funcgrad.errors import BatchingError, user_location
-from funcgrad.ops.shapes import broadcast_in_batch, move_axis
+from funcgrad.ops.shapes import to_dim
 from funcgrad.transforms.api import FlatFunction, callable_or_error, name_of
 from funcgrad.transforms.refs import Ref, check_unaliased, contents_of
 
@@ -112,13 +112,6 @@ def vmap_flat(
     """Apply a flat function to every element of the batch; return results and their batch dimensions."""
     description = f"vectorising (vmap) {getattr(fun, '__name__', 'a function')}"
     return BatchTrace(tracing.state.trace, size, axis_name, description).run(fun, dims, args)
-
-
-def to_dim(value: Any, dim: int | None, wanted: int | None, size: int) -> Any:
-    """Move or create the batch dimension so that it stands at `wanted` (None: must not be batched)."""
-    if wanted is None or dim == wanted:
-        return value
-    return broadcast_in_batch(value, size, wanted) if dim is None else move_axis(value, dim, wanted)
 
 
 def batch_jaxpr(

@@ -24,7 +24,7 @@ from funcgrad.ops.arithmetic import convert_element_type, select_n_p, stop_gradi
 from funcgrad.ops.indexing import dynamic_slice_p
 from funcgrad.ops.logic import eq_p, ne_p, not_p
 from funcgrad.ops.reductions import reduce_max
-from funcgrad.ops.shapes import broadcast_in_batch, full, move_axis, reshape, zeros_of
+from funcgrad.ops.shapes import batch_size, full, reshape, to_dim, zeros_of
 from funcgrad.ops.slicing import iota
 from funcgrad.transforms.checkify.exceptions import BatchedError, FailedCheckError, JaxException, JaxRuntimeError
 from funcgrad.tree_registry import register_pytree_node_class
@@ -194,10 +194,8 @@ def _expand(*leaves: Any, structure: tree.PyTreeDef, debug: bool) -> list[Any]:
 
 def _batch(args: Sequence[Any], dims: Sequence[Any], *, structure: tree.PyTreeDef, debug: bool) -> Any:
     """Check the last element of the batch that failed."""
-    size = next(aval_of(a).shape[d] for a, d in zip(args, dims, strict=True) if d is not None)
-    code, *values = (
-        broadcast_in_batch(a, size, 0) if d is None else move_axis(a, d, 0) for a, d in zip(args, dims, strict=True)
-    )
+    size = batch_size(args, dims)
+    code, *values = (to_dim(a, d, 0, size) for a, d in zip(args, dims, strict=True))
     failed = ne_p.bind(code, np.int32(0))
     position = iota(dtypes.int32, (size,), 0)
     lane = reduce_max(select_n_p.bind(failed, full((size,), 0, dtypes.int32), position), (0,))

@@ -24,14 +24,14 @@ from funcgrad.core.tracing import Zero, aval_of, is_undefined
 from funcgrad.errors import BatchingError, JaxprError
 from funcgrad.ops.arithmetic import clamp_p, select_n_p, stop_gradient_p
 from funcgrad.ops.logic import eq_p
-from funcgrad.ops.shapes import broadcast_in_batch, broadcast_in_dim, zeros_of
+from funcgrad.ops.shapes import broadcast_in_batch, broadcast_in_dim, to_dim, zeros_of
 from funcgrad.transforms.control_flow.common import check_operands, join_lanes, same_type, select, spread
 from funcgrad.transforms.control_flow.refs import discharge_cond
 from funcgrad.transforms.control_flow.scan_rules import scan_p
 from funcgrad.transforms.jvp import jvp_jaxpr
 from funcgrad.transforms.partial_eval import JaxprSplit, Split, partial_eval_jaxpr
 from funcgrad.transforms.transpose import transpose_jaxpr
-from funcgrad.transforms.vmap import batch_jaxpr, to_dim
+from funcgrad.transforms.vmap import batch_jaxpr
 
 Branches = tuple[ClosedJaxpr, ...]
 

@@ -22,7 +22,7 @@ from funcgrad.core.staging import hoist_tracers, trace_to_jaxpr
 from funcgrad.core.tracing import Zero, aval_of, is_undefined
 from funcgrad.errors import JaxprError
 from funcgrad.ops.elementwise import add_any
-from funcgrad.ops.shapes import instantiate, zeros_of
+from funcgrad.ops.shapes import instantiate, to_dim, zeros_of
 from funcgrad.transforms.control_flow.common import check_operands, fixpoint, run_compiled, select, spread
 from funcgrad.transforms.control_flow.refs import discharge_scan
 from funcgrad.transforms.control_flow.scan_split import BodySplit, split_body
@@ -30,7 +30,7 @@ from funcgrad.transforms.jit import jit_p
 from funcgrad.transforms.jvp import jvp_jaxpr
 from funcgrad.transforms.partial_eval import JaxprSplit, Split, partial_eval_jaxpr, pruned
 from funcgrad.transforms.transpose import transpose_jaxpr
-from funcgrad.transforms.vmap import batch_jaxpr, to_dim
+from funcgrad.transforms.vmap import batch_jaxpr
 
 
 class Parts(NamedTuple):

@@ -22,7 +22,7 @@ from funcgrad.core.tracing import Zero, aval_of
 from funcgrad.errors import JaxprError, NotDifferentiableError
 from funcgrad.ops.arithmetic import select_n_p
 from funcgrad.ops.reductions import reduce_or
-from funcgrad.ops.shapes import broadcast_in_dim, instantiate
+from funcgrad.ops.shapes import broadcast_in_dim, instantiate, to_dim
 from funcgrad.transforms.control_flow.common import (
     check_operands,
     fixpoint,
@@ -37,7 +37,7 @@ from funcgrad.transforms.control_flow.scan_rules import scan_p
 from funcgrad.transforms.jit import jit_p
 from funcgrad.transforms.jvp import jvp_jaxpr
 from funcgrad.transforms.partial_eval import Split, partial_eval_jaxpr, pruned
-from funcgrad.transforms.vmap import batch_jaxpr, to_dim
+from funcgrad.transforms.vmap import batch_jaxpr
 
 
 class Parts(NamedTuple):

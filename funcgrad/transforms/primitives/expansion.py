@@ -14,6 +14,7 @@ from funcgrad.core.jaxprs import ClosedJaxpr
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.core.tracing import ArrayLike, aval_of, eval_trace
 from funcgrad.errors import ArgumentError
+from funcgrad.ops.shapes import batch_size
 from funcgrad.transforms.jvp import jvp_flat
 from funcgrad.transforms.transpose import backward_pass
 from funcgrad.transforms.vmap import vmap_flat
@@ -66,6 +67,6 @@ class Expansion:
         return backward_pass(closed.jaxpr, closed.consts, args, cotangents if self.multiple else [cotangents])
 
     def batch(self, args: Sequence[Any], dims: Sequence[int | None], /, **params: Any) -> tuple[Any, Any]:
-        size = next(aval_of(a).shape[d] for a, d in zip(args, dims, strict=True) if d is not None)
+        size = batch_size(args, dims)
         outs, out_dims = vmap_flat(self.flat(params), size, dims, args)
         return self.packed(outs), self.packed(out_dims)

@@ -15,8 +15,8 @@ from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import Lowering, Native, Rewrite, host
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.tracing import UndefinedPrimal, Zero, aval_of, is_undefined
-from funcgrad.ops.shapes import reduce_sum
-from funcgrad.transforms.vmap import to_dim, vmap_flat
+from funcgrad.ops.shapes import batch_size, reduce_sum, to_dim
+from funcgrad.transforms.vmap import vmap_flat
 
 Flags = tuple[bool, ...]
 
@@ -27,7 +27,7 @@ def batch_by_mapping(primitive_of: Callable[[], Primitive]) -> Callable[..., Any
 
     def batch(args: Sequence[Any], dims: Sequence[int | None], /, **params: Any) -> tuple[Any, Any]:
         primitive = primitive_of()
-        size = next(aval_of(a).shape[d] for a, d in zip(args, dims, strict=True) if d is not None)
+        size = batch_size(args, dims)
         batched = tuple(d is not None for d in dims)
         if batched not in made:
             made[batched] = mapped(primitive, batched)
