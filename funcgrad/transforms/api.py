@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from funcgrad import tree
+from funcgrad.core.arrays import as_array
 from funcgrad.core.avals import ShapedArray, ShapeDtypeStruct
 from funcgrad.core.tracing import ArrayLike, Reference, aval_of
 from funcgrad.errors import ArgumentError
@@ -26,6 +27,11 @@ def callable_or_error(fun: Any, transform: str) -> None:
     """Raise unless `fun` can be called."""
     if not callable(fun):
         raise ArgumentError(f"{transform}: {fun!r:.80} is not callable", fix="pass a function, e.g. a lambda")
+
+
+def as_arrays(leaves: Iterable[Any]) -> list[Any]:
+    """Return leaves as arrays or tracers."""
+    return [x if isinstance(x, ArrayLike) else as_array(x) for x in leaves]
 
 
 def abstract(x: Any) -> ShapedArray:
@@ -68,6 +74,11 @@ def leaf_names(fun: Any, in_tree: Any, n: int) -> list[str]:
         root = parameters[index] if index is not None and index < len(parameters) else str(getattr(first, "key", first))
         names.append(root + tree.keystr(tuple(rest)))
     return names
+
+
+def of_positional(*structures: Any) -> Any:
+    """Return the structure of (args, kwargs) for positional arguments of these structures and no keywords."""
+    return tree.treedef_tuple([tree.treedef_tuple(structures), tree.structure({})])
 
 
 class FlatFunction:

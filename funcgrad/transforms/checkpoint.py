@@ -27,9 +27,9 @@ from funcgrad.core.tracing import Zero, aval_of, is_undefined, source_of
 from funcgrad.errors import ArgumentError
 from funcgrad.ops.barriers import optimization_barrier_p
 from funcgrad.ops.shapes import to_dim
-from funcgrad.transforms.api import callable_or_error, name_of
+from funcgrad.transforms.api import as_arrays, callable_or_error, name_of
 from funcgrad.transforms.checkpoint_policies import Policy, is_saveable
-from funcgrad.transforms.control_flow.common import Body, as_arrays
+from funcgrad.transforms.control_flow.common import Body
 from funcgrad.transforms.jit import jit_p
 from funcgrad.transforms.jvp import jvp_jaxpr
 from funcgrad.transforms.partial_eval import JaxprSplit, Split, divide, forward_residuals, joined

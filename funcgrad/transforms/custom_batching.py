@@ -16,10 +16,10 @@ from funcgrad.core.staging import hoist_tracers, trace_to_jaxpr
 from funcgrad.core.tracing import aval_of
 from funcgrad.errors import ArgumentError, BatchingError
 from funcgrad.ops.shapes import instantiate, to_dim
-from funcgrad.transforms.api import FlatFunction, name_of
+from funcgrad.transforms.api import FlatFunction, as_arrays, name_of, of_positional
 from funcgrad.transforms.control_flow import map as map_slices
 from funcgrad.transforms.custom_jvp import transpose_call
-from funcgrad.transforms.custom_rules import CustomFunction, as_arrays, call_rule, check_arrays, check_pair
+from funcgrad.transforms.custom_rules import CustomFunction, call_rule, check_arrays, check_pair
 from funcgrad.transforms.jit import jit_p
 from funcgrad.transforms.jvp import jvp_flat, jvp_jaxpr
 from funcgrad.transforms.partial_eval import Split
@@ -144,7 +144,7 @@ class custom_vmap(CustomFunction):
         assert self.vmap_rule is not None
         leaves, in_tree = tree.flatten(args)
         leaves = as_arrays(leaves)
-        flat_fun = FlatFunction(self.fun, tree.treedef_tuple([in_tree, tree.structure({})]), transform="custom_vmap")
+        flat_fun = FlatFunction(self.fun, of_positional(*in_tree.children()), transform="custom_vmap")
         name = name_of(self.fun)
         traced = trace_to_jaxpr(flat_fun, [aval_of(x) for x in leaves], description=f"tracing {name}", name=name)
         call, consts = hoist_tracers(traced)

@@ -17,8 +17,8 @@ from funcgrad.core.staging import hoist_tracers, trace_to_jaxpr
 from funcgrad.core.tracing import Tracer, Zero, aval_of
 from funcgrad.errors import ArgumentError, NotDifferentiableError, ShapeError
 from funcgrad.ops.shapes import instantiate, to_dim, zeros_of
-from funcgrad.transforms.api import FlatFunction, callable_or_error, name_of
-from funcgrad.transforms.custom_rules import as_arrays, check_pair
+from funcgrad.transforms.api import FlatFunction, as_arrays, callable_or_error, name_of, of_positional
+from funcgrad.transforms.custom_rules import check_pair
 from funcgrad.transforms.custom_vjp import custom_vjp
 from funcgrad.transforms.vmap import batch_jaxpr
 
@@ -228,14 +228,14 @@ def linear_call(
     linear, linear_tree = tree.flatten(linear_args)
     residuals, linear = as_arrays(residuals), as_arrays(linear)
     residual_avals, linear_avals = [aval_of(x) for x in residuals], [aval_of(x) for x in linear]
-    flat_fun = FlatFunction(fun, _arguments(residual_tree, linear_tree), transform="linear_call")
+    flat_fun = FlatFunction(fun, of_positional(residual_tree, linear_tree), transform="linear_call")
     callee, consts = hoist_tracers(
         trace_to_jaxpr(flat_fun, [*residual_avals, *linear_avals], description=f"tracing {name_of(fun)}")
     )
     out_tree = flat_fun.out_tree
 
     def transpose_thunk() -> Transposed:
-        flat_transpose = FlatFunction(fun_transpose, _arguments(residual_tree, out_tree), transform="linear_call")
+        flat_transpose = FlatFunction(fun_transpose, of_positional(residual_tree, out_tree), transform="linear_call")
         avals = [*residual_avals, *(a.tangent() for a in callee.out_avals)]
         description = f"tracing {name_of(fun_transpose)}"
         transposed, own = hoist_tracers(trace_to_jaxpr(flat_transpose, avals, description=description))
@@ -247,11 +247,6 @@ def linear_call(
         num_callee_consts=len(consts), num_res=len(residuals),
     )  # fmt: skip
     return out_tree.unflatten(out)
-
-
-def _arguments(*structures: Any) -> Any:
-    """The structure of (positional arguments, keywords) that have the given structures."""
-    return tree.treedef_tuple([tree.treedef_tuple(structures), tree.structure({})])
 
 
 def _check_transpose(

@@ -16,12 +16,11 @@ from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 from funcgrad.ops.arithmetic import stop_gradient_p
 from funcgrad.ops.elementwise import add_tangents
 from funcgrad.ops.shapes import instantiate
-from funcgrad.transforms.api import name_of
+from funcgrad.transforms.api import as_arrays, name_of, of_positional
 from funcgrad.transforms.custom_rules import (
     BatchedCall,
     CustomFunction,
     PrimalFunction,
-    as_arrays,
     call,
     call_rule,
     check_arrays,
@@ -186,16 +185,13 @@ class custom_jvp(CustomFunction):
         assert self.jvp is not None
         static = {i: tree.map(_stop_gradient, a) for i, a in static.items()}
         leaves, in_tree = tree.flatten(dynamic)
-        flat_fun = PrimalFunction(with_static(self.fun, static), tree.treedef_tuple([in_tree, _NO_KEYWORDS]))
+        flat_fun = PrimalFunction(with_static(self.fun, static), of_positional(*in_tree.children()))
         rule = _FlatRule(self.jvp, tuple(static.values()), in_tree, flat_fun)
         out = custom_jvp_call_p.bind(
             *as_arrays(leaves), name=name_of(self.fun), call_jaxpr=flat_fun, jvp=rule, num_consts=0,
             symbolic_zeros=self.symbolic_zeros,
         )  # fmt: skip
         return (rule.out_tree if flat_fun.out_tree is None else flat_fun.out_tree).unflatten(out)
-
-
-_NO_KEYWORDS = tree.structure({})
 
 
 def _stop_gradient(leaf: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from funcgrad import tree
@@ -16,7 +16,7 @@ from funcgrad.core.staging import hoist_tracers, trace_to_jaxpr
 from funcgrad.core.tracing import ArrayLike, Zero, aval_of
 from funcgrad.errors import ArgumentError, BatchingError, DTypeError, MissingRuleError, ShapeError
 from funcgrad.ops.shapes import to_dim
-from funcgrad.transforms.api import FlatFunction, callable_or_error, name_of
+from funcgrad.transforms.api import FlatFunction, as_arrays, callable_or_error, name_of
 from funcgrad.transforms.vmap import BatchTrace
 
 # ---------------------------------------------------------------- the decorators
@@ -148,11 +148,6 @@ def with_static(fun: Callable[..., Any], static: dict[int, Any]) -> Callable[...
 
     of_dynamic.__name__ = name_of(fun)
     return of_dynamic
-
-
-def as_arrays(leaves: Iterable[Any]) -> list[Any]:
-    """Return leaves as arrays or tracers."""
-    return [x if isinstance(x, ArrayLike) else as_array(x) for x in leaves]
 
 
 class PrimalFunction(FlatFunction):

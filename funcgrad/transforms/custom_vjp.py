@@ -20,13 +20,12 @@ from funcgrad.core.tracing import Tracer, Zero, aval_of
 from funcgrad.errors import ArgumentError, DTypeError, LeakedTracerError, NotDifferentiableError, ShapeError
 from funcgrad.ops.arithmetic import convert_element_type
 from funcgrad.ops.shapes import instantiate, reduce_sum
-from funcgrad.transforms.api import name_of
+from funcgrad.transforms.api import as_arrays, name_of, of_positional
 from funcgrad.transforms.custom_jvp import transpose_call
 from funcgrad.transforms.custom_rules import (
     BatchedCall,
     CustomFunction,
     PrimalFunction,
-    as_arrays,
     call,
     call_rule,
     check_arrays,
@@ -273,7 +272,7 @@ class custom_vjp(CustomFunction):
         self._check_static(static)
         leaves, in_tree = tree.flatten(dynamic)
         leaves = as_arrays(leaves)
-        flat_fun = PrimalFunction(with_static(self.fun, static), tree.treedef_tuple([in_tree, _NO_KEYWORDS]))
+        flat_fun = PrimalFunction(with_static(self.fun, static), of_positional(*in_tree.children()))
         fwd = _FlatForward(self.fwd, static, in_tree, flat_fun, self.symbolic_zeros)
         bwd = _FlatBackward(self.bwd, static, in_tree, [aval_of(x) for x in leaves], flat_fun.__name__)
         out = custom_vjp_call_p.bind(
@@ -292,9 +291,6 @@ class custom_vjp(CustomFunction):
                         fix="make it an ordinary argument, and return None for its cotangent; nondiff arguments are "
                         "for functions, strings and the like",
                     )
-
-
-_NO_KEYWORDS = tree.structure({})
 
 
 class _FlatForward:

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcgrad import dtypes, tree
-from funcgrad.core import tracing
 from funcgrad.core.arrays import as_array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import eval_jaxpr
@@ -17,16 +16,12 @@ from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.core.tracing import UndefinedPrimal, Zero, aval_of
 from funcgrad.errors import ArgumentError, DTypeError, NotDifferentiableError, ShapeError
 from funcgrad.ops.shapes import full, instantiate, reshape, zeros_of
-from funcgrad.transforms.api import FlatFunction, abstract, callable_or_error, name_of, split_argnums
+from funcgrad.transforms.api import FlatFunction, abstract, as_arrays, callable_or_error, name_of, split_argnums
 from funcgrad.transforms.jvp import jvp_flat
 from funcgrad.transforms.partial_eval import Linearized, linearize_flat
 from funcgrad.transforms.transpose import backward_pass
 from funcgrad.transforms.vmap import vmap
 from funcgrad.tree_registry import Partial
-
-
-def _arrays(flat: Sequence[Any]) -> list[Any]:
-    return [x if isinstance(x, tracing.ArrayLike) else as_array(x) for x in flat]
 
 
 def _checked_tangents(avals: Sequence[ShapedArray], tangents: Sequence[Any], operation: str) -> list[Any]:
@@ -73,11 +68,11 @@ def jvp(fun: Callable[..., Any], primals: Any, tangents: Any, has_aux: bool = Fa
             + tree.describe_mismatch("primals", primals, "tangents", tangents),
             fix="give one tangent leaf per primal leaf",
         )
-    flat = _arrays(flat)
+    flat = as_arrays(flat)
     flat_fun = FlatFunction(fun, in_tree, has_aux=has_aux, transform="jvp")
-    checked = _checked_tangents([x.aval for x in flat], _arrays(flat_tangents), "jvp")
+    checked = _checked_tangents([x.aval for x in flat], as_arrays(flat_tangents), "jvp")
     outs, out_tangents = jvp_flat(flat_fun, flat, checked)
-    result = flat_fun.unflatten_out(_arrays(outs)), flat_fun.unflatten_out([_visible(t) for t in out_tangents])
+    result = flat_fun.unflatten_out(as_arrays(outs)), flat_fun.unflatten_out([_visible(t) for t in out_tangents])
     return (*result, flat_fun.unflatten_aux()) if has_aux else result
 
 
@@ -117,7 +112,7 @@ class _Pushforward(_LinearMap):
                 + tree.describe_mismatch("primals", self.in_tree.children()[0], "tangents", tree.structure(tangents)),
                 fix="give one tangent per primal",
             )
-        checked = _checked_tangents(self.in_avals, _arrays(flat), "linearize")
+        checked = _checked_tangents(self.in_avals, as_arrays(flat), "linearize")
         given = [t for t, nz in zip(checked, self.nonzero_in, strict=True) if nz]
         outs = iter(eval_jaxpr(self.jaxpr, residuals, *given))
         return self.out_tree.unflatten(
@@ -147,7 +142,7 @@ class _Pullback(_LinearMap):
                 f"vjp of {self.name}: the cotangent has structure {structure}, the output has {self.out_tree}",
                 fix="give a cotangent with the structure of the function's output",
             )
-        checked = _checked_tangents(self.out_avals, _arrays(flat), f"vjp of {self.name}")
+        checked = _checked_tangents(self.out_avals, as_arrays(flat), f"vjp of {self.name}")
         given = [ct for ct, nz in zip(checked, self.nonzero_out, strict=True) if nz]
         back = iter(backward_pass(self.jaxpr, residuals, [UndefinedPrimal(v.aval) for v in self.jaxpr.invars], given))
         args, _ = self.in_tree.unflatten(
@@ -187,11 +182,11 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False, reduce_ax
 def _linear_map(kind: type[_LinearMap], fun: Callable[..., Any], primals: tuple, has_aux: bool, transform: str) -> Any:
     callable_or_error(fun, transform)
     flat, in_tree = tree.flatten((primals, {}))
-    flat = _arrays(flat)
+    flat = as_arrays(flat)
     flat_fun = FlatFunction(fun, in_tree, has_aux=has_aux, transform=transform)
     nonzero = [dtypes.is_inexact(aval_of(x).dtype) for x in flat]
     linear = linearize_flat(flat_fun, flat, nonzero)
-    out = flat_fun.unflatten_out(_arrays(linear.primals_out))
+    out = flat_fun.unflatten_out(as_arrays(linear.primals_out))
     linear_map = Partial(kind(linear, flat, nonzero, flat_fun), *linear.jaxpr.consts)
     return (out, linear_map, flat_fun.unflatten_aux()) if has_aux else (out, linear_map)
 
@@ -222,7 +217,7 @@ def linear_transpose(fun: Callable[..., Any], *primals: Any, reduce_axes: Any = 
                 f"linear_transpose: the cotangent has structure {ct_tree}, the output has {flat_fun.out_tree}",
                 fix="give a cotangent with the structure of the function's output",
             )
-        back = backward_pass(closed.jaxpr, closed.consts, [UndefinedPrimal(a) for a in avals], _arrays(flat_ct))
+        back = backward_pass(closed.jaxpr, closed.consts, [UndefinedPrimal(a) for a in avals], as_arrays(flat_ct))
         return primals_tree.unflatten([instantiate(c) for c in back])
 
     return transposed
@@ -289,7 +284,7 @@ def _choose(
     """Take the arguments that `argnums` names; raise unless they can be differentiated."""
     positions, single = split_argnums(args, argnums, f"{transform} of {name_of(fun)}")
     leaves, structure = tree.flatten(tuple(args[i] for i in positions))
-    leaves = _arrays(leaves)
+    leaves = as_arrays(leaves)
     for x in leaves:
         _check_differentiable(x, transform, name_of(fun), holomorphic, allow_int)
 
@@ -337,7 +332,7 @@ def value_and_grad(
         gradient = chosen.unflatten(
             [_visible(next(back) if nz else Zero(aval_of(x).tangent())) for x, nz in zip(leaves, nonzero, strict=True)]
         )
-        value = flat_fun.unflatten_out(_arrays(linear.primals_out))
+        value = flat_fun.unflatten_out(as_arrays(linear.primals_out))
         return ((value, flat_fun.unflatten_aux()), gradient) if has_aux else (value, gradient)
 
     return value_and_gradient

@@ -17,7 +17,6 @@ from typing import Any
 
 from funcgrad import dtypes, tree
 from funcgrad.core import tracing
-from funcgrad.core.arrays import as_array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr
 from funcgrad.core.primitives import Primitive
@@ -26,7 +25,7 @@ from funcgrad.core.tracing import Trace, Tracer, Zero, aval_of
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 from funcgrad.ops.arithmetic import convert_element_type
 from funcgrad.ops.shapes import broadcast_scalar, instantiate, zeros_of
-from funcgrad.transforms.api import FlatFunction, callable_or_error
+from funcgrad.transforms.api import FlatFunction, as_arrays, callable_or_error
 from funcgrad.transforms.jet_rules import PIECEWISE_LINEAR, RULES, Coefficients, derivative, scaled
 from funcgrad.transforms.partial_eval import pruned
 
@@ -387,7 +386,7 @@ def _argument(position: int, x: Any, terms: Sequence[Any], scales: Sequence[int]
                 f"jet: argument {position} or a term of it is a {type(what).__name__}, not an array",
                 fix="make each array an argument of its own",
             )
-    primal = x if isinstance(x, tracing.ArrayLike) else as_array(x)
+    primal, *given = as_arrays([x, *terms])
     aval = aval_of(primal)
     if not dtypes.is_inexact(aval.dtype):
         raise DTypeError(
@@ -395,14 +394,13 @@ def _argument(position: int, x: Any, terms: Sequence[Any], scales: Sequence[int]
             fix="pass a float, or close over the argument",
         )
     out = [primal]
-    for k, (term, scale) in enumerate(zip(terms, scales, strict=True), 1):
+    for k, (term, scale) in enumerate(zip(given, scales, strict=True), 1):
         if aval_of(term).shape != aval.shape:
             raise ShapeError(
                 f"jet: term {k} of argument {position} has type {aval_of(term)}, the argument is {aval}",
                 fix="give terms of the argument's shape",
             )
-        term = convert_element_type(term if isinstance(term, tracing.ArrayLike) else as_array(term), aval.dtype,
-                                    aval.weak_type)  # fmt: skip
+        term = convert_element_type(term, aval.dtype, aval.weak_type)
         out.append(term if scale == 1 else term / scale)
     return out
 

@@ -18,8 +18,8 @@ from funcgrad.errors import ArgumentError, DTypeError, NotDifferentiableError, S
 from funcgrad.ops.arithmetic import neg_p
 from funcgrad.ops.elementwise import add_tangents
 from funcgrad.ops.shapes import instantiate, to_dim
-from funcgrad.transforms.api import callable_or_error
-from funcgrad.transforms.control_flow.common import Body, as_arrays, join_consts, trace_body
+from funcgrad.transforms.api import as_arrays, callable_or_error
+from funcgrad.transforms.control_flow.common import Body, join_consts, trace_body
 from funcgrad.transforms.jvp import jvp_jaxpr
 from funcgrad.transforms.partial_eval import pruned
 from funcgrad.transforms.transpose import transpose_jaxpr

@@ -17,8 +17,8 @@ from funcgrad.core.tracing import Zero, aval_of
 from funcgrad.errors import DTypeError
 from funcgrad.ops.arithmetic import neg_p
 from funcgrad.ops.shapes import instantiate, to_dim
-from funcgrad.transforms.api import callable_or_error
-from funcgrad.transforms.control_flow.common import Body, as_arrays, join_consts, trace_body
+from funcgrad.transforms.api import as_arrays, callable_or_error
+from funcgrad.transforms.control_flow.common import Body, join_consts, trace_body
 from funcgrad.transforms.grad import linearize
 from funcgrad.transforms.linear_solves import check_like, operand_tangents
 from funcgrad.transforms.vmap import batch_jaxpr

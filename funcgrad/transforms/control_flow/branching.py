@@ -16,8 +16,8 @@ from funcgrad.core.tracing import ArrayLike, Tracer, aval_of
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 from funcgrad.ops.arithmetic import convert_element_type
 from funcgrad.ops.logic import ne_p
-from funcgrad.transforms.api import callable_or_error, name_of
-from funcgrad.transforms.control_flow.common import Body, as_arrays, join_consts, trace_body
+from funcgrad.transforms.api import as_arrays, callable_or_error, name_of
+from funcgrad.transforms.control_flow.common import Body, join_consts, trace_body
 from funcgrad.transforms.control_flow.conditional import cond_p
 from funcgrad.transforms.control_flow.refs import close_over_refs
 

@@ -8,23 +8,18 @@ from typing import Any, TypeVar
 from funcgrad import dtypes, tree
 from funcgrad.compiler import pipeline
 from funcgrad.core import tracing
-from funcgrad.core.arrays import Array, as_array
+from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.interning import interned
 from funcgrad.core.jaxprs import ClosedJaxpr, Jaxpr, JaxprEqn, Var
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.staging import trace_to_jaxpr
-from funcgrad.core.tracing import ArrayLike, aval_of
+from funcgrad.core.tracing import aval_of
 from funcgrad.errors import ArgumentError, DTypeError, JaxprError, ShapeError
 from funcgrad.ops.arithmetic import convert_element_type
 from funcgrad.transforms.api import FlatFunction, argument_names, name_of
 
 T = TypeVar("T")
-
-
-def as_arrays(flat: Sequence[Any]) -> list[Any]:
-    """Return leaves as arrays or tracers."""
-    return [x if isinstance(x, ArrayLike) else as_array(x) for x in flat]
 
 
 # ---------------------------------------------------------------- bodies

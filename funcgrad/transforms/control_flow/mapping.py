@@ -10,8 +10,7 @@ from funcgrad.core.tracing import aval_of
 from funcgrad.errors import ArgumentError
 from funcgrad.ops.shapes import reshape
 from funcgrad.ops.slicing import concatenate
-from funcgrad.transforms.api import callable_or_error, name_of
-from funcgrad.transforms.control_flow.common import as_arrays
+from funcgrad.transforms.api import as_arrays, callable_or_error, name_of
 from funcgrad.transforms.control_flow.scan import length_of, scan_as
 from funcgrad.transforms.vmap import vmap
 

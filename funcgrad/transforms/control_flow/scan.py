@@ -13,8 +13,8 @@ from funcgrad.core.tracing import Tracer, aval_of
 from funcgrad.errors import ArgumentError, ConcretizationError, ShapeError
 from funcgrad.ops.shapes import expand_dims
 from funcgrad.ops.slicing import concatenate
-from funcgrad.transforms.api import callable_or_error, name_of
-from funcgrad.transforms.control_flow.common import Body, as_arrays, check_carry, promoted, select, trace_body
+from funcgrad.transforms.api import as_arrays, callable_or_error, name_of
+from funcgrad.transforms.control_flow.common import Body, check_carry, promoted, select, trace_body
 from funcgrad.transforms.control_flow.scan_rules import scan_p
 
 

@@ -12,16 +12,8 @@ from funcgrad.core.jaxprs import ClosedJaxpr, Var, live
 from funcgrad.core.tracing import Tracer, aval_of
 from funcgrad.errors import ArgumentError, ConcretizationError, DTypeError, ShapeError
 from funcgrad.ops.arithmetic import convert_element_type
-from funcgrad.transforms.api import callable_or_error, name_of
-from funcgrad.transforms.control_flow.common import (
-    Body,
-    as_arrays,
-    check_carry,
-    promoted,
-    same_type,
-    select,
-    trace_body,
-)
+from funcgrad.transforms.api import as_arrays, callable_or_error, name_of
+from funcgrad.transforms.control_flow.common import Body, check_carry, promoted, same_type, select, trace_body
 from funcgrad.transforms.control_flow.scan import scan_as
 from funcgrad.transforms.control_flow.while_rules import while_p
 

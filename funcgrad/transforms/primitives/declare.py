@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
-from funcgrad.core.arrays import as_array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import Lowering, Rewrite, host
 from funcgrad.core.primitives import Primitive, missing_rule, registry
-from funcgrad.core.tracing import ArrayLike, aval_of
+from funcgrad.core.tracing import aval_of
 from funcgrad.errors import ArgumentError, ShapeError, StaticArgumentError, user_location
 from funcgrad.ops.arithmetic import convert_element_type
 from funcgrad.ops.elementwise import elementwise as elementwise_family
 from funcgrad.ops.shapes import broadcast_in_dim
+from funcgrad.transforms.api import as_arrays
 from funcgrad.transforms.primitives import rules
 from funcgrad.transforms.primitives.expansion import Expansion
 from funcgrad.transforms.primitives.mapping import batch_by_mapping
@@ -50,7 +50,7 @@ class Operation:
                     f"{self.__name__}: parameter {key}= of type {type(value).__name__} does not hash: {value!r:.60}",
                     fix="parameters are static: pass arrays by position, and tuples instead of lists",
                 ) from e
-        arrays = [x if isinstance(x, ArrayLike) else as_array(x) for x in operands]
+        arrays = as_arrays(operands)
         return self.primitive.bind(*(self._alike(arrays) if self.elementwise else arrays), **params)
 
     def _alike(self, arrays: Sequence[Any]) -> Sequence[Any]:

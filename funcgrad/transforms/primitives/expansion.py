@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core import tracing
-from funcgrad.core.arrays import Array, as_array
+from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr
 from funcgrad.core.staging import trace_to_jaxpr
-from funcgrad.core.tracing import ArrayLike, aval_of, eval_trace
+from funcgrad.core.tracing import aval_of, eval_trace
 from funcgrad.errors import ArgumentError
 from funcgrad.ops.shapes import batch_size
+from funcgrad.transforms.api import as_arrays
 from funcgrad.transforms.jvp import jvp_flat
 from funcgrad.transforms.transpose import backward_pass
 from funcgrad.transforms.vmap import vmap_flat
@@ -39,7 +40,7 @@ class Expansion:
                 )
                 raise ArgumentError(f"{self.name}: expand returned a {type(out).__name__}", fix=fix)
             outs = out if isinstance(out, (tuple, list)) else [out]
-            return [x if isinstance(x, ArrayLike) else as_array(x) for x in outs]
+            return as_arrays(outs)
 
         fun.__name__ = self.name
         return fun
