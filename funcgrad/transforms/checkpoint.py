@@ -16,32 +16,22 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from funcgrad import tree
-from funcgrad.core import tracing
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
-from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Var, eval_jaxpr, prune_jaxpr_param
+from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Var, eval_jaxpr
 from funcgrad.core.lowering import Rewrite
-from funcgrad.core.primitives import Primitive
-from funcgrad.core.staging import hoist_tracers, trace_to_jaxpr
-from funcgrad.core.tracing import Zero, aval_of, is_undefined, source_of
+from funcgrad.core.staging import trace_to_jaxpr
+from funcgrad.core.tracing import aval_of, source_of
 from funcgrad.errors import ArgumentError
 from funcgrad.ops.barriers import optimization_barrier_p
-from funcgrad.ops.shapes import to_dim
 from funcgrad.transforms.api import as_arrays, callable_or_error, name_of
+from funcgrad.transforms.calls import JaxprCall
 from funcgrad.transforms.checkpoint_policies import Policy, is_saveable
 from funcgrad.transforms.control_flow.common import Body
 from funcgrad.transforms.jit import jit_p
-from funcgrad.transforms.jvp import jvp_jaxpr
 from funcgrad.transforms.partial_eval import JaxprSplit, Split, divide, forward_residuals, joined
-from funcgrad.transforms.refs import discharge_call
-from funcgrad.transforms.transpose import transpose_jaxpr
-from funcgrad.transforms.vmap import batch_jaxpr
 
 # ---------------------------------------------------------------- the primitive
-
-
-def _infer(*avals: ShapedArray, jaxpr: ClosedJaxpr, **_: Any) -> list[ShapedArray]:
-    return jaxpr.out_avals
 
 
 def _evaluate(*arrays: Array, jaxpr: ClosedJaxpr, **_: Any) -> list[Array]:
@@ -52,42 +42,6 @@ def _expand(*args: Any, jaxpr: ClosedJaxpr, differentiated: bool, policy: Any, p
     if differentiated and prevent_cse:
         args = tuple(optimization_barrier_p.bind(*args))
     return eval_jaxpr(jaxpr.jaxpr, jaxpr.consts, *args)
-
-
-def _bind(closed: ClosedJaxpr, args: Sequence[Any], params: dict[str, Any]) -> list[Any]:
-    """Apply a derived jaxpr; traced values that it closes over become operands."""
-    closed, consts = hoist_tracers(closed)
-    return remat_p.bind(*consts, *args, jaxpr=closed, **params)
-
-
-def _jvp(primals: Sequence[Any], tangents: Sequence[Any], *, jaxpr: ClosedJaxpr, **params: Any) -> Any:
-    pushed, nonzero_out = jvp_jaxpr(jaxpr, [type(t) is not Zero for t in tangents])
-    given = [t for t in tangents if type(t) is not Zero]
-    out = _bind(pushed, [*primals, *given], params)
-    n = len(nonzero_out)
-    rest = iter(out[n:])
-    zeros = [a.tangent() for a in jaxpr.out_avals]
-    return out[:n], [next(rest) if nz else Zero(a) for nz, a in zip(nonzero_out, zeros, strict=True)]
-
-
-def _transpose(cts: Sequence[Any], *args: Any, jaxpr: ClosedJaxpr, **params: Any) -> list[Any]:
-    linear = [is_undefined(a) for a in args]
-    transposed, nonzero_back = transpose_jaxpr(jaxpr, linear, [type(ct) is not Zero for ct in cts])
-    values = [a for a, is_linear in zip(args, linear, strict=True) if not is_linear]
-    given = [ct for ct in cts if type(ct) is not Zero]
-    out, back = iter(_bind(transposed, [*values, *given], params)), iter(nonzero_back)
-    return [
-        (next(out) if next(back) else Zero(aval_of(a).tangent())) if is_linear else None
-        for a, is_linear in zip(args, linear, strict=True)
-    ]
-
-
-def _batch(args: Sequence[Any], dims: Sequence[Any], *, jaxpr: ClosedJaxpr, **params: Any) -> Any:
-    size = tracing.state.batch_axis[1]
-    batched, batched_out = batch_jaxpr(jaxpr, size, [d is not None for d in dims])
-    leading = [to_dim(a, d, None if d is None else 0, size) for a, d in zip(args, dims, strict=True)]
-    out = _bind(batched, leading, params)
-    return out, [0 if b else None for b in batched_out]
 
 
 def _partial_eval(
@@ -148,20 +102,7 @@ def _without_jit(closed: ClosedJaxpr) -> ClosedJaxpr:
     )
 
 
-remat_p = Primitive(
-    "remat2",
-    infer=_infer,
-    evaluate=_evaluate,
-    jvp=_jvp,
-    transpose=_transpose,
-    batch=_batch,
-    partial_eval=_partial_eval,
-    prune=prune_jaxpr_param,
-    lowering=Rewrite(_expand),
-    discharge=lambda args, params: discharge_call(remat_p, args, params),
-    multiple_results=True,
-    higher_order=True,
-)
+remat_p = JaxprCall("remat2", evaluate=_evaluate, partial_eval=_partial_eval, lowering=Rewrite(_expand))
 
 # ---------------------------------------------------------------- the function
 

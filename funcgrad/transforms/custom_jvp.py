@@ -30,6 +30,7 @@ from funcgrad.transforms.custom_rules import (
     stage,
     with_static,
 )
+from funcgrad.transforms.marks import nonzero, select, with_zeros
 from funcgrad.transforms.refs import discharge_reader
 from funcgrad.transforms.transpose import backward_pass
 from funcgrad.transforms.vmap import BatchTrace
@@ -68,21 +69,16 @@ def _batched_rule(batched: BatchedCall, jvp: Callable[..., Any], num_consts: int
     def batched_jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         dims = batched.dims[num_consts:]
         avals = batched.elements(primals, [d is not None for d in dims])
-        nonzero = [type(t) is not Zero for t in tangents]
+        marks = nonzero(tangents)
         n = 0
 
         def flat(*values: Any) -> list[Any]:
             nonlocal n
-            given = iter(values[len(avals) :])
-            zeros_or_given = [next(given) if nz else Zero(a.tangent()) for nz, a in zip(nonzero, avals, strict=True)]
-            outs, tangents_out = jvp(values[: len(avals)], zeros_or_given)
+            outs, tangents_out = jvp(values[: len(avals)], with_zeros(values[len(avals) :], marks, avals))
             n = len(outs)
             return [*outs, *tangents_out]
 
-        given_dims = [d for d, nz in zip(dims, nonzero, strict=True) if nz]
-        outs, out_dims = batched.run(
-            flat, [*dims, *given_dims], [*primals, *(t for t, nz in zip(tangents, nonzero, strict=True) if nz)]
-        )
+        outs, out_dims = batched.run(flat, [*dims, *select(dims, marks)], [*primals, *select(tangents, marks)])
         either = [p if t is None else t for p, t in zip(out_dims[:n], out_dims[n:], strict=True)]
         batched_out = batched.settle(either)
         return batched.place(outs[:n], out_dims[:n], batched_out), batched.place(outs[n:], out_dims[n:], batched_out)

@@ -36,6 +36,7 @@ from funcgrad.transforms.custom_rules import (
     stage,
     with_static,
 )
+from funcgrad.transforms.marks import nonzero, select
 from funcgrad.transforms.refs import discharge_reader
 from funcgrad.transforms.vmap import BatchTrace
 
@@ -58,13 +59,13 @@ def _jvp(
                 fix="pass the value as an argument, and adapt both halves of the rule",
             )
     given = tangents[num_consts:]
-    nonzero = [type(t) is not Zero for t in given]
-    outs, residuals, structure = fwd(primals[num_consts:], nonzero)
+    marks = nonzero(given)
+    outs, residuals, structure = fwd(primals[num_consts:], marks)
     avals = [aval_of(o).tangent() for o in outs]
     linear = iter(
         custom_lin_p.bind(
-            *residuals, *(t for t in given if type(t) is not Zero), name=name, bwd=bwd, structure=structure,
-            in_zeros=tuple(not nz for nz in nonzero), num_res=len(residuals), out_avals=tuple(avals),
+            *residuals, *select(given, marks), name=name, bwd=bwd, structure=structure,
+            in_zeros=tuple(not nz for nz in marks), num_res=len(residuals), out_avals=tuple(avals),
             symbolic_zeros=symbolic_zeros,
         )
     )  # fmt: skip
@@ -110,16 +111,16 @@ def _batched_fwd(batched: BatchedCall, fwd: Callable[..., Any], num_consts: int)
 def _batched_bwd(batched: BatchedCall, bwd: Callable[..., Any], in_dims: Sequence[int | None]) -> Callable[..., Any]:
     def batched_bwd(structure: Any, residuals: Sequence[Any], cts: Sequence[Any]) -> list[Any]:
         inner, residual_batched, batched_out = structure
-        nonzero = [type(ct) is not Zero for ct in cts]
+        marks = nonzero(cts)
         avals = batched.elements(cts, batched_out)
-        flags = [*residual_batched, *(b for b, nz in zip(batched_out, nonzero, strict=True) if nz)]
+        flags = [*residual_batched, *select(batched_out, marks)]
 
         def flat(*values: Any) -> list[Any]:
             given = iter(values[len(residuals) :])
-            cotangents = [next(given) if nz else Zero(a) for nz, a in zip(nonzero, avals, strict=True)]
+            cotangents = [next(given) if nz else Zero(a) for nz, a in zip(marks, avals, strict=True)]
             return bwd(inner, values[: len(residuals)], cotangents)
 
-        operands = [*residuals, *(ct for ct in cts if type(ct) is not Zero)]
+        operands = [*residuals, *select(cts, marks)]
         back, dims = batched.run(flat, [0 if b else None for b in flags], operands)
         # An argument that all elements of the batch share has the sum of their cotangents.
         summed = [

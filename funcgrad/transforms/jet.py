@@ -26,7 +26,9 @@ from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 from funcgrad.ops.arithmetic import convert_element_type
 from funcgrad.ops.shapes import broadcast_scalar, instantiate, zeros_of
 from funcgrad.transforms.api import FlatFunction, as_arrays, callable_or_error
+from funcgrad.transforms.control_flow.common import fixpoint
 from funcgrad.transforms.jet_rules import PIECEWISE_LINEAR, RULES, Coefficients, derivative, scaled
+from funcgrad.transforms.marks import nonzero, select, with_zeros
 from funcgrad.transforms.partial_eval import pruned
 
 # ---------------------------------------------------------------- the trace
@@ -138,10 +140,9 @@ def _linear_rule(primitive: Primitive, series: list[Coefficients], params: dict[
 
 def _directional(primitive: Primitive, primals: list[Any], tangents: list[Any], params: dict[str, Any]) -> list[Any]:
     """Return ∂f(x)·v."""
-    nonzero = [type(t) is not Zero for t in tangents]
-    closed, nonzero_out, avals = _tangent_jaxpr(primitive, primals, nonzero, params)
-    given = [t for t in tangents if type(t) is not Zero]
-    out = iter(eval_jaxpr(closed.jaxpr, closed.consts, *primals, *given) if any(nonzero_out) else [])
+    marks = nonzero(tangents)
+    closed, nonzero_out, avals = _tangent_jaxpr(primitive, primals, marks, params)
+    out = iter(eval_jaxpr(closed.jaxpr, closed.consts, *primals, *select(tangents, marks)) if any(nonzero_out) else [])
     return [next(out) if nz else Zero(a) for nz, a in zip(nonzero_out, avals, strict=True)]
 
 
@@ -150,9 +151,9 @@ def _derivative_rule(primitive: Primitive, series: list[Coefficients], params: d
     values = _values(primitive, series, params)
     if not any(dtypes.is_inexact(aval_of(y).dtype) for y in values):  # nor are effects to be had twice
         return [[y, *[Zero(aval_of(y).tangent())] * (len(series[0]) - 1)] for y in values]
-    nonzero = [any(type(c) is not Zero for c in s[1:]) for s in series]
-    closed, nonzero_out, avals = _tangent_jaxpr(primitive, [s[0] for s in series], nonzero, params)
-    slopes = [derivative(s) for s, nz in zip(series, nonzero, strict=True) if nz]
+    varying = list(map(_varies, series))
+    closed, nonzero_out, avals = _tangent_jaxpr(primitive, [s[0] for s in series], varying, params)
+    slopes = map(derivative, select(series, varying))
     slopes = [[instantiate(s[0]), *s[1:]] for s in slopes]
     rates = iter(
         jet_flat(lambda *xs: eval_jaxpr(closed.jaxpr, closed.consts, *xs), [*(s[:-1] for s in series), *slopes])
@@ -168,7 +169,7 @@ _tangent_jaxprs: dict[Any, tuple[ClosedJaxpr, list[bool], list[ShapedArray]]] = 
 
 
 def _tangent_jaxpr(
-    primitive: Primitive, primals: Sequence[Any], nonzero: Sequence[bool], params: dict[str, Any]
+    primitive: Primitive, primals: Sequence[Any], nonzero_in: Sequence[bool], params: dict[str, Any]
 ) -> tuple[ClosedJaxpr, list[bool], list[ShapedArray]]:
     """Return (primals, nonzero tangents) → the nonzero tangents of the results, which these are, and all their types.
 
@@ -176,33 +177,32 @@ def _tangent_jaxpr(
     """
     avals = tuple(map(aval_of, primals))
     if primitive.higher_order:  # functions in its params may close over tracers
-        return _trace_tangents(primitive, avals, nonzero, params)
+        return _trace_tangents(primitive, avals, nonzero_in, params)
     try:
-        key = (primitive, avals, tuple(nonzero), *params.items())
+        key = (primitive, avals, tuple(nonzero_in), *params.items())
         found = _tangent_jaxprs.get(key)
     except TypeError:  # a param that does not hash
-        return _trace_tangents(primitive, avals, nonzero, params)
+        return _trace_tangents(primitive, avals, nonzero_in, params)
     if found is None:
         if len(_tangent_jaxprs) > 4096:
             _tangent_jaxprs.clear()
-        found = _tangent_jaxprs[key] = _trace_tangents(primitive, avals, nonzero, params)
+        found = _tangent_jaxprs[key] = _trace_tangents(primitive, avals, nonzero_in, params)
     return found
 
 
 def _trace_tangents(
-    primitive: Primitive, avals: Sequence[ShapedArray], nonzero: Sequence[bool], params: dict[str, Any]
+    primitive: Primitive, avals: Sequence[ShapedArray], nonzero_in: Sequence[bool], params: dict[str, Any]
 ) -> tuple[ClosedJaxpr, list[bool], list[ShapedArray]]:
     tangents_out: list[Any] = []
 
     def fun(*flat: Any) -> list[Any]:
-        given = iter(flat[len(avals) :])
-        tangents = [next(given) if nz else Zero(a.tangent()) for a, nz in zip(avals, nonzero, strict=True)]
+        tangents = with_zeros(flat[len(avals) :], nonzero_in, avals)
         _, out = primitive.jvp(list(flat[: len(avals)]), tangents, **params)
         tangents_out[:] = out if primitive.multiple_results else [out]
-        return [t for t in tangents_out if type(t) is not Zero]
+        return select(tangents_out, nonzero(tangents_out))
 
-    closed = trace_to_jaxpr(fun, [*avals, *(a.tangent() for a, nz in zip(avals, nonzero, strict=True) if nz)])
-    return pruned(closed), [type(t) is not Zero for t in tangents_out], [aval_of(t) for t in tangents_out]
+    closed = trace_to_jaxpr(fun, [*avals, *(a.tangent() for a in select(avals, nonzero_in))])
+    return pruned(closed), nonzero(tangents_out), [aval_of(t) for t in tangents_out]
 
 
 # ---------------------------------------------------------------- primitives that carry jaxprs
@@ -240,7 +240,7 @@ def _jet_jaxpr(
 
 
 def _varies(series: Coefficients) -> bool:
-    return any(type(c) is not Zero for c in series[1:])
+    return any(nonzero(series[1:]))
 
 
 def _flatten(series: Sequence[Coefficients], varying: Sequence[bool]) -> list[Any]:
@@ -272,15 +272,15 @@ def _cond_rule(primitive: Primitive, series: list[Coefficients], params: dict[st
     return _unflatten(out, force, order)
 
 
-def _carry_that_varies(body: ClosedJaxpr, order: int, consts: list[bool], carry: list[bool], rest: list[bool]) -> Any:
-    """Return which carried values vary in some round: the least that is closed under the body."""
-    n = len(carry)
-    while True:
-        out = jet_jaxpr(body, order, [*consts, *carry, *rest])[1][:n]
-        grown = [a or b for a, b in zip(carry, out, strict=True)]
-        if grown == carry:
-            return carry
-        carry = grown
+def _carry_that_varies(
+    body: ClosedJaxpr, order: int, consts: list[bool], carry: list[bool], rest: list[bool]
+) -> list[bool]:
+    """Return which carried values vary in some round."""
+
+    def step(marks: list[bool]) -> tuple[Sequence[bool], None]:
+        return jet_jaxpr(body, order, [*consts, *marks, *rest])[1][: len(carry)], None
+
+    return fixpoint(step, carry)[0]
 
 
 def _scan_rule(primitive: Primitive, series: list[Coefficients], params: dict[str, Any]) -> list[Coefficients]:

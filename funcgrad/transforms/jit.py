@@ -17,13 +17,12 @@ from funcgrad.config import config
 from funcgrad.core import interning, tracing
 from funcgrad.core.arrays import Array, as_array
 from funcgrad.core.avals import ShapedArray
-from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr, prune_jaxpr_param
+from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr
 from funcgrad.core.lowering import Inline
-from funcgrad.core.primitives import Primitive, registry
+from funcgrad.core.primitives import registry
 from funcgrad.core.staging import hoist_tracers, trace_to_jaxpr
-from funcgrad.core.tracing import Zero, aval_of, eval_trace, is_undefined
+from funcgrad.core.tracing import eval_trace
 from funcgrad.errors import ArgumentError, StaticArgumentError, user_location
-from funcgrad.ops.shapes import to_dim
 from funcgrad.transforms.api import (
     FlatFunction,
     abstract,
@@ -32,44 +31,18 @@ from funcgrad.transforms.api import (
     name_of,
     not_an_array,
 )
-from funcgrad.transforms.jvp import jvp_jaxpr
+from funcgrad.transforms.calls import JaxprCall
 from funcgrad.transforms.partial_eval import Split, forward_residuals, partial_eval_jaxpr
-from funcgrad.transforms.refs import Ref, RefArguments, discharge_call
+from funcgrad.transforms.refs import Ref, RefArguments
 from funcgrad.transforms.stages import Lowered, Traced
-from funcgrad.transforms.transpose import transpose_jaxpr
-from funcgrad.transforms.vmap import batch_jaxpr
 
 # ---------------------------------------------------------------- the primitive
-
-
-def _jit_infer(*avals: ShapedArray, jaxpr: ClosedJaxpr, name: str, inline: bool = False) -> list[ShapedArray]:
-    return jaxpr.out_avals
 
 
 def _jit_evaluate(*arrays: Array, jaxpr: ClosedJaxpr, name: str, inline: bool = False) -> list[Array]:
     if config.disable_jit:
         return eval_jaxpr(jaxpr.jaxpr, jaxpr.consts, *arrays)
     return pipeline.executable(interning.interned(jaxpr), name)(arrays)
-
-
-def _bind(closed: ClosedJaxpr, args: Sequence[Any], name: str, inline: bool) -> list[Any]:
-    """Apply a derived jaxpr; traced values that custom rules in it close over become operands."""
-    closed, consts = hoist_tracers(closed)
-    return jit_p.bind(*consts, *args, jaxpr=closed, name=name, inline=inline)
-
-
-def _jit_jvp(
-    primals: Sequence[Any], tangents: Sequence[Any], *, jaxpr: ClosedJaxpr, name: str, inline: bool = False
-) -> Any:
-    nonzero = [type(t) is not Zero for t in tangents]
-    jvp, nonzero_out = jvp_jaxpr(jaxpr, nonzero)
-    given = [t for t in tangents if type(t) is not Zero]
-    out = _bind(jvp, [*primals, *given], name, inline)
-    n = len(nonzero_out)
-    rest = iter(out[n:])
-    return out[:n], [
-        next(rest) if nz else Zero(a.tangent()) for nz, a in zip(nonzero_out, jaxpr.out_avals, strict=True)
-    ]
 
 
 def _jit_partial_eval(
@@ -82,41 +55,11 @@ def _jit_partial_eval(
     return Split((jit_p, known), (jit_p, rest), split.unknown_out, split.residual_avals, forwarded)
 
 
-def _jit_transpose(cts: Sequence[Any], *args: Any, jaxpr: ClosedJaxpr, name: str, inline: bool = False) -> list[Any]:
-    linear = tuple(is_undefined(a) for a in args)
-    nonzero = tuple(type(ct) is not Zero for ct in cts)
-    transposed, nonzero_back = transpose_jaxpr(jaxpr, linear, nonzero)
-    values = [a for a, is_linear in zip(args, linear, strict=True) if not is_linear]
-    given = [ct for ct in cts if type(ct) is not Zero]
-    out = iter(_bind(transposed, [*values, *given], name, inline))
-    back = iter(nonzero_back)
-    return [
-        (next(out) if next(back) else Zero(aval_of(a).tangent())) if is_linear else None
-        for a, is_linear in zip(args, linear, strict=True)
-    ]
-
-
-def _jit_batch(args: Sequence[Any], dims: Sequence[Any], *, jaxpr: ClosedJaxpr, name: str, inline: bool = False) -> Any:
-    size = tracing.state.batch_axis[1]
-    batched, batched_out = batch_jaxpr(jaxpr, size, [d is not None for d in dims])
-    leading = [to_dim(a, d, None if d is None else 0, size) for a, d in zip(args, dims, strict=True)]
-    out = _bind(batched, leading, name, inline)
-    return out, [0 if b else None for b in batched_out]
-
-
-jit_p = Primitive(
+jit_p = JaxprCall(
     "jit",
-    infer=_jit_infer,
     evaluate=_jit_evaluate,
-    jvp=_jit_jvp,
-    transpose=_jit_transpose,
-    batch=_jit_batch,
     partial_eval=_jit_partial_eval,
-    prune=prune_jaxpr_param,
     lowering=Inline(lambda params: params["jaxpr"]),
-    discharge=lambda args, params: discharge_call(jit_p, args, params),
-    multiple_results=True,
-    higher_order=True,
 )
 
 # ---------------------------------------------------------------- the function

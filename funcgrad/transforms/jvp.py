@@ -19,6 +19,7 @@ from funcgrad.core.tracing import Trace, Tracer, Zero, aval_of
 from funcgrad.errors import user_location
 from funcgrad.ops.shapes import instantiate
 from funcgrad.transforms.api import FlatFunction
+from funcgrad.transforms.marks import nonzero, of_each, select, with_zeros
 
 
 class JVPTracer(Tracer):
@@ -84,32 +85,32 @@ def jvp_flat(
 
 
 def jvp_jaxpr(
-    closed: ClosedJaxpr, nonzero: Sequence[bool], instantiate_out: Sequence[bool] | bool = False
+    closed: ClosedJaxpr, nonzero_in: Sequence[bool], instantiate_out: Sequence[bool] | bool = False
 ) -> tuple[ClosedJaxpr, list[bool]]:
     """Return the jaxpr of (primals, nonzero tangents) → (results, their nonzero tangents), and which these are.
 
     Tangents of inexact outputs marked in `instantiate_out` are given even when they are zero.
     """
-    n_out = len(closed.jaxpr.outvars)
-    wanted = (instantiate_out,) * n_out if isinstance(instantiate_out, bool) else tuple(instantiate_out)
-    return closed.memo(("jvp", tuple(nonzero), wanted), lambda: _jvp_jaxpr(closed, nonzero, wanted))
+    wanted = of_each(instantiate_out, len(closed.jaxpr.outvars))
+    return closed.memo(("jvp", tuple(nonzero_in), wanted), lambda: _jvp_jaxpr(closed, nonzero_in, wanted))
 
 
-def _jvp_jaxpr(closed: ClosedJaxpr, nonzero: Sequence[bool], wanted: Sequence[bool]) -> tuple[ClosedJaxpr, list[bool]]:
+def _jvp_jaxpr(
+    closed: ClosedJaxpr, nonzero_in: Sequence[bool], wanted: Sequence[bool]
+) -> tuple[ClosedJaxpr, list[bool]]:
     avals: list[ShapedArray] = closed.in_avals
     nonzero_out: list[bool] = []
 
     def fun(*flat: Any) -> list[Any]:
-        primals, given = flat[: len(avals)], iter(flat[len(avals) :])
-        tangents = [next(given) if nz else Zero(a.tangent()) for a, nz in zip(avals, nonzero, strict=True)]
+        primals, tangents = flat[: len(avals)], with_zeros(flat[len(avals) :], nonzero_in, avals)
         out, tangents_out = jvp_flat(lambda *xs: eval_jaxpr(closed.jaxpr, closed.consts, *xs), primals, tangents)
         tangents_out = [
             instantiate(t) if w and dtypes.is_inexact(aval_of(o).dtype) else t
             for o, t, w in zip(out, tangents_out, wanted, strict=True)
         ]
-        nonzero_out[:] = [type(t) is not Zero for t in tangents_out]
-        return [*out, *(t for t in tangents_out if type(t) is not Zero)]
+        nonzero_out[:] = nonzero(tangents_out)
+        return [*out, *select(tangents_out, nonzero_out)]
 
-    tangent_avals = [a.tangent() for a, nz in zip(avals, nonzero, strict=True) if nz]
+    tangent_avals = [a.tangent() for a in select(avals, nonzero_in)]
     result = trace_to_jaxpr(fun, [*avals, *tangent_avals], name=f"jvp_{closed.jaxpr.name}")
     return result, nonzero_out

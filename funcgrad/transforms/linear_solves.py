@@ -21,6 +21,7 @@ from funcgrad.ops.shapes import instantiate, to_dim
 from funcgrad.transforms.api import as_arrays, callable_or_error
 from funcgrad.transforms.control_flow.common import Body, join_consts, trace_body
 from funcgrad.transforms.jvp import jvp_jaxpr
+from funcgrad.transforms.marks import nonzero, select, with_zeros
 from funcgrad.transforms.partial_eval import pruned
 from funcgrad.transforms.transpose import transpose_jaxpr
 from funcgrad.transforms.vmap import batch_jaxpr
@@ -62,15 +63,14 @@ def operand_tangents(
     closed: ClosedJaxpr, consts: Sequence[Any], tangents: Sequence[Any], fixed: Sequence[Any]
 ) -> list[Any]:
     """Return the tangents of a jaxpr's results by its leading inputs alone, the others being `fixed`; may be Zero."""
-    nonzero = [type(t) is not Zero for t in tangents] + [False] * len(fixed)
     n = len(closed.out_avals)
-    jvp, nonzero_out = jvp_jaxpr(closed, nonzero)
+    jvp, nonzero_out = jvp_jaxpr(closed, nonzero(tangents) + [False] * len(fixed))
     tangents_only = jvp.memo(
         "tangents", lambda: pruned(ClosedJaxpr(jvp.jaxpr.replace(outvars=jvp.jaxpr.outvars[n:]), jvp.consts))
     )
-    given = [t for t in tangents if type(t) is not Zero]
-    out = iter(eval_jaxpr(tangents_only.jaxpr, tangents_only.consts, *consts, *fixed, *given))
-    return [next(out) if nz else Zero(a.tangent()) for nz, a in zip(nonzero_out, closed.out_avals, strict=True)]
+    given = select(tangents, nonzero(tangents))
+    out = eval_jaxpr(tangents_only.jaxpr, tangents_only.consts, *consts, *fixed, *given)
+    return with_zeros(out, nonzero_out, closed.out_avals)
 
 
 def _transpose(

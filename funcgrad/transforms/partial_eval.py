@@ -13,6 +13,7 @@ from funcgrad.core.primitives import Primitive
 from funcgrad.core.staging import JaxprTrace, JaxprTracer
 from funcgrad.core.tracing import Zero, aval_of
 from funcgrad.transforms.jvp import jvp_flat
+from funcgrad.transforms.marks import of_each, select
 
 
 class Split(NamedTuple):
@@ -52,13 +53,13 @@ class PartialEvalTrace(JaxprTrace):
         if split is None:
             return self.record(primitive, args, params)
         known_primitive, known_params = split.known
-        known_args = [a for a, u in zip(args, unknown, strict=True) if not u]
+        known_args = select(args, unknown, False)
         with tracing.current(self.parent):
             known = known_primitive.bind(*known_args, **known_params)
         n_known = len(split.unknown_out) - sum(split.unknown_out)
         residuals = split.residuals(known_args, known[:n_known], known[n_known:])
         known_out = iter(known[:n_known])
-        unknown_args = [a for a, u in zip(args, unknown, strict=True) if u]
+        unknown_args = select(args, unknown)
         unknown_out = iter(self.record(split.unknown[0], [*residuals, *unknown_args], split.unknown[1]))
         return [next(unknown_out) if u else next(known_out) for u in split.unknown_out]
 
@@ -108,8 +109,7 @@ def partial_eval_jaxpr(
 
     Outputs marked in `force_out` are unknown even when they need not be.
     """
-    n_out = len(closed.jaxpr.outvars)
-    force = (force_out,) * n_out if isinstance(force_out, bool) else tuple(force_out)
+    force = of_each(force_out, len(closed.jaxpr.outvars))
     return closed.memo(("partial_eval", tuple(unknown), force), lambda: _partial_eval_jaxpr(closed, unknown, force))
 
 
@@ -151,16 +151,16 @@ def joined(
 ) -> JaxprSplit:
     """Make the two jaxprs of a split; what the unknown equations read and do not make becomes residuals."""
     jaxpr = closed.jaxpr
-    unknown_in = [v for v, u in zip(jaxpr.invars, unknown, strict=True) if u]
-    unknown_outvars = [v for v, u in zip(jaxpr.outvars, unknown_out, strict=True) if u]
+    unknown_in = select(jaxpr.invars, unknown)
+    unknown_outvars = select(jaxpr.outvars, unknown_out)
     unknown_eqns = live(unknown_eqns, unknown_outvars)
     inner = {*unknown_in, *jaxpr.constvars, *(v for e in unknown_eqns for v in e.outvars)}
     used = [*(v for e in unknown_eqns for v in e.invars), *unknown_outvars]
     residuals = list(dict.fromkeys(v for v in used if isinstance(v, Var) and v not in inner))
     known_jaxpr = jaxpr.replace(
-        invars=[v for v, u in zip(jaxpr.invars, unknown, strict=True) if not u],
+        invars=select(jaxpr.invars, unknown, False),
         eqns=known_eqns,
-        outvars=[v for v, u in zip(jaxpr.outvars, unknown_out, strict=True) if not u] + residuals,
+        outvars=select(jaxpr.outvars, unknown_out, False) + residuals,
     )
     unknown_jaxpr = jaxpr.replace(invars=residuals + unknown_in, eqns=unknown_eqns, outvars=unknown_outvars)
     return JaxprSplit(
@@ -197,8 +197,8 @@ def _split_eqn(eqn: JaxprEqn, unknown: list[bool]) -> tuple[list[JaxprEqn], Jaxp
     returned = [Var(a) for a, place in zip(split.residual_avals, places, strict=True) if place is None]
     known_out = [v for v, u in zip(eqn.outvars, split.unknown_out, strict=True) if not u]
     unknown_out = [v for v, u in zip(eqn.outvars, split.unknown_out, strict=True) if u]
-    known_in: list[Atom] = [v for v, u in zip(eqn.invars, unknown, strict=True) if not u]
-    unknown_in: list[Atom] = [v for v, u in zip(eqn.invars, unknown, strict=True) if u]
+    known_in: list[Atom] = select(eqn.invars, unknown, False)
+    unknown_in: list[Atom] = select(eqn.invars, unknown)
     residuals = split.residuals(known_in, known_out, returned)
     return (
         [JaxprEqn(known_in, known_out + returned, *split.known, eqn.source)],

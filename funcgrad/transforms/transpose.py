@@ -11,6 +11,7 @@ from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.core.tracing import UndefinedPrimal, Zero, aval_of
 from funcgrad.ops.elementwise import add_any
 from funcgrad.ops.shapes import instantiate
+from funcgrad.transforms.marks import nonzero, of_each, select, with_zeros
 
 
 def backward_pass(jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any], cotangents: Sequence[Any]) -> list[Any]:
@@ -66,35 +67,33 @@ def backward_pass(jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any], cota
 def transpose_jaxpr(
     closed: ClosedJaxpr,
     linear: Sequence[bool],
-    nonzero: Sequence[bool],
+    nonzero_in: Sequence[bool],
     instantiate_out: Sequence[bool] | bool = False,
 ) -> tuple[ClosedJaxpr, list[bool]]:
     """Return the jaxpr of (values, nonzero cotangents) → nonzero cotangents of linear inputs, and which these are.
 
-    `linear` marks inputs, the values being the others; `nonzero` marks the outputs that have a cotangent.
+    `linear` marks inputs, the values being the others; `nonzero_in` marks the outputs that have a cotangent.
     Cotangents of linear inputs marked in `instantiate_out` are given even when they are zero.
     """
-    n = sum(linear)
-    wanted = (instantiate_out,) * n if isinstance(instantiate_out, bool) else tuple(instantiate_out)
-    key = ("transpose", tuple(linear), tuple(nonzero), wanted)
-    return closed.memo(key, lambda: _transpose_jaxpr(closed, linear, nonzero, wanted))
+    wanted = of_each(instantiate_out, sum(linear))
+    key = ("transpose", tuple(linear), tuple(nonzero_in), wanted)
+    return closed.memo(key, lambda: _transpose_jaxpr(closed, linear, nonzero_in, wanted))
 
 
 def _transpose_jaxpr(
-    closed: ClosedJaxpr, linear: Sequence[bool], nonzero: Sequence[bool], wanted: Sequence[bool]
+    closed: ClosedJaxpr, linear: Sequence[bool], nonzero_in: Sequence[bool], wanted: Sequence[bool]
 ) -> tuple[ClosedJaxpr, list[bool]]:
     nonzero_back: list[bool] = []
 
     def fun(*flat: Any) -> list[Any]:
         given = iter(flat)
         args = [UndefinedPrimal(a) if lin else next(given) for a, lin in zip(closed.in_avals, linear, strict=True)]
-        cts = [next(given) if nz else Zero(a.tangent()) for a, nz in zip(closed.out_avals, nonzero, strict=True)]
+        cts = with_zeros(given, nonzero_in, closed.out_avals)
         back = backward_pass(closed.jaxpr, closed.consts, args, cts)
-        of_linear = [b for b, lin in zip(back, linear, strict=True) if lin]
-        of_linear = [instantiate(b) if w else b for b, w in zip(of_linear, wanted, strict=True)]
-        nonzero_back[:] = [type(b) is not Zero for b in of_linear]
-        return [b for b in of_linear if type(b) is not Zero]
+        of_linear = [instantiate(b) if w else b for b, w in zip(select(back, linear), wanted, strict=True)]
+        nonzero_back[:] = nonzero(of_linear)
+        return select(of_linear, nonzero_back)
 
-    in_avals = [a for a, lin in zip(closed.in_avals, linear, strict=True) if not lin]
-    in_avals += [a.tangent() for a, nz in zip(closed.out_avals, nonzero, strict=True) if nz]
+    cotangent_avals = [a.tangent() for a in select(closed.out_avals, nonzero_in)]
+    in_avals = [*select(closed.in_avals, linear, False), *cotangent_avals]
     return trace_to_jaxpr(fun, in_avals, name=f"transpose_{closed.jaxpr.name}"), nonzero_back

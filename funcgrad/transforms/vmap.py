@@ -22,6 +22,7 @@ from funcgrad.core.tracing import Trace, Tracer, aval_of
 from funcgrad.errors import BatchingError, user_location
 from funcgrad.ops.shapes import to_dim
 from funcgrad.transforms.api import FlatFunction, callable_or_error, name_of
+from funcgrad.transforms.marks import of_each
 from funcgrad.transforms.refs import Ref, check_unaliased, contents_of
 
 
@@ -126,8 +127,7 @@ def batch_jaxpr(
     Outputs marked in `force_out` are batched even when they need not be. Collectives over the axis that the batch rule
     now running removes, or over `axis_name`, are removed with it; that may batch outputs where no input is.
     """
-    n_out = len(closed.jaxpr.outvars)
-    force = tuple(force_out) if not isinstance(force_out, bool) else (force_out,) * n_out
+    force = of_each(force_out, len(closed.jaxpr.outvars))
     name = tracing.state.batch_axis[0] if axis_name is None else axis_name
     axes = tuple(tracing.state.axis_sizes.items())
     key = ("batch", size, tuple(batched), force, name, axes)

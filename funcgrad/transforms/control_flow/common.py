@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from funcgrad import dtypes, tree
@@ -72,17 +72,6 @@ def join_consts(bodies: Sequence[Body]) -> tuple[list[ClosedJaxpr], list[Any]]:
         rest = jaxpr.invars[len(body.consts) :]
         jaxprs.append(ClosedJaxpr(jaxpr.replace(invars=leading + rest), body.jaxpr.consts))
     return jaxprs, list(consts.values())
-
-
-def select(values: Sequence[T], marks: Sequence[Any], wanted: Any = True) -> list[T]:
-    """Return the values whose mark is `wanted`."""
-    return [v for v, m in zip(values, marks, strict=True) if m == wanted]
-
-
-def spread(values: Iterable[T], marks: Sequence[bool]) -> list[T | None]:
-    """Put values where a mark is, in their order, and None elsewhere; the inverse of `select`."""
-    given = iter(values)
-    return [next(given) if m else None for m in marks]
 
 
 # ---------------------------------------------------------------- carries

@@ -20,15 +20,16 @@ from funcgrad.core.jaxprs import ClosedJaxpr, Jaxpr, Var, eval_jaxpr, subjaxprs
 from funcgrad.core.lowering import Cond
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.staging import trace_to_jaxpr
-from funcgrad.core.tracing import Zero, aval_of, is_undefined
+from funcgrad.core.tracing import aval_of, is_undefined
 from funcgrad.errors import BatchingError, JaxprError
 from funcgrad.ops.arithmetic import clamp_p, select_n_p, stop_gradient_p
 from funcgrad.ops.logic import eq_p
 from funcgrad.ops.shapes import broadcast_in_batch, broadcast_in_dim, to_dim, zeros_of
-from funcgrad.transforms.control_flow.common import check_operands, join_lanes, same_type, select, spread
+from funcgrad.transforms.control_flow.common import check_operands, join_lanes, same_type
 from funcgrad.transforms.control_flow.refs import discharge_cond
 from funcgrad.transforms.control_flow.scan_rules import scan_p
 from funcgrad.transforms.jvp import jvp_jaxpr
+from funcgrad.transforms.marks import nonzero, select, spread, with_zeros
 from funcgrad.transforms.partial_eval import JaxprSplit, Split, partial_eval_jaxpr
 from funcgrad.transforms.transpose import transpose_jaxpr
 from funcgrad.transforms.vmap import batch_jaxpr
@@ -71,22 +72,19 @@ def _agreeing(
 
 
 def _jvp(primals: Sequence[Any], tangents: Sequence[Any], *, branches: Branches) -> tuple[list[Any], list[Any]]:
-    nonzero = [type(t) is not Zero for t in tangents[1:]]
-    n = len(branches[0].out_avals)
-    jvps, nonzero_out = _agreeing(lambda b, wanted: jvp_jaxpr(b, nonzero, wanted), branches, n)
-    out = cond_p.bind(*primals, *select(tangents[1:], nonzero), branches=jvps)
-    dots = spread(out[n:], nonzero_out)
-    return out[:n], [Zero(aval_of(o).tangent()) if t is None else t for o, t in zip(out[:n], dots, strict=True)]
+    marks, n = nonzero(tangents[1:]), len(branches[0].out_avals)
+    jvps, nonzero_out = _agreeing(lambda b, wanted: jvp_jaxpr(b, marks, wanted), branches, n)
+    out = cond_p.bind(*primals, *select(tangents[1:], marks), branches=jvps)
+    return out[:n], with_zeros(out[n:], nonzero_out, [aval_of(o) for o in out[:n]])
 
 
 def _transpose(cts: Sequence[Any], index: Any, *args: Any, branches: Branches) -> list[Any]:
-    linear, nonzero = [is_undefined(a) for a in args], [type(ct) is not Zero for ct in cts]
+    linear, marks = [is_undefined(a) for a in args], nonzero(cts)
     transposed, nonzero_back = _agreeing(
-        lambda b, wanted: transpose_jaxpr(b, linear, nonzero, wanted), branches, sum(linear)
+        lambda b, wanted: transpose_jaxpr(b, linear, marks, wanted), branches, sum(linear)
     )
-    out = cond_p.bind(index, *select(args, linear, False), *select(cts, nonzero), branches=transposed)
-    zeros = [Zero(a.aval.tangent()) for a in select(args, linear)]
-    back = [z if ct is None else ct for z, ct in zip(zeros, spread(out, nonzero_back), strict=True)]
+    out = cond_p.bind(index, *select(args, linear, False), *select(cts, marks), branches=transposed)
+    back = with_zeros(out, nonzero_back, [a.aval for a in select(args, linear)])
     return [None, *spread(back, linear)]
 
 

@@ -14,8 +14,9 @@ from funcgrad.errors import ArgumentError, ConcretizationError, ShapeError
 from funcgrad.ops.shapes import expand_dims
 from funcgrad.ops.slicing import concatenate
 from funcgrad.transforms.api import as_arrays, callable_or_error, name_of
-from funcgrad.transforms.control_flow.common import Body, check_carry, promoted, select, trace_body
+from funcgrad.transforms.control_flow.common import Body, check_carry, promoted, trace_body
 from funcgrad.transforms.control_flow.scan_rules import scan_p
+from funcgrad.transforms.marks import select
 
 
 def scan(f: Callable[..., Any], init: Any, xs: Any = None, length: int | None = None, reverse: bool = False,

@@ -23,11 +23,12 @@ from funcgrad.core.tracing import Zero, aval_of, is_undefined
 from funcgrad.errors import JaxprError
 from funcgrad.ops.elementwise import add_any
 from funcgrad.ops.shapes import instantiate, to_dim, zeros_of
-from funcgrad.transforms.control_flow.common import check_operands, fixpoint, run_compiled, select, spread
+from funcgrad.transforms.control_flow.common import check_operands, fixpoint, run_compiled
 from funcgrad.transforms.control_flow.refs import discharge_scan
 from funcgrad.transforms.control_flow.scan_split import BodySplit, split_body
 from funcgrad.transforms.jit import jit_p
 from funcgrad.transforms.jvp import jvp_jaxpr
+from funcgrad.transforms.marks import nonzero, select, spread, with_zeros
 from funcgrad.transforms.partial_eval import JaxprSplit, Split, partial_eval_jaxpr, pruned
 from funcgrad.transforms.transpose import transpose_jaxpr
 from funcgrad.transforms.vmap import batch_jaxpr
@@ -107,29 +108,28 @@ def _bind(*operands: Any, jaxpr: ClosedJaxpr, num_consts: int, **params: Any) ->
 def _jvp(primals: Sequence[Any], tangents: Sequence[Any], *, jaxpr: ClosedJaxpr, num_consts: int, num_carry: int,
          **params: Any) -> tuple[list[Any], list[Any]]:  # fmt: skip
     """Scan the body's jvp: tangents are carried for the carries that get one in any step."""
-    nonzero = divide([type(t) is not Zero for t in tangents], num_consts, num_carry)
+    marks = divide(nonzero(tangents), num_consts, num_carry)
     num_ys = len(jaxpr.out_avals) - num_carry
 
     def step(carry: list[bool]) -> tuple[list[bool], Any]:
-        flags = nonzero._replace(carry=carry).all()
+        flags = marks._replace(carry=carry).all()
         found, nonzero_out = jvp_jaxpr(jaxpr, flags, [*carry, *[False] * num_ys])
         return nonzero_out[:num_carry], (found, nonzero_out)
 
-    carry_nonzero, (found, nonzero_out) = fixpoint(step, nonzero.carry)
-    nonzero = nonzero._replace(carry=carry_nonzero)
-    counts = tuple(map(sum, nonzero))
+    carry_nonzero, (found, nonzero_out) = fixpoint(step, marks.carry)
+    marks = marks._replace(carry=carry_nonzero)
+    counts = tuple(map(sum, marks))
     body = found.memo(
         ("scan", num_consts, num_carry), lambda: _regrouped(found, num_consts, num_carry, counts, len(nonzero_out))
     )
-    given = [instantiate(t) for t in select(tangents, nonzero.all())]
+    given = [instantiate(t) for t in select(tangents, marks.all())]
     out = _bind(
         *divide(primals, num_consts, num_carry).joined(divide(given, *counts[:2])),
         jaxpr=body, num_consts=num_consts + counts[0], num_carry=num_carry + counts[1], **params,
     )  # fmt: skip
     carry, carry_dot, rest = divide(out, num_carry, counts[1])
     primals_out = [*carry, *rest[:num_ys]]
-    dots = spread([*carry_dot, *rest[num_ys:]], nonzero_out)
-    return primals_out, [Zero(aval_of(o).tangent()) if t is None else t for o, t in zip(primals_out, dots, strict=True)]
+    return primals_out, with_zeros([*carry_dot, *rest[num_ys:]], nonzero_out, [aval_of(o) for o in primals_out])
 
 
 def _regrouped(
@@ -268,7 +268,7 @@ def _transpose(cts: Sequence[Any], *args: Any, jaxpr: ClosedJaxpr, num_consts: i
     linear = linear._replace(carry=[True] * num_carry)
     consts, init, xs = divide(args, num_consts, num_carry)
     ct_carry, ct_ys = cts[:num_carry], cts[num_carry:]
-    back = _backward(jaxpr, linear, *([type(ct) is not Zero for ct in part] for part in (ct_carry, ct_ys)))
+    back = _backward(jaxpr, linear, nonzero(ct_carry), nonzero(ct_ys))
     sums = [zeros_of(a) for a in back.body.out_avals[: sum(back.consts)]]
     operands = Parts(
         [*select(consts, linear.consts, False), *sums],

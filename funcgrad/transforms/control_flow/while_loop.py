@@ -13,9 +13,10 @@ from funcgrad.core.tracing import Tracer, aval_of
 from funcgrad.errors import ArgumentError, ConcretizationError, DTypeError, ShapeError
 from funcgrad.ops.arithmetic import convert_element_type
 from funcgrad.transforms.api import as_arrays, callable_or_error, name_of
-from funcgrad.transforms.control_flow.common import Body, check_carry, promoted, same_type, select, trace_body
+from funcgrad.transforms.control_flow.common import Body, check_carry, promoted, same_type, trace_body
 from funcgrad.transforms.control_flow.scan import scan_as
 from funcgrad.transforms.control_flow.while_rules import while_p
+from funcgrad.transforms.marks import select
 
 
 def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], init_val: Any) -> Any:

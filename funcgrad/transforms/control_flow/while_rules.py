@@ -18,24 +18,17 @@ from funcgrad.core.jaxprs import ClosedJaxpr, Jaxpr, JaxprEqn, Var, eval_jaxpr
 from funcgrad.core.lowering import While
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.staging import hoist_tracers, trace_to_jaxpr
-from funcgrad.core.tracing import Zero, aval_of
+from funcgrad.core.tracing import aval_of
 from funcgrad.errors import JaxprError, NotDifferentiableError
 from funcgrad.ops.arithmetic import select_n_p
 from funcgrad.ops.reductions import reduce_or
 from funcgrad.ops.shapes import broadcast_in_dim, instantiate, to_dim
-from funcgrad.transforms.control_flow.common import (
-    check_operands,
-    fixpoint,
-    needs_lockstep,
-    run_compiled,
-    same_type,
-    select,
-    spread,
-)
+from funcgrad.transforms.control_flow.common import check_operands, fixpoint, needs_lockstep, run_compiled, same_type
 from funcgrad.transforms.control_flow.refs import discharge_while
 from funcgrad.transforms.control_flow.scan_rules import scan_p
 from funcgrad.transforms.jit import jit_p
 from funcgrad.transforms.jvp import jvp_jaxpr
+from funcgrad.transforms.marks import nonzero, select, with_zeros
 from funcgrad.transforms.partial_eval import Split, partial_eval_jaxpr, pruned
 from funcgrad.transforms.vmap import batch_jaxpr
 
@@ -93,25 +86,25 @@ def _jvp(primals: Sequence[Any], tangents: Sequence[Any], *, cond_jaxpr: ClosedJ
          cond_nconsts: int, body_nconsts: int) -> tuple[list[Any], list[Any]]:  # fmt: skip
     """Carry tangents along; the predicate sees primals only."""
     given = divide(primals, cond_nconsts, body_nconsts)
-    nonzero = divide([type(t) is not Zero for t in tangents], cond_nconsts, body_nconsts)
+    marks = divide(nonzero(tangents), cond_nconsts, body_nconsts)
 
     def step(carry: list[bool]) -> tuple[list[bool], ClosedJaxpr]:
-        found, nonzero_out = jvp_jaxpr(body_jaxpr, [*nonzero.body, *carry], carry)
+        found, nonzero_out = jvp_jaxpr(body_jaxpr, [*marks.body, *carry], carry)
         return nonzero_out, found
 
-    carry_nonzero, found = fixpoint(step, nonzero.carry)
-    counts = sum(nonzero.body), sum(carry_nonzero)
+    carry_nonzero, found = fixpoint(step, marks.carry)
+    counts = sum(marks.body), sum(carry_nonzero)
     body = found.memo(("while", body_nconsts), lambda: _regrouped(found, body_nconsts, counts))
     dots = divide(tangents, cond_nconsts, body_nconsts)
     carry_dot = [instantiate(t) for t in select(dots.carry, carry_nonzero)]
     body, closed_over = hoist_tracers(body)  # traced values that custom rules close over
     out = while_p.bind(
-        *given.cond, *closed_over, *given.body, *select(dots.body, nonzero.body), *given.carry, *carry_dot,
+        *given.cond, *closed_over, *given.body, *select(dots.body, marks.body), *given.carry, *carry_dot,
         cond_jaxpr=_with_unused(cond_jaxpr, [aval_of(t) for t in carry_dot]), body_jaxpr=body,
         cond_nconsts=cond_nconsts, body_nconsts=len(closed_over) + body_nconsts + counts[0],
     )  # fmt: skip
-    carry, carry_dot = out[: len(given.carry)], spread(out[len(given.carry) :], carry_nonzero)
-    return carry, [Zero(aval_of(c).tangent()) if t is None else t for c, t in zip(carry, carry_dot, strict=True)]
+    n = len(given.carry)
+    return out[:n], with_zeros(out[n:], carry_nonzero, [aval_of(c) for c in out[:n]])
 
 
 def _regrouped(found: ClosedJaxpr, body_nconsts: int, tangents: tuple[int, int]) -> ClosedJaxpr:

@@ -1,0 +1,76 @@
+"""Primitives that apply one jaxpr to their operands, once: what calls of jitted and checkpointed functions share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from funcgrad.core import tracing
+from funcgrad.core.avals import ShapedArray
+from funcgrad.core.jaxprs import ClosedJaxpr, prune_jaxpr_param
+from funcgrad.core.lowering import Lowering
+from funcgrad.core.primitives import Primitive
+from funcgrad.core.staging import hoist_tracers
+from funcgrad.core.tracing import is_undefined
+from funcgrad.ops.shapes import to_dim
+from funcgrad.transforms.jvp import jvp_jaxpr
+from funcgrad.transforms.marks import nonzero, select, spread, with_zeros
+from funcgrad.transforms.refs import discharge_call
+from funcgrad.transforms.transpose import transpose_jaxpr
+from funcgrad.transforms.vmap import batch_jaxpr
+
+
+class JaxprCall(Primitive):
+    """A primitive whose param `jaxpr` is applied to the operands.
+
+    Each rule derives another jaxpr, and applies that with the same other params.
+    """
+
+    def __init__(
+        self, name: str, *, evaluate: Callable[..., Any], partial_eval: Callable[..., Any], lowering: Lowering
+    ):
+        super().__init__(
+            name,
+            infer=self._out_avals,
+            evaluate=evaluate,
+            jvp=self._pushed,
+            transpose=self._transposed,
+            batch=self._mapped,
+            partial_eval=partial_eval,
+            prune=prune_jaxpr_param,
+            lowering=lowering,
+            discharge=lambda args, params: discharge_call(self, args, params),
+            multiple_results=True,
+            higher_order=True,
+        )
+
+    def _apply(self, derived: ClosedJaxpr, args: Sequence[Any], params: dict[str, Any]) -> list[Any]:
+        """Apply a derived jaxpr; traced values that custom rules in it close over become operands."""
+        closed, closed_over = hoist_tracers(derived)
+        return self.bind(*closed_over, *args, jaxpr=closed, **params)
+
+    def _out_avals(self, *avals: ShapedArray, jaxpr: ClosedJaxpr, **params: Any) -> list[ShapedArray]:
+        return jaxpr.out_avals
+
+    def _pushed(
+        self, primals: Sequence[Any], tangents: Sequence[Any], *, jaxpr: ClosedJaxpr, **params: Any
+    ) -> tuple[list[Any], list[Any]]:
+        marks = nonzero(tangents)
+        pushed, nonzero_out = jvp_jaxpr(jaxpr, marks)
+        out = self._apply(pushed, [*primals, *select(tangents, marks)], params)
+        n = len(nonzero_out)
+        return out[:n], with_zeros(out[n:], nonzero_out, jaxpr.out_avals)
+
+    def _transposed(self, cts: Sequence[Any], *args: Any, jaxpr: ClosedJaxpr, **params: Any) -> list[Any]:
+        linear, marks = [is_undefined(a) for a in args], nonzero(cts)
+        transposed, nonzero_back = transpose_jaxpr(jaxpr, linear, marks)
+        out = self._apply(transposed, [*select(args, linear, False), *select(cts, marks)], params)
+        return spread(with_zeros(out, nonzero_back, select(jaxpr.in_avals, linear)), linear)
+
+    def _mapped(
+        self, args: Sequence[Any], dims: Sequence[int | None], *, jaxpr: ClosedJaxpr, **params: Any
+    ) -> tuple[list[Any], list[int | None]]:
+        size = tracing.state.batch_axis[1]
+        mapped, batched_out = batch_jaxpr(jaxpr, size, [d is not None for d in dims])
+        leading = [to_dim(a, d, None if d is None else 0, size) for a, d in zip(args, dims, strict=True)]
+        return self._apply(mapped, leading, params), [0 if b else None for b in batched_out]
