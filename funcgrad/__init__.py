@@ -80,8 +80,8 @@ __version__ = "0.1.0"
 
 # Imported when first used, so that `import funcgrad` stays fast.
 _SUBMODULES = {
-    "ad_checkpoint", "custom_batching", "custom_derivatives", "data", "debug", "experimental", "flatten_util", "image",
-    "interop", "lax", "nn", "optim", "random", "ref", "scipy", "testing", "train",
+    "ad_checkpoint", "custom_batching", "custom_derivatives", "data", "debug", "experimental", "flatten_util", "lax",
+    "nn", "optim", "random", "ref", "stages", "testing",
 }  # fmt: skip
 
 

@@ -18,8 +18,8 @@ from funcgrad.compiler.masks import Chosen, seen_of
 from funcgrad.core import finite
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.finite import Kinds
-from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Var, literal_of, live
-from funcgrad.core.lowering import Inline, Scan, While
+from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Var, inlined, literal_of, live
+from funcgrad.core.lowering import Scan, While
 from funcgrad.core.primitives import Primitive
 from funcgrad.errors import SourceLocation
 from funcgrad.ops.arithmetic import add_p
@@ -148,33 +148,3 @@ def _literal(value: int) -> Atom:
     literal = literal_of(np.int32(value))
     assert literal is not None
     return literal
-
-
-def inlined(closed: ClosedJaxpr) -> ClosedJaxpr:
-    """Return the jaxpr with the jaxprs of jitted calls and custom rules spliced in."""
-    env: dict[Var, Atom] = {}
-    consts: dict[Var, Any] = dict(zip(closed.jaxpr.constvars, closed.consts, strict=True))
-    eqns: list[JaxprEqn] = []
-
-    def read(atom: Atom) -> Atom:
-        return env.get(atom, atom) if isinstance(atom, Var) else atom
-
-    def walk(jaxpr: Jaxpr) -> list[Atom]:
-        for eqn in jaxpr.eqns:
-            invars = [read(v) for v in eqn.invars]
-            lowering = eqn.primitive.lowering
-            if isinstance(lowering, Inline):
-                inner = lowering.jaxpr(eqn.params)
-                for var, const in zip(inner.jaxpr.constvars, inner.consts, strict=True):
-                    env[var] = fresh = Var(var.aval)
-                    consts[fresh] = const
-                env.update(zip(inner.jaxpr.invars, invars, strict=True))
-                env.update(zip(eqn.outvars, walk(inner.jaxpr), strict=True))
-            else:
-                outvars = [Var(v.aval) for v in eqn.outvars]
-                eqns.append(eqn.replace(invars=invars, outvars=outvars))
-                env.update(zip(eqn.outvars, outvars, strict=True))
-        return [read(v) for v in jaxpr.outvars]
-
-    results = walk(closed.jaxpr)
-    return ClosedJaxpr(closed.jaxpr.replace(constvars=list(consts), eqns=eqns, outvars=results), list(consts.values()))

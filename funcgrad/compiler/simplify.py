@@ -199,7 +199,7 @@ class _Simplifier:
             eqn = eqn.replace(invars=[self.read(v) for v in eqn.invars])
             lowering = eqn.primitive.lowering
             if isinstance(lowering, Inline):
-                self.splice(lowering.jaxpr(eqn.params), eqn)
+                self.splice(eqn.params[lowering.param], eqn)
             elif control.is_control(lowering):
                 self.control(eqn)
             elif isinstance(lowering, Rewrite) and lowering.applies(*(v.aval for v in eqn.invars), **eqn.params):

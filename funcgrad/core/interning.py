@@ -6,6 +6,7 @@ the jaxpr is the one of the call before.
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from typing import Any
 
@@ -15,6 +16,7 @@ from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, Literal, Var
 
 _MOST = 256  # the jaxprs used last are remembered
 _known: OrderedDict[Any, ClosedJaxpr] = OrderedDict()
+_lock = threading.Lock()  # one thread may drop what another moves to the end
 
 
 class _NotShared(Exception):
@@ -37,18 +39,21 @@ def interned(closed: ClosedJaxpr) -> ClosedJaxpr:
 
 def forget() -> None:
     """Forget every jaxpr."""
-    _known.clear()
+    with _lock:
+        _known.clear()
 
 
 def _first(closed: ClosedJaxpr) -> ClosedJaxpr:
     try:
         key = _closed_key(closed)
-        found = _known.setdefault(key, closed)
+        hash(key)
     except (TypeError, _NotShared):  # TypeError: a param that does not hash
         return closed
-    _known.move_to_end(key)
-    if len(_known) > _MOST:
-        _known.popitem(last=False)
+    with _lock:
+        found = _known.setdefault(key, closed)
+        _known.move_to_end(key)
+        if len(_known) > _MOST:
+            _known.popitem(last=False)
     return found
 
 

@@ -7,7 +7,7 @@ atom  ::= var | literal
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, final
 
 import numpy as np
@@ -16,6 +16,7 @@ from funcgrad import dtypes
 from funcgrad.core import tracing
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
+from funcgrad.core.lowering import Inline
 from funcgrad.core.primitives import Primitive
 from funcgrad.errors import SourceLocation
 
@@ -203,7 +204,7 @@ def _pruned_eqn(eqn: JaxprEqn, used: list[bool]) -> JaxprEqn:
 def pruned(closed: ClosedJaxpr) -> ClosedJaxpr:
     """Drop equations and consts that no output needs; inputs stay."""
     eqns = live(closed.jaxpr.eqns, closed.jaxpr.outvars)
-    needed = _variables(eqns, closed.jaxpr.outvars)
+    needed = variables_read(eqns, closed.jaxpr.outvars)
     kept = [(v, c) for v, c in zip(closed.jaxpr.constvars, closed.consts, strict=True) if v in needed]
     jaxpr = closed.jaxpr.replace(constvars=[v for v, _ in kept], eqns=eqns)
     return ClosedJaxpr(jaxpr, [c for _, c in kept])
@@ -215,7 +216,7 @@ def restricted(closed: ClosedJaxpr, used: Sequence[bool]) -> tuple[list[bool], C
     def make() -> tuple[list[bool], ClosedJaxpr]:
         outvars = [v for v, u in zip(closed.jaxpr.outvars, used, strict=True) if u]
         smaller = pruned(ClosedJaxpr(closed.jaxpr.replace(outvars=outvars), closed.consts))
-        needed = _variables(smaller.eqns, outvars)
+        needed = variables_read(smaller.eqns, outvars)
         read = [v in needed for v in closed.jaxpr.invars]
         invars = [v for v, r in zip(closed.jaxpr.invars, read, strict=True) if r]
         return read, ClosedJaxpr(smaller.jaxpr.replace(invars=invars), smaller.consts)
@@ -229,9 +230,39 @@ def prune_jaxpr_param(used: Sequence[bool], params: dict[str, Any]) -> tuple[lis
     return read, params | {"jaxpr": jaxpr}
 
 
-def _variables(eqns: Iterable[JaxprEqn], outvars: Iterable[Atom]) -> set[Var]:
-    """The variables that equations and results read."""
+def variables_read(eqns: Iterable[JaxprEqn], outvars: Iterable[Atom]) -> set[Var]:
+    """Return the variables that equations and results read."""
     return {v for v in (*outvars, *(v for e in eqns for v in e.invars)) if isinstance(v, Var)}
+
+
+def inlined(closed: ClosedJaxpr, which: Callable[[Primitive], bool] = lambda primitive: True) -> ClosedJaxpr:
+    """Return the jaxpr with the jaxprs of calls spliced in: jitted functions, custom rules, or `which` of them."""
+    env: dict[Var, Atom] = {}
+    consts: dict[Var, Any] = dict(zip(closed.jaxpr.constvars, closed.consts, strict=True))
+    eqns: list[JaxprEqn] = []
+
+    def read(atom: Atom) -> Atom:
+        return env.get(atom, atom) if isinstance(atom, Var) else atom
+
+    def walk(jaxpr: Jaxpr) -> list[Atom]:
+        for eqn in jaxpr.eqns:
+            invars = [read(v) for v in eqn.invars]
+            lowering = eqn.primitive.lowering
+            if isinstance(lowering, Inline) and which(eqn.primitive):
+                inner = eqn.params[lowering.param]
+                for var, const in zip(inner.jaxpr.constvars, inner.consts, strict=True):
+                    env[var] = fresh = Var(var.aval)
+                    consts[fresh] = const
+                env.update(zip(inner.jaxpr.invars, invars, strict=True))
+                env.update(zip(eqn.outvars, walk(inner.jaxpr), strict=True))
+            else:
+                outvars = [Var(v.aval) for v in eqn.outvars]
+                eqns.append(eqn.replace(invars=invars, outvars=outvars))
+                env.update(zip(eqn.outvars, outvars, strict=True))
+        return [read(v) for v in jaxpr.outvars]
+
+    results = walk(closed.jaxpr)
+    return ClosedJaxpr(closed.jaxpr.replace(constvars=list(consts), eqns=eqns, outvars=results), list(consts.values()))
 
 
 def literal_of(value: Any) -> Literal | None:

@@ -103,9 +103,9 @@ class Update(Lowering):
 
 @dataclass(frozen=True)
 class Inline(Lowering):
-    """A jaxpr in the params that is spliced into the caller: jit, custom rules after differentiation."""
+    """The jaxpr in the param of this name, spliced into the caller: jit, custom rules after differentiation."""
 
-    jaxpr: Callable[..., Any]
+    param: str
 
 
 @dataclass(frozen=True)

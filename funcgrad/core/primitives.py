@@ -25,16 +25,23 @@ class Primitive:
     `transpose`     (cotangent, *args) → a cotangent per arg; args that are linear are `UndefinedPrimal`
     `batch`         (args, dims) → (result, result's batch dim); at least one dim is not None
     `lowering`      how the compiler sees it: a `core.lowering` description, not code
-    `partial_eval`  (unknown, avals) → a Split, or None when all of it is unknown; for primitives that carry jaxprs
-    `stage`         (args, params) → the same with jaxprs for functions, for primitives that carry functions
-    `prune`         (which results are used, params) → (which operands those need, params for them): likewise
-    `axis_names`    params → the vmap axes that a collective names: `batch` of these axes sees it even where no
-                    operand is batched
+    ==============  ======================================================================================
+
+    Primitives that carry jaxprs or functions in their params (`higher_order`) may have these too. all but
+    `partial_eval` get the params as a dict:
+
+    ==============  ======================================================================================
+    `partial_eval`  (unknown, avals), params as keywords → a `partial_eval.Split`, or None when all of it is unknown
+    `prune`         (which results are used, params) → (which operands those need, params for them)
+    `stage`         (args, params) → the same, with jaxprs in the place of functions
     `discharge`     (args, params) → result, where some args are Refs: bind with their contents, then write these back
     ==============  ======================================================================================
 
-    Functions that a primitive carries may close over tracers. So its `batch` gets the trace as a third
-    argument, and is asked even when no operand is batched; `stage` is asked before an equation is recorded.
+    Collectives have `axis_names`, params → the vmap axes that they name: `batch` of these axes sees them even where no
+    operand is batched.
+
+    Functions may close over tracers. So where there is a `stage` rule it is asked before an equation is recorded, and
+    `batch` gets the trace as a third argument, and is asked even when no operand is batched.
 
     >>> from funcgrad.ops.arithmetic import sin_p
     >>> sin_p

@@ -18,10 +18,9 @@ from typing import Any
 from funcgrad import tree
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
-from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Var, eval_jaxpr
+from funcgrad.core.jaxprs import Atom, ClosedJaxpr, JaxprEqn, eval_jaxpr, inlined
 from funcgrad.core.lowering import Rewrite
-from funcgrad.core.staging import trace_to_jaxpr
-from funcgrad.core.tracing import aval_of, source_of
+from funcgrad.core.tracing import aval_of
 from funcgrad.errors import ArgumentError
 from funcgrad.ops.barriers import optimization_barrier_p
 from funcgrad.transforms.api import as_arrays, callable_or_error, name_of
@@ -63,7 +62,9 @@ def _partial_eval(
 def _split(closed: ClosedJaxpr, unknown: Sequence[bool], policy: Policy | None) -> JaxprSplit:
     """Divide a jaxpr; what the unknown part reads, and the policy does not save, is computed in it once more."""
     if policy is not None:
-        closed = _without_jit(closed)  # the policy is asked about the operations in a jitted function
+        closed = inlined(
+            closed, lambda primitive: primitive is jit_p
+        )  # the policy is asked about the operations in a jitted function
     jaxpr = closed.jaxpr
     eqns, unknown_out = divide(jaxpr, unknown)
     needed: set[Atom] = {v for v, u in zip(jaxpr.outvars, unknown_out, strict=True) if u}
@@ -77,29 +78,6 @@ def _split(closed: ClosedJaxpr, unknown: Sequence[bool], policy: Policy | None) 
         needed.update(eqn.invars)
     known = [e for e, is_known in eqns if is_known]
     return joined(closed, unknown, unknown_out, known, repeated[::-1])
-
-
-def _without_jit(closed: ClosedJaxpr) -> ClosedJaxpr:
-    """The jaxpr with the equations of jitted functions in the place of their calls."""
-
-    def inlined(jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
-        env: dict[Atom, Any] = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
-        read = lambda atom: env[atom] if isinstance(atom, Var) else atom.val  # noqa: E731
-        for eqn in jaxpr.eqns:
-            given = [read(v) for v in eqn.invars]
-            with source_of(eqn.source):
-                if eqn.primitive is jit_p:
-                    out = inlined(eqn.params["jaxpr"].jaxpr, eqn.params["jaxpr"].consts, given)
-                else:
-                    out = eqn.primitive.bind(*given, **eqn.params)
-            env.update(zip(eqn.outvars, out if eqn.primitive.multiple_results else [out], strict=True))
-        return [read(v) for v in jaxpr.outvars]
-
-    if not any(e.primitive is jit_p for e in closed.eqns):
-        return closed
-    return trace_to_jaxpr(
-        lambda *args: inlined(closed.jaxpr, closed.consts, args), closed.in_avals, name=closed.jaxpr.name
-    )
 
 
 remat_p = JaxprCall("remat2", evaluate=_evaluate, partial_eval=_partial_eval, lowering=Rewrite(_expand))

@@ -205,7 +205,7 @@ linear_call_p = Primitive(
     jvp=_jvp,
     transpose=_transpose,
     batch=_batch,
-    lowering=Inline(lambda params: params["callee"]),
+    lowering=Inline("callee"),
     multiple_results=True,
     higher_order=True,
 )

@@ -6,9 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from funcgrad import dtypes, tree
-from funcgrad.core.arrays import Array
-from funcgrad.core.avals import ShapedArray
-from funcgrad.core.jaxprs import ClosedJaxpr
 from funcgrad.core.lowering import Inline
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.tracing import Tracer, Zero, aval_of
@@ -20,29 +17,24 @@ from funcgrad.transforms.api import as_arrays, name_of, of_positional
 from funcgrad.transforms.custom_rules import (
     BatchedCall,
     CustomFunction,
+    Function,
     PrimalFunction,
-    call,
     call_rule,
     check_arrays,
     check_pair,
     check_primal_out,
+    evaluate_call,
+    infer_call,
     path_of,
     stage,
+    transpose_call,
     with_static,
 )
 from funcgrad.transforms.marks import nonzero, select, with_zeros
 from funcgrad.transforms.refs import discharge_reader
-from funcgrad.transforms.transpose import backward_pass
 from funcgrad.transforms.vmap import BatchTrace
 
 # ---------------------------------------------------------------- the primitive
-
-Function = ClosedJaxpr | Callable[..., list[Any]]
-
-
-def transpose_call(cts: Sequence[Any], *args: Any, call_jaxpr: ClosedJaxpr, **params: Any) -> list[Any]:
-    """Transpose a call that is linear: a rule of one function may apply another to its tangents."""
-    return backward_pass(call_jaxpr.jaxpr, call_jaxpr.consts, args, cts)
 
 
 def _jvp(
@@ -87,23 +79,15 @@ def _batched_rule(batched: BatchedCall, jvp: Callable[..., Any], num_consts: int
     return batched_jvp
 
 
-def _infer(*avals: ShapedArray, call_jaxpr: ClosedJaxpr, **params: Any) -> list[ShapedArray]:
-    return call_jaxpr.out_avals
-
-
-def _evaluate(*arrays: Array, call_jaxpr: Function, **params: Any) -> list[Any]:
-    return as_arrays(call(call_jaxpr, arrays))
-
-
 custom_jvp_call_p = Primitive(
     "custom_jvp_call",
-    infer=_infer,
-    evaluate=_evaluate,
+    infer=infer_call,
+    evaluate=evaluate_call,
     jvp=_jvp,
     transpose=transpose_call,
     batch=_batch,
     stage=stage,
-    lowering=Inline(lambda params: params["call_jaxpr"]),
+    lowering=Inline("call_jaxpr"),
     discharge=lambda args, params: discharge_reader(custom_jvp_call_p, args, params, "call_jaxpr"),
     multiple_results=True,
     higher_order=True,
@@ -240,4 +224,4 @@ class _FlatRule:
         return Zero(wanted) if have.dtype == dtypes.float0 else tangent
 
 
-__all__ = ["custom_jvp", "custom_jvp_call_p", "transpose_call"]
+__all__ = ["custom_jvp", "custom_jvp_call_p"]

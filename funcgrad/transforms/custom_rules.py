@@ -17,6 +17,7 @@ from funcgrad.core.tracing import ArrayLike, Zero, aval_of
 from funcgrad.errors import ArgumentError, BatchingError, DTypeError, MissingRuleError, ShapeError
 from funcgrad.ops.shapes import to_dim
 from funcgrad.transforms.api import FlatFunction, as_arrays, callable_or_error, name_of
+from funcgrad.transforms.transpose import backward_pass
 from funcgrad.transforms.vmap import BatchTrace
 
 # ---------------------------------------------------------------- the decorators
@@ -168,7 +169,10 @@ class PrimalFunction(FlatFunction):
 # ---------------------------------------------------------------- functions in params
 
 
-def call(fun: ClosedJaxpr | Callable[..., Any], args: Sequence[Any]) -> list[Any]:
+Function = ClosedJaxpr | Callable[..., Any]
+
+
+def call(fun: Function, args: Sequence[Any]) -> list[Any]:
     """Apply what a custom call carries: the function itself, or the jaxpr it was staged to."""
     return eval_jaxpr(fun.jaxpr, fun.consts, *args) if isinstance(fun, ClosedJaxpr) else list(fun(*args))
 
@@ -181,6 +185,21 @@ def stage(args: Sequence[Any], params: dict[str, Any]) -> tuple[Sequence[Any], d
     traced = trace_to_jaxpr(fun, [aval_of(a) for a in args], description=f"tracing {name}", name=name)
     closed, consts = hoist_tracers(traced)
     return [*consts, *args], params | {"call_jaxpr": closed, "num_consts": params["num_consts"] + len(consts)}
+
+
+def infer_call(*avals: ShapedArray, call_jaxpr: ClosedJaxpr, **params: Any) -> list[ShapedArray]:
+    """The types that a custom call returns."""
+    return call_jaxpr.out_avals
+
+
+def evaluate_call(*arrays: Array, call_jaxpr: Function, **params: Any) -> list[Any]:
+    """The value of a custom call: that of the function, its rules aside."""
+    return as_arrays(call(call_jaxpr, arrays))
+
+
+def transpose_call(cts: Sequence[Any], *args: Any, call_jaxpr: ClosedJaxpr, **params: Any) -> list[Any]:
+    """Transpose a call that is linear: a rule of one function may apply another to its tangents."""
+    return backward_pass(call_jaxpr.jaxpr, call_jaxpr.consts, args, cts)
 
 
 class BatchedCall:
@@ -226,7 +245,7 @@ class BatchedCall:
         """Return a Zero for the whole batch."""
         return Zero(aval.update(shape=(self.trace.size, *aval.shape)) if batched else aval)
 
-    def call(self, fun: ClosedJaxpr | Callable[..., Any]) -> Callable[..., list[Any]]:
+    def call(self, fun: Function) -> Callable[..., list[Any]]:
         """Return the function of a custom call, batched."""
 
         def batched(*args: Any) -> list[Any]:

@@ -11,9 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from funcgrad import dtypes, tree
-from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
-from funcgrad.core.jaxprs import ClosedJaxpr
 from funcgrad.core.lowering import Inline, Rewrite
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.tracing import Tracer, Zero, aval_of
@@ -21,19 +19,21 @@ from funcgrad.errors import ArgumentError, DTypeError, LeakedTracerError, NotDif
 from funcgrad.ops.arithmetic import convert_element_type
 from funcgrad.ops.shapes import instantiate, reduce_sum
 from funcgrad.transforms.api import as_arrays, name_of, of_positional
-from funcgrad.transforms.custom_jvp import transpose_call
 from funcgrad.transforms.custom_rules import (
     BatchedCall,
     CustomFunction,
+    Function,
     PrimalFunction,
-    call,
     call_rule,
     check_arrays,
     check_pair,
     check_primal_out,
+    evaluate_call,
+    infer_call,
     merged,
     path_of,
     stage,
+    transpose_call,
     with_static,
 )
 from funcgrad.transforms.marks import nonzero, select
@@ -44,7 +44,6 @@ from funcgrad.transforms.vmap import BatchTrace
 
 # Params of `custom_vjp_call`: `fwd(primals, perturbed)` returns (results, residuals, structure), where the structure
 # is whatever `bwd(structure, residuals, cotangents)` needs to know of the residuals beside their values.
-Function = ClosedJaxpr | Callable[..., list[Any]]
 
 
 def _jvp(
@@ -134,23 +133,15 @@ def _batched_bwd(batched: BatchedCall, bwd: Callable[..., Any], in_dims: Sequenc
     return batched_bwd
 
 
-def _infer(*avals: ShapedArray, call_jaxpr: ClosedJaxpr, **params: Any) -> list[ShapedArray]:
-    return call_jaxpr.out_avals
-
-
-def _evaluate(*arrays: Array, call_jaxpr: Function, **params: Any) -> list[Any]:
-    return as_arrays(call(call_jaxpr, arrays))
-
-
 custom_vjp_call_p = Primitive(
     "custom_vjp_call",
-    infer=_infer,
-    evaluate=_evaluate,
+    infer=infer_call,
+    evaluate=evaluate_call,
     jvp=_jvp,
     transpose=transpose_call,
     batch=_batch,
     stage=stage,
-    lowering=Inline(lambda params: params["call_jaxpr"]),
+    lowering=Inline("call_jaxpr"),
     discharge=lambda args, params: discharge_reader(custom_vjp_call_p, args, params, "call_jaxpr"),
     multiple_results=True,
     higher_order=True,

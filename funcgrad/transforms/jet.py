@@ -27,6 +27,7 @@ from funcgrad.ops.arithmetic import convert_element_type
 from funcgrad.ops.shapes import broadcast_scalar, instantiate, zeros_of
 from funcgrad.transforms.api import FlatFunction, as_arrays, callable_or_error
 from funcgrad.transforms.control_flow.common import fixpoint
+from funcgrad.transforms.custom_rules import call
 from funcgrad.transforms.jet_rules import PIECEWISE_LINEAR, RULES, Coefficients, derivative, scaled
 from funcgrad.transforms.marks import nonzero, select, with_zeros
 from funcgrad.transforms.partial_eval import pruned
@@ -74,7 +75,7 @@ class JetTrace(Trace):
 
     def process_primitive(self, primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
         if primitive.name in _INLINED:
-            return _call(params[_INLINED[primitive.name]], args)
+            return call(params[_INLINED[primitive.name]], args)
         series = [self.series(a) for a in args]
         with tracing.bypassing(self) if primitive.higher_order else tracing.current(self.parent):
             if all(type(c) is Zero for s in series for c in s[1:]):
@@ -85,10 +86,6 @@ class JetTrace(Trace):
 
 # Calls with rules that are no help here, with the param that is called: to the trace, they are what is in them.
 _INLINED = {"custom_vjp_call": "call_jaxpr", "custom_vmap_call": "call"}
-
-
-def _call(fun: Any, args: Sequence[Any]) -> list[Any]:
-    return eval_jaxpr(fun.jaxpr, fun.consts, *args) if isinstance(fun, ClosedJaxpr) else list(fun(*args))
 
 
 def _typed(coefficient: Any, aval: ShapedArray) -> Any:

@@ -59,7 +59,7 @@ jit_p = JaxprCall(
     "jit",
     evaluate=_jit_evaluate,
     partial_eval=_jit_partial_eval,
-    lowering=Inline(lambda params: params["jaxpr"]),
+    lowering=Inline("jaxpr"),
 )
 
 # ---------------------------------------------------------------- the function

@@ -115,7 +115,7 @@ linear_solve_p = Primitive(
     jvp=_jvp,
     transpose=_transpose,
     batch=_batch,
-    lowering=Inline(lambda params: params["solve"]),
+    lowering=Inline("solve"),
     multiple_results=True,
     higher_order=True,
 )

@@ -79,7 +79,7 @@ root_p = Primitive(
     evaluate=_evaluate,
     jvp=_jvp,
     batch=_batch,
-    lowering=Inline(lambda params: params["solve"]),
+    lowering=Inline("solve"),
     multiple_results=True,
     higher_order=True,
 )

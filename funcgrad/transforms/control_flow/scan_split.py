@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, live
+from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, live, variables_read
 from funcgrad.transforms.marks import select
 from funcgrad.transforms.partial_eval import JaxprSplit, pruned
 
@@ -52,7 +52,7 @@ def split_body(split: JaxprSplit, num_consts: int, num_carry: int) -> BodySplit:
     hoisted, stacked = select(residuals, kinds, "hoisted"), select(residuals, kinds, "stacked")
 
     loop_eqns = live([e for e in known.eqns if e not in hoisted_eqns], outs + stacked)
-    read = {v for e in loop_eqns for v in e.invars if isinstance(v, Var)}.union(outs)
+    read = variables_read(loop_eqns, outs)
     values = [*hoisted, *(v for v in made if v in read and v not in hoisted)]
     before = Jaxpr(known.constvars, consts, hoisted_eqns, values)
     loop = known.replace(invars=[*values, *known.invars], eqns=loop_eqns, outvars=outs + stacked)

@@ -8,7 +8,7 @@ from typing import Any
 from funcgrad import dtypes, tree
 from funcgrad.config import config
 from funcgrad.core.avals import ShapedArray
-from funcgrad.core.jaxprs import ClosedJaxpr, Var, live
+from funcgrad.core.jaxprs import ClosedJaxpr, live, variables_read
 from funcgrad.core.tracing import Tracer, aval_of
 from funcgrad.errors import ArgumentError, ConcretizationError, DTypeError, ShapeError
 from funcgrad.ops.arithmetic import convert_element_type
@@ -114,7 +114,7 @@ def _bind(cond: Body, body: Body, init: list[Any]) -> list[Any]:
     n_cond, n_body = len(cond.consts), len(body.consts)
     cond_jaxpr, body_jaxpr = cond.jaxpr.jaxpr, body.jaxpr.jaxpr
     eqns = live(cond_jaxpr.eqns, cond_jaxpr.outvars)
-    read = {v for e in eqns for v in e.invars if isinstance(v, Var)}.union(cond_jaxpr.outvars)
+    read = variables_read(eqns, cond_jaxpr.outvars)
     carried = cond_jaxpr.invars[n_cond:]
     kept = [same == i and v not in read for i, (same, v) in enumerate(zip(body.forwarded(), carried, strict=True))]
     if any(kept):

@@ -1,0 +1,9 @@
+"""What a jitted function is on its way to machine code: `jit(f).trace`, `lower` and `compile` return these."""
+
+from funcgrad.transforms.jit import JitFunction as Wrapped
+from funcgrad.transforms.stages import ArgInfo as ArgInfo
+from funcgrad.transforms.stages import Compiled as Compiled
+from funcgrad.transforms.stages import Lowered as Lowered
+from funcgrad.transforms.stages import Traced as Traced
+
+__all__ = ["ArgInfo", "Compiled", "Lowered", "Traced", "Wrapped"]
