@@ -27,7 +27,7 @@ class Primitive:
     `lowering`      how the compiler sees it: a `core.lowering` description, not code
     ==============  ======================================================================================
 
-    Primitives that carry jaxprs or functions in their params (`higher_order`) may have these too. all but
+    Primitives that carry jaxprs or functions in their params (`higher_order`) may have these too. All but
     `partial_eval` get the params as a dict:
 
     ==============  ======================================================================================
