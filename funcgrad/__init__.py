@@ -40,15 +40,15 @@ from funcgrad.core.devices import local_devices as local_devices
 from funcgrad.core.tracing import ensure_compile_time_eval as ensure_compile_time_eval
 from funcgrad.core.tracing import named_scope as named_scope
 from funcgrad.dtypes import float0 as float0
-from funcgrad.transforms import checkpoint_policies as checkpoint_policies
 from funcgrad.transforms.callbacks import effects_barrier as effects_barrier
 from funcgrad.transforms.callbacks import pure_callback as pure_callback
-from funcgrad.transforms.checkpoint import checkpoint as checkpoint
-from funcgrad.transforms.checkpoint import remat as remat
-from funcgrad.transforms.custom_gradient import closure_convert as closure_convert
-from funcgrad.transforms.custom_gradient import custom_gradient as custom_gradient
-from funcgrad.transforms.custom_jvp import custom_jvp as custom_jvp
-from funcgrad.transforms.custom_vjp import custom_vjp as custom_vjp
+from funcgrad.transforms.checkpoint import policies as _policies
+from funcgrad.transforms.checkpoint.remat import checkpoint as checkpoint
+from funcgrad.transforms.checkpoint.remat import remat as remat
+from funcgrad.transforms.custom_rules.closures import closure_convert as closure_convert
+from funcgrad.transforms.custom_rules.gradient import custom_gradient as custom_gradient
+from funcgrad.transforms.custom_rules.jvp import custom_jvp as custom_jvp
+from funcgrad.transforms.custom_rules.vjp import custom_vjp as custom_vjp
 from funcgrad.transforms.grad import grad as grad
 from funcgrad.transforms.grad import hessian as hessian
 from funcgrad.transforms.grad import jacfwd as jacfwd
@@ -75,6 +75,7 @@ from funcgrad.transforms.vmap import vmap as vmap
 Array = _tracing.ArrayLike
 typeof = _tracing.aval_of
 check_tracer_leaks = checking_leaks
+checkpoint_policies = _policies
 jacobian = jacrev
 __version__ = "0.1.0"
 

@@ -6,5 +6,5 @@
 Array([0., 1., 4.], dtype=float32)
 """
 
-from funcgrad.transforms.custom_batching import custom_vmap as custom_vmap
-from funcgrad.transforms.custom_batching import sequential_vmap as sequential_vmap
+from funcgrad.transforms.custom_rules.batching import custom_vmap as custom_vmap
+from funcgrad.transforms.custom_rules.batching import sequential_vmap as sequential_vmap

@@ -36,8 +36,8 @@ from funcgrad.transforms.control_flow import platform_dependent as platform_depe
 from funcgrad.transforms.control_flow import scan as scan
 from funcgrad.transforms.control_flow import switch as switch
 from funcgrad.transforms.control_flow import while_loop as while_loop
-from funcgrad.transforms.linear_solves import custom_linear_solve as custom_linear_solve
-from funcgrad.transforms.roots import custom_root as custom_root
+from funcgrad.transforms.custom_rules.linear_solve import custom_linear_solve as custom_linear_solve
+from funcgrad.transforms.custom_rules.root import custom_root as custom_root
 
 
 def __getattr__(name: str) -> _Any:

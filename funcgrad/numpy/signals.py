@@ -24,7 +24,7 @@ from funcgrad.numpy.shaping import moveaxis, ravel
 from funcgrad.numpy.sorting import argsort, searchsorted
 from funcgrad.ops import shapes, slicing
 from funcgrad.ops.special import bessel_i0e_p, bessel_i1e_p
-from funcgrad.transforms.custom_jvp import custom_jvp
+from funcgrad.transforms.custom_rules.jvp import custom_jvp
 
 __all__ = [
     "bartlett", "blackman", "convolve", "correlate", "diff", "ediff1d", "gradient", "hamming", "hanning",

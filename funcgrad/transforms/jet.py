@@ -27,7 +27,7 @@ from funcgrad.ops.arithmetic import convert_element_type
 from funcgrad.ops.shapes import broadcast_scalar, instantiate, zeros_of
 from funcgrad.transforms.api import FlatFunction, as_arrays, callable_or_error
 from funcgrad.transforms.control_flow.common import fixpoint
-from funcgrad.transforms.custom_rules import call
+from funcgrad.transforms.custom_rules.common import call
 from funcgrad.transforms.jet_rules import PIECEWISE_LINEAR, RULES, Coefficients, derivative, scaled
 from funcgrad.transforms.marks import nonzero, select, with_zeros
 from funcgrad.transforms.partial_eval import pruned

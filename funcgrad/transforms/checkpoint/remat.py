@@ -25,7 +25,7 @@ from funcgrad.errors import ArgumentError
 from funcgrad.ops.barriers import optimization_barrier_p
 from funcgrad.transforms.api import as_arrays, callable_or_error, name_of
 from funcgrad.transforms.calls import JaxprCall
-from funcgrad.transforms.checkpoint_policies import Policy, is_saveable
+from funcgrad.transforms.checkpoint.policies import Policy, is_saveable
 from funcgrad.transforms.control_flow.common import Body
 from funcgrad.transforms.jit import jit_p
 from funcgrad.transforms.partial_eval import JaxprSplit, Split, divide, forward_residuals, joined

@@ -18,7 +18,7 @@ from funcgrad.errors import ArgumentError, BatchingError
 from funcgrad.ops.shapes import instantiate, to_dim
 from funcgrad.transforms.api import FlatFunction, as_arrays, name_of, of_positional
 from funcgrad.transforms.control_flow import map as map_slices
-from funcgrad.transforms.custom_rules import CustomFunction, call_rule, check_arrays, check_pair, transpose_call
+from funcgrad.transforms.custom_rules.common import CustomFunction, call_rule, check_arrays, check_pair, transpose_call
 from funcgrad.transforms.jit import jit_p
 from funcgrad.transforms.jvp import jvp_flat, jvp_jaxpr
 from funcgrad.transforms.partial_eval import Split

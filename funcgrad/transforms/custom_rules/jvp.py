@@ -14,7 +14,7 @@ from funcgrad.ops.arithmetic import stop_gradient_p
 from funcgrad.ops.elementwise import add_tangents
 from funcgrad.ops.shapes import instantiate
 from funcgrad.transforms.api import as_arrays, name_of, of_positional
-from funcgrad.transforms.custom_rules import (
+from funcgrad.transforms.custom_rules.common import (
     BatchedCall,
     CustomFunction,
     Function,

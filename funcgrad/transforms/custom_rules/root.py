@@ -19,8 +19,8 @@ from funcgrad.ops.arithmetic import neg_p
 from funcgrad.ops.shapes import instantiate, to_dim
 from funcgrad.transforms.api import as_arrays, callable_or_error
 from funcgrad.transforms.control_flow.common import Body, join_consts, trace_body
+from funcgrad.transforms.custom_rules.linear_solve import check_like, operand_tangents
 from funcgrad.transforms.grad import linearize
-from funcgrad.transforms.linear_solves import check_like, operand_tangents
 from funcgrad.transforms.vmap import batch_jaxpr
 
 # Operands of the primitive are the values θ that the functions close over, then the guess. Its params are

@@ -11,8 +11,8 @@ from funcgrad.core.jaxprs import Jaxpr, JaxprEqn, Literal, Var
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.dtypes import is_inexact
 from funcgrad.transforms.api import FlatFunction, abstract, callable_or_error, leaf_names, name_of
-from funcgrad.transforms.checkpoint import remat_p
-from funcgrad.transforms.checkpoint_policies import name_p
+from funcgrad.transforms.checkpoint.policies import name_p
+from funcgrad.transforms.checkpoint.remat import remat_p
 from funcgrad.transforms.jit import jit_p
 from funcgrad.transforms.partial_eval import linearize_flat
 

@@ -19,7 +19,7 @@ from funcgrad.errors import ArgumentError, DTypeError, LeakedTracerError, NotDif
 from funcgrad.ops.arithmetic import convert_element_type
 from funcgrad.ops.shapes import instantiate, reduce_sum
 from funcgrad.transforms.api import as_arrays, name_of, of_positional
-from funcgrad.transforms.custom_rules import (
+from funcgrad.transforms.custom_rules.common import (
     BatchedCall,
     CustomFunction,
     Function,

@@ -1,145 +1,23 @@
-"""Custom rules in other forms: custom_gradient, linear_call; and closures made explicit for them."""
+"""linear_call: a linear function with a transpose of its own."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from funcgrad import dtypes, tree, tree_util
+from funcgrad import tree
 from funcgrad.core import tracing
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
-from funcgrad.core.jaxprs import ClosedJaxpr, Jaxpr, eval_jaxpr
+from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr
 from funcgrad.core.lowering import Inline
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.staging import hoist_tracers, trace_to_jaxpr
-from funcgrad.core.tracing import Tracer, Zero, aval_of
+from funcgrad.core.tracing import Zero, aval_of
 from funcgrad.errors import ArgumentError, NotDifferentiableError, ShapeError
-from funcgrad.ops.shapes import instantiate, to_dim, zeros_of
-from funcgrad.transforms.api import FlatFunction, as_arrays, callable_or_error, name_of, of_positional
-from funcgrad.transforms.custom_rules import check_pair
-from funcgrad.transforms.custom_vjp import custom_vjp
+from funcgrad.ops.shapes import instantiate, to_dim
+from funcgrad.transforms.api import FlatFunction, as_arrays, name_of, of_positional
 from funcgrad.transforms.vmap import batch_jaxpr
-
-SymbolicZero = Zero
-
-
-def zero_from_primal(value: Any, symbolic_zeros: bool = False) -> Any:
-    """Return the zero tangent of a value: zeros of its shape and tangent dtype, or a `SymbolicZero`.
-
-    >>> zero_from_primal(3.0)
-    Array(0., dtype=float32, weak_type=True)
-    """
-    zero = Zero.from_primal_value(value)
-    return zero if symbolic_zeros else zeros_of(zero.aval)
-
-
-# ---------------------------------------------------------------- custom_gradient
-
-
-@tree_util.register_pytree_node_class
-class _Pullback:
-    """The pullback that a function with a custom gradient returned, as a jaxpr; its constants are the residuals."""
-
-    def __init__(self, consts: Sequence[Any], jaxpr: Jaxpr, result_tree: Any):
-        self.consts, self.jaxpr, self.result_tree = consts, jaxpr, result_tree
-
-    def tree_flatten(self) -> tuple[Sequence[Any], tuple[Any, ...]]:
-        return self.consts, (self.jaxpr, self.result_tree)
-
-    @classmethod
-    def tree_unflatten(cls, static: tuple[Any, ...], consts: Sequence[Any]) -> _Pullback:
-        return cls(consts, *static)
-
-
-def custom_gradient(fun: Callable[..., Any]) -> custom_vjp:
-    """Return the function whose gradient `fun` gives with its value: fun(*args) returns (value, ct ↦ ∂f(x)ᵀ·ct).
-
-    The map takes a cotangent of the value's structure and returns one cotangent per argument, a tuple when there
-    are several.
-
-    >>> import funcgrad as fg
-    >>> @custom_gradient
-    ... def f(x):
-    ...     return x * x, lambda ct: 10.0 * ct
-    >>> fg.grad(f)(3.0)
-    Array(10., dtype=float32, weak_type=True)
-    """
-    callable_or_error(fun, "custom_gradient")
-    shown = f"custom_gradient: {name_of(fun)}"
-
-    @functools.wraps(fun)
-    def value_of(*args: Any) -> Any:
-        return check_pair(fun(*args), shown, "(value, pullback)")[0]
-
-    @functools.wraps(fun)
-    def fwd(*args: Any) -> tuple[Any, _Pullback]:
-        value, pullback = check_pair(fun(*args), shown, "(value, pullback)")
-        callable_or_error(pullback, shown)
-        leaves, in_tree = tree.flatten(((value,), {}))
-        flat_fun = FlatFunction(pullback, in_tree, transform="custom_gradient")
-        avals = [aval_of(x).tangent() for x in leaves]
-        closed = trace_to_jaxpr(flat_fun, avals, description=f"tracing the pullback of {name_of(fun)}")
-        return value, _Pullback(closed.consts, closed.jaxpr, flat_fun.out_tree)
-
-    def bwd(pullback: _Pullback, cotangent: Any) -> tuple:
-        flat = eval_jaxpr(pullback.jaxpr, pullback.consts, *tree.leaves(cotangent))
-        result = pullback.result_tree.unflatten(flat)
-        return result if isinstance(result, (tuple, list)) else (result,)
-
-    function = custom_vjp(value_of)
-    function.defvjp(fwd, bwd)
-    return function
-
-
-# ---------------------------------------------------------------- closure_convert
-
-
-def _differentiable(const: Any) -> bool:
-    """Whether a constant of a traced function may depend on something that is differentiated."""
-    return isinstance(const, Tracer) and dtypes.is_inexact(const.aval.dtype)
-
-
-def closure_convert(fun: Callable[..., Any], *example_args: Any) -> tuple[Callable[..., Any], list[Any]]:
-    """Return `fun` with the traced values that it closes over as further arguments, and these values.
-
-    A custom rule gives derivatives by arguments only: a function that is an argument of one is converted first,
-    and the values are passed along. It is traced at the types of `example_args`.
-
-    >>> import funcgrad as fg
-    >>> def g(y):
-    ...     converted, values = closure_convert(lambda x: x * y, 2.0)
-    ...     return converted(2.0, *values)
-    >>> fg.grad(g)(3.0)
-    Array(2., dtype=float32, weak_type=True)
-    """
-    callable_or_error(fun, "closure_convert")
-    leaves, structure = tree.flatten((example_args, {}))
-    flat_fun = FlatFunction(fun, structure, transform="closure_convert")
-    avals = [aval_of(x) for x in leaves]
-    closed = trace_to_jaxpr(flat_fun, avals, description=f"tracing {name_of(fun)} for closure_convert")
-    hoisted = [_differentiable(c) for c in closed.consts]
-    values = [c for c, h in zip(closed.consts, hoisted, strict=True) if h]
-
-    def converted(*args_and_values: Any) -> Any:
-        n = len(args_and_values) - len(values)
-        flat, given_structure = tree.flatten((args_and_values[:n], {}))
-        if given_structure != structure:
-            differences = tree.describe_mismatch("the example", structure, "the arguments", given_structure)
-            raise ArgumentError(
-                f"closure_convert: {name_of(fun)} was converted for arguments of another structure: {differences}",
-                fix="call it with arguments like the example, then the values that were returned with it",
-            )
-        given = iter(args_and_values[n:])
-        consts = [next(given) if h else c for c, h in zip(closed.consts, hoisted, strict=True)]
-        return flat_fun.unflatten_out(eval_jaxpr(closed.jaxpr, consts, *as_arrays(flat)))
-
-    converted.__name__ = name_of(fun)
-    return converted, values
-
-
-# ---------------------------------------------------------------- linear_call
 
 Transposed = tuple[ClosedJaxpr, list[Any]]
 
@@ -266,4 +144,4 @@ def _check_transpose(
             )
 
 
-__all__ = ["SymbolicZero", "closure_convert", "custom_gradient", "linear_call", "linear_call_p", "zero_from_primal"]
+__all__ = ["linear_call", "linear_call_p"]

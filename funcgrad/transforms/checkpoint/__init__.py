@@ -1,0 +1,1 @@
+"""What reverse mode saves, and what it computes again."""
