@@ -26,7 +26,7 @@ from funcgrad.testing.calls import CALLS, DOUBLE, WITHOUT_LAWS, Call, calls, cal
 from funcgrad.testing.strategies import POSITIVE, arrays, fill, pytrees, shapes
 
 for _package in (funcgrad.ops, funcgrad.transforms):
-    for _module in pkgutil.iter_modules(_package.__path__, _package.__name__ + "."):
+    for _module in pkgutil.walk_packages(_package.__path__, _package.__name__ + "."):
         importlib.import_module(_module.name)
 PRIMITIVES = sorted(registry)
 EXAMPLES = int(os.environ.get("FUNCGRAD_FUZZ_EXAMPLES", "10"))
