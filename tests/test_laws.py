@@ -34,7 +34,7 @@ EXAMPLES = int(os.environ.get("FUNCGRAD_FUZZ_EXAMPLES", "10"))
 
 def test_every_primitive_has_a_strategy():
     missing = [name for name in PRIMITIVES if name not in {**CALLS, **WITHOUT_LAWS}]
-    assert not missing, f"add strategies to funcgrad/testing/calls.py for: {', '.join(missing)}"
+    assert not missing, f"add strategies to funcgrad/testing/calls/ for: {', '.join(missing)}"
 
 
 @pytest.mark.parametrize("law", laws.LAWS)

@@ -1,0 +1,90 @@
+"""Calls of collectives, mapped over the axis that they name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from funcgrad.core.avals import ShapedArray
+from funcgrad.core.primitives import Primitive, registry
+from funcgrad.core.staging import trace_to_jaxpr
+from funcgrad.testing.calls.table import (
+    ANY,
+    CALLS,
+    NUMBER,
+    ORDERED,
+    Call,
+    Draw,
+    allowed,
+)
+from funcgrad.testing.strategies import (
+    fill,
+    seeds,
+    shapes,
+)
+from funcgrad.transforms.vmap import vmap
+
+
+class OverAxis(Primitive):
+    """A collective within the vmap of its axis, as a function of all rows: alone it has no value."""
+
+    def __init__(self, collective: Primitive, size: int):
+        self.name, self.collective, self.size = collective.name, collective, size
+        self.multiple_results, self.higher_order = False, True
+
+    def bind(self, *args: Any, **params: Any) -> Any:
+        """Apply the collective in each of `size` elements."""
+
+        def element(*values: Any) -> Any:
+            return self.collective.bind(*values, **params)
+
+        return vmap(element, axis_name="i", axis_size=self.size)(*args)
+
+    def infer(self, *avals: ShapedArray, **params: Any) -> ShapedArray:
+        """Return the type of the rows of all results."""
+        return trace_to_jaxpr(lambda *rows: [self.bind(*rows, **params)], avals).out_avals[0]
+
+
+def _groups(draw: Draw, size: int) -> tuple[tuple[int, ...], ...] | None:
+    """A partition of the indices of an axis in groups of one size, or none."""
+    step = draw(st.sampled_from([0, *(n for n in range(1, size + 1) if size % n == 0)]))
+    order = draw(st.permutations(range(size)))
+    return tuple(tuple(order[i : i + step]) for i in range(0, size, step)) if step else None
+
+
+def _declare_collective(name: str, kinds: Sequence[str], leading: bool = False) -> None:
+    @st.composite
+    def composite(draw: Draw, within: Sequence[np.dtype]) -> Call:
+        size, dtype = draw(st.sampled_from([4, 3, 1, 6])), draw(allowed(kinds, within))
+        groups = _groups(draw, size)
+        taken = size if groups is None else len(groups[0])
+        shape = (size, *((taken,) if leading else ()), *draw(shapes(max_dims=2, max_side=3)))
+        params = {"axis_name": "i", "axis_size": taken, "axis_index_groups": groups}
+        if name in ("psum", "pmax", "pmin"):
+            params = {"axes": ("i",), "axis_index_groups": groups}
+        if name == "ppermute":
+            sent = draw(st.integers(0, size))
+            pairs = zip(draw(st.permutations(range(size)))[:sent], draw(st.permutations(range(size))), strict=False)
+            params = {"axis_name": "i", "axis_size": size, "perm": tuple(pairs)}
+        return Call(OverAxis(registry[name], size), (fill(draw(seeds), dtype, shape),), params)
+
+    CALLS[name] = composite
+
+
+for _name, _kinds in {
+    "psum": NUMBER, "pmax": ORDERED, "pmin": ORDERED, "all_gather": ANY, "ppermute": ANY,
+}.items():  # fmt: skip
+    _declare_collective(_name, _kinds)
+for _name in ("reduce_scatter", "all_to_all"):
+    _declare_collective(_name, NUMBER, leading=True)
+
+
+@st.composite
+def _axis_index(draw: Draw, within: Sequence[np.dtype]) -> Call:
+    return Call(OverAxis(registry["axis_index"], draw(st.integers(1, 5))), (), {"axis_name": "i"})
+
+
+CALLS["axis_index"] = _axis_index

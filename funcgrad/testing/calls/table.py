@@ -1,0 +1,108 @@
+"""The table of strategies, and what they are written with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from hypothesis import strategies as st
+
+from funcgrad import dtypes as dt
+from funcgrad.core.avals import ShapedArray
+from funcgrad.core.primitives import Primitive, registry
+from funcgrad.testing.strategies import KINDS, Domain, dtypes, fill, kind_of, seeds, shapes
+
+
+def type_of(x: np.ndarray) -> ShapedArray:
+    """Return the type of an array, as it is, whether 64-bit types are enabled now or not."""
+    return ShapedArray(x.shape, x.dtype)
+
+
+class Call(NamedTuple):
+    """A primitive with NumPy operands and params that it accepts."""
+
+    primitive: Primitive
+    args: tuple[np.ndarray, ...]
+    params: dict[str, Any]
+
+    def __repr__(self) -> str:
+        operands = ", ".join(f"{type_of(x).short()} {x.tolist()}" for x in self.args)
+        return f"{self.primitive}[{', '.join(f'{k}={v}' for k, v in self.params.items())}]({operands})"
+
+
+Draw = Callable[[st.SearchStrategy[Any]], Any]
+Strategy = Callable[[Sequence[np.dtype]], st.SearchStrategy[Call]]
+CALLS: dict[str, Strategy] = {}
+
+WITHOUT_LAWS = {
+    "check_finite": "the compiler puts it into programs, below every transform",
+    "custom_lin": "it stands for something linear that has no value and is only ever transposed",
+    "ref_get": "bound to a Ref, which transforms never see; see transforms.refs",
+    "ref_set": "bound to a Ref, which transforms never see; see transforms.refs",
+}
+"""Primitives that have no calls to keep laws, and why."""
+
+ANY, BITS, INEXACT, NUMBER = KINDS, ("bool", "int"), ("float", "complex"), ("int", "float", "complex")
+REALS, ORDERED = ("int", "float"), ("bool", "int", "float")
+
+SMALL = Domain(0, 1.2, signed=True)
+
+DOUBLE = (dt.float64, dt.complex128)
+"""The dtypes in which finite differences are taken."""
+
+
+def allowed(kinds: Sequence[str], within: Sequence[np.dtype]) -> st.SearchStrategy[np.dtype]:
+    """Return a strategy for the dtypes of `within` of these kinds; for all of these kinds where there is none."""
+    return dtypes(kinds, within if any(kind_of(d) in kinds for d in within) else dt.ALL)
+
+
+def calls_of(primitive: Primitive | str, within: Sequence[np.dtype] = dt.ALL) -> st.SearchStrategy[Call]:
+    """Return a strategy for calls of one primitive with dtypes of `within`, where it takes any of them."""
+    name = primitive if isinstance(primitive, str) else primitive.name
+    if name not in CALLS:
+        raise KeyError(f"primitive {name!r} has no strategy: add one to funcgrad.testing.calls.CALLS")
+    return CALLS[name](within)
+
+
+def calls(within: Sequence[np.dtype] = dt.ALL) -> st.SearchStrategy[Call]:
+    """Return a strategy for calls of any registered primitive."""
+    return st.sampled_from(sorted(registry.keys() - WITHOUT_LAWS)).flatmap(lambda name: calls_of(name, within))
+
+
+def strategy(name: str) -> Callable[[Callable[..., tuple[Sequence[Any], dict[str, Any]]]], Any]:
+    """Put a function (draw, within) → (args, params) into the table; further names may follow as its arguments."""
+
+    def declare(function: Callable[..., tuple[Sequence[Any], dict[str, Any]]]) -> Any:
+        @st.composite
+        def composite(draw: Draw, within: Sequence[np.dtype]) -> Call:
+            args, params = function(draw, within)
+            return Call(registry[name], tuple(map(np.asarray, args)), params)
+
+        CALLS[name] = composite
+        return function
+
+    return declare
+
+
+def operand(draw: Draw, within: Sequence[np.dtype], kinds: Sequence[str] = ANY, **sizes: int) -> np.ndarray:
+    """Draw an array of one of these kinds."""
+    return fill(draw(seeds), draw(allowed(kinds, within)), draw(shapes(**sizes)))
+
+
+def subset(draw: Draw, items: Iterable[int], min_size: int = 0) -> tuple[int, ...]:
+    """Draw some of the items, in order."""
+    items = sorted(items)
+    if not items:
+        return ()
+    return tuple(sorted(draw(st.lists(st.sampled_from(items), unique=True, min_size=min_size))))
+
+
+def an_axis(draw: Draw, x: np.ndarray) -> int:
+    """Draw an axis of an array."""
+    return draw(st.integers(0, x.ndim - 1))
+
+
+def wide_floats(within: Sequence[np.dtype], kinds: Sequence[str] = ("float",)) -> st.SearchStrategy[np.dtype]:
+    """Return a strategy for the dtypes of `within` that have a complex type of their precision."""
+    return allowed(kinds, [d for d in within if d.itemsize >= 4])
