@@ -137,6 +137,11 @@ def batch_size(args: Sequence[Any], dims: Sequence[int | None]) -> int:
     return next(aval_of(a).shape[d] for a, d in zip(args, dims, strict=True) if d is not None)
 
 
+def leading(args: Sequence[Any], dims: Sequence[int | None]) -> list[Any]:
+    """Return operands with the batch dimension, where they have one, at the front."""
+    return [a if d in (None, 0) else move_axis(a, d, 0) for a, d in zip(args, dims, strict=True)]
+
+
 def to_dim(value: Any, dim: int | None, wanted: int | None, size: int) -> Any:
     """Move or create the batch dimension so that it stands at `wanted` (None: must not be batched)."""
     if wanted is None or dim == wanted:

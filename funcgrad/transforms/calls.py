@@ -12,7 +12,7 @@ from funcgrad.core.lowering import Lowering
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.staging import hoist_tracers
 from funcgrad.core.tracing import is_undefined
-from funcgrad.ops.shapes import to_dim
+from funcgrad.ops.shapes import leading
 from funcgrad.transforms.jvp import jvp_jaxpr
 from funcgrad.transforms.marks import nonzero, select, spread, with_zeros
 from funcgrad.transforms.refs import discharge_call
@@ -72,5 +72,4 @@ class JaxprCall(Primitive):
     ) -> tuple[list[Any], list[int | None]]:
         size = tracing.state.batch_axis[1]
         mapped, batched_out = batch_jaxpr(jaxpr, size, [d is not None for d in dims])
-        leading = [to_dim(a, d, None if d is None else 0, size) for a, d in zip(args, dims, strict=True)]
-        return self._apply(mapped, leading, params), [0 if b else None for b in batched_out]
+        return self._apply(mapped, leading(args, dims), params), [0 if b else None for b in batched_out]

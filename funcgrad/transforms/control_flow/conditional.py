@@ -24,7 +24,7 @@ from funcgrad.core.tracing import aval_of, is_undefined
 from funcgrad.errors import BatchingError, JaxprError
 from funcgrad.ops.arithmetic import clamp_p, select_n_p, stop_gradient_p
 from funcgrad.ops.logic import eq_p
-from funcgrad.ops.shapes import broadcast_in_batch, broadcast_in_dim, to_dim, zeros_of
+from funcgrad.ops.shapes import broadcast_in_batch, broadcast_in_dim, leading, zeros_of
 from funcgrad.transforms.control_flow.common import check_operands, join_lanes, same_type
 from funcgrad.transforms.control_flow.refs import discharge_cond
 from funcgrad.transforms.control_flow.scan_rules import scan_p
@@ -158,7 +158,7 @@ def _receiving(split: JaxprSplit, names: Sequence[_Name], types: dict[_Name, Sha
 
 def _batch(args: Sequence[Any], dims: Sequence[int | None], *, branches: Branches) -> tuple[list[Any], list[Any]]:
     size = tracing.state.batch_axis[1]
-    index, *operands = (to_dim(a, d, None if d is None else 0, size) for a, d in zip(args, dims, strict=True))
+    index, *operands = leading(args, dims)
     batched = [d is not None for d in dims[1:]]
     if dims[0] is None:
         n = len(branches[0].out_avals)

@@ -15,7 +15,7 @@ from funcgrad.core.primitives import Primitive
 from funcgrad.core.staging import hoist_tracers, trace_to_jaxpr
 from funcgrad.core.tracing import aval_of
 from funcgrad.errors import ArgumentError, BatchingError
-from funcgrad.ops.shapes import instantiate, to_dim
+from funcgrad.ops.shapes import instantiate, leading, to_dim
 from funcgrad.transforms.api import FlatFunction, as_arrays, name_of, of_positional
 from funcgrad.transforms.control_flow import map as map_slices
 from funcgrad.transforms.custom_rules.common import CustomFunction, call_rule, check_arrays, check_pair, transpose_call
@@ -33,8 +33,7 @@ def _batch(
     args: Sequence[Any], dims: Sequence[int | None], *, call: ClosedJaxpr, rule: Rule, name: str
 ) -> tuple[list[Any], list[int | None]]:
     size = tracing.state.batch_axis[1]
-    leading = [to_dim(a, d, None if d is None else 0, size) for a, d in zip(args, dims, strict=True)]
-    outs, batched_out = rule(size, [d is not None for d in dims], leading)
+    outs, batched_out = rule(size, [d is not None for d in dims], leading(args, dims))
     return outs, [0 if b else None for b in batched_out]
 
 

@@ -215,11 +215,6 @@ class BatchedCall:
         self.dims = [None if d is None else 0 for d in dims]
         self.batched_out: list[bool] = []
 
-    def leading(self, args: Sequence[Any], dims: Sequence[int | None]) -> list[Any]:
-        """Return operands with their batch dimensions moved to the front."""
-        size = self.trace.size
-        return [to_dim(a, d, None if d is None else 0, size) for a, d in zip(args, dims, strict=True)]
-
     def run(self, fun: Callable[..., Any], dims: Sequence[int | None], args: Sequence[Any]) -> Any:
         """Apply a flat function under vmap; return results and their dimensions as they come."""
         return self.trace.again().run(fun, dims, args)

@@ -12,7 +12,7 @@ from funcgrad.core.tracing import Tracer, Zero, aval_of
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 from funcgrad.ops.arithmetic import stop_gradient_p
 from funcgrad.ops.elementwise import add_tangents
-from funcgrad.ops.shapes import instantiate
+from funcgrad.ops.shapes import instantiate, leading
 from funcgrad.transforms.api import as_arrays, name_of, of_positional
 from funcgrad.transforms.custom_rules.common import (
     BatchedCall,
@@ -51,7 +51,7 @@ def _batch(
 ) -> tuple[list[Any], list[int | None]]:  # fmt: skip
     batched = BatchedCall(trace, dims)
     out = custom_jvp_call_p.bind(
-        *batched.leading(args, dims), name=name, call_jaxpr=batched.call(call_jaxpr),
+        *leading(args, dims), name=name, call_jaxpr=batched.call(call_jaxpr),
         jvp=_batched_rule(batched, jvp, num_consts), num_consts=num_consts, symbolic_zeros=symbolic_zeros,
     )  # fmt: skip
     return out, [0 if b else None for b in batched.batched_out]

@@ -17,7 +17,7 @@ from funcgrad.core.primitives import Primitive
 from funcgrad.core.tracing import Tracer, Zero, aval_of
 from funcgrad.errors import ArgumentError, DTypeError, LeakedTracerError, NotDifferentiableError, ShapeError
 from funcgrad.ops.arithmetic import convert_element_type
-from funcgrad.ops.shapes import instantiate, reduce_sum
+from funcgrad.ops.shapes import instantiate, leading, reduce_sum
 from funcgrad.transforms.api import as_arrays, name_of, of_positional
 from funcgrad.transforms.custom_rules.common import (
     BatchedCall,
@@ -77,7 +77,7 @@ def _batch(
 ) -> tuple[list[Any], list[int | None]]:  # fmt: skip
     batched = BatchedCall(trace, dims)
     out = custom_vjp_call_p.bind(
-        *batched.leading(args, dims), name=name, call_jaxpr=batched.call(call_jaxpr),
+        *leading(args, dims), name=name, call_jaxpr=batched.call(call_jaxpr),
         fwd=_batched_fwd(batched, fwd, num_consts), bwd=_batched_bwd(batched, bwd, batched.dims[num_consts:]),
         num_consts=num_consts, symbolic_zeros=symbolic_zeros,
     )  # fmt: skip

@@ -15,7 +15,7 @@ from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import Lowering, Native, Rewrite, host
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.tracing import UndefinedPrimal, Zero, aval_of, is_undefined
-from funcgrad.ops.shapes import batch_size, reduce_sum, to_dim
+from funcgrad.ops.shapes import leading, reduce_sum, to_dim
 from funcgrad.transforms.vmap import vmap_flat
 
 Flags = tuple[bool, ...]
@@ -27,12 +27,10 @@ def batch_by_mapping(primitive_of: Callable[[], Primitive]) -> Callable[..., Any
 
     def batch(args: Sequence[Any], dims: Sequence[int | None], /, **params: Any) -> tuple[Any, Any]:
         primitive = primitive_of()
-        size = batch_size(args, dims)
         batched = tuple(d is not None for d in dims)
         if batched not in made:
             made[batched] = mapped(primitive, batched)
-        leading = [to_dim(a, d, None if d is None else 0, size) for a, d in zip(args, dims, strict=True)]
-        out = made[batched].bind(*leading, **params)
+        out = made[batched].bind(*leading(args, dims), **params)
         return out, [0] * len(out) if primitive.multiple_results else 0
 
     return batch
