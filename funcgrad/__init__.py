@@ -18,6 +18,7 @@ from funcgrad.config import checking_leaks as checking_leaks
 from funcgrad.config import config as config
 from funcgrad.config import debug_infs as debug_infs
 from funcgrad.config import debug_nans as debug_nans
+from funcgrad.config import default_matmul_precision as default_matmul_precision
 from funcgrad.config import disable_jit as disable_jit
 from funcgrad.config import enable_checks as enable_checks
 from funcgrad.config import enable_x64 as enable_x64

@@ -141,12 +141,29 @@ for _name in _OPTIONS:  # what the environment said is checked like any other va
 
 
 def enable_x64(value: bool = True) -> contextlib.AbstractContextManager[None]:
-    """Allow (or forbid) 64-bit dtypes within a ``with`` block."""
+    """Allow (or forbid) 64-bit dtypes within a ``with`` block.
+
+    >>> import funcgrad.numpy as jnp
+    >>> with enable_x64():
+    ...     x = jnp.ones(2)
+    >>> x.dtype
+    dtype('float64')
+    """
     return config.override("enable_x64", value)
 
 
 def checking_leaks(value: bool = True) -> contextlib.AbstractContextManager[None]:
-    """Raise LeakedTracerError at the end of a trace whose tracers are still held, within a ``with`` block."""
+    """Raise LeakedTracerError at the end of a trace whose tracers are still held, within a ``with`` block.
+
+    >>> import funcgrad as fg
+    >>> kept = []
+    >>> with checking_leaks():
+    ...     fg.jit(kept.append)(1.0)
+    Traceback (most recent call last):
+    ...
+    funcgrad.errors.LeakedTracerError: tracers outlived their transform (tracing jit(append)):
+    ...
+    """
     return config.override("check_tracer_leaks", value)
 
 
@@ -166,7 +183,15 @@ def log_compiles(value: bool = True) -> contextlib.AbstractContextManager[None]:
 
 
 def numpy_dtype_promotion(value: str) -> contextlib.AbstractContextManager[None]:
-    """Set whether arrays of different dtypes mix ("standard" or "strict"), within a ``with`` block."""
+    """Set whether arrays of different dtypes mix ("standard" or "strict"), within a ``with`` block.
+
+    >>> import funcgrad.numpy as jnp
+    >>> with numpy_dtype_promotion("strict"):
+    ...     jnp.ones(2) + jnp.arange(2)
+    Traceback (most recent call last):
+    ...
+    funcgrad.errors.TypePromotionError: ...
+    """
     return config.override("numpy_dtype_promotion", value)
 
 
@@ -175,8 +200,25 @@ def numpy_rank_promotion(value: str) -> contextlib.AbstractContextManager[None]:
     return config.override("numpy_rank_promotion", value)
 
 
+def default_matmul_precision(value: str | None) -> contextlib.AbstractContextManager[None]:
+    """Ask for a precision of matrix products, within a ``with`` block; they are always computed in full precision.
+
+    >>> import funcgrad.numpy as jnp
+    >>> with default_matmul_precision("bfloat16"):
+    ...     jnp.ones(2) @ jnp.ones(2)
+    Array(2., dtype=float32)
+    """
+    return config.override("default_matmul_precision", value)
+
+
 def disable_jit(value: bool = True) -> contextlib.AbstractContextManager[None]:
-    """Run jitted functions eagerly, op by op, within a ``with`` block."""
+    """Run jitted functions eagerly, op by op, within a ``with`` block.
+
+    >>> import funcgrad as fg
+    >>> with disable_jit():
+    ...     y = fg.jit(lambda x: print(x) or x * 2)(3.0)
+    3.0
+    """
     return config.override("disable_jit", value)
 
 
@@ -200,5 +242,14 @@ def debug_nans(value: bool = True) -> contextlib.AbstractContextManager[None]:
 
 
 def debug_infs(value: bool = True) -> contextlib.AbstractContextManager[None]:
-    """Raise FloatingPointError where an operation makes an infinity, within a ``with`` block; see `debug_nans`."""
+    """Raise FloatingPointError where an operation makes an infinity, within a ``with`` block; see `debug_nans`.
+
+    >>> import funcgrad as fg, funcgrad.numpy as jnp
+    >>> with debug_infs():
+    ...     fg.jit(lambda x: 1 / x)(0.0)
+    Traceback (most recent call last):
+    ...
+    funcgrad.errors.NonFiniteError: invalid value (inf) encountered in div as the result f32[]; operands: 1.0, 0.0
+    ...
+    """
     return config.override("debug_infs", value)

@@ -38,7 +38,11 @@ _CPU = Device("cpu", "cpu", 0)
 
 
 def devices(backend: str | None = None) -> list[Device]:
-    """Return the devices of a backend ("cpu"); raise when there is none of that name."""
+    """Return the devices of a backend ("cpu"); raise when there is none of that name.
+
+    >>> len(devices("cpu"))
+    1
+    """
     if backend not in (None, "cpu"):
         raise ArgumentError(f"devices: there is no backend {backend!r}", fix="use 'cpu'")
     return [_CPU]
@@ -48,7 +52,11 @@ local_devices = devices
 
 
 def device_count(backend: str | None = None) -> int:
-    """Return the number of devices."""
+    """Return the number of devices.
+
+    >>> device_count()
+    1
+    """
     return len(devices(backend))
 
 
@@ -56,22 +64,38 @@ local_device_count = device_count
 
 
 def default_backend() -> str:
-    """Return the platform that programs run on unless told."""
+    """Return the platform that programs run on unless told.
+
+    >>> default_backend()
+    'cpu'
+    """
     return _CPU.platform
 
 
 def device_put(x: Any, device: Any = None, *, src: Any = None, donate: bool = False, may_alias: Any = None) -> Any:
-    """Return a pytree's leaves as arrays on a device."""
+    """Return a pytree's leaves as arrays on a device.
+
+    >>> device_put({"x": 1})
+    {'x': Array(1, dtype=int32, weak_type=True)}
+    """
     return tree.map(as_array, x)
 
 
 def device_get(x: Any) -> Any:
-    """Return a pytree's arrays as NumPy arrays."""
+    """Return a pytree's arrays as NumPy arrays.
+
+    >>> device_get(device_put(np.arange(2)))
+    array([0, 1], dtype=int32)
+    """
     return tree.map(lambda leaf: np.asarray(leaf) if isinstance(leaf, ArrayLike) else leaf, x)
 
 
 def block_until_ready(x: Any) -> Any:
-    """Return a pytree when all of its arrays have been computed; CPU programs finish before they return."""
+    """Return a pytree when all of its arrays have been computed; CPU programs finish before they return.
+
+    >>> block_until_ready(device_put(np.arange(2)))
+    Array([0, 1], dtype=int32)
+    """
     return x
 
 

@@ -284,4 +284,7 @@ def io_callback(
 
 
 def effects_barrier() -> None:
-    """Wait for the side effects of running programs; a program returns after its effects, so there is nothing to do."""
+    """Wait for the side effects of running programs; a program returns after its effects, so there is nothing to do.
+
+    >>> effects_barrier()
+    """

@@ -125,7 +125,13 @@ def psum(x: Any, axis_name: Any, *, axis_index_groups: Any = None) -> Any:
 
 
 def pmean(x: Any, axis_name: Any, *, axis_index_groups: Any = None) -> Any:
-    """Return the mean of `x`, a pytree, over all elements of the named axis; arguments as for `psum`."""
+    """Return the mean of `x`, a pytree, over all elements of the named axis; arguments as for `psum`.
+
+    >>> import funcgrad as fg
+    >>> import funcgrad.numpy as jnp
+    >>> fg.vmap(lambda x: x - pmean(x, "i"), axis_name="i")(jnp.array([1.0, 3.0]))
+    Array([-1.,  1.], dtype=float32)
+    """
     size = _Axes(axis_name, axis_index_groups, "pmean").size
     return tree.map(lambda leaf: leaf / size, psum(x, axis_name, axis_index_groups=axis_index_groups))
 
@@ -142,12 +148,24 @@ def _extreme(primitive: Primitive, x: Any, axis_name: Any, groups: Any) -> Any:
 
 
 def pmax(x: Any, axis_name: Any, *, axis_index_groups: Any = None) -> Any:
-    """Return the largest value of `x`, a pytree, among all elements of the named axis; arguments as for `psum`."""
+    """Return the largest value of `x`, a pytree, among all elements of the named axis; arguments as for `psum`.
+
+    >>> import funcgrad as fg
+    >>> import funcgrad.numpy as jnp
+    >>> fg.vmap(lambda x: pmax(x, "i"), axis_name="i")(jnp.array([1, 3]))
+    Array([3, 3], dtype=int32)
+    """
     return _extreme(pmax_p, x, axis_name, axis_index_groups)
 
 
 def pmin(x: Any, axis_name: Any, *, axis_index_groups: Any = None) -> Any:
-    """Return the smallest value of `x`, a pytree, among all elements of the named axis; arguments as for `psum`."""
+    """Return the smallest value of `x`, a pytree, among all elements of the named axis; arguments as for `psum`.
+
+    >>> import funcgrad as fg
+    >>> import funcgrad.numpy as jnp
+    >>> fg.vmap(lambda x: pmin(x, "i"), axis_name="i")(jnp.array([1, 3]))
+    Array([1, 1], dtype=int32)
+    """
     return _extreme(pmin_p, x, axis_name, axis_index_groups)
 
 
@@ -198,6 +216,11 @@ def psum_scatter(
     """Return this element's part of the sum of `x` over the named axis: psum(x)[axis_index] along a dimension.
 
     That dimension has the axis' size and is dropped; with `tiled`, a multiple of it, and is divided.
+
+    >>> import funcgrad as fg
+    >>> import funcgrad.numpy as jnp
+    >>> fg.vmap(lambda x: psum_scatter(x, "i"), axis_name="i")(jnp.array([[1, 2], [3, 4]]))
+    Array([4, 6], dtype=int32)
     """
     axes = _Axes(axis_name, axis_index_groups, "psum_scatter")
 
@@ -240,7 +263,14 @@ def all_to_all(
 
 
 def pswapaxes(x: Any, axis_name: Any, axis: int, *, axis_index_groups: Any = None) -> Any:
-    """Exchange the named axis with dimension `axis` of `x`, which has the same size: all_to_all along one dimension."""
+    """Exchange the named axis with dimension `axis` of `x`, which has the same size: all_to_all along one dimension.
+
+    >>> import funcgrad as fg
+    >>> import funcgrad.numpy as jnp
+    >>> fg.vmap(lambda x: pswapaxes(x, "i", 0), axis_name="i")(jnp.array([[1, 2], [3, 4]]))
+    Array([[1, 3],
+           [2, 4]], dtype=int32)
+    """
     return all_to_all(x, axis_name, axis, axis, axis_index_groups=axis_index_groups)
 
 
@@ -275,7 +305,13 @@ def ppermute(x: Any, axis_name: Any, perm: Sequence[tuple[int, int]]) -> Any:
 
 
 def pshuffle(x: Any, axis_name: Any, perm: Sequence[int]) -> Any:
-    """Return the value of `x` in element perm[i] of the named axis, to element i."""
+    """Return the value of `x` in element perm[i] of the named axis, to element i.
+
+    >>> import funcgrad as fg
+    >>> import funcgrad.numpy as jnp
+    >>> fg.vmap(lambda x: pshuffle(x, "i", [2, 0, 1]), axis_name="i")(jnp.array([1, 2, 3]))
+    Array([3, 1, 2], dtype=int32)
+    """
     size = _Axes(axis_name, None, "pshuffle").size
     if sorted(perm) != list(range(size)):
         raise ArgumentError(
@@ -286,7 +322,13 @@ def pshuffle(x: Any, axis_name: Any, perm: Sequence[int]) -> Any:
 
 
 def pbroadcast(x: Any, axis_name: Any, source: int) -> Any:
-    """Return the value that `x`, a pytree, has in element `source` of the named axis, to all of them."""
+    """Return the value that `x`, a pytree, has in element `source` of the named axis, to all of them.
+
+    >>> import funcgrad as fg
+    >>> import funcgrad.numpy as jnp
+    >>> fg.vmap(lambda x: pbroadcast(x, "i", 2), axis_name="i")(jnp.array([1, 2, 3]))
+    Array([3, 3, 3], dtype=int32)
+    """
     size = _Axes(axis_name, None, "pbroadcast").size
     if not 0 <= source < size:
         raise ArgumentError(
@@ -318,5 +360,11 @@ def axis_index(axis_name: Any) -> Any:
 
 
 def axis_size(axis_name: Any) -> int:
-    """Return the size of the named axis, or the product of several, as an int."""
+    """Return the size of the named axis, or the product of several, as an int.
+
+    >>> import funcgrad as fg
+    >>> import funcgrad.numpy as jnp
+    >>> fg.vmap(lambda x: x * axis_size("i"), axis_name="i")(jnp.array([1, 2, 3]))
+    Array([3, 6, 9], dtype=int32)
+    """
     return math.prod(_bound(axis_name, "axis_size")[1])

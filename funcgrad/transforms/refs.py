@@ -351,7 +351,12 @@ def new_ref(init_val: Any, *, memory_space: Any = None, kind: str | None = None)
 
 
 def empty_ref(ty: Any, memory_space: Any = None) -> Ref:
-    """Return a Ref for contents of a type (anything with a shape and dtype); it starts with zeros."""
+    """Return a Ref for contents of a type (anything with a shape and dtype); it starts with zeros.
+
+    >>> import funcgrad as fg
+    >>> empty_ref(fg.ShapeDtypeStruct((2,), "float32"))
+    Ref([0., 0.], dtype=float32)
+    """
     return Ref(zeros_of(aval_of(ty).strengthened()))
 
 
@@ -381,7 +386,11 @@ def free_ref(ref: Ref) -> None:
 
 
 def get(ref: Ref, idx: Any = None) -> Any:
-    """Return ref[idx]; None means all."""
+    """Return ref[idx]; None means all.
+
+    >>> get(new_ref(np.arange(3)), 1)
+    Array(1, dtype=int32)
+    """
     return ref[... if idx is None else idx]
 
 
@@ -397,7 +406,13 @@ def swap(ref: Ref, idx: Any, value: Any) -> Any:
 
 
 def set(ref: Ref, idx: Any, value: Any) -> None:  # noqa: A001
-    """Write ``ref[idx] = value``; None means all."""
+    """Write ``ref[idx] = value``; None means all.
+
+    >>> ref = new_ref(np.arange(3))
+    >>> set(ref, 1, 7)
+    >>> ref
+    Ref([0, 7, 2], dtype=int32)
+    """
     ref[... if idx is None else idx] = value
 
 

@@ -72,12 +72,24 @@ def checkpoint_name(x: Any, name: str) -> Any:
 
 
 def everything_saveable(*_: Any, **__: Any) -> bool:
-    """Save every intermediate value, as if there were no checkpoint."""
+    """Save every intermediate value, as if there were no checkpoint.
+
+    >>> import funcgrad as fg
+    >>> from funcgrad.ad_checkpoint import print_saved_residuals
+    >>> print_saved_residuals(fg.checkpoint(fg.numpy.exp, policy=everything_saveable), 1.0)
+    f32[] output of exp from ...
+    """
     return True
 
 
 def nothing_saveable(*_: Any, **__: Any) -> bool:
-    """Save nothing but the inputs: the same as no policy."""
+    """Save nothing but the inputs: the same as no policy.
+
+    >>> import funcgrad as fg
+    >>> from funcgrad.ad_checkpoint import print_saved_residuals
+    >>> print_saved_residuals(fg.checkpoint(fg.numpy.exp, policy=nothing_saveable), 1.0)
+    f32[] from the argument x
+    """
     return False
 
 
@@ -140,12 +152,27 @@ class SaveFromBothPolicies:
 
 
 def save_only_these_names(*names_which_can_be_saved: str) -> SaveOnlyTheseNames:
-    """Save the values given one of these names by `checkpoint_name`, and nothing else."""
+    """Save the values given one of these names by `checkpoint_name`, and nothing else.
+
+    >>> import funcgrad as fg
+    >>> from funcgrad.ad_checkpoint import print_saved_residuals
+    >>> f = lambda x: fg.numpy.sin(checkpoint_name(fg.numpy.exp(x), "e"))
+    >>> print_saved_residuals(fg.checkpoint(f, policy=save_only_these_names("e")), 1.0)
+    f32[] from the argument x
+    f32[] named 'e' from ...
+    """
     return SaveOnlyTheseNames(frozenset(names_which_can_be_saved))
 
 
 def save_any_names_but_these(*names_not_to_save: str) -> SaveAnyNamesButThese:
-    """Save the values that have a name, except these names, and nothing else."""
+    """Save the values that have a name, except these names, and nothing else.
+
+    >>> import funcgrad as fg
+    >>> from funcgrad.ad_checkpoint import print_saved_residuals
+    >>> f = lambda x: fg.numpy.sin(checkpoint_name(fg.numpy.exp(x), "e"))
+    >>> print_saved_residuals(fg.checkpoint(f, policy=save_any_names_but_these("e")), 1.0)
+    f32[] from the argument x
+    """
     return SaveAnyNamesButThese(frozenset(names_not_to_save))
 
 
@@ -158,7 +185,12 @@ def save_anything_except_these_names(*names_not_to_save: str) -> SaveAnythingExc
 
 
 def save_from_both_policies(policy_1: Policy, policy_2: Policy) -> SaveFromBothPolicies:
-    """Save what at least one of the policies saves."""
+    """Save what at least one of the policies saves.
+
+    >>> policy = save_from_both_policies(dots_saveable, save_only_these_names("e"))
+    >>> policy(dot_general_p, dimension_numbers=(((1,), (0,)), ((), ())))
+    True
+    """
     return SaveFromBothPolicies(policy_1, policy_2)
 
 

@@ -195,7 +195,11 @@ class CustomVJPPrimal:
 
 
 def custom_vjp_primal_tree_values(primals: Any) -> Any:
-    """Return the values in a tree of `CustomVJPPrimal`."""
+    """Return the values in a tree of `CustomVJPPrimal`.
+
+    >>> custom_vjp_primal_tree_values((CustomVJPPrimal(2.0, True), CustomVJPPrimal(3.0, False)))
+    (2.0, 3.0)
+    """
 
     def value(leaf: Any) -> Any:
         if type(leaf) is not CustomVJPPrimal:
