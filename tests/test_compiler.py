@@ -11,7 +11,7 @@ from hypothesis import given
 
 import funcgrad.numpy as jnp
 from funcgrad import dtypes, lax
-from funcgrad.compiler import kernels, loops, pipeline
+from funcgrad.compiler import kernels, loop_checking, pipeline
 from funcgrad.compiler.fuse import Fusion
 from funcgrad.compiler.simplify import simplify
 from funcgrad.config import config
@@ -229,7 +229,7 @@ def test_every_stage_is_well_formed_and_prints(program: Any, shape_x: Any, shape
     placed = [e for g in fusion.order for e in g.eqns]
     assert len(placed) == len(set(map(id, placed)))
     for kernel in pipeline.kernels_of(closed):
-        loops.check(kernel)
+        loop_checking.check(kernel)
     for stage in ("jaxpr", "simplified", "groups", "loops", "kernels", "program"):
         assert isinstance(pipeline.as_text(closed, "drawn", stage), str)
 

@@ -18,7 +18,8 @@ import pytest
 import funcgrad as fg
 import funcgrad.numpy as jnp
 from funcgrad.compiler import pipeline
-from funcgrad.compiler.loops import For, Kernel, Load, Param, Store, at, check, op
+from funcgrad.compiler.loop_checking import check
+from funcgrad.compiler.loops import For, Kernel, Load, Param, Store, at, op
 from funcgrad.compiler.python import compile_python
 from funcgrad.compiler.scalars import DTYPES, SCALARS, kind
 from funcgrad.dtypes import bfloat16, bool_, float16, float32, int32, is_float

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from funcgrad.compiler.cpu import toolchain
 from funcgrad.compiler.cpu.emit import emit
+from funcgrad.compiler.loop_checking import check
 from funcgrad.compiler.loops import (
     Const,
     Expr,
@@ -29,7 +30,6 @@ from funcgrad.compiler.loops import (
     Store,
     Update,
     at,
-    check,
     op,
     scratch_stride,
 )

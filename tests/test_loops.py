@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from funcgrad.compiler import loops, python
+from funcgrad.compiler.loop_checking import check
 from funcgrad.compiler.loops import (
     Const,
     For,
@@ -28,7 +29,6 @@ from funcgrad.compiler.loops import (
     Store,
     Update,
     at,
-    check,
     op,
 )
 from funcgrad.compiler.scalars import DTYPES, SCALARS

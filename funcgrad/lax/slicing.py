@@ -11,7 +11,7 @@ from funcgrad.lax.arrays import slice_in_dim
 from funcgrad.lax.operands import with_dtype
 from funcgrad.numpy.axes import as_axes, as_axis, as_int
 from funcgrad.numpy.promotion import as_operand
-from funcgrad.ops import indexing, scatters, shapes, slicing
+from funcgrad.ops import dynamic_slices, indexing, scatters, shapes, slicing
 from funcgrad.ops.indexing import GatherDimensionNumbers, GatherScatterMode
 from funcgrad.ops.scatters import ScatterDimensionNumbers
 
@@ -30,7 +30,7 @@ def dynamic_slice(operand: Any, start_indices: Any, slice_sizes: Sequence[int]) 
     >>> dynamic_slice(jnp.arange(5), (3,), (3,))
     Array([2, 3, 4], dtype=int32)
     """
-    return indexing.dynamic_slice(as_operand(operand, "dynamic_slice"), start_indices, slice_sizes)
+    return dynamic_slices.dynamic_slice(as_operand(operand, "dynamic_slice"), start_indices, slice_sizes)
 
 
 def dynamic_update_slice(operand: Any, update: Any, start_indices: Any) -> Any:

@@ -17,7 +17,7 @@ from funcgrad.numpy.axes import as_axes, as_axis, as_int, as_shape
 from funcgrad.numpy.composite import clip
 from funcgrad.numpy.promotion import as_operand
 from funcgrad.ops import shapes, slicing
-from funcgrad.ops.indexing import dynamic_slice
+from funcgrad.ops.dynamic_slices import dynamic_slice
 from funcgrad.ops.reductions import cumsum
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Reading windows of an array at positions computed at run time: gather and dynamic_slice.
+"""Reading windows of an array at positions computed at run time: gather.
 
 A gather reads one window of static size per index vector. With operand `x`, indices `i` of shape (batch…, k) and the
 dimension numbers' `start_index_map`, window b starts at s[start_index_map[j]] = i[b, j] (0 in the other dimensions):
@@ -18,14 +18,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcgrad import dtypes
-from funcgrad.core.arrays import Array, as_array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import Gather
 from funcgrad.core.primitives import Primitive, registry
 from funcgrad.core.tracing import Tracer, Zero, aval_of, is_undefined
-from funcgrad.errors import ArgumentError, DTypeError, IndexingError, ShapeError
-from funcgrad.ops.shapes import Dims, broadcast_in_batch, broadcast_in_dim, full, move_axis
-from funcgrad.ops.slicing import concatenate
+from funcgrad.errors import ArgumentError, DTypeError, ShapeError
+from funcgrad.ops.shapes import Dims, full, move_axis
 
 
 class GatherDimensionNumbers(NamedTuple):
@@ -397,124 +395,3 @@ def _hashable(fill_value: Any) -> Any:
 def as_scatter_numbers(numbers: GatherDimensionNumbers) -> ScatterDimensionNumbers:
     """Return the scatter dimension numbers of the transposed gather."""
     return ScatterDimensionNumbers(*numbers)
-
-
-# ---------------------------------------------------------------- dynamic_slice
-
-
-def check_starts(name: str, operand: ShapedArray, starts: Sequence[ShapedArray], sizes: Sequence[int]) -> None:
-    """Raise unless there is one integer scalar start per dimension, and the window fits in the operand."""
-    if len(starts) != operand.ndim or len(sizes) != operand.ndim:
-        raise ShapeError(
-            f"{name}: {len(starts)} start indices and window sizes {tuple(sizes)} for operand {operand}",
-            fix="give one start index and one size per dimension",
-        )
-    for s in starts:
-        if s.shape or not dtypes.is_integer(s.dtype):
-            raise IndexingError(f"{name}: a start index has type {s}", fix="start indices are integer scalars")
-    if any(not 0 <= m <= n for m, n in zip(sizes, operand.shape, strict=True)):
-        raise ShapeError(
-            f"{name}: a window of shape {tuple(sizes)} does not fit in operand {operand}",
-            fix="window sizes must be at most the operand's",
-        )
-
-
-def clamped_starts(shape: Sequence[int], starts: Sequence[np.ndarray], sizes: Sequence[int]) -> tuple[slice, ...]:
-    """Return the window as slices, moved inside the operand."""
-    low = [min(max(int(s), 0), n - m) for s, n, m in zip(starts, shape, sizes, strict=True)]
-    return tuple(slice(s, s + m) for s, m in zip(low, sizes, strict=True))
-
-
-def _dynamic_slice_infer(operand: ShapedArray, *starts: ShapedArray, slice_sizes: tuple[int, ...]) -> ShapedArray:
-    check_starts("dynamic_slice", operand, starts, slice_sizes)
-    return ShapedArray(slice_sizes, operand.dtype, operand.weak_type)
-
-
-def _dynamic_slice_jvp(primals: Sequence[Any], tangents: Sequence[Any], *, slice_sizes: Any) -> tuple[Any, Any]:
-    ans = dynamic_slice_p.bind(*primals, slice_sizes=slice_sizes)
-    if type(tangents[0]) is Zero:
-        return ans, Zero(aval_of(ans).tangent())
-    return ans, dynamic_slice_p.bind(tangents[0], *primals[1:], slice_sizes=slice_sizes)
-
-
-def _dynamic_slice_transpose(ct: Any, operand: Any, *starts: Any, slice_sizes: Any) -> list[Any]:
-    if not is_undefined(operand):
-        return [None] * (1 + len(starts))
-    aval = aval_of(operand)
-    back = registry["dynamic_update_slice"].bind(full(aval.shape, 0, aval.dtype), ct, *starts)
-    return [back, *(None for _ in starts)]
-
-
-def stacked_starts(starts: Sequence[Any], dims: Dims) -> tuple[Any, int | None]:
-    """Return start scalars, some of them batched, as one index vector (batch, k), and its batch dimension."""
-    size = next((aval_of(s).shape[0] for s, d in zip(starts, dims, strict=True) if d is not None), None)
-    # Starts may come in different integer types.
-    dtype = np.result_type(*(aval_of(s).dtype for s in starts)) if starts else dtypes.int32
-    dtype = dtype if dtypes.is_integer(dtype) else dtypes.int64
-    columns = []
-    for s, d in zip(starts, dims, strict=True):
-        s = s if aval_of(s).dtype == dtype else _converted(s, dtype)
-        column = broadcast_in_batch(s, size, 0) if d is None and size is not None else s
-        shape = aval_of(column).shape
-        columns.append(broadcast_in_dim(column, (*shape, 1), tuple(range(len(shape)))))
-    return concatenate(columns, len(aval_of(columns[0]).shape) - 1), None if size is None else 0
-
-
-def _converted(x: Any, dtype: np.dtype) -> Any:
-    return registry["convert_element_type"].bind(x, new_dtype=dtype, weak_type=False)
-
-
-def _dynamic_slice_batch(args: Sequence[Any], dims: Dims, *, slice_sizes: tuple[int, ...]) -> tuple[Any, int]:
-    (operand, *starts), (operand_dim, *start_dims) = args, dims
-    if operand_dim is not None and all(d is None for d in start_dims):
-        operand = move_axis(operand, operand_dim, 0)
-        zero = as_array(np.zeros((), aval_of(starts[0]).dtype)) if starts else np.zeros((), np.int32)
-        sizes = (aval_of(operand).shape[0], *slice_sizes)
-        return dynamic_slice_p.bind(operand, zero, *starts, slice_sizes=sizes), 0
-    indices, indices_dim = stacked_starts(starts, start_dims)
-    every = tuple(range(len(slice_sizes)))
-    return _gather_batch(
-        (operand, indices), (operand_dim, indices_dim),
-        dimension_numbers=GatherDimensionNumbers(every, (), every), slice_sizes=slice_sizes,
-        fill_value=None, indices_are_sorted=True, mode=GatherScatterMode.CLIP, unique_indices=True,
-    )  # fmt: skip
-
-
-dynamic_slice_p = Primitive(
-    "dynamic_slice",
-    infer=_dynamic_slice_infer,
-    evaluate=lambda x, *starts, slice_sizes: x[clamped_starts(x.shape, starts, slice_sizes)],
-    jvp=_dynamic_slice_jvp,
-    transpose=_dynamic_slice_transpose,
-    batch=_dynamic_slice_batch,
-    lowering=Gather(),
-)
-
-
-def wrapped_starts(starts: Sequence[Any], shape: Sequence[int]) -> list[Any]:
-    """Return start indices with negative ones counted from the end; concrete ones become int32 constants."""
-    if isinstance(starts, (np.ndarray, Array, Tracer)):
-        starts = [starts[i] for i in range(aval_of(starts).shape[0])]
-    out = []
-    for s, n in zip(starts, shape, strict=True):
-        if isinstance(s, (int, np.integer)):
-            limits = np.iinfo(np.int32)
-            s = np.int32(min(max(s, limits.min), limits.max))
-        out.append(wrap_index(s, n))
-    return out
-
-
-def dynamic_slice(operand: Any, start_indices: Any, slice_sizes: Sequence[int]) -> Any:
-    """Return the window of static size `slice_sizes` that starts at `start_indices`, moved inside if it sticks out.
-
-    >>> dynamic_slice(np.arange(5), [3], (3,))
-    Array([2, 3, 4], dtype=int32)
-    """
-    shape = aval_of(operand).shape
-    starts = list(start_indices) if isinstance(start_indices, (tuple, list)) else start_indices
-    given = len(starts) if isinstance(starts, list) else math.prod(aval_of(starts).shape)
-    if given != len(shape):
-        raise ShapeError(
-            f"dynamic_slice: {given} start indices for operand {aval_of(operand)}", fix="give one per dimension"
-        )
-    return dynamic_slice_p.bind(operand, *wrapped_starts(starts, shape), slice_sizes=tuple(map(int, slice_sizes)))

@@ -19,7 +19,7 @@ from funcgrad.core.primitives import Primitive
 from funcgrad.core.tracing import ArrayLike, aval_of
 from funcgrad.errors import ArgumentError, ShapeError
 from funcgrad.ops.arithmetic import add_p, convert_element_type
-from funcgrad.ops.indexing import dynamic_slice
+from funcgrad.ops.dynamic_slices import dynamic_slice
 from funcgrad.ops.shapes import move_axis, reshape
 from funcgrad.ops.slicing import slice_
 from funcgrad.transforms.collective_rules import (

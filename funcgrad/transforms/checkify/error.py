@@ -21,7 +21,7 @@ from funcgrad.core.primitives import Primitive
 from funcgrad.core.tracing import ArrayLike, Tracer, aval_of, state
 from funcgrad.errors import ArgumentError, user_location
 from funcgrad.ops.arithmetic import convert_element_type, select_n_p, stop_gradient_p
-from funcgrad.ops.indexing import dynamic_slice_p
+from funcgrad.ops.dynamic_slices import dynamic_slice_p
 from funcgrad.ops.logic import eq_p, ne_p, not_p
 from funcgrad.ops.reductions import reduce_max
 from funcgrad.ops.shapes import batch_size, full, reshape, to_dim, zeros_of
