@@ -315,7 +315,7 @@ BATCHABLE = {
     "add": lambda x, i, u: x.at[i].add(u),
     "multiply": lambda x, i, u: x.at[:, i].multiply(u[:, 0]),
     "max": lambda x, i, u: x.at[i, 0].max(u[:, 1]),
-    "dynamic_slice": lambda x, i, u: gathers.dynamic_slice(x, [i[0], 1], (2, 2)),
+    "dynamic_slice": lambda x, i, u: dynamic_slice(x, [i[0], 1], (2, 2)),
     "dynamic_update_slice": lambda x, i, u: scatters.dynamic_update_slice(x, u[:2, :2], [i[0], i[1]]),
     "take_along_axis": lambda x, i, u: indexing.take_along_axis(x, i[:, None], 0),
 }
@@ -409,10 +409,8 @@ def test_dynamic_slices_move_inside() -> None:
         first = min(max(start + 5 if start < 0 else start, 0), 3)
         for s in (start, np.int32(start), np.array([start])):
             starts = s if isinstance(s, np.ndarray) and s.ndim else [s]
-            np.testing.assert_array_equal(gathers.dynamic_slice(x, starts, (2,)), x[first : first + 2])
-            np.testing.assert_array_equal(
-                jit(lambda s: gathers.dynamic_slice(x, s, (2,)))(starts), x[first : first + 2]
-            )
+            np.testing.assert_array_equal(dynamic_slice(x, starts, (2,)), x[first : first + 2])
+            np.testing.assert_array_equal(jit(lambda s: dynamic_slice(x, s, (2,)))(starts), x[first : first + 2])
         expected = x.copy()
         expected[first : first + 2] = 7
         np.testing.assert_array_equal(scatters.dynamic_update_slice(x, np.full(2, 7, np.int32), [start]), expected)
@@ -664,13 +662,23 @@ BAD: list[tuple] = [
     (lambda: masks.select([x > 0], [1, 2]), ValueError, "1 conditions for 2 choices", "one condition per choice"),
     (lambda: masks.where(x > 0, 1), ValueError, "one of x and y is None", "both"),
     (
-        lambda: gathers.dynamic_slice(x, [0], (1, 1)),
+        lambda: dynamic_slice(x, [0], (1, 1)),
         ValueError,
         r"1 start indices for operand f32\[3,4\]",
         "one per dim",
     ),
-    (lambda: gathers.dynamic_slice(x, [0, 0], (9, 1)), TypeError, r"window of shape \(9, 1\) does not fit", "at most"),
-    (lambda: gathers.dynamic_slice(x, [0.5, 0], (1, 1)), TypeError, r"a start index has type f32", "integer scalars"),
+    (
+        lambda: dynamic_slice(x, [0, 0], (9, 1)),
+        TypeError,
+        r"window of shape \(9, 1\) does not fit",
+        "at most",
+    ),
+    (
+        lambda: dynamic_slice(x, [0.5, 0], (1, 1)),
+        TypeError,
+        r"a start index has type f32",
+        "integer scalars",
+    ),
     (
         lambda: scatters.dynamic_update_slice(x, np.ones((1, 1), np.int32), [0, 0]),
         TypeError,
