@@ -185,14 +185,7 @@ def vmap(
     def mapped(*args: Any, **kwargs: Any) -> Any:
         flat, in_tree = tree.flatten((args, kwargs))
         flat = [x if isinstance(x, (tracing.ArrayLike, Ref)) else as_array(x) for x in flat]
-        if isinstance(in_axes, tuple) and len(in_axes) != len(args):
-            raise BatchingError(
-                f"vmap: in_axes={in_axes} has {len(in_axes)} entries, but {name_of(fun)} was called with {len(args)} "
-                "positional arguments",
-                fix="give one entry per positional argument (keyword arguments are mapped over axis 0)",
-            )
-        axes = tree.flatten_axes("vmap in_axes", tree.structure(args), in_axes)
-        axes += [0] * (len(flat) - len(axes))  # keyword arguments
+        axes = _axes_of_leaves(fun, in_axes, args, len(flat))
         refs = {i: x for i, x in enumerate(flat) if isinstance(x, Ref)}
         check_unaliased(list(refs.values()), "vmap")
         flat = contents_of(flat)
@@ -210,6 +203,18 @@ def vmap(
         return flat_fun.unflatten_out(leaves)
 
     return mapped
+
+
+def _axes_of_leaves(fun: Callable[..., Any], in_axes: Any, args: tuple, n: int) -> list[Any]:
+    """Return the axis of each of the `n` leaves of (args, kwargs); those of keyword arguments are 0."""
+    if isinstance(in_axes, tuple) and len(in_axes) != len(args):
+        raise BatchingError(
+            f"vmap: in_axes={in_axes} has {len(in_axes)} entries, but {name_of(fun)} was called with {len(args)} "
+            "positional arguments",
+            fix="give one entry per positional argument (keyword arguments are mapped over axis 0)",
+        )
+    axes = tree.flatten_axes("vmap in_axes", tree.structure(args), in_axes)
+    return [*axes, *[0] * (n - len(axes))]
 
 
 def _with_refs(fun: FlatFunction, refs: dict[int, Ref]) -> Callable[..., Sequence[Any]]:
