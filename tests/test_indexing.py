@@ -16,6 +16,7 @@ from funcgrad.core.arrays import Array, as_array
 from funcgrad.numpy import indexing, masks
 from funcgrad.ops import indexing as gathers
 from funcgrad.ops import scatters
+from funcgrad.ops.dynamic_slices import dynamic_slice
 from funcgrad.ops.shapes import full, sum_all
 from funcgrad.transforms.grad import grad, jvp, vjp
 from funcgrad.transforms.jit import jit
