@@ -59,3 +59,45 @@ def test_digits_writes_no_progress_bar_to_a_pipe(digits):
 def test_digits_refuses_nonsense(digits):
     done = run_example("digits.py", "--epochs", 0)
     assert done.returncode == 2 and "at least one epoch" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def neural_ode(tmp_path_factory):
+    for module in ("matplotlib", "tqdm"):
+        pytest.importorskip(module, reason=f"the example draws with {module} and shows its progress with tqdm")
+    picture = tmp_path_factory.mktemp("neural_ode") / "field.png"
+    return run_example("neural_ode.py", "--steps", 200, "--noise", 0.02, "--out", picture), picture
+
+
+def losses_and_temporaries(done):
+    assert done.returncode == 0, done.stderr
+    before, after = map(float, re.search(r"loss ([\d.]+) before, ([\d.]+) after", done.stdout).groups())
+    return before, after, int(re.search(r"temporaries of a training step: (\d+) KiB", done.stdout).group(1))
+
+
+def test_neural_ode_learns(neural_ode):
+    before, after, _ = losses_and_temporaries(neural_ode[0])
+    assert before > 0.1
+    assert after < 0.01  # targets with errors of 0.02, from starts with the same, leave 0.001 to the best field
+
+
+def test_neural_ode_draws(neural_ode):
+    import matplotlib.image
+
+    pixels = matplotlib.image.imread(neural_ode[1])
+    assert pixels.shape[:2] == (630, 1800)
+    for red, green, blue in ((0x2A, 0x6F, 0x97), (0xC1, 0x12, 0x1F)):  # both populations are there
+        assert (abs(pixels[..., :3] * 255 - [red, green, blue]).max(-1) < 2).sum() > 500
+
+
+def test_neural_ode_of_checkpointed_steps_learns_the_same_in_less_memory(neural_ode):
+    _, after, temporaries = losses_and_temporaries(neural_ode[0])
+    done = run_example("neural_ode.py", "--steps", 200, "--noise", 0.02, "--checkpoint")
+    _, after_checkpointed, temporaries_checkpointed = losses_and_temporaries(done)
+    assert abs(after_checkpointed - after) < 0.1 * after  # sums in another order, two hundred steps long
+    assert temporaries_checkpointed < temporaries / 4
+
+
+def test_neural_ode_refuses_nonsense(neural_ode):
+    done = run_example("neural_ode.py", "--steps", 0)
+    assert done.returncode == 2 and "at least one step" in done.stderr
