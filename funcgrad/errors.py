@@ -27,8 +27,17 @@ class SourceLocation(NamedTuple):
     scope: str = ""
 
     def __str__(self) -> str:
-        where = f"{os.path.basename(self.filename)}:{self.line} in {self.function}"
+        where = f"{_cell(self.filename) or os.path.basename(self.filename)}:{self.line} in {self.function}"
         return f"{where} ({self.scope})" if self.scope else where
+
+
+def _cell(filename: str) -> str | None:
+    """The cell of a notebook that IPython compiled under this name, as its tracebacks call it: In[3]."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    names = getattr(shell, "compile", None)
+    label = names.format_code_name(filename) if hasattr(names, "format_code_name") else None
+    return label[1] if label else None
 
 
 class _Scopes(threading.local):

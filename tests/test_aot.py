@@ -11,6 +11,7 @@ import pytest
 import funcgrad as fg
 import funcgrad.numpy as jnp
 from funcgrad import ShapeDtypeStruct, grad, jit, vmap
+from funcgrad.compiler.simplify import simplify
 from funcgrad.errors import ArgumentError, LeakedTracerError, ShapeError
 from funcgrad.testing import assert_close
 
@@ -287,6 +288,16 @@ def test_equations_know_their_scope():
     of_gradient = scopes(grad(scoped), X)
     assert of_gradient["exp"] == "encoder/attention" and of_gradient["neg"] == of_gradient["sin"] == "cos"
     assert "(in encoder/attention, cos)" in jit(scoped).lower(X).as_text("groups")
+
+
+@pytest.mark.parametrize(
+    "function", [lambda x: x[:, None] @ x[None], lambda x: x.at[1].set(2 * x[0])], ids=["product", "window"]
+)
+def test_rewritten_operations_keep_line_and_scope(function: Callable[[Any], Any]):
+    traced = jit(fg.named_scope("decoder")(function)).trace(X).jaxpr
+    simplified = simplify(traced)
+    assert {str(e.primitive) for e in simplified.eqns} - {str(e.primitive) for e in traced.eqns}
+    assert {e.source for e in simplified.eqns} <= {e.source for e in traced.eqns}
 
 
 def test_errors_show_the_scope():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -473,6 +476,16 @@ def test_the_line_is_the_users_and_the_context_names_the_transform():
         jit(lambda x: grad(lambda y: model(y))(x))(X)
     assert caught.value.location.function == "model"
     assert "in model, while tracing jit(<lambda>)" in str(caught.value)
+
+
+def test_the_line_of_a_notebook_is_in_its_cell(monkeypatch):
+    names = SimpleNamespace(format_code_name=lambda name: ("Cell", "In[3]") if name == "/tmp/1234.py" else None)
+    ipython = SimpleNamespace(get_ipython=lambda: SimpleNamespace(compile=names))
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    assert str(errors.SourceLocation("/tmp/1234.py", 2, "loss")) == "In[3]:2 in loss"
+    assert str(errors.SourceLocation("/tmp/model.py", 2, "loss")) == "model.py:2 in loss"
+    monkeypatch.setattr(ipython, "get_ipython", lambda: None)  # imported, and not what runs the program
+    assert str(errors.SourceLocation("/tmp/1234.py", 2, "loss")) == "1234.py:2 in loss"
 
 
 def test_an_error_in_the_user_function_passes_unchanged():

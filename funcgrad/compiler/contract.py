@@ -18,6 +18,7 @@ from funcgrad import dtypes
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, JaxprEqn, Var
 from funcgrad.core.lowering import Contract, Strided
 from funcgrad.core.staging import trace_to_jaxpr
+from funcgrad.core.tracing import source_of
 from funcgrad.ops.arithmetic import convert_element_type, mul_p
 from funcgrad.ops.dot import DotDimensionNumbers, dot_general_p
 from funcgrad.ops.shapes import broadcast_in_dim, reduce_sum, reshape, reshape_p, transpose, transpose_p
@@ -41,7 +42,12 @@ def canonical(eqn: JaxprEqn) -> ClosedJaxpr | None:
     """Return the equations that put a dot_general into canonical form, or None when it is, or is none."""
     if not isinstance(eqn.primitive.lowering, Contract) or is_canonical(eqn):
         return None
-    return trace_to_jaxpr(lambda x, y: [_canonical(x, y, eqn)], [v.aval for v in eqn.invars])
+
+    def fun(x: Any, y: Any) -> list[Any]:
+        with source_of(eqn.source):
+            return [_canonical(x, y, eqn)]
+
+    return trace_to_jaxpr(fun, [v.aval for v in eqn.invars])
 
 
 def _canonical(x: Any, y: Any, eqn: JaxprEqn) -> Any:

@@ -20,7 +20,7 @@ from funcgrad.core.arrays import evaluate
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, literal_of
 from funcgrad.core.lowering import Concatenate, Cond, Inline, Native, Reduce, Rewrite, Scalar, Scan, View
 from funcgrad.core.staging import trace_to_jaxpr
-from funcgrad.core.tracing import Tracer, aval_of
+from funcgrad.core.tracing import Tracer, aval_of, source_of
 from funcgrad.errors import LeakedTracerError
 from funcgrad.ops.shapes import broadcast_in_dim_p, reshape_p
 
@@ -380,7 +380,8 @@ def _expanded(eqn: JaxprEqn) -> ClosedJaxpr:
     assert isinstance(lowering, Rewrite)
 
     def fun(*args: Any) -> list[Any]:
-        out = lowering.expand(*args, **eqn.params)
+        with source_of(eqn.source):
+            out = lowering.expand(*args, **eqn.params)
         return out if eqn.primitive.multiple_results else [out]
 
     return trace_to_jaxpr(fun, [v.aval for v in eqn.invars])
