@@ -468,6 +468,40 @@ def test_lanes_take_their_own_number_of_steps(axes):
     assert [e.params["num_carry"] for e in loop] == [0]
 
 
+W_GRID = np.float32([[1.0, 0.9, 1.1], [0.8, 1.3, 2.0]])
+
+
+@pytest.mark.parametrize(
+    ("w", "x", "inner", "outer"),
+    [
+        (W_GRID, 3 * W_GRID, (0, 0), (0, 0)),
+        (W_GRID, 3 * W_GRID.T, (0, 0), (0, 1)),
+        (W_GRID[0], 3 * W_GRID[:, 0], (0, None), (None, 0)),
+        (W_GRID[:, 0], 3 * W_GRID[0], (None, 0), (0, None)),
+        (W_GRID[0], 3 * W_GRID, (0, 0), (None, 0)),
+        (np.float32(0.9), 3 * W_GRID, (None, 0), (None, 0)),
+    ],
+)
+def test_lanes_of_lanes_are_one_row_of_lanes(w, x, inner, outer):
+    mapped = fg.vmap(newton, inner)
+    check_vmap(mapped, (w, x), outer)
+    check_jit(fg.vmap(mapped, outer), (w, x))
+    (scan,) = loops(fg.make_jaxpr(fg.vmap(mapped, outer))(w, x))
+    assert [e.primitive.name for e in scan.params["jaxpr"].eqns] == ["while"]
+    pushed = lambda w, x: fg.jvp(fg.vmap(mapped, outer), (w, x), (w, x))[1][0]  # noqa: E731
+    check_jit(pushed, (w, x))
+
+
+def test_lanes_whose_elements_agree_on_the_steps_stay_together():
+    def f(x, n):
+        return lax.while_loop(lambda s: s[1] < n, lambda s: (s[0] * x, s[1] + 1), (x, 0))[0]
+
+    args = np.float32([2, 3, 4, 5]), np.int32([3, 1, 2])
+    check_vmap(fg.vmap(f, (None, 0)), args, (0, None))
+    (scan,) = loops(fg.make_jaxpr(fg.vmap(fg.vmap(f, (None, 0)), (0, None)))(*args))
+    assert (scan.params["length"], scan.params["jaxpr"].out_avals[0].shape) == (3, (4,))
+
+
 def test_one_number_of_steps_for_all_lanes_is_one_loop():
     def f(x, n):
         return lax.fori_loop(0, n, lambda i, c: c * x + i, 1.0)

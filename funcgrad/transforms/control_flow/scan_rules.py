@@ -16,13 +16,13 @@ from funcgrad.core import tracing
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr
-from funcgrad.core.lowering import Scan
+from funcgrad.core.lowering import Scan, While
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.staging import hoist_tracers, trace_to_jaxpr
 from funcgrad.core.tracing import Zero, aval_of, is_undefined
 from funcgrad.errors import JaxprError
 from funcgrad.ops.elementwise import add_any
-from funcgrad.ops.shapes import instantiate, to_dim, zeros_of
+from funcgrad.ops.shapes import broadcast_in_batch, instantiate, reshape, to_dim, zeros_of
 from funcgrad.transforms.control_flow.common import check_operands, fixpoint, run_compiled
 from funcgrad.transforms.control_flow.refs import discharge_scan
 from funcgrad.transforms.control_flow.scan_split import BodySplit, split_body
@@ -156,6 +156,8 @@ def _batch(args: Sequence[Any], dims: Sequence[int | None], *, jaxpr: ClosedJaxp
         return batched_out[:num_carry], (found, batched_out)
 
     carry_batched, (body, batched_out) = fixpoint(step, batched.carry)
+    if num_carry == 0 and _is_while(jaxpr) and not _is_while(body):  # the elements' predicates differ
+        return _lanes_of_lanes(args, dims, size, jaxpr, num_consts, **params)
     places = [0] * num_consts + [0] * num_carry + [1] * len(batched.xs)
     operands = [
         to_dim(a, d, place if b else None, size)
@@ -164,6 +166,34 @@ def _batch(args: Sequence[Any], dims: Sequence[int | None], *, jaxpr: ClosedJaxp
     out = _bind(*operands, jaxpr=body, num_consts=num_consts, num_carry=num_carry, **params)
     out_places = [0] * num_carry + [1] * num_ys
     return out, [place if b else None for place, b in zip(out_places, batched_out, strict=True)]
+
+
+def _is_while(closed: ClosedJaxpr) -> bool:
+    return len(closed.jaxpr.eqns) == 1 and isinstance(closed.jaxpr.eqns[0].primitive.lowering, While)
+
+
+def _lanes_of_lanes(args: Sequence[Any], dims: Sequence[int | None], size: int, jaxpr: ClosedJaxpr, num_consts: int, *,
+                    length: int, **params: Any) -> tuple[list[Any], list[int | None]]:  # fmt: skip
+    """Scan the lanes of all elements one after another, where each runs a while loop as long as it must."""
+
+    def flat(x: Any) -> Any:
+        return reshape(x, (size * length, *aval_of(x).shape[2:]))
+
+    given, scanned = divide(list(zip(args, dims, strict=True)), num_consts, 0)[::2]
+    varying = [d is not None for _, d in given]
+    rows = [broadcast_in_batch(to_dim(a, d, 0, size), length, 1) for a, d in select(given, varying)]
+    rows += [to_dim(a, d, 0, size) for a, d in scanned]
+    invars = jaxpr.jaxpr.invars
+    consts = invars[:num_consts]
+    ordered = [*select(consts, varying, False), *select(consts, varying), *invars[num_consts:]]
+    body = jaxpr.memo(
+        ("lanes of lanes", *varying), lambda: ClosedJaxpr(jaxpr.jaxpr.replace(invars=ordered), jaxpr.consts)
+    )
+    fixed = [a for a, _ in select(given, varying, False)]
+    out = _bind(
+        *fixed, *map(flat, rows), jaxpr=body, num_consts=len(fixed), num_carry=0, length=size * length, **params
+    )
+    return [reshape(y, (size, length, *aval_of(y).shape[1:])) for y in out], [0] * len(out)
 
 
 # ---------------------------------------------------------------- partial evaluation
