@@ -489,7 +489,7 @@ linger:
   %mine.some = call i64 @llvm.umax.i64(i64 %mine.64, i64 1)
   %each = udiv i64 %own, %mine.some
   %usual = mul i64 %each, 4
-  %patience = add i64 %usual, 300000                 ; cycles: a tenth of a millisecond
+  %patience = add i64 %usual, 30000                  ; cycles: some ten microseconds
   %late = icmp ugt i64 %waited, %patience
   %took.part = icmp ne i32 %mine, 0
   %stalled = and i1 %late, %took.part
