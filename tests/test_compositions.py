@@ -73,7 +73,7 @@ LEAVES = {
     "noise": noise,
     "window": window,
     "sort": lambda L, x: L.np.sort(x),
-    "added at": lambda L, x: x.at[position(L, x)].add(0.3, mode="drop"),
+    "added at": lambda L, x: x.at[position(L, x)].add(0.3) if x.size else x,  # JAX takes no empty x
 }
 
 
@@ -211,7 +211,7 @@ def check_against_jax(program: Program, transforms: list[str], x: np.ndarray) ->
     with jax.enable_x64(True):
         want = jax.jit(transformed(library("jax"), program, transforms))(x)
     assert (got.dtype, got.shape, got.weak_type) == (want.dtype, want.shape, want.weak_type)
-    assert_close(got, np.asarray(want), rtol=1e-8, atol=1e-8)
+    np.testing.assert_allclose(np.asarray(got), np.asarray(want), rtol=1e-8, atol=1e-8)
 
 
 @settings(max_examples=10)
