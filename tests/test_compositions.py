@@ -214,7 +214,7 @@ def check_against_jax(program: Program, transforms: list[str], x: np.ndarray) ->
     np.testing.assert_allclose(np.asarray(got), np.asarray(want), rtol=1e-8, atol=1e-8)
 
 
-@settings(max_examples=10)
+@settings(max_examples=25)
 @given(programs(2), CHAINS, ARGUMENTS)
 def test_compiled_programs_compute_what_python_does(program, transforms, x):
     check_against_python(program, transforms, x)
@@ -227,7 +227,7 @@ def test_compiled_programs_compute_what_python_does_at_length(program, transform
 
 
 @pytest.mark.oracle
-@settings(max_examples=6)
+@settings(max_examples=12)
 @given(programs(2), CHAINS, ARGUMENTS)
 def test_compiled_programs_compute_what_jax_does(program, transforms, x):
     check_against_jax(program, transforms, x)
