@@ -260,6 +260,20 @@ def test_loops_fold_empty_arrays(f):
             assert_close(got, lax.scan(lambda c, _: f(c), x, None, length=5))
 
 
+def test_loops_stack_a_value_after_a_view_of_it():
+    def f(w: Any, x: Any) -> Any:
+        def body(c: Any, s: Any) -> Any:
+            new = jnp.tanh(c @ w + s)
+            return new.sum(0, keepdims=True), (new.reshape(-1), new, new.reshape(1, -1))
+
+        return lax.scan(body, jnp.ones((1, 40)), x)
+
+    w, x = jnp.eye(40) * 0.5, jnp.linspace(-1.0, 1.0, 4)
+    with fg.disable_jit():
+        want = f(w, x)
+    assert_close(fg.jit(f)(w, x), want)
+
+
 @pytest.mark.parametrize("update", ["set", "add", "max", "multiply"])
 @pytest.mark.parametrize("mode", ["drop", "clip"])
 def test_writing_into_an_empty_array_writes_nothing(update, mode):

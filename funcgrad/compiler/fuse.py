@@ -136,10 +136,11 @@ class Fusion:
                 group = self.groups[-1]
                 group.needs |= {effects.number} if effects is not None else set()
                 effects = group
-        taken: set[Atom] = set()
+        # A result that shows another one is copied, whichever comes first.
+        taken: set[Atom] = {v for v in outvars if v in self.group_of}
         for v in outvars:
             source = self.resolve(v).source
-            shared = apart and (source in taken or source not in self.group_of)
+            shared = apart and source is not v and (source in taken or source not in self.group_of)
             if isinstance(v, Var) and (shared or not self._is_stored(v)):
                 self._store_view(v)
             taken.add(self.resolve(v).source)
