@@ -11,7 +11,8 @@ those that make the barrier's other operands. What remains are
 A group of loop equations has a *domain*, the shape it iterates over, and *axes* of it that its reductions fold (none
 for a purely elementwise group). Each of its values is *full* (one per point of the domain) or a *row* value (one per
 point of the domain without the folded axes). An equation joins the groups of its operands when its domain is theirs,
-it reads their values at the point where they are made, and no path leaves the group and comes back.
+it reads their values at the point where they are made, and no path leaves the group and comes back. A group is bounded,
+since the time that LLVM takes for one block of code grows faster than the block.
 """
 
 from __future__ import annotations
@@ -44,6 +45,9 @@ from funcgrad.core.lowering import (
     contiguous,
 )
 from funcgrad.ops.shapes import reshape_p
+
+# What the equations of a kernel cost at most, in simple operations: about 60 functions of vector math.
+MOST_WORK = 512
 
 Shape = tuple[int, ...]
 Kind = Choice["loops", "contract", "update", "control", "native", "host"]
@@ -84,6 +88,7 @@ class Group:
     eqns: list[JaxprEqn] = field(default_factory=list)
     domain: Shape = ()
     axes: tuple[int, ...] = ()
+    work: int = 0
     needs: set[int] = field(default_factory=set)
     awaits: set[int] = field(default_factory=set)  # those of `needs` that a barrier keeps apart
 
@@ -131,10 +136,11 @@ class Fusion:
                 group = self.groups[-1]
                 group.needs |= {effects.number} if effects is not None else set()
                 effects = group
-        taken: set[Atom] = set()
+        # A result that shows another one is copied, whichever comes first.
+        taken: set[Atom] = {v for v in outvars if v in self.group_of}
         for v in outvars:
             source = self.resolve(v).source
-            shared = apart and (source in taken or source not in self.group_of)
+            shared = apart and source is not v and (source in taken or source not in self.group_of)
             if isinstance(v, Var) and (shared or not self._is_stored(v)):
                 self._store_view(v)
             taken.add(self.resolve(v).source)
@@ -262,6 +268,7 @@ class Fusion:
 
     def _add(self, group: Group, eqn: JaxprEqn) -> None:
         group.eqns.append(eqn)
+        group.work += work_of(eqn)
         group.awaits |= {g.number for g in self._awaited_groups(eqn)}
         group.needs |= {g.number for g in self._producers(eqn) if g is not group} | group.awaits
         self.group_of.update((v, group) for v in eqn.outvars)
@@ -292,6 +299,8 @@ class Fusion:
 
     def _fits(self, eqn: JaxprEqn, group: Group) -> bool:
         """Whether the equation can be computed at the points of the group's domain from values made there."""
+        if group.work + work_of(eqn) > MOST_WORK:
+            return False
         domain, axes = domain_of(eqn)
         if axes:
             if domain != group.domain or (group.axes and axes != group.axes):
@@ -336,7 +345,7 @@ class Fusion:
         """Whether two loop groups can be one: one domain, values read in place, no path out and back."""
         if a.kind != "loops" or b.kind != "loops" or a.domain != b.domain or (a.axes and b.axes and a.axes != b.axes):
             return False
-        if a.number in b.awaits or b.number in a.awaits:
+        if a.number in b.awaits or b.number in a.awaits or a.work + b.work > MOST_WORK:
             return False
         axes = a.axes or b.axes
         merged = Group("loops", -1, domain=a.domain, axes=axes)
@@ -359,6 +368,7 @@ class Fusion:
         """Make `b` hold the equations of both, in a valid order."""
         b.axes = b.axes or a.axes
         b.eqns = _topological([*a.eqns, *b.eqns], self)
+        b.work += a.work
         b.needs = (a.needs | b.needs) - {a.number, b.number}
         b.awaits |= a.awaits
         for eqn in a.eqns:
@@ -431,6 +441,15 @@ class Fusion:
 def behind_barrier(var: Var, eqn: JaxprEqn) -> Atom:
     """The operand of a barrier that one of its results is."""
     return eqn.invars[eqn.outvars.index(var)]
+
+
+def work_of(eqn: JaxprEqn) -> int:
+    """What an equation costs per element, in simple operations."""
+    lowering = eqn.primitive.lowering
+    if not isinstance(lowering, Scalar):
+        return 1
+    simple = isinstance(lowering.op, str) and not (lowering.op in SCALARS and SCALARS[lowering.op].vector_math)
+    return 1 if simple else 8
 
 
 def domain_of(eqn: JaxprEqn) -> tuple[Shape, tuple[int, ...]]:

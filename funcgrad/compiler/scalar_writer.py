@@ -209,7 +209,7 @@ class ScalarWriter:
         if isinstance(lowering, Reduce):
             return self.fold(eqn, lowering, flat[0])
         if isinstance(lowering, Contract):
-            return self.product(*flat)
+            return self.product(*flat, aval.dtype)
         if isinstance(lowering, Gather):
             return self.slice_of_scalars(eqn, flat[0], flat[1:])
         if isinstance(lowering, Update):
@@ -233,7 +233,7 @@ class ScalarWriter:
         aval = eqn.outvars[0].aval
         axes = eqn.params["axes"]
         kept = [d for d in range(x.ndim) if d not in axes]
-        rows = x.transpose(*kept, *axes).reshape(math.prod(aval.shape), -1)
+        rows = x.transpose(*kept, *axes).reshape(math.prod(aval.shape), math.prod(x.shape[d] for d in axes))
         wide = accumulator_dtype(aval.dtype)
         out = []
         for row in rows:
@@ -249,11 +249,10 @@ class ScalarWriter:
             terms = [self.let(op(name, *pair)) if len(pair) == 2 else pair[0] for pair in pairs]
         return terms[0]
 
-    def product(self, left: Scalars, right: Scalars) -> Scalars:
+    def product(self, left: Scalars, right: Scalars, dtype: Any) -> Scalars:
         """out[b, m, n] = Σₖ left[b, m, k] · right[b, k, n]: equations are in this canonical form."""
         batch, m, k = left.shape
         n = right.shape[2]
-        dtype = left.reshape(-1)[0].dtype if left.size else dtypes.float32
         out = []
         for b, i, j in itertools.product(range(batch), range(m), range(n)):
             self.spend(2 * k)

@@ -154,7 +154,8 @@ def _scatter(
 
 
 def _has_one_window(operand: ShapedArray, indices: ShapedArray, updates: ShapedArray, **_: Any) -> bool:
-    return indices.ndim == 1 and not dtypes.is_complex(operand.dtype)
+    # An empty operand has no place for a window of size 1; there is nothing to write.
+    return indices.ndim == 1 and operand.size > 0 and not dtypes.is_complex(operand.dtype)
 
 
 def _as_window_update(
