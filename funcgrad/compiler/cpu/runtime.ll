@@ -489,7 +489,7 @@ linger:
   %mine.some = call i64 @llvm.umax.i64(i64 %mine.64, i64 1)
   %each = udiv i64 %own, %mine.some
   %usual = mul i64 %each, 4
-  %patience = add i64 %usual, 30000                  ; cycles: some ten microseconds
+  %patience = add i64 %usual, 300000                 ; cycles: a tenth of a millisecond
   %late = icmp ugt i64 %waited, %patience
   %took.part = icmp ne i32 %mine, 0
   %stalled = and i1 %late, %took.part
@@ -499,7 +499,7 @@ learn:
   %backoff = load atomic i64, ptr @backoff monotonic, align 8
   store atomic i64 %backoff, ptr @caution monotonic, align 8
   %backoff.twice = shl i64 %backoff, 1
-  %backoff.most = call i64 @llvm.umin.i64(i64 %backoff.twice, i64 65536)
+  %backoff.most = call i64 @llvm.umin.i64(i64 %backoff.twice, i64 32768)
   store atomic i64 %backoff.most, ptr @backoff monotonic, align 8
   br label %release
 
