@@ -286,3 +286,18 @@ def test_products_that_wait_for_no_other_iteration_are_one_product() -> None:
         with fg.disable_jit():
             expected = function(*args)
         assert_close(fg.jit(function)(*args), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_one_operand_under_two_names_is_not_shared_twice() -> None:
+    def loop(x: Any, a: Any, b: Any) -> Any:
+        def step(x: Any) -> Any:
+            return x + 0.1 * jnp.exp(x * a) + 0.3 * jnp.cos(jnp.exp(x * b)) ** 2
+
+        return lax.while_loop(lambda x: jnp.exp(x * a) < 3.0, step, x)
+
+    def twice(x: Any, a: Any) -> Any:
+        return fg.jit(loop)(x, a, a)
+
+    with fg.disable_jit():
+        expected = twice(jnp.float32(0.1), jnp.float32(0.7))
+    assert_close(fg.jit(twice)(jnp.float32(0.1), jnp.float32(0.7)), expected)

@@ -96,7 +96,9 @@ class _Shared:
         self.twin: dict[Var, Var] = {}
         for eqn in body.eqns:
             same = known.get(self.understand(eqn))
-            if same is not None:
+            if same in self.of_predicate:  # computed twice, for an operand has two names: the second time stays
+                self.meaning.update((v, ("own", v)) for v in eqn.outvars)
+            elif same is not None:
                 self.of_predicate[same], self.of_body[eqn] = None, None
                 for mine, theirs in zip(same.outvars, eqn.outvars, strict=True):
                     self.twin.setdefault(mine, theirs)
