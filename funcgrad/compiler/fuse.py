@@ -19,14 +19,14 @@ from __future__ import annotations
 
 import functools
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
-from typing import Literal as Choice
+from typing import NamedTuple
 
 from funcgrad import dtypes
 from funcgrad.compiler import contract
 from funcgrad.compiler.control import is_control
+from funcgrad.compiler.groups import Group, Kind, Order, Shape
 from funcgrad.compiler.scalars import DTYPES, SCALARS
 from funcgrad.core.jaxprs import Atom, JaxprEqn, Literal, Var
 from funcgrad.core.lowering import (
@@ -49,8 +49,8 @@ from funcgrad.ops.shapes import reshape_p
 # What the equations of a kernel cost at most, in simple operations: about 60 functions of vector math.
 MOST_WORK = 512
 
-Shape = tuple[int, ...]
-Kind = Choice["loops", "contract", "update", "control", "native", "host"]
+# How many earlier groups that read the same values a group is compared with.
+_MOST_SIBLINGS = 8
 
 
 class Access(NamedTuple):
@@ -78,33 +78,6 @@ def is_whole(view: Strided, shape: Shape) -> bool:
     return plain == contiguous(plain.shape) and math.prod(view.shape) == math.prod(shape)
 
 
-@dataclass(eq=False)
-class Group:
-    """Equations that become one kernel, or one equation: a BLAS call, a window written, a branch or loop, native code,
-    a host call."""
-
-    kind: Kind
-    number: int
-    eqns: list[JaxprEqn] = field(default_factory=list)
-    domain: Shape = ()
-    axes: tuple[int, ...] = ()
-    work: int = 0
-    needs: set[int] = field(default_factory=set)
-    awaits: set[int] = field(default_factory=set)  # those of `needs` that a barrier keeps apart
-
-    @property
-    def row_shape(self) -> Shape:
-        """The domain without the folded axes."""
-        return tuple(n for d, n in enumerate(self.domain) if d not in self.axes)
-
-    def __str__(self) -> str:
-        names = " ".join(e.primitive.name for e in self.eqns)
-        where = f" over {list(self.domain)}" if self.kind == "loops" else ""
-        scopes = ", ".join(dict.fromkeys(e.source.scope for e in self.eqns if e.source and e.source.scope))
-        folds = f" folding axes {list(self.axes)}" if self.axes else ""
-        return f"{self.kind}{where}{folds}: {names}{f' (in {scopes})' if scopes else ''}"
-
-
 def is_loop(eqn: JaxprEqn) -> bool:
     """Whether the loop IR can express an equation."""
     lowering = eqn.primitive.lowering
@@ -124,7 +97,10 @@ class Fusion:
         """`apart`: each result is a value of its own, not an operand or a part of another result."""
         self.definition: dict[Var, JaxprEqn] = {v: e for e in eqns for v in e.outvars}
         self.group_of: dict[Var, Group] = {}
-        self.groups: list[Group] = []
+        self._group_with: dict[JaxprEqn, Group] = {}
+        self._position = {e: i for i, e in enumerate(eqns)}
+        self._order = Order()
+        self._readers: dict[Atom, list[JaxprEqn]] = defaultdict(list)
         self._resolved: dict[Var, Access] = {}
         self._awaited: dict[JaxprEqn, frozenset[Var]] = {}
         self._accesses: dict[JaxprEqn, list[Access]] = {}
@@ -133,8 +109,8 @@ class Fusion:
         for eqn in eqns:
             self._place(eqn)
             if eqn.effectful:  # effects happen in the order in which they were written
-                group = self.groups[-1]
-                group.needs |= {effects.number} if effects is not None else set()
+                group = self._group_with[eqn]
+                group.need([effects] if effects is not None else [])
                 effects = group
         # A result that shows another one is copied, whichever comes first.
         taken: set[Atom] = {v for v in outvars if v in self.group_of}
@@ -229,9 +205,10 @@ class Fusion:
         if not self._is_stored(operand):
             self._store_view(operand)
         source = self.resolve(operand).source
-        readers = [g for g in self.groups if any(a.source is source for e in g.eqns for a in self.accesses(e))]
+        readers = self._readers[source]
         group = self._new_group("update", eqn)
-        group.needs |= {g.number for g in readers}
+        group.need(self._group_with[e] for e in readers)
+        self._readers[source] = [eqn]  # those that come after this one come after the others, too
 
     def _place_view(self, eqn: JaxprEqn, lowering: View) -> None:
         """A view that is no affine access of what is stored needs its operand stored in its own order first."""
@@ -254,13 +231,15 @@ class Fusion:
             eqn = self.definition[var]
             if isinstance(eqn.primitive.lowering, Barrier):
                 shape = {"new_sizes": var.aval.shape, "dimensions": None}
+                position = self._position[eqn]
                 eqn = self.definition[var] = JaxprEqn([behind_barrier(var, eqn)], [var], reshape_p, shape, eqn.source)
+                self._position[eqn] = position
             self._new_group("loops" if is_loop(eqn) else "host", eqn)
 
     def _new_group(self, kind: Kind, eqn: JaxprEqn) -> Group:
         group = Group(kind, self._numbers)
         self._numbers += 1
-        self.groups.append(group)
+        self._order.append(group)
         if kind == "loops":
             group.domain, group.axes = domain_of(eqn)
         self._add(group, eqn)
@@ -269,9 +248,14 @@ class Fusion:
     def _add(self, group: Group, eqn: JaxprEqn) -> None:
         group.eqns.append(eqn)
         group.work += work_of(eqn)
-        group.awaits |= {g.number for g in self._awaited_groups(eqn)}
-        group.needs |= {g.number for g in self._producers(eqn) if g is not group} | group.awaits
+        self._group_with[eqn] = group
         self.group_of.update((v, group) for v in eqn.outvars)
+        awaited = self._awaited_groups(eqn)
+        group.awaits.update(awaited)
+        group.need(awaited)
+        group.need(self._producers(eqn))
+        for source in dict.fromkeys(a.source for a in self.accesses(eqn)):
+            self._readers[source].append(eqn)
 
     def _producers(self, eqn: JaxprEqn) -> list[Group]:
         sources = [a.source for a in self.accesses(eqn)]
@@ -288,12 +272,12 @@ class Fusion:
         # The latest group first: it is the one that others most likely feed.
         for group in sorted(candidates, key=lambda g: -g.number):
             if joined is None:
-                if self._fits(eqn, group) and not self._detour({group}, needed):
+                if self._fits(eqn, group) and self._order.precede((g for g in needed if g is not group), group):
                     group.axes = group.axes or domain_of(eqn)[1]
                     self._add(group, eqn)
                     joined = group
             elif self._mergeable(group, joined):
-                self._merge(group, joined)
+                joined = self._merge(group, joined)
         if joined is None:
             self._new_group("loops", eqn)
 
@@ -323,111 +307,104 @@ class Fusion:
             return False
         return alignment(access, group, level) is not None
 
-    def _detour(self, inside: set[Group], starts: Iterable[Group]) -> bool:
-        """Whether a path leads from outside groups in `starts` back to a group in `inside`."""
-        wanted = {g.number for g in inside}
-        by_number = self._by_number()
-        stack, seen = [g for g in starts if g not in inside], set()
-        while stack:
-            group = stack.pop()
-            if group.number in seen:
-                continue
-            seen.add(group.number)
-            if group.needs & wanted:
-                return True
-            stack += [by_number[n] for n in group.needs if n not in wanted]
-        return False
-
-    def _by_number(self) -> dict[int, Group]:
-        return {g.number: g for g in self.groups}
-
     def _mergeable(self, a: Group, b: Group) -> bool:
-        """Whether two loop groups can be one: one domain, values read in place, no path out and back."""
-        if a.kind != "loops" or b.kind != "loops" or a.domain != b.domain or (a.axes and b.axes and a.axes != b.axes):
-            return False
-        if a.number in b.awaits or b.number in a.awaits or a.work + b.work > MOST_WORK:
-            return False
-        axes = a.axes or b.axes
-        merged = Group("loops", -1, domain=a.domain, axes=axes)
-        for group, other in ((a, b), (b, a)):
-            for eqn in group.eqns:
-                level = level_of(eqn, group)
-                for access in self.accesses(eqn):
-                    if isinstance(access.source, Var) and self.group_of.get(access.source) is other:
-                        crossing = isinstance(eqn.primitive.lowering, (Pad, Concatenate, Gather))
-                        if crossing or alignment(access, merged, level, self._level(access.source, other)) is None:
-                            return False
-        by_number = self._by_number()
-        outside = [by_number[n] for g in (a, b) for n in g.needs if n not in (a.number, b.number)]
-        return not self._detour({a, b}, outside)
+        """Whether two loop groups can be one: one domain, values read in place, no path out and back.
 
-    def _level(self, source: Var, group: Group) -> str:
-        return level_of(self.definition[source], group, of_result=True)
+        If so, what the later one needs now precedes the earlier one.
+        """
+        if a.domain != b.domain or (a.axes and b.axes and a.axes != b.axes) or a.work + b.work > MOST_WORK:
+            return False
+        if a in b.awaits or b in a.awaits or not self._crosses_in_place(a, b):
+            return False
+        first, second = (a, b) if a.place < b.place else (b, a)
+        return self._order.precede([g for g in second.needs if g is not first], first)
 
-    def _merge(self, a: Group, b: Group) -> None:
-        """Make `b` hold the equations of both, in a valid order."""
-        b.axes = b.axes or a.axes
-        b.eqns = _topological([*a.eqns, *b.eqns], self)
-        b.work += a.work
-        b.needs = (a.needs | b.needs) - {a.number, b.number}
-        b.awaits |= a.awaits
-        for eqn in a.eqns:
-            self.group_of.update((v, b) for v in eqn.outvars)
-        self.groups.remove(a)
-        for group in self.groups:
-            for numbers in (group.needs, group.awaits):
-                if a.number in numbers:
-                    numbers.discard(a.number)
-                    numbers.add(b.number)
-            group.needs.discard(group.number)
+    def _crosses_in_place(self, a: Group, b: Group) -> bool:
+        """Whether what two groups read of each other is read where it is made, were they one."""
+        merged = Group("loops", -1, domain=a.domain, axes=a.axes or b.axes)
+        for eqn, access, reader, maker in self._crossings(a, b):
+            assert isinstance(access.source, Var)
+            level, made_at = level_of(eqn, reader), level_of(self.definition[access.source], maker, of_result=True)
+            crossing = isinstance(eqn.primitive.lowering, (Pad, Concatenate, Gather))
+            if crossing or alignment(access, merged, level, made_at) is None:
+                return False
+        return True
+
+    def _crossings(self, a: Group, b: Group) -> Iterator[tuple[JaxprEqn, Access, Group, Group]]:
+        """What equations of one of two groups read of the other: equation, access, its group, and the other."""
+        small, large = sorted((a, b), key=lambda g: len(g.eqns))
+        readers = [e for made in small.eqns for v in made.outvars for e in self._readers.get(v, ())]
+        for eqn in small.eqns:
+            yield from ((eqn, x, small, large) for x in self.accesses(eqn) if self.group_of.get(x.source) is large)
+        for eqn in readers if len(readers) < len(large.eqns) else large.eqns:
+            if self._group_with[eqn] is large:
+                yield from ((eqn, x, large, small) for x in self.accesses(eqn) if self.group_of.get(x.source) is small)
+
+    def _merge(self, a: Group, b: Group) -> Group:
+        """Have the larger of two groups hold the equations of both, in the place of the earlier; return it."""
+        small, large = sorted((a, b), key=lambda g: len(g.eqns))
+        self._order.join(small, large)
+        large.absorb(small)
+        for eqn in small.eqns:
+            self._group_with[eqn] = large
+            self.group_of.update((v, large) for v in eqn.outvars)
+        return large
 
     def _merge_siblings(self) -> None:
         """Merge groups over one domain that read a common value of that size: it is then read once. Groups of scalars
         merge for the sake of fewer kernels."""
-        for group in list(self.groups):
-            if group.kind != "loops" or group not in self.groups:
-                continue
-            mine = self._large_inputs(group)
-            for other in list(self.groups):
-                if other.number <= group.number or other.kind != "loops" or other.domain != group.domain:
-                    continue
-                shares = not group.domain or mine & self._large_inputs(other)
-                if shares and self._mergeable(group, other):
-                    self._merge(group, other)
-                    break
+        inputs: dict[Group, dict[Atom | None, None]] = {}
+        latest: dict[tuple[Shape, Atom | None], dict[Group, None]] = defaultdict(dict)
 
-    def _large_inputs(self, group: Group) -> set[Var]:
+        def note(group: Group, values: Iterable[Atom | None]) -> None:
+            for value in values:
+                readers = latest[group.domain, value]
+                readers[group] = None
+                if len(readers) > _MOST_SIBLINGS:
+                    del readers[next(iter(readers))]
+
+        for group in sorted(self._order, key=lambda g: g.number):
+            if group.kind != "loops":
+                continue
+            inputs[group] = self._large_inputs(group) if group.domain else {None: None}
+            siblings = dict.fromkeys(g for v in inputs[group] for g in latest[group.domain, v] if g in inputs)
+            for sibling in sorted(siblings, key=lambda g: g.number):
+                if self._mergeable(sibling, group):
+                    merged = self._merge(sibling, group)
+                    absorbed = inputs.pop(sibling if merged is group else group)
+                    inputs[merged].update(absorbed)
+                    note(merged, absorbed)
+                    group = merged
+            note(group, inputs[group])
+
+    def _large_inputs(self, group: Group) -> dict[Atom | None, None]:
         sources = (a.source for e in group.eqns for a in self.accesses(e))
-        return {
-            s for s in sources
-            if isinstance(s, Var) and squeezed(s.aval.shape) == group.domain
-        }  # fmt: skip
+        return {s: None for s in sources if isinstance(s, Var) and squeezed(s.aval.shape) == group.domain}
 
     def _ordered(self) -> list[Group]:
-        """Groups in topological order, earliest first."""
-        by_number, done, order = self._by_number(), set(), []
-
-        def visit(group: Group) -> None:
-            stack = [(group, iter(sorted(group.needs)))]
+        """Groups in topological order, earliest first; their equations as they were written."""
+        done: set[Group] = set()
+        order: list[Group] = []
+        for group in sorted(self._order, key=lambda g: g.number):
+            stack = [(group, iter(sorted(group.needs, key=lambda g: g.number)))]
             while stack:
                 current, needs = stack[-1]
-                missing = next((n for n in needs if n not in done), None)
-                if missing is None:
-                    stack.pop()
-                    if current.number not in done:
-                        done.add(current.number)
-                        order.append(current)
+                missing = next((g for g in needs if g not in done), None)
+                if missing is not None:
+                    stack.append((missing, iter(sorted(missing.needs, key=lambda g: g.number))))
                 else:
-                    stack.append((by_number[missing], iter(sorted(by_number[missing].needs))))
-
-        for group in sorted(self.groups, key=lambda g: g.number):
-            visit(group)
+                    stack.pop()
+                    if current not in done:
+                        done.add(current)
+                        order.append(current)
+        for group in order:
+            group.eqns.sort(key=self._position.__getitem__)
         return order
 
     def _stored(self) -> set[Var]:
         """The variables that must be in memory: read by another group or through a view, or returned."""
         result = {a.source for a in map(self.resolve, self.outvars)}
-        for group in self.groups:
+        for group in self.order:
             for eqn in group.eqns:
                 for source, _ in self.accesses(eqn):
                     if self.group_of.get(source) is not group or group.kind != "loops":
@@ -484,30 +461,3 @@ def alignment(access: Access, group: Group, level: str, source_level: str | None
         spread = tuple(0 if d in group.axes else next(rows) for d in range(len(group.domain)))
         return "spread" if view == Strided(group.domain, spread, 0) else None
     return None
-
-
-def _topological(eqns: list[JaxprEqn], fusion: Fusion) -> list[JaxprEqn]:
-    """Order equations so that each follows those it reads from."""
-    mine = {v: e for e in eqns for v in e.outvars}
-    done: set[int] = set()
-    order: list[JaxprEqn] = []
-
-    def operands(eqn: JaxprEqn) -> Iterator[JaxprEqn]:
-        for access in fusion.accesses(eqn):
-            source: Any = access.source
-            if source in mine and mine[source] is not eqn:
-                yield mine[source]
-
-    for eqn in eqns:
-        stack = [(eqn, operands(eqn))]
-        while stack:
-            current, pending = stack[-1]
-            missing = next((e for e in pending if id(e) not in done), None)
-            if missing is not None:
-                stack.append((missing, operands(missing)))
-            else:
-                stack.pop()
-                if id(current) not in done:
-                    done.add(id(current))
-                    order.append(current)
-    return order

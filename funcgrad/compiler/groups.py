@@ -1,0 +1,164 @@
+"""Groups of equations, and a topological order of them that is kept up as they join.
+
+Two groups may become one if no path of needs leads from one through others to the other. Where groups have places in a
+topological order, such a path runs between the places of the two. So only what lies between is searched, from both
+ends, and where no path is found, what one end has reached moves past the other. (After D. J. Pearce and P. H. J. Kelly,
+"A dynamic topological sort algorithm for directed acyclic graphs", 2006.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal as Choice
+
+from funcgrad.core.jaxprs import JaxprEqn
+
+Shape = tuple[int, ...]
+Kind = Choice["loops", "contract", "update", "control", "native", "host"]
+
+# How many steps a search takes at most; a path that is not ruled out by then counts as found.
+MOST_STEPS = 400
+_GAP = 1 << 60  # between the places of neighbors at first
+
+
+@dataclass(eq=False)
+class Group:
+    """Equations that become one kernel, or one equation: a BLAS call, a window written, a branch or loop, native code,
+    a host call."""
+
+    kind: Kind
+    number: int
+    eqns: list[JaxprEqn] = field(default_factory=list)
+    domain: Shape = ()
+    axes: tuple[int, ...] = ()
+    work: int = 0
+    needs: dict[Group, None] = field(default_factory=dict)
+    users: dict[Group, None] = field(default_factory=dict)
+    awaits: set[Group] = field(default_factory=set)  # those of `needs` that a barrier keeps apart
+    place: int = 0
+
+    @property
+    def row_shape(self) -> Shape:
+        """The domain without the folded axes."""
+        return tuple(n for d, n in enumerate(self.domain) if d not in self.axes)
+
+    def need(self, others: Iterable[Group]) -> None:
+        """Add needs."""
+        for other in others:
+            if other is not self:
+                self.needs[other] = None
+                other.users[self] = None
+
+    def absorb(self, other: Group) -> None:
+        """Take over the equations of another group, what it needs and what needs it."""
+        self.eqns += other.eqns
+        self.number = max(self.number, other.number)
+        self.axes = self.axes or other.axes
+        self.work += other.work
+        self.need(other.needs)
+        self.awaits |= other.awaits
+        for need in other.needs:
+            del need.users[other]
+        for user in other.users:
+            del user.needs[other]
+            user.need([self])
+            if other in user.awaits:
+                user.awaits.remove(other)
+                user.awaits.add(self)
+
+    def __str__(self) -> str:
+        names = " ".join(e.primitive.name for e in self.eqns)
+        where = f" over {list(self.domain)}" if self.kind == "loops" else ""
+        scopes = ", ".join(dict.fromkeys(e.source.scope for e in self.eqns if e.source and e.source.scope))
+        folds = f" folding axes {list(self.axes)}" if self.axes else ""
+        return f"{self.kind}{where}{folds}: {names}{f' (in {scopes})' if scopes else ''}"
+
+
+class Order:
+    """Groups in a topological order: each after those that it needs."""
+
+    def __init__(self) -> None:
+        self._start = Group("host", -1)
+        self._next: dict[Group, Group | None] = {self._start: None}
+        self._previous: dict[Group, Group] = {}
+        self._last = self._start
+        self.steps = 0  # of all searches so far
+
+    def __iter__(self) -> Iterator[Group]:
+        group = self._next[self._start]
+        while group is not None:
+            yield group
+            group = self._next[group]
+
+    def append(self, group: Group) -> None:
+        """Add a group after all others."""
+        self._insert(group, self._last)
+
+    def join(self, leaving: Group, staying: Group) -> None:
+        """Take a group out, and have another stand in the earlier place of the two."""
+        if leaving.place < staying.place:
+            self._move([staying], leaving)
+        self._remove(leaving)
+
+    def _remove(self, group: Group) -> None:
+        before, after = self._previous.pop(group), self._next.pop(group)
+        self._next[before] = after
+        if after is None:
+            self._last = before
+        else:
+            self._previous[after] = before
+
+    def precede(self, others: Iterable[Group], group: Group) -> bool:
+        """Move groups such that all `others` are before `group`; False if they depend on it, or may."""
+        behind = [g for g in others if g.place > group.place]
+        if not behind:
+            return True
+        last = max(behind, key=lambda g: g.place)
+        later: dict[Group, None] = {group: None}
+        earlier: dict[Group, None] = dict.fromkeys(behind)
+        forward = _reached(later, lambda g: g.users, lambda g: g.place <= last.place)
+        backward = _reached(earlier, lambda g: g.needs, lambda g: g.place >= group.place)
+        for _ in range(MOST_STEPS):
+            self.steps += 1
+            user, need = next(forward, None), next(backward, None)
+            if user in earlier or need in later:
+                return False
+            if user is None:
+                self._move(later, last)
+                return True
+            if need is None:
+                self._move(earlier, self._previous[group])
+                return True
+        return False
+
+    def _move(self, groups: Iterable[Group], after: Group) -> None:
+        for group in sorted(groups, key=lambda g: g.place):
+            self._remove(group)
+            self._insert(group, after)
+            after = group
+
+    def _insert(self, group: Group, before: Group) -> None:
+        after = self._next[before]
+        self._previous[group], self._next[group], self._next[before] = before, after, group
+        if after is None:
+            self._last, group.place = group, before.place + _GAP
+        else:
+            self._previous[after] = group
+            group.place = (before.place + after.place) // 2
+            if group.place == before.place:
+                for i, each in enumerate(self, 1):
+                    each.place = i * _GAP
+
+
+def _reached(
+    seen: dict[Group, None], neighbors: Callable[[Group], Iterable[Group]], inside: Callable[[Group], bool]
+) -> Iterator[Group]:
+    """Yield the group at the end of each edge from those in `seen`, which grows by those that are `inside`."""
+    stack = list(seen)
+    while stack:
+        for group in neighbors(stack.pop()):
+            yield group
+            if inside(group) and group not in seen:
+                seen[group] = None
+                stack.append(group)
