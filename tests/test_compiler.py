@@ -224,7 +224,7 @@ def test_every_stage_is_well_formed_and_prints(program: Any, shape_x: Any, shape
     closed = make_jaxpr(fun)(*args)
     check_jaxpr(closed)
     simplified = simplify(closed)
-    check_jaxpr(simplified)
+    check_jaxpr(simplified, weak_types=False)
     fusion = Fusion(simplified.jaxpr.eqns, simplified.jaxpr.outvars)
     placed = [e for g in fusion.order for e in g.eqns]
     assert len(placed) == len(set(map(id, placed)))

@@ -248,6 +248,9 @@ def test_checker_refuses(broken, message):
         check_jaxpr(broken())
 
 
-def test_checker_ignores_weak_types():
+def test_checker_of_simplified_jaxprs_ignores_weak_types():
     x, y = Var(F32), Var(ShapedArray((), dtypes.float32, True))
-    check_jaxpr(Jaxpr([], [x], [_eqn(SIN, [x], [y])], [y]))
+    jaxpr = Jaxpr([], [x], [_eqn(SIN, [x], [y])], [y])
+    check_jaxpr(jaxpr, weak_types=False)
+    with pytest.raises(JaxprError, match=re.escape("sin: declared [f32[]{weak_type=True}]")):
+        check_jaxpr(jaxpr)

@@ -30,16 +30,18 @@ def is_control(lowering: Lowering) -> bool:
 # ---------------------------------------------------------------- without a loop
 
 
-def straightened(eqn: JaxprEqn) -> ClosedJaxpr | None:
-    """The equations in place of a branch whose index is known, or of a scan that is unrolled whole; else None."""
+def straightened(eqn: JaxprEqn, avals: Sequence[ShapedArray]) -> ClosedJaxpr | None:
+    """The equations in place of a branch whose index is known, or of a scan that is unrolled whole; else None.
+
+    `avals` are the types with which the operands were traced.
+    """
     lowering, params = eqn.primitive.lowering, eqn.params
     if isinstance(lowering, Cond) and isinstance(eqn.invars[0], Literal):
         branches = params["branches"]
         chosen = branches[min(max(int(np.asarray(eqn.invars[0].val)), 0), len(branches) - 1)]
-        avals = [v.aval for v in eqn.invars]
         return trace_to_jaxpr(lambda _, *args: eval_jaxpr(chosen.jaxpr, chosen.consts, *args), avals)
     if isinstance(lowering, Scan) and params["length"] <= max(1, params["unroll"]):
-        return trace_to_jaxpr(lambda *args: _unrolled(args, **params), [v.aval for v in eqn.invars])
+        return trace_to_jaxpr(lambda *args: _unrolled(args, **params), avals)
     return None
 
 

@@ -47,7 +47,7 @@ def executable(closed: ClosedJaxpr, name: str) -> Executable:
 def _compile(closed: ClosedJaxpr, name: str) -> Executable:
     start = time.perf_counter()
     simplified, fusion = _front(closed)
-    planned = plan(simplified, fusion)
+    planned = plan(simplified, fusion, closed.out_avals)
     made = Executable(planned, name)
     if config.log_compiles:
         origins = [f"{planned.origins.count(o)} {text}" for o, text in _ORIGINS.items() if o in planned.origins]
@@ -77,7 +77,7 @@ def _front(closed: ClosedJaxpr) -> tuple[ClosedJaxpr, Fusion]:
     with debug_nans(False), debug_infs(False):  # what is folded or expanded here is checked when the program runs
         simplified = sink(simplify(closed if kinds is None else with_checks(closed, kinds)))
     if config.enable_checks:
-        check_jaxpr(simplified)
+        check_jaxpr(simplified, weak_types=False)
     return simplified, Fusion(simplified.jaxpr.eqns, simplified.jaxpr.outvars)
 
 

@@ -60,11 +60,15 @@ class Plan:
         return "\n".join([head, *self.routine.lines()])
 
 
-def plan(closed: ClosedJaxpr, fusion: Fusion) -> Plan:
-    """Choose instructions and memory for the groups of a simplified jaxpr."""
+def plan(closed: ClosedJaxpr, fusion: Fusion, out_avals: Sequence[ShapedArray]) -> Plan:
+    """Choose instructions and memory for the groups of a simplified jaxpr.
+
+    The results have the types `out_avals`: those that were traced, for simplification may exchange a value for one of
+    another weak type.
+    """
     jaxpr = closed.jaxpr
     slots = [*jaxpr.invars, *jaxpr.constvars]
-    outputs, buffers = _outputs(closed, fusion)
+    outputs, buffers = _outputs(closed, fusion, out_avals)
     planner = Planner()
     routine = planner.routine(fusion, {v: 1 + i for i, v in enumerate([*slots, *buffers])})
     sizes = [max(v.aval.nbytes, 1) for v in buffers]
@@ -72,15 +76,14 @@ def plan(closed: ClosedJaxpr, fusion: Fusion) -> Plan:
     return Plan(routine, n_slots, list(closed.consts), outputs, sizes, planner.origins)
 
 
-def _outputs(closed: ClosedJaxpr, fusion: Fusion) -> tuple[list[Output], list[Var]]:
+def _outputs(closed: ClosedJaxpr, fusion: Fusion, avals: Sequence[ShapedArray]) -> tuple[list[Output], list[Var]]:
     jaxpr = closed.jaxpr
     inputs = {v: i for i, v in enumerate(jaxpr.invars)}
     consts = dict(zip(jaxpr.constvars, closed.consts, strict=True))
     buffers: dict[Var, int] = {}
     outputs = []
-    for atom in jaxpr.outvars:
+    for atom, aval in zip(jaxpr.outvars, avals, strict=True):
         source = fusion.resolve(atom).source
-        aval = atom.aval
         if isinstance(source, Literal):
             outputs.append(Output(aval, Array(aval, np.asarray(source.val).reshape(aval.shape)), None, None))
         elif source in inputs:

@@ -17,6 +17,7 @@ from funcgrad.compiler import contract, control
 from funcgrad.compiler.fission import products_of_slices, without
 from funcgrad.compiler.rotate import rotate
 from funcgrad.core.arrays import evaluate
+from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, literal_of
 from funcgrad.core.lowering import Concatenate, Cond, Inline, Native, Reduce, Rewrite, Scalar, Scan, View
 from funcgrad.core.staging import trace_to_jaxpr
@@ -195,16 +196,18 @@ class _Simplifier:
         return self.env.get(atom, atom) if isinstance(atom, Var) else atom
 
     def walk(self, eqns: Sequence[JaxprEqn]) -> None:
-        for eqn in eqns:
-            eqn = eqn.replace(invars=[self.read(v) for v in eqn.invars])
+        for traced in eqns:
+            # What is traced anew gets the types that were traced: an operand may be replaced by one of another weak
+            # type, which promotes differently.
+            eqn = traced.replace(invars=[self.read(v) for v in traced.invars])
             lowering = eqn.primitive.lowering
             if isinstance(lowering, Inline):
                 self.splice(eqn.params[lowering.param], eqn)
             elif control.is_control(lowering):
-                self.control(eqn)
-            elif isinstance(lowering, Rewrite) and lowering.applies(*(v.aval for v in eqn.invars), **eqn.params):
-                self.splice(_expanded(eqn), eqn)
-            elif (product := contract.canonical(eqn)) is not None:
+                self.control(eqn, [v.aval for v in traced.invars])
+            elif isinstance(lowering, Rewrite) and lowering.applies(*(v.aval for v in traced.invars), **eqn.params):
+                self.splice(_expanded(traced), eqn)
+            elif (product := contract.canonical(traced)) is not None:
                 self.splice(product, eqn)
             elif isinstance(lowering, Native):  # operands have addresses: no numbers are written into the equation
                 self.add(
@@ -222,9 +225,9 @@ class _Simplifier:
         self.walk(inner.jaxpr.eqns)
         self.env.update(zip(eqn.outvars, [self.read(v) for v in inner.jaxpr.outvars], strict=True))
 
-    def control(self, eqn: JaxprEqn) -> None:
+    def control(self, eqn: JaxprEqn, avals: Sequence[ShapedArray]) -> None:
         """Add a branch or a loop: its inner jaxprs simplified, their consts and invariants outside."""
-        straight = control.straightened(eqn)
+        straight = control.straightened(eqn, avals)
         if straight is not None:
             self.splice(straight, eqn)
             return

@@ -6,12 +6,13 @@ from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Va
 from funcgrad.errors import JaxprError
 
 
-def check_jaxpr(jaxpr: Jaxpr | ClosedJaxpr) -> None:
+def check_jaxpr(jaxpr: Jaxpr | ClosedJaxpr, *, weak_types: bool = True) -> None:
     """Raise JaxprError unless the jaxpr is well formed.
 
     Rules: every variable is bound once, before it is used; every equation's outputs have the types that its
     primitive infers from its inputs; jaxprs in params keep the same rules; a closed jaxpr has one const per
-    constvar.
+    constvar. Without `weak_types`, types may differ in being weak: simplification keeps values, and results are given
+    their traced types when the program is planned.
     """
     if isinstance(jaxpr, ClosedJaxpr):
         if len(jaxpr.consts) != len(jaxpr.jaxpr.constvars):
@@ -23,9 +24,9 @@ def check_jaxpr(jaxpr: Jaxpr | ClosedJaxpr) -> None:
     for eqn in jaxpr.eqns:
         for atom in eqn.invars:
             _check_use(atom, bound, eqn, jaxpr)
-        _check_types(eqn)
+        _check_types(eqn, weak_types)
         for sub in subjaxprs(eqn.params):
-            check_jaxpr(sub)
+            check_jaxpr(sub, weak_types=weak_types)
         for var in eqn.outvars:
             _bind(var, bound, repr(eqn), jaxpr)
     for atom in jaxpr.outvars:
@@ -47,10 +48,10 @@ def _check_use(atom: Atom, bound: set[Var], eqn: JaxprEqn, jaxpr: Jaxpr) -> None
         raise JaxprError(f"a variable is used before it is bound in {eqn!r}\n{jaxpr}")
 
 
-def _check_types(eqn: JaxprEqn) -> None:
+def _check_types(eqn: JaxprEqn, weak_types: bool) -> None:
     inferred = eqn.primitive.infer(*(v.aval for v in eqn.invars), **eqn.params)
     inferred = list(inferred) if eqn.primitive.multiple_results else [inferred]
     declared = [v.aval for v in eqn.outvars]
-    # The weak-type mark does not change values, and passes may drop it.
-    if [a.strengthened() for a in inferred] != [a.strengthened() for a in declared]:
+    compared = [[a if weak_types else a.strengthened() for a in avals] for avals in (inferred, declared)]
+    if compared[0] != compared[1]:
         raise JaxprError(f"{eqn.primitive}: declared {declared}, but the primitive infers {inferred}")
