@@ -36,12 +36,12 @@ from funcgrad.nn.activations import sparse_sigmoid as sparse_sigmoid
 from funcgrad.nn.activations import squareplus as squareplus
 from funcgrad.nn.activations import swish as swish
 from funcgrad.nn.activations import tanh as tanh
+from funcgrad.nn.layer import Layer as Layer
 from funcgrad.nn.layers import Activation as Activation
 from funcgrad.nn.layers import Dropout as Dropout
 from funcgrad.nn.layers import Embedding as Embedding
 from funcgrad.nn.layers import Flatten as Flatten
 from funcgrad.nn.layers import Gelu as Gelu
-from funcgrad.nn.layers import Layer as Layer
 from funcgrad.nn.layers import LayerNorm as LayerNorm
 from funcgrad.nn.layers import Linear as Linear
 from funcgrad.nn.layers import LogSoftmax as LogSoftmax

@@ -9,74 +9,108 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import funcgrad.numpy as jnp
-from funcgrad import random
-from funcgrad.errors import ArgumentError, ShapeError
+from funcgrad import dtypes, random
+from funcgrad.core.avals import ShapeDtypeStruct
+from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 from funcgrad.nn import activations, initializers, normalizers
+from funcgrad.nn.labels import validity
+from funcgrad.nn.layer import (
+    FROM_INIT,
+    Layer,
+    Shape,
+    as_size,
+    check_features,
+    constructor,
+    initial,
+    is_constructor,
+    parameter,
+)
+from funcgrad.numpy.axes import as_number
+from funcgrad.numpy.promotion import as_operand
+from funcgrad.transforms.api import name_of
+from funcgrad.transforms.tracing_api import eval_shape
 
-Shape = tuple[int, ...]
-
-
-class Layer(NamedTuple):
-    """A layer: how its parameters begin, and what it computes with them."""
-
-    init: Callable[..., tuple[Shape, Any]]
-    apply: Callable[..., Any]
+_FEATURES = "the number of features"
 
 
 def Activation(function: Callable[[Any], Any], **options: Any) -> Layer:
-    """A function of arrays that keeps the shape, as a layer without parameters."""
+    """A function of arrays as a layer without parameters; the shape of its result is found by tracing it.
+
+    A function among the layers of `Sequential` becomes this.
+    """
+
+    def init(key: Any, in_shape: Shape) -> tuple[Shape, Any]:
+        batch = ShapeDtypeStruct((1, *in_shape), dtypes.canonicalize(float))
+        return eval_shape(lambda x: function(x, **options), batch).shape[1:], ()
+
+    return Layer(init, lambda params, x, *, key=None, train=False: function(x, **options), name_of(function))
+
+
+def _elementwise(function: Callable[..., Any], **options: Any) -> Layer:
     return Layer(
-        lambda key, in_shape: (tuple(in_shape), ()),
-        lambda params, x, *, key=None, train=False: function(x, **options),
+        lambda key, in_shape: (in_shape, ()), lambda params, x, *, key=None, train=False: function(x, **options)
     )
 
 
+@constructor
 def Relu() -> Layer:
     """max(x, 0)."""
-    return Activation(activations.relu)
+    return _elementwise(activations.relu)
 
 
+@constructor
 def Tanh() -> Layer:
     """Hyperbolic tangent."""
-    return Activation(activations.tanh)
+    return _elementwise(activations.tanh)
 
 
+@constructor
 def Sigmoid() -> Layer:
     """1 / (1 + e⁻ˣ)."""
-    return Activation(activations.sigmoid)
+    return _elementwise(activations.sigmoid)
 
 
+@constructor
 def Gelu(approximate: bool = True) -> Layer:
     """x·Φ(x)."""
-    return Activation(activations.gelu, approximate=approximate)
+    return _elementwise(activations.gelu, approximate=approximate)
 
 
+@constructor
 def Silu() -> Layer:
     """x·sigmoid(x)."""
-    return Activation(activations.silu)
+    return _elementwise(activations.silu)
 
 
+@constructor
 def Softmax(axis: int = -1) -> Layer:
     """eˣ / Σ eˣ along an axis."""
-    return Activation(normalizers.softmax, axis=axis)
+    return _elementwise(normalizers.softmax, axis=axis)
 
 
+@constructor
 def LogSoftmax(axis: int = -1) -> Layer:
     """log(eˣ / Σ eˣ) along an axis."""
-    return Activation(normalizers.log_softmax, axis=axis)
+    return _elementwise(normalizers.log_softmax, axis=axis)
 
 
+@constructor
 def Flatten() -> Layer:
     """(batch, *in_shape) → (batch, n), n the product of in_shape."""
-    return Layer(
-        lambda key, in_shape: ((math.prod(in_shape),), ()),
-        lambda params, x, *, key=None, train=False: jnp.reshape(x, (x.shape[0], math.prod(x.shape[1:]))),
-    )
+
+    def apply(params: Any, x: Any, *, key: Any = None, train: bool = False) -> Any:
+        x = as_operand(x, "Flatten")
+        if not x.ndim:
+            raise ShapeError(f"Flatten: the input {x.aval} has no batch axis", fix="give inputs (batch, *in_shape)")
+        return jnp.reshape(x, (x.shape[0], math.prod(x.shape[1:])))
+
+    return Layer(lambda key, in_shape: ((math.prod(in_shape),), ()), apply)
 
 
+@constructor
 def Linear(
     features: int,
     *,
@@ -90,68 +124,96 @@ def Linear(
     The kernel begins by default as `lecun_normal`.
     """
     kernel_init = kernel_init or initializers.lecun_normal()
+    features = as_size(features, "features", "Linear")
 
-    def init(key: Any, in_shape: Sequence[int]) -> tuple[Shape, Any]:
+    def init(key: Any, in_shape: Shape) -> tuple[Shape, Any]:
         if not in_shape:
             raise ShapeError("Linear: the input is a scalar", fix="the last axis of the input holds its features")
         kernel_key, bias_key = random.split(key)
-        params = {"kernel": kernel_init(kernel_key, (in_shape[-1], features), dtype)}
+        params = {"kernel": initial(kernel_init, "kernel_init", "Linear", kernel_key, (in_shape[-1], features), dtype)}
         if bias:
-            params["bias"] = bias_init(bias_key, (features,), dtype)
+            params["bias"] = initial(bias_init, "bias_init", "Linear", bias_key, (features,), dtype)
         return (*in_shape[:-1], features), params
 
     def apply(params: Any, x: Any, *, key: Any = None, train: bool = False) -> Any:
-        y = jnp.matmul(x, params["kernel"])
-        return y + params["bias"] if bias else y
+        x, kernel = as_operand(x, "Linear"), parameter(params, "kernel", "Linear")
+        check_features(x, kernel.shape[0], "Linear", f"the kernel {kernel.aval}")
+        y = jnp.matmul(x, kernel)
+        return y + parameter(params, "bias", "Linear") if bias else y
 
     return Layer(init, apply)
 
 
+@constructor
 def LayerNorm(*, epsilon: float = 1e-5, scale: bool = True, bias: bool = True, dtype: Any = None) -> Layer:
     """Standardise each vector of the last axis, then scale and shift: (…, n) → (…, n).
 
     Params: {"scale": (n,), "bias": (n,)}. Source: Ba, Kiros, Hinton, "Layer normalization", 2016.
     """
+    as_number(epsilon, "epsilon", "LayerNorm", at_least=0)
 
-    def init(key: Any, in_shape: Sequence[int]) -> tuple[Shape, Any]:
+    def init(key: Any, in_shape: Shape) -> tuple[Shape, Any]:
+        if not in_shape:
+            raise ShapeError("LayerNorm: the input is a scalar", fix="the last axis of the input holds its features")
         size = (in_shape[-1],)
         params = {"scale": initializers.ones(key, size, dtype)} if scale else {}
         if bias:
             params["bias"] = initializers.zeros(key, size, dtype)
-        return tuple(in_shape), params
+        return in_shape, params
 
     def apply(params: Any, x: Any, *, key: Any = None, train: bool = False) -> Any:
+        x = as_operand(x, "LayerNorm")
+        parts = {name: parameter(params, name, "LayerNorm") for name, has in (("scale", scale), ("bias", bias)) if has}
+        for name, part in parts.items():
+            check_features(x, part.shape[0], "LayerNorm", f"the {name} {part.aval}")
         y = normalizers.standardize(x, epsilon=epsilon, algorithm="stable")
-        y = y * params["scale"] if scale else y
-        return y + params["bias"] if bias else y
+        y = y * parts["scale"] if scale else y
+        return y + parts["bias"] if bias else y
 
     return Layer(init, apply)
 
 
+@constructor
 def Embedding(
     count: int, features: int, *, table_init: initializers.Initializer | None = None, dtype: Any = None
 ) -> Layer:
-    """Rows of a table: integers (…) below count → (…, features). Params: {"table": (count, features)}.
+    """Rows of a table: integers (…) from 0 to count − 1 → (…, features). Params: {"table": (count, features)}.
 
-    The table begins by default as normals of standard deviation 1/√features.
+    A number of no row is an error where it is known; where it is traced, as under `jit`, the row and its derivative
+    are NaN. The table begins by default as normals of standard deviation 1/√features.
     """
+    count, features = as_size(count, "count", "Embedding"), as_size(features, "features", "Embedding")
     table_init = table_init or initializers.normal(1 / math.sqrt(features))
 
-    def init(key: Any, in_shape: Sequence[int]) -> tuple[Shape, Any]:
-        return (*in_shape, features), {"table": table_init(key, (count, features), dtype)}
+    def init(key: Any, in_shape: Shape) -> tuple[Shape, Any]:
+        return (*in_shape, features), {
+            "table": initial(table_init, "table_init", "Embedding", key, (count, features), dtype)
+        }
 
     def apply(params: Any, x: Any, *, key: Any = None, train: bool = False) -> Any:
-        return params["table"][x]
+        table, x = parameter(params, "table", "Embedding"), as_operand(x, "Embedding")
+        if not dtypes.is_integer(x.dtype):
+            raise DTypeError(f"Embedding: the input {x.aval} does not number rows", fix="cast it with .astype(int)")
+        rows = table.shape[0]
+        factor = validity(
+            x,
+            lambda number: (number >= 0) & (number < rows),
+            table.dtype,
+            f"Embedding: the input has {{}}, the table {table.aval} has rows 0 to {rows - 1}",
+            "make count larger than every number in the input",
+        )
+        return table[x] if isinstance(factor, int) else table[x] * factor[..., None]
 
     return Layer(init, apply)
 
 
+@constructor
 def Dropout(rate: float) -> Layer:
     """In training, set elements to 0 with probability `rate` and divide the others by 1 − rate; else the identity.
 
     Source: Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", 2014.
     """
-    if not 0 <= rate < 1:
+    if not 0 <= as_number(rate, "rate", "Dropout") < 1:
         raise ArgumentError(f"Dropout: rate {rate} is not in [0, 1)", fix="it is the share of elements dropped")
 
     def apply(params: Any, x: Any, *, key: Any = None, train: bool = False) -> Any:
@@ -159,35 +221,72 @@ def Dropout(rate: float) -> Layer:
             return x
         if key is None:
             raise ArgumentError("Dropout: training needs a key", fix="call apply(params, x, key=key, train=True)")
+        x = as_operand(x, "Dropout")
         kept = random.bernoulli(key, 1 - rate, x.shape)
         return jnp.where(kept, x / (1 - rate), 0)
 
-    return Layer(lambda key, in_shape: (tuple(in_shape), ()), apply)
+    return Layer(lambda key, in_shape: (in_shape, ()), apply)
 
 
-def Sequential(*layers: Layer) -> Layer:
-    """Layers one after another. Params: the list of theirs; each layer gets a key of its own.
+@constructor
+def Sequential(*layers: Layer | Callable[[Any], Any]) -> Layer:
+    """Layers one after another; a function of arrays is a layer too. Params: the list of theirs.
 
-    >>> _, params = Sequential(Linear(3), Relu(), Linear(2)).init(random.key(0), (4,))
+    Each layer gets a key of its own. Errors name the layer, as `print` shows it.
+
+    >>> model = Sequential(Linear(3), activations.relu, Linear(2))
+    >>> print(model)
+    Sequential(
+      [0] Linear(3)
+      [1] relu
+      [2] Linear(2)
+    )
+    >>> _, params = model.init(random.key(0), (4,))
     >>> [sorted(p) for p in params]
     [['bias', 'kernel'], [], ['bias', 'kernel']]
     """
+    parts = [_as_layer(layer, i) for i, layer in enumerate(layers)]
 
-    def init(key: Any, in_shape: Sequence[int]) -> tuple[Shape, Any]:
-        shape, params = tuple(in_shape), []
-        for layer, layer_key in zip(layers, random.split(key, len(layers)), strict=True):
-            shape, own = layer.init(layer_key, shape)
+    def init(key: Any, in_shape: Shape) -> tuple[Shape, Any]:
+        shape, params = in_shape, []
+        for i, layer_key in enumerate(random.split(key, len(parts))):
+            with model.scope(i):
+                shape, own = parts[i].init(layer_key, shape)
             params.append(own)
         return shape, params
 
     def apply(params: Any, x: Any, *, key: Any = None, train: bool = False) -> Any:
-        if len(params) != len(layers):
-            raise ArgumentError(
-                f"Sequential: {len(params)} layers' parameters for {len(layers)} layers", fix="pass what init returned"
-            )
-        keys = [None] * len(layers) if key is None else random.split(key, len(layers))
-        for layer, own, layer_key in zip(layers, params, keys, strict=True):
-            x = layer.apply(own, x, key=layer_key, train=train)
+        _check_parts(params, len(parts))
+        keys = [None] * len(parts) if key is None else random.split(key, len(parts))
+        for i, (layer, own, layer_key) in enumerate(zip(parts, params, keys, strict=True)):
+            with model.scope(i):
+                x = layer.apply(own, x, key=layer_key, train=train)
         return x
 
-    return Layer(init, apply)
+    model = Layer(init, apply, "Sequential", parts)
+    return model
+
+
+def _as_layer(layer: Any, i: int) -> Layer:
+    """Return a layer of `Sequential`: itself, or a function as an activation."""
+    if isinstance(layer, Layer):
+        return layer
+    if is_constructor(layer):
+        name = layer.__name__
+        raise ArgumentError(f"Sequential: layer {i} is the function {name} that makes layers", fix=f"call it: {name}()")
+    if callable(layer):
+        return Activation(layer)
+    fix = "give layers, e.g. nn.Linear(3), or functions of arrays, e.g. nn.relu"
+    fix = "give the layers one by one: Sequential(*layers)" if isinstance(layer, Sequence | dict) else fix
+    fix = fix if not isinstance(layer, str) else "give the function, e.g. nn.relu"
+    raise ArgumentError(f"Sequential: layer {i} is {layer!r:.60} of type {type(layer).__name__}", fix=fix)
+
+
+def _check_parts(params: Any, count: int) -> None:
+    given = (
+        f"{len(params)} layers' parameters"
+        if isinstance(params, Sequence)
+        else f"params of type {type(params).__name__}"
+    )
+    if given != f"{count} layers' parameters":
+        raise ArgumentError(f"Sequential: {given} for {count} layers", fix=FROM_INIT)

@@ -1,6 +1,10 @@
 """Losses: how far outputs are from targets.
 
 `reduction` is "mean", "sum" or "none"; weights weigh the terms, and the mean is by the sum of the weights.
+
+A label that its loss has no meaning for (a class number below 0 or beyond the classes, an integer that is not 0 or 1,
+or not ±1) is an error where it is known. Where it is traced, as under `jit`, the loss and its derivative are NaN. That
+holds for examples of weight 0 as well: give those a valid label.
 """
 
 from __future__ import annotations
@@ -11,9 +15,10 @@ import funcgrad.numpy as jnp
 from funcgrad import dtypes
 from funcgrad.errors import ArgumentError, ShapeError
 from funcgrad.nn.activations import softplus
-from funcgrad.nn.normalizers import log_softmax
-from funcgrad.numpy.promotion import as_operand, promote_inexact
-from funcgrad.ops.slicing import iota
+from funcgrad.nn.labels import known_value, validity
+from funcgrad.nn.normalizers import class_numbers, log_softmax
+from funcgrad.numpy.axes import as_number
+from funcgrad.numpy.promotion import as_operand, broadcast_to, promote_inexact
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -23,7 +28,7 @@ def _reduced(values: Any, weights: Any, reduction: str, counts: Any = None) -> A
     if reduction not in REDUCTIONS:
         raise ArgumentError(f"unknown reduction {reduction!r}", fix=f"choose one of {', '.join(REDUCTIONS)}")
     if weights is not None:
-        weights = jnp.broadcast_to(as_operand(weights, "weights"), values.shape)
+        weights = broadcast_to(as_operand(weights, "weights"), values.shape, "weights of a loss")
         values = values * weights
         counts = weights if counts is None else weights * counts
     if reduction == "none":
@@ -64,26 +69,68 @@ def cross_entropy(
     """
     (logits,) = promote_inexact(logits, operation="cross_entropy")
     labels = as_operand(labels, "cross_entropy")
-    classes = logits.shape[-1] if logits.ndim else 0
     numbered = dtypes.is_integer(labels.dtype)
-    if labels.shape != (logits.shape[:-1] if numbered else logits.shape):
-        raise ShapeError(
-            f"cross_entropy: labels {labels.aval} do not fit logits {logits.aval}",
-            fix="class numbers have the logits' shape without its last axis, probabilities the whole shape",
-        )
+    _check_labels(logits, labels, numbered)
+    _check_options(logits, class_weights, label_smoothing)
     terms, counts = -log_softmax(logits), None
     scale = None if class_weights is None else jnp.asarray(class_weights, logits.dtype)
     terms = terms if scale is None else terms * scale
     if numbered:
-        # A comparison, not a gather: it fuses with the softmax, and so does its derivative.
-        chosen = labels[..., None] == iota(labels.dtype, (classes,), 0)
-        losses = jnp.sum(jnp.where(chosen, terms, 0), -1)
+        chosen, validity = _chosen_classes(logits, labels)
+        losses = jnp.sum(jnp.where(chosen, terms, 0), -1) * validity
         counts = None if scale is None else jnp.sum(jnp.where(chosen, scale, 0), -1)
     else:
         losses = jnp.sum(terms * labels, -1)
     if label_smoothing:
         losses = (1 - label_smoothing) * losses + label_smoothing * jnp.mean(terms, -1)
     return _reduced(losses, weights, reduction, counts)
+
+
+def _check_labels(logits: Any, labels: Any, numbered: bool) -> None:
+    if logits.ndim and labels.shape == (logits.shape[:-1] if numbered else logits.shape):
+        return
+    fix = "class numbers have the logits' shape without its last axis, probabilities the whole shape"
+    if not numbered and labels.shape == logits.shape[:-1]:
+        fix = "class numbers are integers: cast them with labels.astype(int); " + fix
+    raise ShapeError(f"cross_entropy: labels {labels.aval} do not fit logits {logits.aval}", fix=fix)
+
+
+def _check_options(logits: Any, class_weights: Any, label_smoothing: Any) -> None:
+    as_number(label_smoothing, "label_smoothing", "cross_entropy", at_least=0, at_most=1)
+    if class_weights is not None and jnp.shape(class_weights) != logits.shape[-1:]:
+        raise ShapeError(
+            f"cross_entropy: class_weights have shape {jnp.shape(class_weights)}, logits are {logits.aval}",
+            fix=f"give one weight for each of the {logits.shape[-1]} classes",
+        )
+
+
+def _chosen_classes(logits: Any, labels: Any) -> tuple[Any, Any]:
+    """Return which class each label chooses, as bools (…, classes), and the labels' validity.
+
+    A comparison, not a gather: it fuses with the softmax, and so does its derivative. Labels are compared with class
+    numbers in a type that holds both.
+    """
+    classes = logits.shape[-1]
+    factor = validity(
+        labels,
+        lambda label: (label >= 0) & (label < classes),
+        logits.dtype,
+        f"cross_entropy: label {{}} is not one of the {classes} classes of logits {logits.aval}",
+        "labels count from 0 to the number of classes − 1; leave an example out by a weight of 0 and any valid label",
+    )
+    # A label out of range stands for the nearest class, so that its derivative, NaN, has a place.
+    kept = labels if known_value(labels) is not None else jnp.clip(labels, 0, classes - 1)
+    return kept[..., None] == class_numbers(labels.dtype, (classes,), 0), factor
+
+
+def _check_meaning(name: str, labels: Any, values: tuple[int, int], dtype: Any, fix: str) -> Any:
+    """Return the validity of integer labels that have to be one of two values; 1 for labels of other types."""
+    labels = as_operand(labels, name)
+    if not dtypes.is_integer(labels.dtype):
+        return 1
+    low, high = values
+    problem = f"{name}: label {{}} is neither {low} nor {high}"
+    return validity(labels, lambda label: (label == low) | (label == high), dtype, problem, fix)
 
 
 def binary_cross_entropy(logits: Any, labels: Any, *, weights: Any = None, reduction: str = "mean") -> Any:
@@ -93,7 +140,9 @@ def binary_cross_entropy(logits: Any, labels: Any, *, weights: Any = None, reduc
     Array(0.6931472, dtype=float32)
     """
     z, y = _pair("binary_cross_entropy", logits, labels)
-    return _reduced(y * softplus(-z) + (1 - y) * softplus(z), weights, reduction)
+    fix = "integer labels are 0 or 1; for several classes use cross_entropy"
+    factor = _check_meaning("binary_cross_entropy", labels, (0, 1), z.dtype, fix)
+    return _reduced((y * softplus(-z) + (1 - y) * softplus(z)) * factor, weights, reduction)
 
 
 def mse(predictions: Any, targets: Any, *, weights: Any = None, reduction: str = "mean") -> Any:
@@ -111,6 +160,7 @@ def mae(predictions: Any, targets: Any, *, weights: Any = None, reduction: str =
 def huber(predictions: Any, targets: Any, delta: float = 1.0, *, weights: Any = None, reduction: str = "mean") -> Any:
     """r²/2 where |r| ≤ delta, delta·(|r| − delta/2) elsewhere, r = x − y. Source: Huber, 1964."""
     x, y = _pair("huber", predictions, targets)
+    delta = as_number(delta, "delta", "huber", at_least=0)
     distance = jnp.abs(x - y)
     inside = jnp.minimum(distance, delta)
     return _reduced(0.5 * inside * inside + delta * (distance - inside), weights, reduction)
@@ -119,7 +169,8 @@ def huber(predictions: Any, targets: Any, delta: float = 1.0, *, weights: Any = 
 def hinge(scores: Any, labels: Any, *, weights: Any = None, reduction: str = "mean") -> Any:
     """max(0, 1 − y·x), of scores x and labels y = ±1."""
     x, y = _pair("hinge", scores, labels)
-    return _reduced(jnp.maximum(0, 1 - x * y), weights, reduction)
+    factor = _check_meaning("hinge", labels, (-1, 1), x.dtype, "write labels 0 and 1 as 2 * labels - 1")
+    return _reduced(jnp.maximum(0, 1 - x * y) * factor, weights, reduction)
 
 
 def kl_divergence(log_predictions: Any, targets: Any, *, weights: Any = None, reduction: str = "mean") -> Any:

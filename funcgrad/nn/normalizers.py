@@ -13,7 +13,7 @@ import numpy as np
 import funcgrad.numpy as jnp
 from funcgrad import dtypes
 from funcgrad.errors import ArgumentError
-from funcgrad.numpy.axes import as_axes, as_axis, as_int
+from funcgrad.numpy.axes import as_axes, as_axis, as_int, as_shape
 from funcgrad.numpy.promotion import as_operand, promote_inexact
 from funcgrad.ops.arithmetic import stop_gradient_p
 from funcgrad.ops.shapes import expand_dims
@@ -111,14 +111,25 @@ def standardize(
 
 
 def one_hot(x: Any, num_classes: int, *, dtype: Any = None, axis: int = -1) -> Any:
-    """Codes of integers 0 ≤ x < num_classes: 1 at the place x of a new axis, 0 elsewhere; others give all 0.
+    """Codes of integers 0 ≤ x < num_classes: 1 at the place x of a new axis, 0 elsewhere.
 
-    >>> one_hot(jnp.array([0, 2]), 3)
+    Other numbers, whether known or traced, have a code of zeros, as in JAX: programs mark with −1 what has no class.
+    Losses of class numbers do not take them, see `cross_entropy`.
+
+    >>> one_hot(jnp.array([0, 2, -1]), 3)
     Array([[1., 0., 0.],
-           [0., 0., 1.]], dtype=float32)
+           [0., 0., 1.],
+           [0., 0., 0.]], dtype=float32)
     """
     x = as_operand(x, "one_hot")
     axis = as_axis(axis, x.ndim + 1, "one_hot")
     wanted = dtypes.canonicalize(float) if dtype is None else dtypes.requested(dtype, "one_hot")
-    shape = tuple(as_int(num_classes, "num_classes", "one_hot") if d == axis else 1 for d in range(x.ndim + 1))
-    return (expand_dims(x, (axis,)) == iota(x.dtype, shape, axis)).astype(wanted)
+    (classes,) = as_shape(as_int(num_classes, "num_classes", "one_hot"), "one_hot")
+    shape = tuple(classes if d == axis else 1 for d in range(x.ndim + 1))
+    return (expand_dims(x, (axis,)) == class_numbers(x.dtype, shape, axis)).astype(wanted)
+
+
+def class_numbers(dtype: Any, shape: tuple[int, ...], axis: int) -> Any:
+    """Count along an axis in the type of the labels; where that is too narrow for all classes, in the default one."""
+    holds = not dtypes.is_integer(dtype) or shape[axis] - 1 <= np.iinfo(dtype).max
+    return iota(dtype if holds else dtypes.canonicalize(int), shape, axis)

@@ -1,4 +1,4 @@
-"""Axes, shapes and other static integers that users pass: checked, counted from the front, made plain Python ints."""
+"""Axes, shapes and numbers that users pass: checked; static integers become Python ints, axes count from the front."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.core.tracing import Tracer
+from funcgrad import dtypes
+from funcgrad.core.tracing import ArrayLike, Tracer, aval_of
 from funcgrad.errors import ArgumentError
 
 
@@ -22,6 +23,34 @@ def as_int(value: Any, what: str, operation: str) -> int:
         raise ArgumentError(
             f"{operation}: {what} is {value!r:.60} of type {type(value).__name__}", fix="pass an integer"
         ) from None
+
+
+def as_number(
+    value: Any, what: str, operation: str, *, at_least: float | None = None, at_most: float | None = None
+) -> Any:
+    """Return a real number, or a 0-d array of one that may be traced, as it is; what is known is in the given range.
+
+    >>> as_number(0.1, "momentum", "sgd", at_least=0)
+    0.1
+    """
+    fix = "pass a number"
+    if callable(value):
+        fix += ", not a function: only learning rates are schedules"
+    if isinstance(value, str):
+        fix += f": {what}={value.strip() or 0}"
+    number = isinstance(value, (int, float, np.number)) or (
+        isinstance(value, (ArrayLike, np.ndarray)) and not value.ndim
+    )
+    if not number or dtypes.is_complex(aval_of(value).dtype):
+        raise ArgumentError(f"{operation}: {what} is {value!r:.60} of type {type(value).__name__}", fix=fix)
+    known = value.concrete() if isinstance(value, Tracer) else value
+    if known is None:
+        return value
+    if (at_least is not None and not known >= at_least) or (at_most is not None and not known <= at_most):
+        least = "" if at_least is None else f"at least {at_least}"
+        most = "" if at_most is None else f"at most {at_most}"
+        raise ArgumentError(f"{operation}: {what} is {known}", fix=f"it is {' and '.join(filter(None, (least, most)))}")
+    return value
 
 
 def as_shape(shape: Any, operation: str) -> tuple[int, ...]:

@@ -1,0 +1,147 @@
+"""What a layer is: two pure functions, a name, and the checks that all layers share."""
+
+from __future__ import annotations
+
+import functools
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ParamSpec
+
+import numpy as np
+
+from funcgrad.core.tracing import named_scope
+from funcgrad.errors import ArgumentError, ShapeError
+from funcgrad.numpy.axes import as_int, as_shape
+from funcgrad.numpy.promotion import as_operand
+from funcgrad.random.keys import KeyArray, words_of
+
+Shape = tuple[int, ...]
+P = ParamSpec("P")
+
+FROM_INIT = "pass the params of `out_shape, params = model.init(key, in_shape)`"
+
+
+class Layer:
+    """How the parameters of a layer begin, and what it computes with them: `init, apply = layer`.
+
+    `init` is a function (key, in_shape) → (out_shape, params), `apply` one of (params, x, key=None, train=False).
+    `layers` are the parts of a composed layer. Printing shows the layer with its parts:
+
+    >>> Layer(lambda key, in_shape: (in_shape, ()), lambda params, x, **options: 2 * x, "Double()")
+    Double()
+    """
+
+    __slots__ = ("_apply", "_init", "layers", "name")
+
+    def __init__(
+        self,
+        init: Callable[..., tuple[Shape, Any]],
+        apply: Callable[..., Any],
+        name: str = "Layer",
+        layers: Sequence[Layer] = (),
+    ):
+        self._init, self._apply, self.name, self.layers = init, apply, name, tuple(layers)
+
+    def init(self, key: Any, in_shape: Any) -> tuple[Shape, Any]:
+        """Return (out_shape, params). `in_shape` is the shape of one example; a size or an example stands for it."""
+        operation = f"{self.name}: init"
+        if isinstance(in_shape, KeyArray):
+            raise ArgumentError(f"{operation}: in_shape is a key", fix="the order is init(key, in_shape)")
+        if key is not None:  # which layers without parameters do not need
+            words_of(operation, key)
+        return self._init(key, _shape_of_example(in_shape, operation))
+
+    def apply(self, params: Any, x: Any, *, key: Any = None, train: bool = False) -> Any:
+        """Return the layer's output for a batch of examples, x of shape (batch, *in_shape)."""
+        return self._apply(params, x, key=key, train=train)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Raise: a layer holds no parameters, so it is not called."""
+        raise ArgumentError(
+            f"{self.name}: a layer is not called, it is a pair of functions",
+            fix="`out_shape, params = model.init(key, in_shape)`, then `y = model.apply(params, x)`",
+        )
+
+    def __iter__(self) -> Iterator[Callable[..., Any]]:
+        return iter((self.init, self.apply))
+
+    def __repr__(self) -> str:
+        parts = [f"[{i}] {layer}" for i, layer in enumerate(self.layers)]
+        return f"{self.name}(\n{textwrap.indent(chr(10).join(parts), '  ')}\n)" if parts else self.name
+
+    def scope(self, i: int) -> named_scope:
+        """Return the scope of one part: errors within it name the part as printing the layer shows it."""
+        return named_scope(f"[{i}] {self.layers[i].name}")
+
+
+def _shape_of_example(given: Any, operation: str) -> Shape:
+    """Return the shape that a size, a shape, or an example stands for."""
+    return as_shape(given if isinstance(given, np.integer) else getattr(given, "shape", given), operation)
+
+
+_constructors: set[Callable[..., Any]] = set()
+
+
+def constructor(make: Callable[P, Layer]) -> Callable[P, Layer]:
+    """Name the layers that a function makes after its call: `Linear(3, bias=False)`."""
+
+    @functools.wraps(make)
+    def construct(*args: P.args, **kwargs: P.kwargs) -> Layer:
+        layer = make(*args, **kwargs)
+        if not layer.layers:
+            options = [*map(_shown, args), *(f"{name}={_shown(value)}" for name, value in kwargs.items())]
+            layer.name = f"{make.__name__}({', '.join(options)})"
+        return layer
+
+    _constructors.add(construct)
+    return construct
+
+
+def _shown(value: Any) -> str:
+    return getattr(value, "__name__", None) or f"{value!r:.40}"
+
+
+def is_constructor(x: Any) -> bool:
+    """Return whether `x` is a function that makes layers, which users forget to call."""
+    return callable(x) and x in _constructors
+
+
+def parameter(params: Any, name: str, layer: str) -> Any:
+    """Return one parameter of a layer."""
+    try:
+        return as_operand(params[name], f"{layer}: parameter {name!r}")
+    except (KeyError, IndexError, TypeError) as error:
+        if isinstance(error, ArgumentError):
+            raise
+        has = f"keys {list(params)}" if isinstance(params, dict) else f"type {type(params).__name__}"
+        raise ArgumentError(f"{layer}: no parameter {name!r} in params of {has}", fix=FROM_INIT) from None
+
+
+def initial(initializer: Any, what: str, layer: str, key: Any, shape: Shape, dtype: Any) -> Any:
+    """Return what an initializer draws, after a check that it is one."""
+    made = initializer(key, shape, dtype) if callable(initializer) else initializer
+    if getattr(made, "shape", None) == shape:
+        return made
+    found = f"{made!r:.60}" if made is initializer else f"a function that returned {made!r:.60}"
+    raise ArgumentError(
+        f"{layer}: {what} is {found}, not an initializer of {shape}",
+        fix=f"an initializer is a function (key, shape, dtype) → array, e.g. {what}=nn.initializers.he_normal()",
+    )
+
+
+def check_features(x: Any, size: int, layer: str, holder: str) -> None:
+    """Raise unless the last axis of `x` has as many features as a parameter is for."""
+    if not x.ndim or x.shape[-1] != size:
+        raise ShapeError(
+            f"{layer}: the input {x.aval} has {x.shape[-1] if x.ndim else 'no'} features in its last axis, "
+            f"{holder} is for {size}",
+            fix="give inputs of shape (batch, *in_shape), in_shape being what the model was initialised for",
+        )
+
+
+def as_size(value: Any, what: str, layer: str) -> int:
+    """Return the number of features or rows of a layer, which is positive."""
+    size = as_int(value, what, layer)
+    if size < 1:
+        raise ArgumentError(f"{layer}: {what} is {size}", fix="it is at least 1")
+    return size
