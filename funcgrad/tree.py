@@ -13,7 +13,7 @@ import builtins
 import collections
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import optree
@@ -78,13 +78,7 @@ class PyTreeDef:
 
     def flatten_up_to(self, tree: Any) -> list[Any]:
         """Return the subtrees of `tree` where this structure has leaves; it must be a prefix of `tree`."""
-        try:
-            return self.spec.flatten_up_to(tree)
-        except ValueError as error:
-            raise ArgumentError(
-                f"the trees differ: {_differences('first tree', self, 'other tree', tree, prefix=True)}",
-                fix="give trees that have the first one's structure as a prefix",
-            ) from error
+        return subtrees("flatten_up_to", self, tree, "the structure", "the tree")
 
     def children(self) -> list[PyTreeDef]:
         """Return the structures of the root's children."""
@@ -217,7 +211,30 @@ def structure(tree: Any, is_leaf: IsLeaf = None) -> PyTreeDef:
 
 def unflatten(treedef: PyTreeDef, leaves: Iterable[Any]) -> Any:
     """Build the tree that has this structure and these leaves: the inverse of `flatten`."""
+    if not isinstance(treedef, PyTreeDef):
+        raise ArgumentError(
+            f"tree.unflatten: {treedef!r:.60} of type {type(treedef).__name__} is not a structure",
+            fix="the order is unflatten(treedef, leaves), with leaves, treedef = tree.flatten(x)",
+        )
     return treedef.unflatten(leaves)
+
+
+def subtrees(operation: str, prefix: PyTreeDef, tree: Any, name: str = "tree 1", other: str = "tree 2") -> list[Any]:
+    """Return the subtrees of `tree` where `prefix` has leaves, as `PyTreeDef.flatten_up_to`.
+
+    `operation`, and the names of the prefix and of the tree, are for the error that says where they differ.
+    """
+    try:
+        return prefix.spec.flatten_up_to(tree)
+    except ValueError as error:
+        raise ArgumentError(
+            f"{operation}: the trees differ: {_differences(name, prefix, other, tree, prefix=True)}",
+            fix=f"{other} needs the containers and keys of {name}; None is a container without leaves",
+        ) from error
+
+
+def _columns(operation: str, treedef: PyTreeDef, rest: Sequence[Any]) -> list[list[Any]]:
+    return [subtrees(operation, treedef, other, "tree 1", f"tree {i}") for i, other in enumerate(rest, 2)]
 
 
 def map(f: Callable[..., Any], tree: Any, *rest: Any, is_leaf: IsLeaf = None) -> Any:
@@ -226,8 +243,10 @@ def map(f: Callable[..., Any], tree: Any, *rest: Any, is_leaf: IsLeaf = None) ->
     >>> map(lambda x, y: (x, y), {"a": 1, "b": 2}, {"a": 3, "b": [4, 5]})
     {'a': (1, 3), 'b': (2, [4, 5])}
     """
+    if not callable(f):
+        raise ArgumentError(f"tree.map: {f!r:.60} is not callable", fix="the order is tree.map(f, tree, *others)")
     leaves, treedef = flatten(tree, is_leaf)
-    return treedef.unflatten([*builtins.map(f, leaves, *[treedef.flatten_up_to(other) for other in rest])])
+    return treedef.unflatten([*builtins.map(f, leaves, *_columns("tree.map", treedef, rest))])
 
 
 _MISSING: Any = object()
@@ -292,7 +311,8 @@ def transpose(outer_treedef: PyTreeDef, inner_treedef: PyTreeDef | None, pytree_
     if len(values) != rows * columns:
         raise ArgumentError(
             f"tree.transpose: the tree is {structure(pytree_to_transpose)}, "
-            f"outer and inner structure make {outer_treedef.compose(inner_treedef)}"
+            f"outer and inner structure make {outer_treedef.compose(inner_treedef)}",
+            fix="give the structure of the outside first, then that of each subtree",
         )
     return inner_treedef.unflatten([outer_treedef.unflatten(values[i::columns]) for i in range(columns)])
 
@@ -304,7 +324,8 @@ def broadcast(prefix_tree: Any, full_tree: Any, is_leaf: IsLeaf = None) -> Any:
     {'a': (0, 0), 'b': 1}
     """
     prefix_leaves, prefix = flatten(prefix_tree, is_leaf)
-    counts = [structure(subtree).num_leaves for subtree in prefix.flatten_up_to(full_tree)]
+    parts = subtrees("tree.broadcast", prefix, full_tree, "the prefix", "the full tree")
+    counts = [structure(subtree).num_leaves for subtree in parts]
     return structure(full_tree).unflatten(_repeat(prefix_leaves, counts))
 
 
@@ -366,7 +387,7 @@ def map_with_path(
     {'a': ['a/0', 'a/1']}
     """
     pairs, treedef = flatten_with_path(tree, is_leaf, is_leaf_takes_path)
-    columns = [treedef.flatten_up_to(other) for other in rest]
+    columns = _columns("tree.map_with_path", treedef, rest)
     return treedef.unflatten([f(*pair, *others) for pair, *others in zip(pairs, *columns, strict=True)])
 
 
@@ -456,13 +477,26 @@ def _compare(path: KeyPath, a: Any, b: Any, prefix: bool) -> Iterator[tuple[KeyP
     if a_leaf and (prefix or b_leaf):
         return
     if not (a_leaf or b_leaf) and type(a) is type(b):
-        children_a, data_a = flatten_one_level_with_keys(a)
-        children_b, data_b = flatten_one_level_with_keys(b)
-        if len(children_a) == len(children_b) and data_a == data_b:
-            for (key, child_a), (_, child_b) in zip(children_a, children_b, strict=True):
+        pairs_a, data_a = flatten_one_level_with_keys(a)
+        pairs_b, data_b = flatten_one_level_with_keys(b)
+        if len(pairs_a) == len(pairs_b) and data_a == data_b:
+            for (key, child_a), (_, child_b) in zip(pairs_a, pairs_b, strict=True):
                 yield from _compare((*path, key), child_a, child_b, prefix)
             return
+        if isinstance(a, dict) and a.keys() != b.keys():
+            yield path, _keys(a, b), _keys(b, a)
+            for key, child in pairs_a:
+                if key.key in b:
+                    yield from _compare((*path, key), child, b[key.key], prefix)
+            return
     yield path, _describe(a, b), _describe(b, a)
+
+
+def _keys(node: dict, other: dict) -> str:
+    """Say which keys a dict has and the other one has not, or which it lacks."""
+    if own := [key for key in node if key not in other]:
+        return f"a {type(node).__name__} with {'key' if len(own) == 1 else 'keys'} {', '.join(builtins.map(repr, own))}"
+    return f"a {type(node).__name__} without {', '.join(repr(key) for key in other if key not in node)}"
 
 
 def _describe(node: Any, other: Any) -> str:
@@ -473,11 +507,7 @@ def _describe(node: Any, other: Any) -> str:
     if node is None:
         return "None"
     if isinstance(node, dict):
-        if not node:
-            return f"an empty {cls.__name__}"
-        keys = [key for key in node if not isinstance(other, dict) or key not in other]
-        rest = "" if len(keys) == len(node) else f" and {len(node) - len(keys)} more"
-        return f"a {cls.__name__} with keys {keys}{rest}" if keys else f"a {cls.__name__} without these"
+        return f"a {cls.__name__} of keys {list(node)}" if node else f"an empty {cls.__name__}"
     children, data = flatten_one_level_with_keys(node)
     metadata = f" and metadata {data!r}" if type(other) is cls and data is not None and data is not cls else ""
     return f"a {cls.__name__} of {len(children)}{metadata}"

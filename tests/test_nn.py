@@ -284,7 +284,7 @@ def test_binary_cross_entropy_is_finite_far_out():
     (lambda: nn.mse(jnp.ones(3), jnp.ones(3), reduction="avg"), ArgumentError, "unknown reduction 'avg'"),
     (lambda: nn.cross_entropy(jnp.ones((3, 2)), jnp.ones(2, int)), ShapeError, "do not fit logits"),
     (lambda: nn.standardize(X, algorithm="slow"), ArgumentError, "unknown algorithm 'slow'"),
-    (lambda: nn.Dropout(1.0), ArgumentError, r"rate 1.0 is not in \[0, 1\)"),
+    (lambda: nn.Dropout(1.0), ArgumentError, r"Dropout: rate, the share of elements dropped, is 1.0"),
     (lambda: nn.Dropout(0.5).apply((), X, train=True), ArgumentError, "training needs a key"),
     (lambda: nn.Linear(3).init(random.key(0), ()), ShapeError, "the input is a scalar"),
     (lambda: nn.Sequential(nn.Relu()).apply([], X), ArgumentError, "0 layers' parameters for 1 layers"),

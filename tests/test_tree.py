@@ -500,12 +500,18 @@ def raises(message: str, f, *args):
 
 def test_mismatches_name_the_place():
     add = lambda x, y: x + y  # noqa: E731
-    raises("other tree['b'] a list of 2", tree.map, add, {"a": 1, "b": (1, 2)}, {"a": 1, "b": [1, 2]})
     raises(
-        "first tree is a dict with keys ['a'] and 1 more, other tree a dict with keys ['c'] and 1 more",
+        "tree.map: the trees differ: tree 1['b'] is a tuple of 2, tree 2['b'] a list of 2",
+        tree.map,
+        add,
+        {"a": 1, "b": (1, 2)},
+        {"a": 1, "b": [1, 2]},
+    )
+    raises(
+        "tree 1 is a dict with key 'a', tree 2 a dict with key 'c'",
         tree.map, add, {"a": 1, "b": 2}, {"b": 1, "c": 2},
     )  # fmt: skip
-    raises("first tree[1] is None, other tree[1] a leaf", tree.map, add, (1, None), (1, 2))
+    raises("tree 1[1] is None, tree 2[1] a leaf", tree.map, add, (1, None), (1, 2))
     raises("a Layer of 2 and metadata ('p',)", tree.map, add, Layer(1, 2, "p"), Layer(1, 2, "q"))
     raises("has 2 leaves, got 3", tree.unflatten, tree.structure((1, 2)), [1, 2, 3])
     raises("has 2 leaves, got 1", tree.unflatten, tree.structure((1, 2)), iter([1]))
@@ -532,12 +538,12 @@ def test_mismatches_are_described_when_a_class_takes_no_placeholders():
             self.x = int(x)
 
     tree_util.register_pytree_node(Strict, lambda s: ((s.x,), None), lambda _, c: Strict(*c))
-    raises("(Strict[None], [*])), other tree is PyTreeDef([*])", tree.map, max, Strict(1), [1])
+    raises("(Strict[None], [*])), tree 2 is PyTreeDef([*])", tree.map, max, Strict(1), [1])
 
 
 def test_axes_errors_show_both_trees_and_the_place():
     value = tree.structure(({"w": 1, "b": 2}, 3))
-    raises("in_axes[0] is a dict with keys ['v']", tree.flatten_axes, "in_axes", value, ({"v": 0}, 0))
+    raises("in_axes[0] is a dict with key 'v'", tree.flatten_axes, "in_axes", value, ({"v": 0}, 0))
     raises("in_axes: ({'v': 0}, 0)", tree.flatten_axes, "in_axes", value, ({"v": 0}, 0))
     raises("value: PyTreeDef(({'b': *, 'w': *}, *))", tree.flatten_axes, "in_axes", value, ({"v": 0}, 0))
     raises("in_axes is a tuple of 1, value a tuple of 2", tree.flatten_axes, "in_axes", value, (0,))

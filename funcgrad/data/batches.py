@@ -8,31 +8,54 @@ from typing import Any
 import numpy as np
 
 from funcgrad import random, tree
-from funcgrad.errors import ArgumentError, ShapeError
+from funcgrad.core.tracing import Tracer
+from funcgrad.errors import ArgumentError, ConcretizationError, ShapeError
+from funcgrad.numpy.axes import as_int
+from funcgrad.random.keys import words_of
 
 
 def batches(key: Any, arrays: Any, size: int, *, drop_last: bool = True) -> Iterator[Any]:
     """Yield the examples of a pytree of arrays in minibatches of `size`; examples lie along the first axis.
 
     With a key, in an order drawn from it; with None, as they are. The last minibatch, if smaller, is dropped by
-    default, so that all have one shape. Minibatches are NumPy arrays.
+    default, so that all have one shape; where nothing would be left, that is an error. Minibatches are NumPy arrays.
 
     >>> [b.tolist() for b in batches(None, np.arange(5), 2, drop_last=False)]
     [[0, 1], [2, 3], [4]]
     """
-    leaves = [np.asarray(x) for x in tree.leaves(arrays)]
-    structure = tree.structure(arrays)
-    counts = {x.shape[0] if x.ndim else -1 for x in leaves}
-    if len(counts) != 1 or -1 in counts:
-        raise ShapeError(
-            f"batches: arrays have shapes {', '.join(str(x.shape) for x in leaves)}",
-            fix="all need one first axis, that of the examples",
-        )
+    leaves, structure = _examples(arrays)
+    size, count = as_int(size, "size", "batches"), len(leaves[0])
     if size < 1:
         raise ArgumentError(f"batches: size {size}", fix="a minibatch has at least one example")
-    (count,) = counts
+    if drop_last and size > count:
+        raise ArgumentError(
+            f"batches: size {size} is more than the {count} examples, so there would be no minibatch",
+            fix=f"take a size of at most {count}, or drop_last=False",
+        )
+    if key is not None:
+        words_of("batches", key)
     order = np.arange(count) if key is None else np.asarray(random.permutation(key, count))
     return _chosen(leaves, structure, order, size, count - count % size if drop_last else count)
+
+
+def _examples(arrays: Any) -> tuple[list[np.ndarray], Any]:
+    """Return the leaves as NumPy arrays of one positive length, and their structure."""
+    pairs, structure = tree.flatten_with_path(arrays)
+    if any(isinstance(x, Tracer) for _, x in pairs):
+        raise ConcretizationError(
+            "batches: the arrays are traced, and minibatches are made by Python",
+            fix="call batches outside of jit, and pass each minibatch to the jitted function",
+        )
+    leaves = [np.asarray(x) for _, x in pairs]
+    if len({x.shape[:1] for x in leaves}) != 1 or not leaves[0].ndim:
+        places = ((tree.keystr(path) or "the array", x.shape) for (path, _), x in zip(pairs, leaves, strict=True))
+        raise ShapeError(
+            f"batches: {', '.join(f'{place} has shape {shape}' for place, shape in places) or 'there are no arrays'}",
+            fix="all need one first axis, that of the examples; lists of numbers become arrays with np.asarray",
+        )
+    if not len(leaves[0]):
+        raise ShapeError(f"batches: no examples: the first array has shape {leaves[0].shape}", fix="give at least one")
+    return leaves, structure
 
 
 def _chosen(leaves: list[np.ndarray], structure: Any, order: np.ndarray, size: int, stop: int) -> Iterator[Any]:

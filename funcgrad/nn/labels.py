@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 import funcgrad.numpy as jnp
+from funcgrad import dtypes
 from funcgrad.core.tracing import Tracer
 from funcgrad.errors import ArgumentError
 
@@ -14,6 +15,13 @@ from funcgrad.errors import ArgumentError
 def known_value(x: Any) -> np.ndarray | None:
     """Return the value of an array; None where it is not known, because it is traced."""
     return x.concrete() if isinstance(x, Tracer) else x.host
+
+
+def widened(labels: Any, count: int) -> Any:
+    """Return labels in a type that holds `count`: in int8, class 261 would be equal to label 5."""
+    if dtypes.is_integer(labels.dtype) and count > np.iinfo(labels.dtype).max:
+        return labels.astype(dtypes.canonicalize(int))
+    return labels
 
 
 def validity(labels: Any, valid: Any, dtype: Any, problem: str, fix: str) -> Any:

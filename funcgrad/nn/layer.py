@@ -14,6 +14,7 @@ from funcgrad.errors import ArgumentError, ShapeError
 from funcgrad.numpy.axes import as_int, as_shape
 from funcgrad.numpy.promotion import as_operand
 from funcgrad.random.keys import KeyArray, words_of
+from funcgrad.transforms.api import name_of
 
 Shape = tuple[int, ...]
 P = ParamSpec("P")
@@ -90,7 +91,7 @@ def constructor(make: Callable[P, Layer]) -> Callable[P, Layer]:
         layer = make(*args, **kwargs)
         if not layer.layers:
             options = [*map(_shown, args), *(f"{name}={_shown(value)}" for name, value in kwargs.items())]
-            layer.name = f"{make.__name__}({', '.join(options)})"
+            layer.name = f"{name_of(make)}({', '.join(options)})"
         return layer
 
     _constructors.add(construct)

@@ -16,7 +16,7 @@ from funcgrad import dtypes, random
 from funcgrad.core.avals import ShapeDtypeStruct
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 from funcgrad.nn import activations, initializers, normalizers
-from funcgrad.nn.labels import validity
+from funcgrad.nn.labels import validity, widened
 from funcgrad.nn.layer import (
     FROM_INIT,
     Layer,
@@ -150,7 +150,7 @@ def LayerNorm(*, epsilon: float = 1e-5, scale: bool = True, bias: bool = True, d
 
     Params: {"scale": (n,), "bias": (n,)}. Source: Ba, Kiros, Hinton, "Layer normalization", 2016.
     """
-    as_number(epsilon, "epsilon", "LayerNorm", at_least=0)
+    as_number(epsilon, "epsilon", "LayerNorm", "[0, inf)")
 
     def init(key: Any, in_shape: Shape) -> tuple[Shape, Any]:
         if not in_shape:
@@ -195,6 +195,7 @@ def Embedding(
         if not dtypes.is_integer(x.dtype):
             raise DTypeError(f"Embedding: the input {x.aval} does not number rows", fix="cast it with .astype(int)")
         rows = table.shape[0]
+        x = widened(x, rows)
         factor = validity(
             x,
             lambda number: (number >= 0) & (number < rows),
@@ -213,8 +214,7 @@ def Dropout(rate: float) -> Layer:
 
     Source: Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", 2014.
     """
-    if not 0 <= as_number(rate, "rate", "Dropout") < 1:
-        raise ArgumentError(f"Dropout: rate {rate} is not in [0, 1)", fix="it is the share of elements dropped")
+    as_number(rate, "rate, the share of elements dropped,", "Dropout", "[0, 1)")
 
     def apply(params: Any, x: Any, *, key: Any = None, train: bool = False) -> Any:
         if not train or rate == 0:

@@ -15,10 +15,11 @@ import funcgrad.numpy as jnp
 from funcgrad import dtypes
 from funcgrad.errors import ArgumentError, ShapeError
 from funcgrad.nn.activations import softplus
-from funcgrad.nn.labels import known_value, validity
-from funcgrad.nn.normalizers import class_numbers, log_softmax
+from funcgrad.nn.labels import known_value, validity, widened
+from funcgrad.nn.normalizers import log_softmax
 from funcgrad.numpy.axes import as_number
 from funcgrad.numpy.promotion import as_operand, broadcast_to, promote_inexact
+from funcgrad.ops.slicing import iota
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -96,7 +97,7 @@ def _check_labels(logits: Any, labels: Any, numbered: bool) -> None:
 
 
 def _check_options(logits: Any, class_weights: Any, label_smoothing: Any) -> None:
-    as_number(label_smoothing, "label_smoothing", "cross_entropy", at_least=0, at_most=1)
+    as_number(label_smoothing, "label_smoothing", "cross_entropy", "[0, 1]")
     if class_weights is not None and jnp.shape(class_weights) != logits.shape[-1:]:
         raise ShapeError(
             f"cross_entropy: class_weights have shape {jnp.shape(class_weights)}, logits are {logits.aval}",
@@ -107,10 +108,10 @@ def _check_options(logits: Any, class_weights: Any, label_smoothing: Any) -> Non
 def _chosen_classes(logits: Any, labels: Any) -> tuple[Any, Any]:
     """Return which class each label chooses, as bools (…, classes), and the labels' validity.
 
-    A comparison, not a gather: it fuses with the softmax, and so does its derivative. Labels are compared with class
-    numbers in a type that holds both.
+    A comparison, not a gather: it fuses with the softmax, and so does its derivative.
     """
     classes = logits.shape[-1]
+    labels = widened(labels, classes)
     factor = validity(
         labels,
         lambda label: (label >= 0) & (label < classes),
@@ -120,7 +121,7 @@ def _chosen_classes(logits: Any, labels: Any) -> tuple[Any, Any]:
     )
     # A label out of range stands for the nearest class, so that its derivative, NaN, has a place.
     kept = labels if known_value(labels) is not None else jnp.clip(labels, 0, classes - 1)
-    return kept[..., None] == class_numbers(labels.dtype, (classes,), 0), factor
+    return kept[..., None] == iota(labels.dtype, (classes,), 0), factor
 
 
 def _check_meaning(name: str, labels: Any, values: tuple[int, int], dtype: Any, fix: str) -> Any:
@@ -160,7 +161,7 @@ def mae(predictions: Any, targets: Any, *, weights: Any = None, reduction: str =
 def huber(predictions: Any, targets: Any, delta: float = 1.0, *, weights: Any = None, reduction: str = "mean") -> Any:
     """r²/2 where |r| ≤ delta, delta·(|r| − delta/2) elsewhere, r = x − y. Source: Huber, 1964."""
     x, y = _pair("huber", predictions, targets)
-    delta = as_number(delta, "delta", "huber", at_least=0)
+    delta = as_number(delta, "delta", "huber", "[0, inf)")
     distance = jnp.abs(x - y)
     inside = jnp.minimum(distance, delta)
     return _reduced(0.5 * inside * inside + delta * (distance - inside), weights, reduction)

@@ -13,6 +13,7 @@ import numpy as np
 import funcgrad.numpy as jnp
 from funcgrad import dtypes
 from funcgrad.errors import ArgumentError
+from funcgrad.nn.labels import widened
 from funcgrad.numpy.axes import as_axes, as_axis, as_int, as_shape
 from funcgrad.numpy.promotion import as_operand, promote_inexact
 from funcgrad.ops.arithmetic import stop_gradient_p
@@ -126,10 +127,5 @@ def one_hot(x: Any, num_classes: int, *, dtype: Any = None, axis: int = -1) -> A
     wanted = dtypes.canonicalize(float) if dtype is None else dtypes.requested(dtype, "one_hot")
     (classes,) = as_shape(as_int(num_classes, "num_classes", "one_hot"), "one_hot")
     shape = tuple(classes if d == axis else 1 for d in range(x.ndim + 1))
-    return (expand_dims(x, (axis,)) == class_numbers(x.dtype, shape, axis)).astype(wanted)
-
-
-def class_numbers(dtype: Any, shape: tuple[int, ...], axis: int) -> Any:
-    """Count along an axis in the type of the labels; where that is too narrow for all classes, in the default one."""
-    holds = not dtypes.is_integer(dtype) or shape[axis] - 1 <= np.iinfo(dtype).max
-    return iota(dtype if holds else dtypes.canonicalize(int), shape, axis)
+    x = widened(x, classes)
+    return (expand_dims(x, (axis,)) == iota(x.dtype, shape, axis)).astype(wanted)

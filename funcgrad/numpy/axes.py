@@ -25,32 +25,28 @@ def as_int(value: Any, what: str, operation: str) -> int:
         ) from None
 
 
-def as_number(
-    value: Any, what: str, operation: str, *, at_least: float | None = None, at_most: float | None = None
-) -> Any:
-    """Return a real number, or a 0-d array of one that may be traced, as it is; what is known is in the given range.
+def as_number(value: Any, what: str, operation: str, interval: str = "") -> Any:
+    """Return a real number, or a 0-d array of one that may be traced, as it is; if known, it is in the interval.
 
-    >>> as_number(0.1, "momentum", "sgd", at_least=0)
-    0.1
+    >>> as_number(0.9, "momentum", "sgd", "[0, 1)")
+    0.9
     """
-    fix = "pass a number"
-    if callable(value):
-        fix += ", not a function: only learning rates are schedules"
-    if isinstance(value, str):
-        fix += f": {what}={value.strip() or 0}"
-    number = isinstance(value, (int, float, np.number)) or (
-        isinstance(value, (ArrayLike, np.ndarray)) and not value.ndim
-    )
-    if not number or dtypes.is_complex(aval_of(value).dtype):
+    array = isinstance(value, (ArrayLike, np.ndarray)) and not value.ndim
+    if not (array or isinstance(value, (int, float, np.number))) or dtypes.is_complex(aval_of(value).dtype):
+        fix = "pass a number"
+        if callable(value):
+            fix = "pass a number, not a function: of the options, only learning rates may be schedules"
         raise ArgumentError(f"{operation}: {what} is {value!r:.60} of type {type(value).__name__}", fix=fix)
     known = value.concrete() if isinstance(value, Tracer) else value
-    if known is None:
-        return value
-    if (at_least is not None and not known >= at_least) or (at_most is not None and not known <= at_most):
-        least = "" if at_least is None else f"at least {at_least}"
-        most = "" if at_most is None else f"at most {at_most}"
-        raise ArgumentError(f"{operation}: {what} is {known}", fix=f"it is {' and '.join(filter(None, (least, most)))}")
+    if interval and known is not None and not _within(known, interval):
+        raise ArgumentError(f"{operation}: {what} is {known}", fix=f"give a number in {interval}")
     return value
+
+
+def _within(value: Any, interval: str) -> bool:
+    low, high = map(float, interval[1:-1].split(","))
+    above = value >= low if interval[0] == "[" else value > low
+    return bool(above and (value <= high if interval[-1] == "]" else value < high))
 
 
 def as_shape(shape: Any, operation: str) -> tuple[int, ...]:

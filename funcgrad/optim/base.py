@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import funcgrad.numpy as jnp
-from funcgrad import tree
-from funcgrad.errors import ArgumentError
+from funcgrad import dtypes, tree
+from funcgrad.core.tracing import aval_of
+from funcgrad.errors import ArgumentError, DTypeError, ShapeError
+from funcgrad.numpy.axes import as_number
 
 Schedule = Callable[[Any], Any]
 """From the number of steps taken to a value."""
@@ -36,15 +38,21 @@ def identity() -> Optimizer:
 
 def chain(*optimizers: Optimizer) -> Optimizer:
     """Apply optimisers one after another, each to the updates of the one before."""
+    for i, optimizer in enumerate(optimizers):
+        if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
+            raise ArgumentError(
+                f"chain: part {i} is {optimizer!r:.60} of type {type(optimizer).__name__}, not an optimiser",
+                fix="give optimisers one by one: chain(clip(1.0), sgd(0.1)); a number is scale(number)",
+            )
 
     def init(params: Any) -> tuple[Any, ...]:
         return tuple(o.init(params) for o in optimizers)
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, tuple[Any, ...]]:
-        if len(state) != len(optimizers):
+        if not isinstance(state, (tuple, list)) or len(state) != len(optimizers):
+            given = f"{len(state)} parts" if isinstance(state, (tuple, list)) else f"type {type(state).__name__}"
             raise ArgumentError(
-                f"chain: a state of {len(state)} parts for {len(optimizers)} optimisers",
-                fix="use the state of its init",
+                f"update: a state of {given} for a chain of {len(optimizers)} optimisers", fix=FROM_INIT
             )
         states = []
         for optimizer, own in zip(optimizers, state, strict=True):
@@ -57,13 +65,86 @@ def chain(*optimizers: Optimizer) -> Optimizer:
 
 def apply_updates(params: Any, updates: Any) -> Any:
     """Return params + updates, leaf by leaf, in the parameters' dtypes."""
-    return tree.map(lambda p, u: (p + u).astype(jnp.result_type(p)), params, updates)
+
+    def updated(p: Any, u: Any) -> Any:
+        dtype = jnp.result_type(p)
+        if not dtypes.is_inexact(dtype) and dtypes.is_inexact(jnp.result_type(u)):
+            raise DTypeError(
+                f"apply_updates: a parameter of type {aval_of(p)} would lose the fractions of its update {aval_of(u)}",
+                fix="keep integers out of the parameters, or cast them with .astype(float)",
+            )
+        return (p + u).astype(dtype)
+
+    return each_leaf("apply_updates", updated, params=params, updates=updates)
 
 
 def global_norm(updates: Any) -> Any:
     """The Euclidean norm of all leaves as one vector: √Σ|x|²."""
-    squares = [jnp.sum(jnp.square(jnp.abs(x))) for x in tree.leaves(updates)]
+    squares = tree.leaves(each_leaf("global_norm", lambda x: jnp.sum(jnp.square(jnp.abs(x))), updates=updates))
     return jnp.sqrt(sum(squares[1:], squares[0])) if squares else jnp.zeros(())
+
+
+def each_leaf(operation: str, f: Callable[..., Any], **trees: Any) -> Any:
+    """Apply `f` to corresponding leaves of trees that have one structure and leaves of the same shapes.
+
+    The names of the trees are those by which an error calls them.
+    """
+    (first, given), *others = trees.items()
+    leaves, treedef = tree.flatten(given)
+    columns = [leaves, *(tree.subtrees(operation, treedef, other, first, name) for name, other in others)]
+    try:
+        same = all(len({jnp.shape(x) for x in column}) == 1 for column in zip(*columns, strict=True))
+    except ArgumentError:
+        same = False
+    if not same:
+        _check_leaves(operation, treedef, dict(zip(trees, columns, strict=True)))
+    return treedef.unflatten(map(f, *columns))
+
+
+def _check_leaves(operation: str, treedef: tree.PyTreeDef, columns: dict[str, list[Any]]) -> None:
+    """Raise with the path of the first leaf that is no array, or not of its counterparts' shape."""
+    paths = [tree.keystr(path) for path, _ in tree.leaves_with_path(treedef.unflatten(range(treedef.num_leaves)))]
+    for path, *leaves in zip(paths, *columns.values(), strict=True):
+        named = dict(zip((f"{name}{path}" for name in columns), leaves, strict=True))
+        for place, leaf in named.items():
+            try:
+                aval_of(leaf)
+            except ArgumentError:
+                raise ArgumentError(
+                    f"{operation}: {place} is {leaf!r:.60} of type {type(leaf).__name__}, which is not an array",
+                    fix="optimisers take pytrees of arrays: keep other objects apart",
+                ) from None
+        if len({jnp.shape(leaf) for leaf in leaves}) > 1:
+            raise ShapeError(
+                f"{operation}: shapes differ: {', '.join(f'{place} is {aval_of(x)}' for place, x in named.items())}",
+                fix="gradients, parameters and the optimiser's state have one shape leaf by leaf",
+            )
+
+
+def zeros_like_params(operation: str, params: Any) -> Any:
+    """Return zeros for every parameter, in its type, where an optimiser accumulates."""
+    for path, leaf in tree.leaves_with_path(each_leaf(operation, lambda p: p, params=params)):
+        if not dtypes.is_inexact(jnp.result_type(leaf)):
+            raise DTypeError(
+                f"{operation}: params{tree.keystr(path)} is {aval_of(leaf)}; integers have no gradient steps",
+                fix="keep integers out of the parameters, or cast them with .astype(float)",
+            )
+    return tree.map(jnp.zeros_like, params)
+
+
+FROM_INIT = "begin with state = optimizer.init(params); updates, state = optimizer.update(grads, state, params)"
+
+
+def own_state(operation: str, state: Any, kind: type) -> None:
+    """Raise unless an optimiser is given a state of its own."""
+    if not isinstance(state, kind):
+        found = "None" if state is None else f"of type {type(state).__name__}"
+        raise ArgumentError(f"{operation}: the state is {found}, not {kind.__name__}", fix=FROM_INIT)
+
+
+def as_schedule(value: Any, what: str, operation: str) -> Any:
+    """Return a schedule or a number."""
+    return value if callable(value) else as_number(value, what, operation)
 
 
 def value_at(schedule: Any, count: Any) -> Any:

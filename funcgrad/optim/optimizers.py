@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from funcgrad.optim.base import Optimizer, Schedule, chain, identity
-from funcgrad.optim.steps import add_decayed_weights, scale_by_adam, scale_by_learning_rate, trace
+from funcgrad.numpy.axes import as_number
+from funcgrad.optim.base import Optimizer, Schedule, as_schedule, chain, identity
+from funcgrad.optim.steps import add_decayed_weights, check_adam, scale_by_adam, scale_by_learning_rate, trace
 
 
 def sgd(learning_rate: float | Schedule, momentum: float | None = None, nesterov: bool = False) -> Optimizer:
@@ -13,6 +14,9 @@ def sgd(learning_rate: float | Schedule, momentum: float | None = None, nesterov
 
     Source: Robbins, Monro, "A stochastic approximation method", 1951.
     """
+    learning_rate = as_schedule(learning_rate, "learning_rate", "sgd")
+    if momentum is not None:
+        as_number(momentum, "momentum", "sgd", "[0, inf)")
     step = identity() if momentum is None else trace(momentum, nesterov)
     return chain(step, scale_by_learning_rate(learning_rate))
 
@@ -24,6 +28,8 @@ def adam(
 
     Source: Kingma, Ba, "Adam: a method for stochastic optimization", 2014.
     """
+    learning_rate = as_schedule(learning_rate, "learning_rate", "adam")
+    check_adam("adam", b1, b2, eps)
     return chain(scale_by_adam(b1, b2, eps, nesterov), scale_by_learning_rate(learning_rate))
 
 
@@ -43,5 +49,8 @@ def adamw(
 
     Source: Loshchilov, Hutter, "Decoupled weight decay regularization", 2017.
     """
+    learning_rate = as_schedule(learning_rate, "learning_rate", "adamw")
+    check_adam("adamw", b1, b2, eps)
+    as_number(weight_decay, "weight_decay", "adamw")
     decay = add_decayed_weights(weight_decay, mask)
     return chain(scale_by_adam(b1, b2, eps, nesterov), decay, scale_by_learning_rate(learning_rate))

@@ -8,18 +8,25 @@ from typing import Any
 
 import funcgrad.numpy as jnp
 from funcgrad.errors import ArgumentError
-from funcgrad.optim.base import Schedule
+from funcgrad.numpy.axes import as_number
+from funcgrad.optim.base import Schedule, as_schedule, value_at
 
 
-def _progress(count: Any, steps: int) -> Any:
+def _numbers(schedule: str, steps: Any = 1, **values: Any) -> None:
+    """Raise unless the values of a schedule are numbers, and `steps` is a positive one."""
+    for what, value in values.items():
+        as_number(value, what, schedule)
+    as_number(steps, "steps", schedule, "(0, inf)")
+
+
+def _progress(count: Any, steps: float) -> Any:
     """n / steps, at most 1."""
-    if steps < 1:
-        raise ArgumentError(f"a schedule over {steps} steps", fix="it needs at least 1")
     return jnp.clip(jnp.asarray(count) / steps, 0, 1)
 
 
 def constant(value: float) -> Schedule:
     """value."""
+    _numbers("constant", value=value)
     return lambda count: value
 
 
@@ -29,6 +36,7 @@ def linear(start: float, end: float, steps: int) -> Schedule:
     >>> float(linear(0.0, 1.0, 4)(1))
     0.25
     """
+    _numbers("linear", steps, start=start, end=end)
     return lambda count: start + (end - start) * _progress(count, steps)
 
 
@@ -36,6 +44,7 @@ def exponential(
     start: float, steps: int, rate: float, *, staircase: bool = False, end: float | None = None
 ) -> Schedule:
     """start·rate^(n / steps), n / steps rounded down with `staircase`; not beyond `end`."""
+    _numbers("exponential", steps, start=start, rate=rate, end=start if end is None else end)
 
     def schedule(count: Any) -> Any:
         exponent = jnp.asarray(count) / steps
@@ -50,25 +59,32 @@ def cosine(start: float, steps: int, alpha: float = 0.0) -> Schedule:
 
     Source: Loshchilov, Hutter, "SGDR: stochastic gradient descent with warm restarts", 2016.
     """
+    _numbers("cosine", steps, start=start, alpha=alpha)
+    return _half_cosine(start, alpha * start, steps)
 
+
+def _half_cosine(start: Any, end: Any, steps: float) -> Schedule:
     def schedule(count: Any) -> Any:
-        return start * ((1 - alpha) * 0.5 * (1 + jnp.cos(math.pi * _progress(count, steps))) + alpha)
+        return end + (start - end) * (0.5 * (1 + jnp.cos(math.pi * _progress(count, steps))))
 
     return schedule
 
 
-def join(schedules: Sequence[Schedule], boundaries: Sequence[int]) -> Schedule:
-    """schedules[i] from update boundaries[i − 1] on, counting from there."""
-    if len(schedules) != len(boundaries) + 1:
+def join(schedules: Sequence[float | Schedule], boundaries: Sequence[int]) -> Schedule:
+    """schedules[i] from update boundaries[i − 1] on, counting from there; a number is a constant schedule."""
+    parts = [as_schedule(schedule, f"schedule {i}", "join") for i, schedule in enumerate(schedules)]
+    if len(parts) != len(boundaries) + 1:
         raise ArgumentError(
-            f"join: {len(schedules)} schedules and {len(boundaries)} boundaries",
+            f"join: {len(parts)} schedules and {len(boundaries)} boundaries",
             fix="give one boundary between each two",
         )
+    if list(boundaries) != sorted(set(boundaries)):
+        raise ArgumentError(f"join: boundaries {list(boundaries)} do not grow", fix="sort them, and give each once")
 
     def schedule(count: Any) -> Any:
-        value = schedules[0](count)
-        for boundary, following in zip(boundaries, schedules[1:], strict=True):
-            value = jnp.where(jnp.asarray(count) < boundary, value, following(count - boundary))
+        value = value_at(parts[0], count)
+        for boundary, following in zip(boundaries, parts[1:], strict=True):
+            value = jnp.where(jnp.asarray(count) < boundary, value, value_at(following, count - boundary))
         return value
 
     return schedule
@@ -76,5 +92,8 @@ def join(schedules: Sequence[Schedule], boundaries: Sequence[int]) -> Schedule:
 
 def warmup_cosine(peak: float, warmup: int, steps: int, *, start: float = 0.0, end: float = 0.0) -> Schedule:
     """From start to peak in a straight line over `warmup` updates, then along half a cosine to end at `steps`."""
-    decay = cosine(peak, steps - warmup, end / peak)
+    _numbers("warmup_cosine", steps, peak=peak, warmup=warmup, start=start, end=end)
+    if not 0 <= warmup < steps:
+        raise ArgumentError(f"warmup_cosine: warmup={warmup} of steps={steps}", fix="steps counts those of the warmup")
+    decay = _half_cosine(peak, end, steps - warmup)
     return join([linear(start, peak, warmup), decay], [warmup]) if warmup else decay

@@ -7,7 +7,18 @@ from typing import Any, NamedTuple
 import funcgrad.numpy as jnp
 from funcgrad import tree
 from funcgrad.errors import ArgumentError
-from funcgrad.optim.base import Optimizer, Schedule, global_norm, stateless, value_at
+from funcgrad.numpy.axes import as_number
+from funcgrad.optim.base import (
+    Optimizer,
+    Schedule,
+    as_schedule,
+    each_leaf,
+    global_norm,
+    own_state,
+    stateless,
+    value_at,
+    zeros_like_params,
+)
 
 
 def _zero_count() -> Any:
@@ -16,6 +27,7 @@ def _zero_count() -> Any:
 
 def scale(factor: Any) -> Optimizer:
     """factor·g."""
+    as_number(factor, "factor", "scale")
     return stateless(lambda updates, params: tree.map(lambda g: factor * g, updates))
 
 
@@ -27,10 +39,12 @@ class CountState(NamedTuple):
 
 def scale_by_learning_rate(learning_rate: float | Schedule) -> Optimizer:
     """−η·g, η a number or a schedule of the number of updates so far."""
+    learning_rate = as_schedule(learning_rate, "learning_rate", "scale_by_learning_rate")
     if not callable(learning_rate):
         return scale(-learning_rate)
 
     def update(updates: Any, state: CountState, params: Any = None) -> tuple[Any, CountState]:
+        own_state("scale_by_learning_rate", state, CountState)
         rate = value_at(learning_rate, state.count)
         return tree.map(lambda g: jnp.asarray(-rate, jnp.result_type(g)) * g, updates), CountState(state.count + 1)
 
@@ -49,15 +63,18 @@ def trace(decay: float, nesterov: bool = False) -> Optimizer:
     Sources: Polyak, "Some methods of speeding up the convergence of iteration methods", 1964; Nesterov, 1983; in this
     form Sutskever et al., "On the importance of initialization and momentum in deep learning", 2013.
     """
+    as_number(decay, "momentum", "trace", "[0, inf)")
 
     def update(updates: Any, state: TraceState, params: Any = None) -> tuple[Any, TraceState]:
+        own_state("trace", state, TraceState)
+
         def accumulated(past: Any) -> Any:
-            return tree.map(lambda g, m: g + decay * m, updates, past)
+            return each_leaf("trace", lambda g, m: g + decay * m, updates=updates, trace=past)
 
         moved = accumulated(state.trace)
         return accumulated(moved) if nesterov else moved, TraceState(moved)
 
-    return Optimizer(lambda params: TraceState(tree.map(jnp.zeros_like, params)), update)
+    return Optimizer(lambda params: TraceState(zeros_like_params("trace", params)), update)
 
 
 class AdamState(NamedTuple):
@@ -66,6 +83,13 @@ class AdamState(NamedTuple):
     count: Any
     mean: Any
     square: Any
+
+
+def check_adam(operation: str, b1: Any, b2: Any, eps: Any) -> None:
+    """Raise unless the numbers of Adam are some."""
+    as_number(b1, "b1", operation, "[0, 1)")
+    as_number(b2, "b2", operation, "[0, 1)")
+    as_number(eps, "eps", operation, "[0, inf)")
 
 
 def scale_by_adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, nesterov: bool = False) -> Optimizer:
@@ -78,12 +102,16 @@ def scale_by_adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, nestero
     into Adam", 2016.
     """
 
+    name = "scale_by_adam"
+    check_adam(name, b1, b2, eps)
+
     def init(params: Any) -> AdamState:
-        return AdamState(_zero_count(), tree.map(jnp.zeros_like, params), tree.map(jnp.zeros_like, params))
+        return AdamState(_zero_count(), zeros_like_params(name, params), zeros_like_params(name, params))
 
     def update(updates: Any, state: AdamState, params: Any = None) -> tuple[Any, AdamState]:
+        own_state(name, state, AdamState)
         step = state.count + 1
-        mean = tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mean, updates)
+        mean = each_leaf(name, lambda m, g: b1 * m + (1 - b1) * g, mean=state.mean, updates=updates)
         square = tree.map(lambda v, g: b2 * v + (1 - b2) * jnp.square(jnp.abs(g)), state.square, updates)
         t = step.astype(float)
         first, second, ahead = 1 - b1**t, 1 - b2**t, 1 - b1 ** (t + 1)
@@ -99,12 +127,14 @@ def scale_by_adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, nestero
 
 def add_decayed_weights(weight_decay: float, mask: Any = None) -> Optimizer:
     """g + weight_decay·θ, where `mask` (a pytree of bools, or a function from parameters to one) is True."""
+    name = "add_decayed_weights"
+    as_number(weight_decay, "weight_decay", name)
 
     def update(updates: Any, params: Any) -> Any:
-        _need(params, "add_decayed_weights")
+        _need(params, name)
         chosen: Any = mask(params) if callable(mask) else mask
         if chosen is None:
-            return tree.map(lambda g, p: g + weight_decay * p, updates, params)
+            return each_leaf(name, lambda g, p: g + weight_decay * p, updates=updates, params=params)
         return tree.map(lambda m, g, p: tree.map(lambda g, p: g + weight_decay * p, g, p) if m else g,
                         chosen, updates, params)  # fmt: skip
 
@@ -118,6 +148,7 @@ def _need(params: Any, name: str) -> None:
 
 def clip(limit: float) -> Optimizer:
     """Each element of g limited to [−limit, limit]."""
+    as_number(limit, "limit", "clip", "[0, inf)")
     return stateless(lambda updates, params: tree.map(lambda g: jnp.clip(g, -limit, limit), updates))
 
 
@@ -126,6 +157,7 @@ def clip_by_global_norm(max_norm: float) -> Optimizer:
 
     Source: Pascanu, Mikolov, Bengio, "On the difficulty of training recurrent neural networks", 2013.
     """
+    as_number(max_norm, "max_norm", "clip_by_global_norm", "(0, inf)")
 
     def update(updates: Any, params: Any) -> Any:
         norm = global_norm(updates)
