@@ -142,6 +142,10 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
             relu(1.0)
             """,
         ),
+        Example(
+            "A number is made of a traced value that has a derivative; the derivative would come out wrong.",
+            "import math\n\nfg.grad(lambda x: x * math.exp(x))(1.0)",
+        ),
     ),
     "LeakedTracerError": (
         Example(

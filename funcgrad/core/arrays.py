@@ -63,10 +63,6 @@ class Array(tracing.ArrayLike):
         """Whether the array was donated or deleted."""
         return self._host is None and self._buffer is None
 
-    def block_until_ready(self) -> Array:
-        """Return the array; CPU programs finish before they return."""
-        return self
-
     def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
         value = self.host
         if dtype is not None and value.dtype != dtype:
@@ -217,7 +213,7 @@ def _traced(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -
     tracers = [a for a in args if isinstance(a, tracing.Tracer)]
     for tracer in tracers:
         tracing.check_not_leaked(tracer)
-    innermost = max((t.trace for t in tracers), key=lambda trace: len(list(tracing.enclosing(trace))))
+    innermost = max((t._trace for t in tracers), key=lambda trace: len(list(tracing.enclosing(trace))))
     with tracing.current(innermost):
         return innermost.process_primitive(primitive, args, params)
 

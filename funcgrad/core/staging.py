@@ -18,10 +18,10 @@ from funcgrad.errors import SourceLocation, user_location
 class JaxprTracer(Tracer):
     """A value that a recorded jaxpr will compute."""
 
-    __slots__ = ("aval", "var", "location", "argument")
+    __slots__ = ("aval", "variable", "location", "argument")
 
     def __init__(self, trace: JaxprTrace, var: Var, location: SourceLocation | None, argument: str = ""):
-        self.trace, self.var, self.aval = trace, var, var.aval
+        self._trace, self.variable, self.aval = trace, var, var.aval
         self.location, self.argument = location, argument
         trace.watch(self)
 
@@ -49,8 +49,8 @@ class JaxprTrace(Trace):
     def atom(self, x: Any) -> Atom:
         """Return the atom that stands for `x`: its variable, a literal, or a new constant."""
         if isinstance(x, Tracer):
-            if x.trace is self:
-                return x.var
+            if x._trace is self:
+                return x.variable
             tracing.check_not_leaked(x)
         elif not isinstance(x, Reference):
             literal = literal_of(x)

@@ -85,22 +85,23 @@ class ArrayLike:
             fix="arrays are values, not keys: use id(x), x.tobytes(), or pass it as a traced argument",
         )
 
+    def block_until_ready(self) -> Any:
+        """Return the array; CPU programs finish before they return, and a traced value has nothing to wait for."""
+        return self
+
 
 class Tracer(ArrayLike):
     """Stands for an array while a function is traced or transformed."""
 
-    __slots__ = ("trace", "__weakref__")
-    trace: Trace
+    __slots__ = ("_trace", "__weakref__")
+    _trace: Trace
 
     def concrete(self) -> np.ndarray | None:
-        """Return the value if it is known (grad of concrete values), else None."""
+        """Return the value if it is known (in `grad` outside of `jit`, where it has a derivative), else None."""
         return None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}<{self.aval}>"
-
-    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
-        return np.asarray(self._known("converted to a NumPy array", "use funcgrad.numpy instead of numpy"), dtype)
 
     def __bool__(self) -> bool:
         return bool(self._known(
@@ -111,34 +112,51 @@ class Tracer(ArrayLike):
     def __int__(self) -> int:
         return int(self._known("converted with int()", "use .astype(int), or make the argument static"))
 
-    def __float__(self) -> float:
-        return float(self._known("converted with float()", "use .astype(float), or make the argument static"))
-
-    def __complex__(self) -> complex:
-        return complex(self._known("converted with complex()", "use .astype(complex)"))
-
     def __index__(self) -> int:
         return self._known("used as a Python index, size or shape", "make it static (static_argnums)").__index__()
 
     def item(self, *args: int) -> Any:
-        """Return the value as a Python scalar."""
+        """Return the value as a Python scalar; it is a constant to derivatives."""
         return self._known("read with .item()", "return the array and read it outside the transform").item(*args)
 
+    # A known value has a derivative, or it would be no tracer. What follows gives numbers to compute with, and would
+    # drop the derivative without a word.
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        raise self._refused("converted to a NumPy array", "use funcgrad.numpy instead of numpy")
+
+    def __float__(self) -> float:
+        raise self._refused("converted with float()", "use .astype(float), and funcgrad.numpy instead of math")
+
+    def __complex__(self) -> complex:
+        raise self._refused("converted with complex()", "use .astype(complex), and funcgrad.numpy instead of cmath")
+
     def tolist(self) -> Any:
-        """Return the value as nested Python lists."""
-        return self._known("read with .tolist()", "return the array and read it outside").tolist()
+        """Raise: lists of numbers have no derivative."""
+        raise self._refused("read with .tolist()", "return the array and read it outside the transform")
+
+    def tobytes(self) -> bytes:
+        """Raise: bytes have no derivative."""
+        raise self._refused("read with .tobytes()", "return the array and read it outside the transform")
 
     def _known(self, use: str, fix: str) -> np.ndarray:
+        """Return the value; raise ConcretizationError where it is not known."""
         check_not_leaked(self)
         value = self.concrete()
         if value is None:
-            made = self.origin()
-            raise ConcretizationError(
-                f"a traced array of type {self.aval} was {use}, but its value is not known while "
-                f"{self.trace.description or 'tracing'}{made}",
-                fix=fix,
-            )
+            raise self._refused(use, fix)
         return value
+
+    def _refused(self, use: str, fix: str) -> ConcretizationError:
+        """Return the error for a use that needs a value, and no derivative."""
+        check_not_leaked(self)
+        what, doing = f"a traced array of type {self.aval} was {use}", self._trace.description or "tracing"
+        if self.concrete() is None:
+            return ConcretizationError(f"{what}, but its value is not known while {doing}{self.origin()}", fix=fix)
+        return ConcretizationError(
+            f"{what}, which would drop its derivative while {doing}{self.origin()}",
+            fix=f"{fix}; where no derivative is wanted, convert lax.stop_gradient(x)",
+        )
 
     def origin(self) -> str:
         """Return a phrase saying where the tracer came from, for error messages."""
@@ -242,16 +260,16 @@ errors.describe_context = _describe_context
 
 def check_not_leaked(tracer: Tracer) -> None:
     """Raise LeakedTracerError when the transform that made `tracer` has finished."""
-    if not tracer.trace.valid:
+    if not tracer._trace.valid:
         raise LeakedTracerError(
-            f"a tracer of type {tracer.aval} outlived its transform ({tracer.trace.description or 'a transform'})"
+            f"a tracer of type {tracer.aval} outlived its transform ({tracer._trace.description or 'a transform'})"
             f"{tracer.origin()}",
             fix="do not keep traced values in globals, attributes or closures; return them from the function instead",
         )
-    if tracer.trace.bypassed:
+    if tracer._trace.bypassed:
         raise LeakedTracerError(
             f"a function closes over a traced value of type {tracer.aval}{tracer.origin()}, but runs outside of the "
-            f"transform that traces it ({tracer.trace.description or 'a transform'})",
+            f"transform that traces it ({tracer._trace.description or 'a transform'})",
             fix="pass the value as an argument; a custom rule says nothing about what its function closes over "
             "(closure_convert makes arguments of closed-over values)",
         )

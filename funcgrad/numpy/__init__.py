@@ -1,7 +1,10 @@
 """funcgrad.numpy: the NumPy API on funcgrad arrays."""
 # ruff: noqa: F403
 
+import numpy as _numpy
+
 from funcgrad.numpy import operators as operators
+from funcgrad.numpy import protocols as protocols
 from funcgrad.numpy.bits import *
 from funcgrad.numpy.comparing import *
 from funcgrad.numpy.composite import *
@@ -23,3 +26,6 @@ from funcgrad.numpy.tools import *
 from funcgrad.numpy.types import *
 from funcgrad.numpy.ufunc_methods import *
 from funcgrad.numpy.ufuncs import *
+
+# `numpy.sin(x)` of a traced x is `sin(x)`.
+protocols.register(_numpy, {name: value for name, value in globals().items() if not name.startswith("_")})

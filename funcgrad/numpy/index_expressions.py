@@ -110,7 +110,7 @@ def _item(item: Any, k: int, aval: ShapedArray) -> Any:
             if isinstance(item, Tracer):
                 raise ConcretizationError(
                     f"indexing {aval} with the traced mask {item.aval}: how many elements it selects is not known "
-                    f"while {item.trace.description or 'tracing'}{item.origin()}",
+                    f"while {item._trace.description or 'tracing'}{item.origin()}",
                     fix="use jnp.where(mask, x, other), or jnp.nonzero(mask, size=…, fill_value=…) for positions",
                 )
             return item

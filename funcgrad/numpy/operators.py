@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from funcgrad.core.devices import Device, device_put, devices
-from funcgrad.core.tracing import ArrayLike
+from funcgrad.core.tracing import ArrayLike, Tracer
 from funcgrad.numpy import (
     at,
     bits,
@@ -18,6 +19,7 @@ from funcgrad.numpy import (
     indexing,
     linear,
     masks,
+    protocols,
     reductions,
     shaping,
     sorting,
@@ -100,11 +102,11 @@ for _name, _value in _PROTOCOLS.items():
 
 
 def _method(function: Any) -> Callable[..., Any]:
+    @functools.wraps(function)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         return function(self, *args, **kwargs)
 
-    method.__name__, method.__qualname__ = function.__name__, f"ArrayLike.{function.__name__}"
-    method.__doc__ = function.__doc__
+    method.__qualname__ = f"ArrayLike.{function.__name__}"
     return method
 
 
@@ -115,9 +117,9 @@ for _module, _names in {
     linear: "dot trace",
     shaping: "ravel repeat squeeze swapaxes",
     sorting: "argpartition argsort partition searchsorted sort",
-    creation: "diagonal",
+    creation: "copy diagonal",
     indexing: "choose take",
-    masks: "compress nonzero",
+    masks: "nonzero",
     bits: "view",
 }.items():
     for _name in _names.split():
@@ -133,7 +135,8 @@ def _reshape(self: Any, *shape: Any, order: str = "C", **options: Any) -> Any:
 
 def _transpose(self: Any, *axes: Any) -> Any:
     """Permute axes, given as one tuple or one by one; reverse them by default."""
-    return shaping.transpose(self, axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes or None)
+    alone = len(axes) == 1 and not isinstance(axes[0], (int, np.integer))
+    return shaping.transpose(self, axes[0] if alone else axes or None)
 
 
 def _astype(self: Any, dtype: Any, copy: bool = False, device: Any = None) -> Any:
@@ -141,9 +144,14 @@ def _astype(self: Any, dtype: Any, copy: bool = False, device: Any = None) -> An
     return creation.astype(self, dtype)
 
 
-def _flatten(self: Any, order: str = "C", **options: Any) -> Any:
+def _flatten(self: Any, order: str = "C", *, out_sharding: Any = None) -> Any:
     """The elements as a vector."""
     return shaping.ravel(self, order)
+
+
+def _compress(self: Any, condition: Any, axis: int | None = None, **options: Any) -> Any:
+    """The slices along an axis where a condition holds; options as for the function."""
+    return masks.compress(condition, self, axis, **options)
 
 
 def _clip(self: Any, min: Any = None, max: Any = None) -> Any:
@@ -151,7 +159,7 @@ def _clip(self: Any, min: Any = None, max: Any = None) -> Any:
     return composite.clip(self, min, max)
 
 
-def _copy(self: Any) -> Any:
+def _clone(self: Any) -> Any:
     """A copy of the array."""
     return creation.copy(self)
 
@@ -167,8 +175,8 @@ def _devices(self: Any) -> set[Device]:
 
 
 _METHODS = {
-    "reshape": _reshape, "transpose": _transpose, "astype": _astype, "flatten": _flatten, "clip": _clip, "copy": _copy,
-    "clone": _copy, "to_device": _to_device, "devices": _devices,
+    "reshape": _reshape, "transpose": _transpose, "astype": _astype, "flatten": _flatten, "clip": _clip,
+    "clone": _clone, "compress": _compress, "to_device": _to_device, "devices": _devices,
 }  # fmt: skip
 for _name, _function in _METHODS.items():
     _function.__name__, _function.__qualname__ = _name, f"ArrayLike.{_name}"
@@ -181,3 +189,10 @@ for _name, _function in {
     setattr(ArrayLike, _name, property(_unary(_function), doc=_function.__doc__))
 setattr(ArrayLike, "device", property(lambda self: devices()[0], doc="The device that holds the array."))  # noqa: B010
 setattr(ArrayLike, "platform", property(lambda self: devices()[0].platform, doc="The kind of that device."))  # noqa: B010
+
+# ---------------------------------------------------------------- NumPy's functions on tracers
+
+for _name, _function in {
+    "__array_ufunc__": protocols.array_ufunc, "__array_function__": protocols.array_function,
+}.items():  # fmt: skip
+    setattr(Tracer, _name, _function)

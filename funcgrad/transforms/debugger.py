@@ -59,7 +59,7 @@ def _traced_leaves(value: Any) -> list[Tracer]:
         leaves = tree.leaves(value)
     except Exception:  # whatever a user's own node raises: the variable is then shown as it is
         return []
-    return [x for x in leaves if isinstance(x, Tracer) and x.trace.valid]
+    return [x for x in leaves if isinstance(x, Tracer) and x._trace.valid]
 
 
 class _Stack:

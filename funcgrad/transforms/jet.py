@@ -41,7 +41,7 @@ class JetTracer(Tracer):
     __slots__ = ("aval", "coefficients")
 
     def __init__(self, trace: JetTrace, coefficients: Coefficients):
-        self.trace, self.coefficients = trace, coefficients
+        self._trace, self.coefficients = trace, coefficients
         self.aval = aval_of(coefficients[0])
 
     def concrete(self) -> Any:
@@ -61,7 +61,7 @@ class JetTrace(Trace):
 
     def series(self, x: Any) -> Coefficients:
         """Return the coefficients of a value, zeros for a constant."""
-        if isinstance(x, JetTracer) and x.trace is self:
+        if isinstance(x, JetTracer) and x._trace is self:
             return x.coefficients
         return [x, *[Zero(aval_of(x).tangent())] * self.order]
 

@@ -28,7 +28,7 @@ class JVPTracer(Tracer):
     __slots__ = ("aval", "location", "primal", "tangent")
 
     def __init__(self, trace: JVPTrace, primal: Any, tangent: Any):
-        self.aval, self.trace, self.primal, self.tangent = aval_of(primal), trace, primal, tangent
+        self.aval, self._trace, self.primal, self.tangent = aval_of(primal), trace, primal, tangent
         self.location = user_location() if config.check_tracer_leaks else None
         trace.watch(self)
 
@@ -49,7 +49,7 @@ class JVPTrace(Trace):
 
     def pair(self, x: Any) -> tuple[Any, Any]:
         """Return (primal, tangent) of a value; a constant's tangent is Zero."""
-        if isinstance(x, JVPTracer) and x.trace is self:
+        if isinstance(x, JVPTracer) and x._trace is self:
             return x.primal, x.tangent
         return x, Zero(aval_of(x).tangent())
 
@@ -77,7 +77,7 @@ def jvp_flat(
     with tracing.new_trace(trace):
         outs = fun(*map(trace.join, primals, tangents))
         if isinstance(fun, FlatFunction):
-            fun.aux = [a.primal if isinstance(a, JVPTracer) and a.trace is trace else a for a in fun.aux]
+            fun.aux = [a.primal if isinstance(a, JVPTracer) and a._trace is trace else a for a in fun.aux]
         pairs = [trace.pair(o) for o in outs]
         del outs
     check_leaks(trace)

@@ -43,7 +43,7 @@ class PartialEvalTrace(JaxprTrace):
     """Record primitives that see an unknown; pass the others to the parent. Values of the parent become residuals."""
 
     def process_primitive(self, primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
-        unknown = [isinstance(a, JaxprTracer) and a.trace is self for a in args]
+        unknown = [isinstance(a, JaxprTracer) and a._trace is self for a in args]
         if not any(unknown):
             with tracing.current(self.parent):
                 return primitive.bind(*args, **params)

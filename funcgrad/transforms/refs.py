@@ -102,10 +102,10 @@ class Ref(Reference):
         """Raise when a value belongs to a transform inside of the trace where it is to be kept."""
         tracing.check_not_leaked(value)
         trace = home
-        while trace is not value.trace:
+        while trace is not value._trace:
             if trace is eval_trace:
                 raise ArgumentError(
-                    f"a value that depends on arguments of {value.trace.description or 'a transform'} is written "
+                    f"a value that depends on arguments of {value._trace.description or 'a transform'} is written "
                     f"to a Ref of type {self.aval} that lives outside of it",
                     fix="make the Ref inside, pass it to the mapped function as an argument, or write "
                     "lax.stop_gradient of the value",

@@ -32,7 +32,7 @@ class BatchTracer(Tracer):
     __slots__ = ("aval", "dim", "location", "value")
 
     def __init__(self, trace: BatchTrace, value: Any, dim: int):
-        self.trace, self.value, self.dim = trace, value, dim
+        self._trace, self.value, self.dim = trace, value, dim
         self.location = user_location() if config.check_tracer_leaks else None
         trace.watch(self)
         full = aval_of(value)
@@ -58,7 +58,7 @@ class BatchTrace(Trace):
 
     def unpack(self, x: Any) -> tuple[Any, int | None]:
         """Return (value, batch dimension or None)."""
-        if isinstance(x, BatchTracer) and x.trace.tag is self.tag:
+        if isinstance(x, BatchTracer) and x._trace.tag is self.tag:
             return x.value, x.dim
         return x, None
 
