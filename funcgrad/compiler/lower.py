@@ -170,7 +170,8 @@ class Writer(NestWriter):
             terms.append(("j", 1))
             step = self.nest.block
         for i in reversed(dims):
-            terms.append((f"i{i}", self.stride(step)))
+            symbol = self.stride(step)
+            terms += [(name, symbol) for name, _ in self.position[i]]
             step *= self.nest.dimensions[i].extent
         return Index(tuple(terms))
 

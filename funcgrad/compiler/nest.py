@@ -154,42 +154,27 @@ class NestWriter:
             lets += _range_lets("f", names["fold"], self.size(length, "part"), self.extents[first])
         return lets
 
-    def vector_dimension(self) -> tuple[str, int | str]:
-        """The index name and extent of the last dimension's loop."""
-        last = len(self.nest.dimensions) - 1
-        if self.nest.block:
-            return "j", "j_width"
-        if self.fold_blocks and self.nest.folds and self.nest.folds[0] == last:
-            return "f", "f_width"
-        return f"i{last}", self.extents[last]
+    def loop(self, i: int) -> tuple[str, int | str, tuple[str, ...]]:
+        """The loop over dimension i: its index, its extent, and the Lets that say where it starts."""
+        if i == len(self.nest.dimensions) - 1 and self.nest.block:
+            return "j", "j_width", ("j_start",)
+        if self.fold_blocks and i == self.nest.folds[0]:
+            return "f", "f_width", ("f_start",)
+        if i == self.nest.tile:
+            return "t", "t_width", ("t_start",)
+        return f"i{i}", self.extents[i], ()
 
     def loops(self, body: list[Stmt], dims: Sequence[int]) -> list[Stmt]:
         """Wrap a body in loops over the given dimensions, the last one a vector loop."""
-        last = len(self.nest.dimensions) - 1
         for depth, i in enumerate(reversed(dims)):
-            kind = "vector" if depth == 0 else "serial"
-            if i == last:
-                name, extent = self.vector_dimension()
-            elif self.fold_blocks and i == self.nest.folds[0]:
-                name, extent = "f", "f_width"
-            elif i == self.nest.tile:
-                name, extent = "t", "t_width"
-            else:
-                name, extent = f"i{i}", self.extents[i]
-            body = [For(name, extent, tuple(body), kind)]
+            name, extent, _ = self.loop(i)
+            body = [For(name, extent, tuple(body), "serial" if depth else "vector")]
         return body
 
     def set_loop_positions(self, dims: Sequence[int]) -> None:
-        last = len(self.nest.dimensions) - 1
         for i in dims:
-            if i == last and self.nest.block:
-                self.position[i] = (("j_start", 1), ("j", 1))
-            elif self.fold_blocks and i == self.nest.folds[0]:
-                self.position[i] = (("f_start", 1), ("f", 1))
-            elif i == self.nest.tile:
-                self.position[i] = (("t_start", 1), ("t", 1))
-            else:
-                self.position[i] = ((f"i{i}", 1),)
+            name, _, starts = self.loop(i)
+            self.position[i] = (*((s, 1) for s in starts), (name, 1))
 
     # ------------------------------------------------------------------ expressions
 
