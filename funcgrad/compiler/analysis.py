@@ -6,8 +6,6 @@ import dataclasses
 import itertools
 from collections.abc import Iterable
 
-import numpy as np
-
 from funcgrad import dtypes
 from funcgrad.compiler import schedule as sch
 from funcgrad.compiler.fuse import Access, Fusion, Group, domain_of, level_of, without_units
@@ -21,9 +19,10 @@ _MOST_CUTS = 6
 COSTLY = {name for name, s in SCALARS.items() if s.vector_math} | {"div", "sqrt", "rem"}
 
 
-def accumulator_dtype(dtype: np.dtype) -> np.dtype:
-    """Folds of 16-bit floats accumulate in float32."""
-    return dtypes.float32 if dtype in (dtypes.float16, dtypes.bfloat16) else dtype
+def is_rounded_sum(eqn: JaxprEqn) -> bool:
+    """Whether an equation is a sum of floats, whose roundings grow with the number of terms."""
+    lowering = eqn.primitive.lowering
+    return isinstance(lowering, Reduce) and lowering.op == "add" and dtypes.is_float(eqn.outvars[0].aval.dtype)
 
 
 class Analysis:
@@ -42,6 +41,8 @@ class Analysis:
         strides += [self.store_strides(v) for v in self.made if v in stored]
         self.dimensions = sch.collapse(group.domain, group.axes, strides, barriers)
         self.nest = sch.schedule(self.dimensions, strides)
+        # Whether all that the vector loop reads and writes is next to each other.
+        self.simd = not barriers and all(s[-1] in (0, 1, -1) for s in strides if s)
         self.cuts = self._cuts()
         if self.cuts and len(self.dimensions) == 1:
             self.nest = dataclasses.replace(self.nest, block=sch.MAP_BLOCK)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from funcgrad.compiler import positional
 from funcgrad.compiler import schedule as sch
-from funcgrad.compiler.analysis import COSTLY, Analysis, accumulator_dtype, op_name
+from funcgrad.compiler.analysis import COSTLY, Analysis, is_rounded_sum, op_name
 from funcgrad.compiler.fuse import Fusion, Group
 from funcgrad.compiler.loops import (
     Const,
@@ -37,6 +37,7 @@ from funcgrad.compiler.row_values import ColumnValues, RowValues
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import Atom, JaxprEqn, Var
 from funcgrad.core.lowering import Concatenate, Gather, Iota, Pad, Scalar, contiguous
+from funcgrad.ops.accumulation import accumulator
 
 
 class Launch(NamedTuple):
@@ -59,7 +60,7 @@ def lower_group(fusion: Fusion, group: Group, stored: set[Var]) -> list[Launch]:
 def _cut(info: Analysis, blocks: int) -> list[Launch]:
     """Fold blocks of the first folded dimension, then fold the results."""
     shape = (blocks, *(d.extent for d in info.dimensions if not d.folded))
-    partial = {e: Var(ShapedArray(shape, accumulator_dtype(e.outvars[0].aval.dtype))) for e in info.folds}
+    partial = {e: Var(ShapedArray(shape, accumulator(e.outvars[0].aval.dtype))) for e in info.folds}
     first = Writer(info, info.nest, blocks).partial(partial)
     rows = [d for d in info.dimensions if not d.folded]
     second = Writer(info, sch.schedule((sch.Dimension((), blocks, True), *rows))).combine(partial)
@@ -93,7 +94,7 @@ class Writer(NestWriter):
         lets = self.open_parallel()
         if nest.form == "map":
             return self._map(lets)
-        self.set_loop_positions([*nest.folds, *([len(nest.dimensions) - 1] if nest.form == "column" else [])])
+        self.set_loop_positions(nest.inner)
         body = [*lets]
         form = ColumnValues(self) if nest.form == "column" else RowValues(self)
         last_phase = max(info.phase.values(), default=0)
@@ -244,15 +245,17 @@ class Writer(NestWriter):
             return []
         body: list[Stmt] = []
         env: dict[Var, Expr] = {}
+        sums = any(is_rounded_sum(e) for e in folds)
+        self.open_blocks(sch.sum_block(self.nest, self.fold_blocks, info.simd) if sums else None)
+        self.set_loop_positions(self.nest.inner)
         self._full_values(phase, body, wanted, env, form)
-        before, after = form.accumulate(folds, body, env)
-        dims = [*self.nest.folds, *([len(self.nest.dimensions) - 1] if self.nest.form == "column" else [])]
-        return [*before, *self.loops(body, dims), *after]
+        fold = form.accumulate(folds, body, env)
+        return [*fold.before, *self.loops(body, self.nest.inner, fold.start, fold.end), *fold.after]
 
     def fold_input(self, eqn: JaxprEqn, env: dict[Var, Expr], form: Any) -> Expr:
         """The value that a fold takes at a point, in the accumulator's dtype."""
         value = self.operand(eqn.invars[0], "full", env, form, eqn, 0)
-        return builder.cast(value, accumulator_dtype(value.dtype))
+        return builder.cast(value, accumulator(value.dtype))
 
     # ------------------------------------------------------------------ cut folds
 
@@ -260,9 +263,6 @@ class Writer(NestWriter):
         """The kernel that folds blocks: writes each fold's partial results, and the full values."""
         self.kept = {}
         lets = self.open_parallel()
-        self.set_loop_positions(
-            [*self.nest.folds, *([len(self.nest.dimensions) - 1] if self.nest.form == "column" else [])]
-        )
         form = ColumnValues(self) if self.nest.form == "column" else RowValues(self)
         form.partial = partial
         return self._launch([*lets, *self._phase(0, form)])
@@ -272,7 +272,7 @@ class Writer(NestWriter):
         self.kept = {}
         lets = self.open_parallel()
         nest = self.nest
-        self.set_loop_positions([*nest.folds, *([len(nest.dimensions) - 1] if nest.form == "column" else [])])
+        self.set_loop_positions(nest.inner)
         form = ColumnValues(self) if nest.form == "column" else RowValues(self)
         body: list[Stmt] = []
         inputs = {}
@@ -282,9 +282,10 @@ class Writer(NestWriter):
             name = self.fresh()
             body.append(Let(name, Load(self.input(var), index, var.aval.dtype)))
             inputs[eqn] = Name(name, var.aval.dtype)
-        before, after = form.accumulate(list(partial), body, {}, inputs)
-        dims = [*nest.folds, *([len(nest.dimensions) - 1] if nest.form == "column" else [])]
-        return self._launch([*lets, *form.rows(0), *before, *self.loops(body, dims), *after, *form.rows(1)])
+        fold = form.accumulate(list(partial), body, {}, inputs)
+        return self._launch(
+            [*lets, *form.rows(0), *fold.before, *self.loops(body, nest.inner), *fold.after, *form.rows(1)]
+        )
 
     # ------------------------------------------------------------------ the kernel
 

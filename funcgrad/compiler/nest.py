@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -35,6 +36,16 @@ class Builder:
 builder = Builder()
 
 
+class Block(NamedTuple):
+    """A dimension cut into blocks: how many there are, and the Lets for where one starts and how long it is."""
+
+    dimension: int
+    count: str
+    start: str
+    width: str
+    lets: tuple[Stmt, ...]
+
+
 class NestWriter:
     """The frame of one kernel, written bottom up."""
 
@@ -54,6 +65,9 @@ class NestWriter:
         self.part_names: dict[str, str] = {}
         self.kept: dict[Var, str] = {}
         self.counter = 0
+        self.let_names: Counter[str] = Counter()
+        # In which blocks the long sums of the present phase go on to a wider accumulator.
+        self.block: Block | None = None
 
     # ------------------------------------------------------------------ parameters and sizes
 
@@ -144,15 +158,26 @@ class NestWriter:
         lets: list[Stmt] = []
         if "block" in names:
             step = self.size(self.nest.block, "width")
-            lets += _range_lets("j", names["block"], step, self.extents[-1])
+            lets += _range_lets("j_start", "j_width", names["block"], step, self.extent(-1))
         if "tile" in names:
             assert self.nest.tile is not None
-            lets += _range_lets("t", names["tile"], self.size(sch.TILE, "side"), self.extents[self.nest.tile])
+            side = self.size(sch.TILE, "side")
+            lets += _range_lets("t_start", "t_width", names["tile"], side, self.extent(self.nest.tile))
         if "fold" in names:
             first = self.nest.folds[0]
             length = -(-self.nest.dimensions[first].extent // self.fold_blocks)
-            lets += _range_lets("f", names["fold"], self.size(length, "part"), self.extents[first])
+            part = self.size(length, "part")
+            lets += _range_lets("f_start", "f_width", names["fold"], part, self.extent(first))
         return lets
+
+    def extent(self, i: int) -> Expr:
+        """The extent of a dimension as a value."""
+        return IndexValue(Index((), self.extents[i]))
+
+    def unique(self, name: str) -> str:
+        """A name for a Let that may be written more than once."""
+        self.let_names[name] += 1
+        return name if self.let_names[name] == 1 else f"{name}_{self.let_names[name]}"
 
     def loop(self, i: int) -> tuple[str, int | str, tuple[str, ...]]:
         """The loop over dimension i: its index, its extent, and the Lets that say where it starts."""
@@ -164,16 +189,42 @@ class NestWriter:
             return "t", "t_width", ("t_start",)
         return f"i{i}", self.extents[i], ()
 
-    def loops(self, body: list[Stmt], dims: Sequence[int]) -> list[Stmt]:
-        """Wrap a body in loops over the given dimensions, the last one a vector loop."""
+    def loops(
+        self, body: list[Stmt], dims: Sequence[int], start: Sequence[Stmt] = (), end: Sequence[Stmt] = ()
+    ) -> list[Stmt]:
+        """Wrap a body in loops over the given dimensions, the last one a vector loop.
+
+        Where sums are cut (`open_blocks`), each block begins with `start` and ends with `end`.
+        """
         for depth, i in enumerate(reversed(dims)):
             name, extent, _ = self.loop(i)
-            body = [For(name, extent, tuple(body), "serial" if depth else "vector")]
+            kind = "serial" if depth else "vector"
+            if self.block is None or self.block.dimension != i:
+                body = [For(name, extent, tuple(body), kind)]
+                continue
+            block = self.block
+            inner = For(name, block.width, tuple(body), kind)
+            body = [For("b", block.count, (*block.lets, *start, inner, *end), "serial")]
         return body
+
+    def open_blocks(self, cut: tuple[int, int] | None) -> None:
+        """Cut a dimension into blocks in the loops to be written (None: in none)."""
+        self.block = None
+        if cut is None:
+            return
+        i, length = cut
+        extent, whole = self.nest.dimensions[i].extent, self.extent(i)
+        if self.fold_blocks and i == self.nest.folds[0]:
+            extent, whole = -(-extent // self.fold_blocks), Name("f_width", INT64)
+        start, width = self.unique("b_start"), self.unique("b_width")
+        lets = _range_lets(start, width, "b", length, whole)
+        self.block = Block(i, self.size(-(-extent // length), "sum_blocks"), start, width, tuple(lets))
 
     def set_loop_positions(self, dims: Sequence[int]) -> None:
         for i in dims:
             name, _, starts = self.loop(i)
+            if self.block is not None and self.block.dimension == i:
+                starts = (*starts, self.block.start)
             self.position[i] = (*((s, 1) for s in starts), (name, 1))
 
     # ------------------------------------------------------------------ expressions
@@ -216,11 +267,10 @@ class NestWriter:
         return Name(name, value.dtype)
 
 
-def _range_lets(letter: str, block: str, step: str, extent: str) -> list[Stmt]:
+def _range_lets(start: str, width: str, block: str, step: int | str, extent: Expr) -> list[Stmt]:
     """Lets for the start and width of block number `block` of a dimension cut in pieces of `step`."""
-    start, width = f"{letter}_start", f"{letter}_width"
-    first = op("mul", IndexValue(Index(((block, 1),))), IndexValue(Index((), step)))
-    left = op("sub", IndexValue(Index((), extent)), Name(start, INT64))
+    size = IndexValue(Index((), step))
+    first = op("mul", IndexValue(Index(((block, 1),))), size)
+    left = op("sub", extent, Name(start, INT64))
     # The last part may be empty when the parts do not divide the extent.
-    clipped = op("max", op("min", IndexValue(Index((), step)), left), Const(0, INT64))
-    return [Let(start, first), Let(width, clipped)]
+    return [Let(start, first), Let(width, op("max", op("min", size, left), Const(0, INT64)))]

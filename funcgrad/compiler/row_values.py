@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from funcgrad.compiler.analysis import reduction_of
+from funcgrad.compiler.analysis import is_rounded_sum, reduction_of
 from funcgrad.compiler.loops import Const, Expr, For, Index, Init, Let, Load, Name, Stmt, Store, Update, op
 from funcgrad.compiler.nest import NestWriter, builder
 from funcgrad.core.jaxprs import Atom, JaxprEqn, Var
 from funcgrad.core.lowering import contiguous
+from funcgrad.dtypes import float64
 
 if TYPE_CHECKING:
     from funcgrad.compiler.lower import Writer
+
+
+class Fold(NamedTuple):
+    """Statements of the folds of a phase: before their loops, at the start and the end of each block, and after."""
+
+    before: list[Stmt]
+    start: list[Stmt]
+    end: list[Stmt]
+    after: list[Stmt]
 
 
 class RowValues:
@@ -28,26 +38,31 @@ class RowValues:
     def read(self, var: Var) -> Expr:
         return self.env[var]
 
-    def accumulate(
-        self, folds: Sequence[JaxprEqn], body: list[Stmt], env: dict[Var, Expr], inputs: Any = None
-    ) -> tuple[list[Stmt], list[Stmt]]:
-        before: list[Stmt] = []
-        after: list[Stmt] = []
+    def accumulate(self, folds: Sequence[JaxprEqn], body: list[Stmt], env: dict[Var, Expr], inputs: Any = None) -> Fold:
+        fold = Fold([], [], [], [])
         for eqn in folds:
             lowering, out = reduction_of(eqn), eqn.outvars[0]
             value = inputs[eqn] if inputs else self.w.fold_input(eqn, env, self)
-            name = f"a{self.w.fresh()}"
-            before.append(Init(name, Const(lowering.identity(value.dtype).item(), value.dtype)))
-            body.append(Update(name, lowering.op, value))
+            total = Name(f"a{self.w.fresh()}", value.dtype)
+            init = Init(total.name, Const(lowering.identity(value.dtype).item(), value.dtype))
+            body.append(Update(total.name, lowering.op, value))
+            if self.w.block is not None and is_rounded_sum(eqn):
+                block, total = total, Name(f"a{self.w.fresh()}", float64)
+                fold.before.append(Init(total.name, Const(0, float64)))
+                fold.start.append(init)
+                fold.end.append(Update(total.name, lowering.op, builder.cast(block, float64)))
+            else:
+                fold.before.append(init)
+            narrow = builder.cast(total, value.dtype)
             if eqn in self.partial:
                 param = self.w.parameter("y", value.dtype, "out", self.partial[eqn])
-                after.append(Store(param, partial_index(self.w), Name(name, value.dtype)))
+                fold.after.append(Store(param, partial_index(self.w), narrow))
                 continue
             result = self.w.fresh()
-            after.append(Let(result, builder.cast(Name(name, value.dtype), out.aval.dtype)))
+            fold.after.append(Let(result, builder.cast(narrow, out.aval.dtype)))
             self.env[out] = Name(result, out.aval.dtype)
-            after += self._store(out)
-        return before, after
+            fold.after.extend(self._store(out))
+        return fold
 
     def _store(self, var: Var) -> list[Stmt]:
         if var not in self.w.info.stored:
@@ -87,29 +102,34 @@ class ColumnValues:
     def _loop(self, body: list[Stmt]) -> list[Stmt]:
         return [For("j", "j_width", tuple(body), "vector")] if body else []
 
-    def accumulate(
-        self, folds: Sequence[JaxprEqn], body: list[Stmt], env: dict[Var, Expr], inputs: Any = None
-    ) -> tuple[list[Stmt], list[Stmt]]:
-        start: list[Stmt] = []
-        finish: list[Stmt] = []
+    def accumulate(self, folds: Sequence[JaxprEqn], body: list[Stmt], env: dict[Var, Expr], inputs: Any = None) -> Fold:
+        fold = Fold([], [], [], [])
         at = Index((("j", 1),))
         for eqn in folds:
             lowering, out = reduction_of(eqn), eqn.outvars[0]
             value = inputs[eqn] if inputs else self.w.fold_input(eqn, env, self)
             array, dtype = self._array(value.dtype), value.dtype
-            start.append(Store(array, at, Const(lowering.identity(dtype).item(), dtype)))
+            init = Store(array, at, Const(lowering.identity(dtype).item(), dtype))
             body.append(Store(array, at, op(lowering.op, Load(array, at, dtype), value)))
+            total = Load(array, at, dtype)
+            if self.w.block is not None and is_rounded_sum(eqn):
+                block, total = total, Load(self._array(float64), at, float64)
+                fold.before.append(Store(total.param, at, Const(0, float64)))
+                fold.start.append(init)
+                added = op(lowering.op, total, builder.cast(block, float64))
+                fold.end.append(Store(total.param, at, added))
+            else:
+                fold.before.append(init)
+            narrow = builder.cast(total, dtype)
             if eqn in self.partial:
                 param = self.w.parameter("y", dtype, "out", self.partial[eqn])
-                finish.append(Store(param, partial_index(self.w), Load(array, at, dtype)))
-            elif dtype == out.aval.dtype:
-                self.arrays[out] = array
-                finish += self._store(out)
-            else:
-                self.arrays[out] = self._array(out.aval.dtype)
-                finish.append(Store(self.arrays[out], at, builder.cast(Load(array, at, dtype), out.aval.dtype)))
-                finish += self._store(out)
-        return self._loop(start), self._loop(finish)
+                fold.after.append(Store(param, partial_index(self.w), narrow))
+                continue
+            self.arrays[out] = array if dtype == out.aval.dtype else self._array(out.aval.dtype)
+            if self.arrays[out] != total.param:
+                fold.after.append(Store(self.arrays[out], at, builder.cast(narrow, out.aval.dtype)))
+            fold.after.extend(self._store(out))
+        return Fold(*map(self._loop, fold))
 
     def _store(self, var: Var) -> list[Stmt]:
         if var not in self.w.info.stored:

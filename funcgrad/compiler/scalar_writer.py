@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcgrad import dtypes
-from funcgrad.compiler.analysis import COSTLY, accumulator_dtype
+from funcgrad.compiler.analysis import COSTLY
 from funcgrad.compiler.loops import (
     Const,
     Expr,
@@ -46,6 +46,7 @@ from funcgrad.core.lowering import (
     View,
     contiguous,
 )
+from funcgrad.ops.accumulation import accumulator
 
 # Arrays of more elements are no scalars.
 MOST_ELEMENTS = 32
@@ -234,7 +235,7 @@ class ScalarWriter:
         axes = eqn.params["axes"]
         kept = [d for d in range(x.ndim) if d not in axes]
         rows = x.transpose(*kept, *axes).reshape(math.prod(aval.shape), math.prod(x.shape[d] for d in axes))
-        wide = accumulator_dtype(aval.dtype)
+        wide = accumulator(aval.dtype)
         out = []
         for row in rows:
             terms = [builder.cast(v, wide) for v in row] or [Const(python_value(lowering.identity(wide)), wide)]

@@ -34,6 +34,12 @@ TILE = 32
 # Rows too few for the threads are cut into blocks of this many elements.
 MAP_BLOCK = 8192
 
+# A sum of floats adds up at most this many numbers in a vector loop, and this many rows, before it goes on in float64.
+# Where the loop is not SIMD, one accumulator takes the whole block.
+SUM_BLOCK = 2048
+SUM_SCALARS = 256
+SUM_ROWS = 128
+
 Form = Literal["map", "row", "column"]
 
 
@@ -68,6 +74,11 @@ class Nest:
     def folds(self) -> tuple[int, ...]:
         """The dimensions folded within a parallel iteration."""
         return tuple(i for i, d in enumerate(self.dimensions) if d.folded)
+
+    @property
+    def inner(self) -> tuple[int, ...]:
+        """The dimensions looped over within a parallel iteration that folds, the vector loop last."""
+        return (*self.folds, len(self.dimensions) - 1) if self.form == "column" else self.folds
 
     @property
     def blocks(self) -> int:
@@ -146,3 +157,26 @@ def partial_blocks(nest: Nest) -> int:
     if nest.form == "map" or nest.extent >= MIN_ROWS or total < LONG_FOLD:
         return 0
     return min(64, nest.dimensions[nest.folds[0]].extent, total // GRAIN)
+
+
+def sum_block(nest: Nest, parts: int, simd: bool) -> tuple[int, int] | None:
+    """The folded dimension in which a long sum goes on in float64, and after how many iterations of it.
+
+    The loops within that dimension are part of the block; None where all is one block. `parts`: into how many pieces
+    the first folded dimension is cut; `simd`: whether the vector loop reads neighbors.
+    """
+    extents = {i: nest.dimensions[i].extent for i in nest.folds}
+    extents[nest.folds[0]] = -(-extents[nest.folds[0]] // max(1, parts))
+    folds, room = nest.folds, SUM_ROWS
+    if nest.form == "row":
+        *folds, last = nest.folds
+        simd = simd and extents[last] >= 64
+        most = SUM_BLOCK if simd else SUM_SCALARS
+        if extents[last] > most:
+            return last, most
+        room = SUM_ROWS if simd else max(8, SUM_SCALARS // max(1, extents[last]))
+    for i in reversed(folds):
+        if extents[i] > room:
+            return i, room
+        room = max(1, room // max(1, extents[i]))
+    return None

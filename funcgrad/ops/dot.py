@@ -16,9 +16,9 @@ from funcgrad.core.lowering import Contract
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.tracing import Zero, aval_of, is_undefined
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
+from funcgrad.ops.accumulation import accumulator
 from funcgrad.ops.arithmetic import convert_element_type
 from funcgrad.ops.elementwise import add_tangents, check_bilinear
-from funcgrad.ops.reductions import accumulator
 from funcgrad.ops.shapes import transpose
 
 Axes = tuple[int, ...]

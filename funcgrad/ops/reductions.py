@@ -13,6 +13,7 @@ from funcgrad.core.lowering import ArgReduce
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.tracing import Zero, aval_of
 from funcgrad.errors import ArgumentError, ShapeError
+from funcgrad.ops.accumulation import accumulator, run_over
 from funcgrad.ops.arithmetic import convert_element_type, max_p, min_p, mul_p
 from funcgrad.ops.composite import logaddexp_p
 from funcgrad.ops.elementwise import BITS, NUMBER, REAL, check_operands
@@ -31,11 +32,6 @@ from funcgrad.ops.slicing import concatenate, pad, slice_
 
 Axes = tuple[int, ...]
 Pair = tuple[Any, Any]
-
-
-def accumulator(dtype: np.dtype) -> np.dtype:
-    """Return the dtype that sums and products are accumulated in: float32 for the 16-bit floats, else itself."""
-    return dtypes.float32 if dtype in (dtypes.float16, dtypes.bfloat16) else dtype
 
 
 def lowest(dtype: np.dtype) -> Any:
@@ -283,9 +279,7 @@ def _cumulative(
         return x
 
     def evaluate(x: Any, *, axis: int, reverse: bool) -> Any:
-        wide = accumulator(x.dtype)
-        ordered = np.flip(x, axis) if reverse else x
-        out = ufunc.accumulate(ordered.astype(wide, copy=False), axis=axis, dtype=wide).astype(x.dtype, copy=False)
+        out = run_over(ufunc, np.flip(x, axis) if reverse else x, axis)
         return np.flip(out, axis) if reverse else out
 
     def jvp(primals: Sequence[Any], tangents: Sequence[Any], *, axis: int, reverse: bool) -> Pair:

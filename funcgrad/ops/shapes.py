@@ -15,6 +15,7 @@ from funcgrad.core.lowering import Lowering, Reduce, Strided, View
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.tracing import Zero, aval_of
 from funcgrad.errors import ArgumentError, ShapeError
+from funcgrad.ops.accumulation import accumulator, sum_over
 
 Dims = Sequence[int | None]
 
@@ -208,9 +209,7 @@ def reduction(
 
 
 def _sum_evaluate(x: Any, *, axes: tuple[int, ...]) -> Any:
-    # f16 and bf16 accumulate in f32, as the compiled kernels do.
-    wide = np.float32 if x.dtype in (dtypes.float16, dtypes.bfloat16) else x.dtype
-    return np.asarray(np.sum(x, axis=axes, dtype=wide), x.dtype)
+    return np.asarray(sum_over(x, axes, accumulator(x.dtype)), x.dtype)
 
 
 def _sum_jvp(primals: Sequence[Any], tangents: Sequence[Any], *, axes: tuple[int, ...]) -> tuple[Any, Any]:
