@@ -2,7 +2,7 @@
 
 NumPy adds in pairs along the axis that it walks through innermost, and one by one along all others: a column of twenty
 million float32 ones sums to 2²⁴. Here long columns are summed in blocks, and the blocks' sums in blocks again: no
-number passes through more than 512 additions, or 256 for each factor of 128 in the number of terms (Higham, *Accuracy
+number passes through more than 256 additions for each factor of 128 in the number of terms (Higham, *Accuracy
 and Stability of Numerical Algorithms*, section 4.2).
 """
 
@@ -17,10 +17,10 @@ from funcgrad import dtypes
 Axes = tuple[int, ...]
 
 # Fewer terms are left to NumPy; longer columns are cut in blocks of this many terms, or up to twice as many.
-_FEW = 512
+_FEW = 256
 _BLOCK = 128
 # Blocks are summed side by side in rows of up to this many numbers.
-_WIDTH = 8192
+_WIDTH = 4096
 # Running folds of more float64 terms are folded in blocks.
 _LONG_RUN = 4096
 
