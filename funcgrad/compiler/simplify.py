@@ -189,8 +189,8 @@ class _Simplifier:
         self.defined: Definitions = {}
         self.seen: dict[Any, list[Var]] = {}
         self.eqns: list[JaxprEqn] = []
-        self.constvars: list[Var] = []
-        self.consts: list[Any] = []
+        self.consts: dict[Var, Any] = {}
+        self.known_consts: dict[Any, Var] = {}
 
     def read(self, atom: Atom) -> Atom:
         return self.env.get(atom, atom) if isinstance(atom, Var) else atom
@@ -323,18 +323,17 @@ class _Simplifier:
                 "from it",
                 fix="pass the value as an argument, or through the rule's residuals",
             )
-        for var, known in zip(self.constvars, self.consts, strict=True):
-            if known is value or _same_scalar(known, value):
-                return var
-        self.constvars.append(Var(value.aval))
-        self.consts.append(value)
-        return self.constvars[-1]
+        key = id(value) if value.aval.shape else (value.aval, np.asarray(value).tobytes())
+        if key not in self.known_consts:
+            self.known_consts[key] = var = Var(value.aval)
+            self.consts[var] = value
+        return self.known_consts[key]
 
     def known_value(self, eqn: JaxprEqn) -> Any:
         """The value of an equation of a few elements whose operands are constants: indices, for the most part."""
         one = isinstance(eqn.primitive.lowering, (View, Scalar, Concatenate))  # and so has one result
         cheap = one and eqn.outvars[0].aval.size <= _FEW
-        held = dict(zip(self.constvars, self.consts, strict=True)) if cheap and eqn.invars else {}
+        held = self.consts if cheap else {}
         operands = [v.val if isinstance(v, Literal) else held.get(v) for v in eqn.invars]
         if (
             not operands
@@ -366,10 +365,6 @@ class _Simplifier:
             self.eqns.append(fresh)
             self.defined.update((v, fresh) for v in known)
         self.env.update(zip(eqn.outvars, known, strict=True))
-
-
-def _same_scalar(x: Any, y: Any) -> bool:
-    return not x.aval.shape and x.aval is y.aval and np.asarray(x).tobytes() == np.asarray(y).tobytes()
 
 
 def simplified(closed: ClosedJaxpr) -> ClosedJaxpr:
@@ -415,6 +410,6 @@ def simplify(closed: ClosedJaxpr, rules: Sequence[Rule] = RULES) -> ClosedJaxpr:
     outvars = [s.read(v) for v in closed.jaxpr.outvars]
     eqns = control.live(contract.in_wanted_order(control.live(s.eqns, outvars), outvars), outvars)
     used = {v for e in eqns for v in e.invars if isinstance(v, Var)} | {v for v in outvars if isinstance(v, Var)}
-    kept = [(v, c) for v, c in zip(s.constvars, s.consts, strict=True) if v in used]
+    kept = [(v, c) for v, c in s.consts.items() if v in used]
     jaxpr = Jaxpr([v for v, _ in kept], closed.jaxpr.invars, eqns, outvars, closed.jaxpr.name)
     return ClosedJaxpr(jaxpr, [c for _, c in kept])
