@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from llvmlite import ir
 
+from funcgrad.compiler.cpu import toolchain, vector_math
 from funcgrad.compiler.cpu.scalar_code import CONTRACT, I64, ScalarCode, constant, memory_type, register_type
 from funcgrad.compiler.loops import (
     Const,
@@ -46,7 +47,10 @@ def emit(kernels: Sequence[Kernel]) -> str:
     """Return the text of one LLVM module that defines each kernel under its name."""
     module = ir.Module("kernels")
     for kernel in kernels:
-        _entry(module, kernel, _LoopNest(module, kernel).function)
+        nest = _LoopNest(module, kernel)
+        widest = max((p.dtype.itemsize for p in kernel.params), default=1)
+        vector_math.share(nest.code.math_calls, toolchain.vector_bytes(), widest)
+        _entry(module, kernel, nest.function)
     return str(module)
 
 

@@ -67,6 +67,7 @@ class ScalarCode:
     def __init__(self, builder: ir.IRBuilder):
         self.b = builder
         self.in_series = False  # whether the code is in a loop whose iterations wait for each other
+        self.math_calls: list[ir.CallInstr] = []  # those outside of such loops
 
     def operation(self, name: str, values: Sequence[ir.Value], argument: np.dtype, result: np.dtype,
                   flags: tuple[str, ...] = CONTRACT) -> ir.Value:  # fmt: skip
@@ -242,7 +243,9 @@ class ScalarCode:
         if name == "rem":
             return self._fmod(*values) if values[0].type == FLOAT else b.frem(*values)
         assert SCALARS[name].vector_math, name
-        return b.call(vector_math.define(b.module, name, values[0].type, self.in_series), values)
+        call = b.call(vector_math.define(b.module, name, values[0].type, self.in_series), values)
+        self.math_calls += [] if self.in_series else [call]
+        return call
 
     # ------------------------------------------------------------------------------------------- operations
     def _shift(self, shift: str, x: ir.Value, amount: ir.Value) -> ir.Value:

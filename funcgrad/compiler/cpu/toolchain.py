@@ -70,6 +70,12 @@ def host() -> Target:
     return Target(llvm.get_process_triple(), llvm.get_host_cpu_name(), flags)
 
 
+def vector_bytes() -> int:
+    """How many bytes a vector register of the target has."""
+    features = host().features.split(",")
+    return 64 if "+avx512f" in features else 32 if "+avx" in features else 16
+
+
 def fingerprint() -> str:
     """What object code depends on besides its source: compiler versions and the target."""
     import llvmlite

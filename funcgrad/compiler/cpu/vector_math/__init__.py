@@ -3,13 +3,14 @@
 LLVM has no vector exp or sin of its own and would call libm once per element. Here every function is one
 basic block of arithmetic, selects and integer operations on the bit pattern: no branches, no calls, no tables
 in memory. `define` puts a function into a module; inlined into a loop, it vectorises with the loop, to
-whatever width the target has.
+whatever width the target has. `share` makes calls of it calls, where there are many.
 
 They expect a target with fused multiply-add (x86-64-v3, or any AArch64); elsewhere LLVM calls libm's fma.
 """
 
 from funcgrad.compiler.cpu.vector_math import exponential, hyperbolic, special, trigonometric
 from funcgrad.compiler.cpu.vector_math.registry import arity, define, names, ulp_bounds
+from funcgrad.compiler.cpu.vector_math.sharing import share
 
 __all__ = [
     "ULP_BOUNDS",
@@ -18,6 +19,7 @@ __all__ = [
     "exponential",
     "hyperbolic",
     "names",
+    "share",
     "special",
     "trigonometric",
 ]
