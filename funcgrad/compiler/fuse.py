@@ -48,6 +48,8 @@ from funcgrad.ops.shapes import reshape_p
 
 # What the equations of a kernel cost at most, in simple operations: about 60 functions of vector math.
 MOST_WORK = 512
+# How many folds of a kernel wait for each other at most: each such phase is a loop, which takes LLVM about 30 ms.
+MOST_PHASES = 6
 
 # How many earlier groups that read the same values a group is compared with.
 _MOST_SIBLINGS = 8
@@ -101,6 +103,7 @@ class Fusion:
         self._position = {e: i for i, e in enumerate(eqns)}
         self._order = Order()
         self._readers: dict[Atom, list[JaxprEqn]] = defaultdict(list)
+        self._phase: dict[Atom, int] = {}
         self._resolved: dict[Var, Access] = {}
         self._awaited: dict[JaxprEqn, frozenset[Var]] = {}
         self._accesses: dict[JaxprEqn, list[Access]] = {}
@@ -248,6 +251,9 @@ class Fusion:
     def _add(self, group: Group, eqn: JaxprEqn) -> None:
         group.eqns.append(eqn)
         group.work += work_of(eqn)
+        phase = self._phase_in(eqn, group)
+        self._phase.update((v, phase) for v in eqn.outvars)
+        group.phases = max(group.phases, phase)
         self._group_with[eqn] = group
         self.group_of.update((v, group) for v in eqn.outvars)
         awaited = self._awaited_groups(eqn)
@@ -263,6 +269,12 @@ class Fusion:
 
     def _awaited_groups(self, eqn: JaxprEqn) -> list[Group]:
         return [self.group_of[s] for v in eqn.invars for s in self.awaited(v)]
+
+    def _phase_in(self, eqn: JaxprEqn, group: Group) -> int:
+        """How many folds of a group wait for each other up to an equation of it, itself included."""
+        inside = (a.source for a in self.accesses(eqn) if self.group_of.get(a.source) is group)
+        before = max((self._phase[v] for v in inside), default=0)
+        return before + bool(domain_of(eqn)[1])
 
     def _place_loop(self, eqn: JaxprEqn) -> None:
         awaited = self._awaited_groups(eqn)
@@ -283,7 +295,7 @@ class Fusion:
 
     def _fits(self, eqn: JaxprEqn, group: Group) -> bool:
         """Whether the equation can be computed at the points of the group's domain from values made there."""
-        if group.work + work_of(eqn) > MOST_WORK:
+        if group.work + work_of(eqn) > MOST_WORK or self._phase_in(eqn, group) > MOST_PHASES:
             return False
         domain, axes = domain_of(eqn)
         if axes:
@@ -314,10 +326,17 @@ class Fusion:
         """
         if a.domain != b.domain or (a.axes and b.axes and a.axes != b.axes) or a.work + b.work > MOST_WORK:
             return False
-        if a in b.awaits or b in a.awaits or not self._crosses_in_place(a, b):
+        if a in b.awaits or b in a.awaits or self._phases_of_both(a, b) > MOST_PHASES:
+            return False
+        if not self._crosses_in_place(a, b):
             return False
         first, second = (a, b) if a.place < b.place else (b, a)
         return self._order.precede([g for g in second.needs if g is not first], first)
+
+    def _phases_of_both(self, a: Group, b: Group) -> int:
+        """The phases of two groups were they one: those of one after the other's if it reads what the other makes."""
+        apart = next(self._crossings(a, b), None) is None
+        return max(a.phases, b.phases) if apart else a.phases + b.phases
 
     def _crosses_in_place(self, a: Group, b: Group) -> bool:
         """Whether what two groups read of each other is read where it is made, were they one."""
@@ -343,6 +362,7 @@ class Fusion:
     def _merge(self, a: Group, b: Group) -> Group:
         """Have the larger of two groups hold the equations of both, in the place of the earlier; return it."""
         small, large = sorted((a, b), key=lambda g: len(g.eqns))
+        large.phases = self._phases_of_both(a, b)
         self._order.join(small, large)
         large.absorb(small)
         for eqn in small.eqns:

@@ -33,6 +33,7 @@ class Group:
     domain: Shape = ()
     axes: tuple[int, ...] = ()
     work: int = 0
+    phases: int = 0  # so many folds wait for each other
     needs: dict[Group, None] = field(default_factory=dict)
     users: dict[Group, None] = field(default_factory=dict)
     awaits: set[Group] = field(default_factory=set)  # those of `needs` that a barrier keeps apart
