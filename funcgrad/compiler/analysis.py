@@ -8,13 +8,11 @@ from collections.abc import Iterable
 
 from funcgrad import dtypes
 from funcgrad.compiler import schedule as sch
-from funcgrad.compiler.fuse import Access, Fusion, Group, domain_of, level_of, without_units
+from funcgrad.compiler.fuse import MOST_PARTS, Access, Fusion, Group, domain_of, level_of, without_units
 from funcgrad.compiler.scalars import SCALARS
 from funcgrad.core.jaxprs import JaxprEqn, Var
 from funcgrad.core.lowering import Concatenate, Gather, Iota, Pad, Reduce, Scalar, contiguous
 
-# A vector loop is cut into one piece more than this at most.
-_MOST_CUTS = 6
 # Operations worth a place in scratch rather than a second evaluation.
 COSTLY = {name for name, s in SCALARS.items() if s.vector_math} | {"div", "sqrt", "rem"}
 
@@ -56,7 +54,7 @@ class Analysis:
             return ()
         last = len(self.group.domain) - 1
         found = {c for e in self.group.eqns for c in positional_cuts(e, last) if 0 < c < self.group.domain[-1]}
-        return tuple(sorted(found)) if len(found) <= _MOST_CUTS else ()
+        return tuple(sorted(found)) if len(found) < MOST_PARTS else ()
 
     def _set_phase(self, eqn: JaxprEqn) -> None:
         phase = 0

@@ -6,7 +6,7 @@ those that make the barrier's other operands. What remains are
 
 - loop equations: elementwise operations, padding, concatenation, iota, slices at run-time positions, and reductions;
   they fuse,
-- matrix products, native and host calls, each a group of its own.
+- matrix products, joins of many arrays, native and host calls, each a group of its own.
 
 A group of loop equations has a *domain*, the shape it iterates over, and *axes* of it that its reductions fold (none
 for a purely elementwise group). Each of its values is *full* (one per point of the domain) or a *row* value (one per
@@ -50,7 +50,8 @@ from funcgrad.ops.shapes import reshape_p
 MOST_WORK = 512
 # How many folds of a kernel wait for each other at most: each such phase is a loop, which takes LLVM about 30 ms.
 MOST_PHASES = 6
-
+# Arrays that a loop joins at most: it is cut into a piece for each, or asks at every element which one it is in.
+MOST_PARTS = 7
 # How many earlier groups that read the same values a group is compared with.
 _MOST_SIBLINGS = 8
 
@@ -87,9 +88,11 @@ def is_loop(eqn: JaxprEqn) -> bool:
         return False
     if isinstance(lowering, Gather):
         return eqn.primitive.name == "dynamic_slice"
+    if isinstance(lowering, Concatenate):
+        return len(eqn.invars) <= MOST_PARTS
     if isinstance(lowering, Scalar) and isinstance(lowering.op, str):
         return lowering.op in SCALARS
-    return isinstance(lowering, (Scalar, Pad, Concatenate, Iota, Reduce, View))
+    return isinstance(lowering, (Scalar, Pad, Iota, Reduce, View))
 
 
 class Fusion:
@@ -192,6 +195,11 @@ class Fusion:
                 if contract.matrix(self.resolve(v).view) is None:
                     self._store_view(v)
             self._new_group("contract", eqn)
+        elif isinstance(lowering, Concatenate) and eqn.outvars[0].aval.dtype != dtypes.float0:
+            for v in eqn.invars:
+                if not self._is_run(v):
+                    self._store_view(v)
+            self._new_group("join", eqn)
         elif isinstance(lowering, Update) and eqn.outvars[0].aval.dtype in DTYPES:
             self._place_update(eqn)
         elif is_control(lowering) or isinstance(lowering, Native):
@@ -225,6 +233,12 @@ class Fusion:
         """Whether an operand is in memory, all of it and in order."""
         source, view = self.resolve(atom)
         return isinstance(source, Var) and is_whole(view, source.aval.shape)
+
+    def _is_run(self, atom: Atom) -> bool:
+        """Whether an operand's elements are side by side in memory, in order."""
+        source, view = self.resolve(atom)
+        plain = without_units(view)
+        return isinstance(source, Var) and plain.strides == contiguous(plain.shape).strides
 
     def _store_view(self, var: Atom) -> None:
         """Have a view copied into storage of its own: its equation becomes one of a group."""

@@ -15,7 +15,7 @@ from typing import Literal as Choice
 from funcgrad.core.jaxprs import JaxprEqn
 
 Shape = tuple[int, ...]
-Kind = Choice["loops", "contract", "update", "control", "native", "host"]
+Kind = Choice["loops", "contract", "join", "update", "control", "native", "host"]
 
 # How many steps a search takes at most; a path that is not ruled out by then counts as found.
 MOST_STEPS = 400
@@ -24,8 +24,8 @@ _GAP = 1 << 60  # between the places of neighbors at first
 
 @dataclass(eq=False)
 class Group:
-    """Equations that become one kernel, or one equation: a BLAS call, a window written, a branch or loop, native code,
-    a host call."""
+    """Equations that become one kernel, or one equation: a BLAS call, a join of many arrays, a window written, a branch
+    or loop, native code, a host call."""
 
     kind: Kind
     number: int

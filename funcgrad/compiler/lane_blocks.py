@@ -109,6 +109,7 @@ class _Blocks(ScalarLoops):
         read = {v for e in eqns for v in e.invars} | set(wanted)
         env |= {v: self.loaded(m) for v, m in held.items() if v in read}
         for eqn in eqns:
+            self.check_dtypes(eqn)
             operands = [self.read(env, v) for v in eqn.invars]
             lowering = eqn.primitive.lowering
             if isinstance(lowering, (Scan, While)):
@@ -182,7 +183,7 @@ class _Blocks(ScalarLoops):
             env = self.compute(jaxpr.eqns, dict(zip(jaxpr.invars, [*values, *carry], strict=True)), {}, ())
             return env
 
-        alive = f"alive{next(self.numbers)}"
+        alive = f"alive{self.number()}"
         self.body.append(Init(alive, Const(0, int32)))
         with self.block() as start:
             mine = self.lane_values(operands, uniform, held)

@@ -18,6 +18,7 @@ from funcgrad.compiler.cpu import blas, runtime
 from funcgrad.compiler.fuse import Fusion, Group
 from funcgrad.compiler.host_calls import host_call
 from funcgrad.compiler.instructions import Routine, Step
+from funcgrad.compiler.joins import COPY_GRAIN, join
 from funcgrad.compiler.loops import scratch_stride
 from funcgrad.compiler.lower import Launch, lower_group
 from funcgrad.compiler.updates import in_place, lower_update, origin
@@ -27,7 +28,6 @@ from funcgrad.core.jaxprs import ClosedJaxpr, JaxprEqn, Literal, Var
 from funcgrad.core.lowering import Native
 
 _ALIGN = 64
-_COPY_GRAIN = 256 << 10  # bytes worth a chunk
 _NONE: Mapping[Var, Var] = {}
 
 
@@ -143,6 +143,8 @@ class Planner:
         (eqn,) = group.eqns
         if group.kind == "contract":
             return [self._product(fusion, eqn)]
+        if group.kind == "join":
+            return [join(eqn, fusion.accesses(eqn))]
         if group.kind == "update":
             write = self._kernel(lower_update(eqn, fusion.accesses(eqn)))
             out, operand = eqn.outvars[0], fusion.accesses(eqn)[0].source
@@ -225,7 +227,7 @@ def _copy(to: Var, source: Var) -> Step:
     def call(pointers: Sequence[int], _: Sequence[int]) -> None:
         ctypes.memmove(pointers[0], pointers[1], nbytes)
 
-    return Step("copy", runtime.native_functions().copy, (to, source), (0, 0), (), nbytes, _COPY_GRAIN,
+    return Step("copy", runtime.native_functions().copy, (to, source), (0, 0), (), nbytes, COPY_GRAIN,
                 frozenset([to]), None, None, call)  # fmt: skip
 
 

@@ -40,7 +40,6 @@ from funcgrad.compiler.scalar_writer import (
     as_value,
     shaped,
 )
-from funcgrad.compiler.scalars import DTYPES
 from funcgrad.core.jaxprs import Atom, Jaxpr, JaxprEqn, Literal, Var
 from funcgrad.core.lowering import (
     Barrier,
@@ -113,8 +112,7 @@ class ScalarLoops(ScalarWriter):
 
         stored: set[Var] = set()
         for eqn in jaxpr.eqns:
-            if any(v.aval.dtype not in DTYPES for v in eqn.outvars):
-                raise Unsuitable
+            self.check_dtypes(eqn)
             operands = [read(v) for v in eqn.invars]
             if isinstance(eqn.primitive.lowering, (Scan, While, Cond)):
                 env.update(
@@ -142,6 +140,7 @@ class ScalarLoops(ScalarWriter):
     def control(self, eqn: JaxprEqn, operands: Sequence[Value], into: Sequence[Memory | None]) -> list[Value]:
         """Write a branch or loop within the kernel."""
         lowering = eqn.primitive.lowering
+        self.check_few(eqn.outvars[: eqn.params["num_carry"]] if isinstance(lowering, Scan) else eqn.outvars)
         if isinstance(lowering, Cond):
             return self.put(self.cond(eqn, operands), into)
         self.loops = True
@@ -184,7 +183,7 @@ class ScalarLoops(ScalarWriter):
     def accumulators(self, start: Sequence[Expr]) -> list[Name]:
         out = []
         for value in start:
-            name = f"a{next(self.numbers)}"
+            name = f"a{self.number()}"
             self.body.append(Init(name, value))
             out.append(Name(name, value.dtype))
         return out
@@ -225,7 +224,7 @@ class ScalarLoops(ScalarWriter):
         if not all(isinstance(x, Memory) for x in xs) or any(m is None for m in into[nk:]):
             return self.put(self.unrolled(eqn, operands), into)
         held, shapes = self.carried(operands[nc : nc + nk])
-        name = f"i{next(self.numbers)}"
+        name = f"i{self.number()}"
         sign = -1 if p["reverse"] else 1
 
         def row(m: Memory) -> Memory:

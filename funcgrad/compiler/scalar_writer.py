@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -32,7 +32,7 @@ from funcgrad.compiler.loops import (
 )
 from funcgrad.compiler.nest import INT64, builder
 from funcgrad.compiler.scalars import DTYPES
-from funcgrad.core.jaxprs import JaxprEqn, Literal, Var
+from funcgrad.core.jaxprs import Atom, JaxprEqn, Literal, Var
 from funcgrad.core.lowering import (
     Concatenate,
     Contract,
@@ -53,6 +53,8 @@ MOST_ELEMENTS = 32
 # Operations of one kernel; a call of vector mathematics counts as COST_OF_MATH.
 MOST_OPERATIONS = 2000
 COST_OF_MATH = 20
+# Names in one kernel, those of loads, accumulators and selections included.
+_MOST_NAMES = 8000
 # Strides up to this are part of the kernel, larger ones are arguments.
 _MOST_STRIDE = 64
 
@@ -126,6 +128,30 @@ class ScalarWriter:
         inner = Strided(m.view.shape[1:], m.view.strides[1:], m.view.offset)
         return Memory(m.param, inner, m.dtype, (*m.terms, (name, self.stride(sign * step))), (*m.offsets, *offsets))
 
+    # ------------------------------------------------------------------ limits
+
+    def check_dtypes(self, eqn: JaxprEqn) -> None:
+        """Raise Unsuitable unless the loop IR has the types of all operands and results."""
+        if any(v.aval.dtype not in DTYPES for v in (*eqn.invars, *eqn.outvars)):
+            raise Unsuitable
+
+    def check_few(self, atoms: Iterable[Atom]) -> None:
+        """Raise Unsuitable unless each of these arrays can be scalars; ask before their elements are written."""
+        if any(v.aval.size > MOST_ELEMENTS for v in atoms):
+            raise Unsuitable
+
+    def spend(self, cost: int) -> None:
+        self.cost += cost
+        if self.cost > MOST_OPERATIONS:
+            raise Unsuitable
+
+    def number(self) -> int:
+        """The next number for a name."""
+        found = next(self.numbers)
+        if found > _MOST_NAMES:
+            raise Unsuitable
+        return found
+
     # ------------------------------------------------------------------ statements
 
     @contextmanager
@@ -137,16 +163,11 @@ class ScalarWriter:
         finally:
             self.body = outside
 
-    def spend(self, cost: int) -> None:
-        self.cost += cost
-        if self.cost > MOST_OPERATIONS:
-            raise Unsuitable
-
     def let(self, value: Expr) -> Expr:
         """Name a value, unless it is one by itself."""
         if isinstance(value, Const):
             return value
-        name = f"v{next(self.numbers)}"
+        name = f"v{self.number()}"
         self.body.append(Let(name, value))
         return Name(name, value.dtype)
 
@@ -190,8 +211,7 @@ class ScalarWriter:
             raise Unsuitable
         if isinstance(lowering, Gather) and isinstance(operands[0], Memory):
             return self.slice_of_memory(eqn, operands[0], operands[1:])
-        if aval.size > MOST_ELEMENTS:
-            raise Unsuitable
+        self.check_few(eqn.outvars)
         self.names.setdefault(eqn.primitive.name) if isinstance(lowering, (Scalar, Reduce, Contract)) else None
         flat = [self.scalars(x) for x in operands]
         if isinstance(lowering, Scalar):

@@ -147,6 +147,176 @@ define void @copy(ptr %args, ptr %sizes, i64 %begin, i64 %end, i64 %thread) {
   ret void
 }
 
+; Write bytes [begin, end) of args[0], which is rows of sizes[0] bytes: in each row sizes[1] bytes from args[1], then
+; sizes[2] from args[2], and so on. What comes from one argument is side by side there.
+define void @join(ptr %args, ptr %sizes, i64 %begin, i64 %end, i64 %thread) {
+entry:
+  %to = load ptr, ptr %args
+  %row.bytes = load i64, ptr %sizes
+  %any = icmp ult i64 %begin, %end
+  br i1 %any, label %start, label %done
+
+start:
+  %first.row = udiv i64 %begin, %row.bytes
+  %column = urem i64 %begin, %row.bytes
+  br label %find
+
+find:                                                ; the part that the first byte comes from
+  %p = phi i64 [ 1, %start ], [ %p.next, %find.next ]
+  %left = phi i64 [ %column, %start ], [ %left.next, %find.next ]
+  %p.bytes.at = getelementptr i64, ptr %sizes, i64 %p
+  %p.bytes = load i64, ptr %p.bytes.at
+  %here = icmp ult i64 %left, %p.bytes
+  br i1 %here, label %row, label %find.next
+
+find.next:
+  %left.next = sub i64 %left, %p.bytes
+  %p.next = add i64 %p, 1
+  br label %find
+
+row:
+  %row.index = phi i64 [ %first.row, %find ], [ %row.next, %next.row ]
+  %row.part = phi i64 [ %p, %find ], [ 1, %next.row ]
+  %row.skipped = phi i64 [ %left, %find ], [ 0, %next.row ]
+  %row.at = phi i64 [ %begin, %find ], [ %next.at, %next.row ]
+  %row.next = add i64 %row.index, 1
+  %row.last = mul i64 %row.next, %row.bytes
+  %row.end = call i64 @llvm.umin.i64(i64 %row.last, i64 %end)
+  br label %piece
+
+piece:
+  %part = phi i64 [ %row.part, %row ], [ %next.part, %copied ]
+  %skipped = phi i64 [ %row.skipped, %row ], [ 0, %copied ]
+  %at = phi i64 [ %row.at, %row ], [ %next.at, %copied ]
+  %bytes.at = getelementptr i64, ptr %sizes, i64 %part
+  %bytes = load i64, ptr %bytes.at
+  %rest = sub i64 %bytes, %skipped
+  %room = sub i64 %row.end, %at
+  %count = call i64 @llvm.umin.i64(i64 %rest, i64 %room)
+  %base.at = getelementptr ptr, ptr %args, i64 %part
+  %base = load ptr, ptr %base.at
+  %before = mul i64 %row.index, %bytes
+  %from.offset = add i64 %before, %skipped
+  %from = getelementptr i8, ptr %base, i64 %from.offset
+  %into = getelementptr i8, ptr %to, i64 %at
+  switch i64 %count, label %many [ i64 4, label %four
+                                   i64 8, label %eight ]
+
+four:
+  %word = load i32, ptr %from, align 1
+  store i32 %word, ptr %into, align 1
+  br label %copied
+
+eight:
+  %double = load i64, ptr %from, align 1
+  store i64 %double, ptr %into, align 1
+  br label %copied
+
+many:
+  call void @llvm.memcpy.p0.p0.i64(ptr %into, ptr %from, i64 %count, i1 false)
+  br label %copied
+
+copied:
+  %next.at = add i64 %at, %count
+  %next.part = add i64 %part, 1
+  %row.done = icmp eq i64 %next.at, %row.end
+  br i1 %row.done, label %next.row, label %piece
+
+next.row:
+  %finished = icmp eq i64 %next.at, %end
+  br i1 %finished, label %done, label %row
+
+done:
+  ret void
+}
+
+; Write rows [begin, end) of the same, of sizes[0] bytes each. sizes[1] is the number of arguments, sizes[2] how many rows
+; are written while they are in the cache: of these the parts from one argument first, and then those from the next.
+; The bytes of a row that come from args[1], args[2], … are sizes[3], sizes[4], …
+define void @interleave(ptr %args, ptr %sizes, i64 %begin, i64 %end, i64 %thread) {
+entry:
+  %to = load ptr, ptr %args
+  %row.bytes = load i64, ptr %sizes
+  %count.at = getelementptr i64, ptr %sizes, i64 1
+  %count = load i64, ptr %count.at
+  %block.at = getelementptr i64, ptr %sizes, i64 2
+  %block = load i64, ptr %block.at
+  br label %rows
+
+rows:
+  %first = phi i64 [ %begin, %entry ], [ %last, %parts.done ]
+  %more = icmp slt i64 %first, %end
+  br i1 %more, label %parts, label %done
+
+parts:
+  %first.next = add i64 %first, %block
+  %last = call i64 @llvm.smin.i64(i64 %first.next, i64 %end)
+  %first.byte = mul i64 %first, %row.bytes
+  %corner = getelementptr i8, ptr %to, i64 %first.byte
+  br label %argument
+
+argument:
+  %i = phi i64 [ 1, %parts ], [ %i.next, %argument.done ]
+  %column = phi i64 [ 0, %parts ], [ %column.next, %argument.done ]
+  %base.at = getelementptr ptr, ptr %args, i64 %i
+  %base = load ptr, ptr %base.at
+  %place = add i64 %i, 2
+  %bytes.at = getelementptr i64, ptr %sizes, i64 %place
+  %bytes = load i64, ptr %bytes.at
+  %skipped = mul i64 %first, %bytes
+  %source = getelementptr i8, ptr %base, i64 %skipped
+  %target = getelementptr i8, ptr %corner, i64 %column
+  switch i64 %bytes, label %many [ i64 4, label %four
+                                   i64 8, label %eight ]
+
+four:
+  %row.4 = phi i64 [ %first, %argument ], [ %row.4.next, %four ]
+  %from.4 = phi ptr [ %source, %argument ], [ %from.4.next, %four ]
+  %into.4 = phi ptr [ %target, %argument ], [ %into.4.next, %four ]
+  %word = load i32, ptr %from.4, align 1
+  store i32 %word, ptr %into.4, align 1
+  %from.4.next = getelementptr i8, ptr %from.4, i64 4
+  %into.4.next = getelementptr i8, ptr %into.4, i64 %row.bytes
+  %row.4.next = add i64 %row.4, 1
+  %four.done = icmp eq i64 %row.4.next, %last
+  br i1 %four.done, label %argument.done, label %four
+
+eight:
+  %row.8 = phi i64 [ %first, %argument ], [ %row.8.next, %eight ]
+  %from.8 = phi ptr [ %source, %argument ], [ %from.8.next, %eight ]
+  %into.8 = phi ptr [ %target, %argument ], [ %into.8.next, %eight ]
+  %double = load i64, ptr %from.8, align 1
+  store i64 %double, ptr %into.8, align 1
+  %from.8.next = getelementptr i8, ptr %from.8, i64 8
+  %into.8.next = getelementptr i8, ptr %into.8, i64 %row.bytes
+  %row.8.next = add i64 %row.8, 1
+  %eight.done = icmp eq i64 %row.8.next, %last
+  br i1 %eight.done, label %argument.done, label %eight
+
+many:
+  %row.n = phi i64 [ %first, %argument ], [ %row.n.next, %many ]
+  %from.n = phi ptr [ %source, %argument ], [ %from.n.next, %many ]
+  %into.n = phi ptr [ %target, %argument ], [ %into.n.next, %many ]
+  call void @llvm.memcpy.p0.p0.i64(ptr %into.n, ptr %from.n, i64 %bytes, i1 false)
+  %from.n.next = getelementptr i8, ptr %from.n, i64 %bytes
+  %into.n.next = getelementptr i8, ptr %into.n, i64 %row.bytes
+  %row.n.next = add i64 %row.n, 1
+  %many.done = icmp eq i64 %row.n.next, %last
+  br i1 %many.done, label %argument.done, label %many
+
+argument.done:
+  %column.next = add i64 %column, %bytes
+  %i.next = add i64 %i, 1
+  %all = icmp sgt i64 %i.next, %count
+  br i1 %all, label %parts.done, label %argument
+
+parts.done:
+  br label %rows
+
+done:
+  ret void
+}
+
 ; Run one of several tables, chosen by the int32 that args[0] points to and clamped; the arguments are its slots.
 ; sizes: { count, nargs, table * count }
 define void @branch(ptr %args, ptr %sizes, i64 %begin, i64 %end, i64 %thread) {

@@ -34,6 +34,8 @@ class Functions(NamedTuple):
     loop: int
     branch: int
     copy: int
+    join: int
+    interleave: int
 
 
 SPIN_SECONDS = 30e-6

@@ -1,0 +1,50 @@
+"""Joins of many arrays: one instruction that copies them side by side.
+
+A loop that asks at every element which of n arrays it is in takes n times as long as a copy, and its code is as long as
+the list. So what a loop is not cut for is a table of the arrays, which `@join` and `@interleave` in runtime.ll walk.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from funcgrad import dtypes
+from funcgrad.compiler.cpu import runtime
+from funcgrad.compiler.fuse import Access
+from funcgrad.compiler.host_calls import memory
+from funcgrad.compiler.instructions import Step
+from funcgrad.core.jaxprs import JaxprEqn, Var
+
+COPY_GRAIN = 256 << 10  # bytes worth a chunk
+# Bytes that stay in the first cache while an operand after another is written to them.
+_BLOCK = 16 << 10
+
+
+def join(eqn: JaxprEqn, accesses: Sequence[Access]) -> Step:
+    """The instruction that joins operands, each of which is side by side in memory.
+
+    The result is rows, each made of a run of bytes from every operand; where the leading dimension is joined, it is one
+    row. Short rows are written many at a time.
+    """
+    out, dimension = eqn.outvars[0], eqn.params["dimension"]
+    dtype, shape = out.aval.dtype, out.aval.shape
+    rows, inner = math.prod(shape[:dimension]), math.prod(shape[dimension + 1 :]) * dtype.itemsize
+    parts = [(a.source, a.view.offset * dtype.itemsize, a.view.shape[dimension] * inner) for a in accesses]
+    parts = [(source, offset, run) for source, offset, run in parts if isinstance(source, Var) and run]
+    sources, offsets, runs = (tuple(column) for column in zip(*parts, strict=True)) if parts else ((), (), ())
+    row, native = sum(runs), runtime.native_functions()
+
+    def call(pointers: Sequence[int], _: Sequence[int]) -> None:
+        joined, start = memory(pointers[0], (rows, row), dtypes.uint8), 0
+        for pointer, offset, run in zip(pointers[1:], offsets, runs, strict=True):
+            joined[:, start : start + run] = memory(pointer + offset, (rows, run), dtypes.uint8)
+            start += run
+
+    if 0 < row <= _BLOCK:
+        function, sizes = native.interleave, (row, len(runs), _BLOCK // row, *runs)
+        extent, grain = rows, max(1, COPY_GRAIN // row)
+    else:
+        function, sizes, extent, grain = native.join, (row, *runs), rows * row, COPY_GRAIN
+    values, writes = (out, *sources), frozenset([out])
+    return Step("join", function, values, (0, *offsets), sizes, extent, grain, writes, None, None, call)
