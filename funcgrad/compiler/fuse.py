@@ -138,32 +138,58 @@ class Fusion:
         if isinstance(atom, Literal):
             return Access(atom, Strided((), (), 0))
         if atom not in self._resolved:
-            self._resolved[atom] = self._resolve(atom)
+            path, shown = [atom], self._shown(atom)  # no recursion: chains of views are as long as programs
+            while shown is not None and shown not in self._resolved:
+                path.append(shown)
+                shown = self._shown(shown)
+            for var in reversed(path):
+                self._resolved[var] = self._resolve(var)
         return self._resolved[atom]
 
+    def _shown(self, var: Var) -> Var | None:
+        """The operand of the view or barrier that a variable is read through."""
+        eqn = self._read_through(var)
+        if eqn is None:
+            return None
+        operand = behind_barrier(var, eqn) if isinstance(eqn.primitive.lowering, Barrier) else eqn.invars[0]
+        return operand if isinstance(operand, Var) else None
+
+    def _read_through(self, atom: Atom) -> JaxprEqn | None:
+        """The view or barrier that an operand is a result of, unless it is stored itself."""
+        eqn = self.definition.get(atom) if isinstance(atom, Var) and atom not in self.group_of else None
+        return eqn if eqn is not None and isinstance(eqn.primitive.lowering, (View, Barrier)) else None
+
     def _resolve(self, var: Var) -> Access:
-        eqn = self.definition.get(var)
-        if eqn is not None and isinstance(eqn.primitive.lowering, View) and var not in self.group_of:
-            inner = self.resolve(eqn.invars[0])
-            view = eqn.primitive.lowering.apply(inner.view, **eqn.params)
-            if view is not None:
-                return Access(inner.source, view)
+        eqn = self._read_through(var)
         if eqn is not None and isinstance(eqn.primitive.lowering, Barrier):
             return self.resolve(behind_barrier(var, eqn))
+        if eqn is not None and isinstance(eqn.primitive.lowering, View):
+            source, inner = self.resolve(eqn.invars[0])
+            if (view := eqn.primitive.lowering.apply(inner, **eqn.params)) is not None:
+                return Access(source, view)
         return Access(var, contiguous(var.aval.shape))
 
     def awaited(self, atom: Atom) -> frozenset[Var]:
         """The values behind barriers that must have been computed before an operand is read."""
-        eqn = self.definition.get(atom) if isinstance(atom, Var) and atom not in self.group_of else None
-        if eqn is None or not isinstance(eqn.primitive.lowering, (View, Barrier)):
-            return frozenset()
-        if eqn not in self._awaited:
-            found = frozenset().union(*map(self.awaited, eqn.invars))
-            if isinstance(eqn.primitive.lowering, Barrier):
-                sources = (self.resolve(v).source for v in eqn.invars)
-                found |= {s for s in sources if isinstance(s, Var) and s in self.group_of}
-            self._awaited[eqn] = found
-        return self._awaited[eqn]
+        eqn = self._read_through(atom)
+        pending = [] if eqn is None else [eqn]
+        while pending:
+            inner = map(self._read_through, pending[-1].invars)
+            missing = [e for e in inner if e is not None and e not in self._awaited]
+            if missing:
+                pending += missing
+            else:
+                last = pending.pop()
+                self._awaited[last] = self._awaited_by(last)
+        return frozenset() if eqn is None else self._awaited[eqn]
+
+    def _awaited_by(self, eqn: JaxprEqn) -> frozenset[Var]:
+        through = map(self._read_through, eqn.invars)
+        found = frozenset().union(*(self._awaited[e] for e in through if e is not None))
+        if isinstance(eqn.primitive.lowering, Barrier):
+            sources = (self.resolve(v).source for v in eqn.invars)
+            found |= {s for s in sources if isinstance(s, Var) and s in self.group_of}
+        return found
 
     def accesses(self, eqn: JaxprEqn) -> list[Access]:
         """What an equation of a group reads, operand by operand; a copied view reads through itself.

@@ -43,17 +43,19 @@ class Chosen:
     def mask(self, values: Mapping[int, np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
         """Return where elements are chosen, given the values of the selectors by their `id`."""
         known: dict[int, np.ndarray] = {}
-
-        def of(chosen: Chosen) -> np.ndarray:
-            if id(chosen) not in known:
-                found = np.zeros(shape, bool)
-                for selector, case, outer in chosen.choices.values():
-                    here = np.broadcast_to(values[id(selector)] == case, shape)
-                    found |= here if outer is None else here & of(outer)
-                known[id(chosen)] = found
-            return known[id(chosen)]
-
-        return of(self)
+        pending = [self]
+        while pending:  # no recursion: selections of selections go as deep as the program is long
+            chosen = pending[-1]
+            outer = [o for _, _, o in chosen.choices.values() if o is not None and id(o) not in known]
+            if outer:
+                pending += outer
+                continue
+            found = np.zeros(shape, bool)
+            for selector, case, beyond in chosen.choices.values():
+                here = np.broadcast_to(values[id(selector)] == case, shape)
+                found |= here if beyond is None else here & known[id(beyond)]
+            known[id(pending.pop())] = found
+        return known[id(self)]
 
 
 def seen_of(eqns: Sequence[JaxprEqn], results: Sequence[Atom]) -> dict[Var, Chosen | None]:

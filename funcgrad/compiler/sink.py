@@ -21,6 +21,7 @@ from funcgrad.core.lowering import Barrier, Scalar, Update, View
 from funcgrad.ops.barriers import optimization_barrier_p
 
 _MOST_EQUATIONS = 6
+_DEEPEST_CHAIN = 24
 
 
 class _Stage(NamedTuple):
@@ -85,8 +86,12 @@ class _Sinker:
 
     def viewed(self, atom: Atom) -> Atom:
         """The value that a view shows."""
-        eqn = self.defined.get(atom) if isinstance(atom, Var) else None
-        return self.viewed(eqn.invars[0]) if eqn is not None and isinstance(eqn.primitive.lowering, View) else atom
+        while isinstance(atom, Var):
+            eqn = self.defined.get(atom)
+            if eqn is None or not isinstance(eqn.primitive.lowering, View):
+                break
+            atom = eqn.invars[0]
+        return atom
 
     def rewritten(self, eqn: JaxprEqn) -> list[JaxprEqn]:
         """The equation, after those that make its operands again from what is stored."""
@@ -107,7 +112,7 @@ class _Sinker:
         eqns: list[JaxprEqn] = []
         sources: list[Var] = []
 
-        def visit(atom: Atom) -> bool:
+        def visit(atom: Atom, depth: int) -> bool:
             if isinstance(atom, Literal) or atom in sources or any(atom in e.outvars for e in eqns):
                 return True
             if atom in self.replaced:
@@ -116,12 +121,14 @@ class _Sinker:
                 sources.append(atom)
                 return True
             eqn = self.defined[atom]
-            if not _is_cheap(eqn) or len(eqns) >= _MOST_EQUATIONS or not all(map(visit, eqn.invars)):
+            if not _is_cheap(eqn) or len(eqns) >= _MOST_EQUATIONS or depth >= _DEEPEST_CHAIN:
+                return False
+            if not all(visit(v, depth + 1) for v in eqn.invars):
                 return False
             eqns.append(eqn)
             return True
 
-        return _Chain(eqns, sources) if value not in self.last and visit(value) and sources else None
+        return _Chain(eqns, sources) if value not in self.last and visit(value, 0) and sources else None
 
     def pays(self, value: Var, chain: _Chain, stage: _Stage) -> bool:
         """Whether the values to start from take no more memory than the one that is not stored."""
