@@ -60,8 +60,8 @@ def drop_identity(eqn: JaxprEqn, _: Definitions) -> Atom | None:
 
 
 def drop_unit_factor(eqn: JaxprEqn, defined: Definitions) -> Atom | None:
-    """x·1 = 1·x = x; x/1 = x. Exact."""
-    if eqn.primitive.name in ("mul", "div"):
+    """x·1 = 1·x = x; x/1 = x. Exact for real numbers; a complex x with an infinite part times 1 + 0i has a NaN."""
+    if eqn.primitive.name in ("mul", "div") and not dtypes.is_complex(eqn.outvars[0].aval.dtype):
         x, y = eqn.invars
         if _constant(y, defined) == 1 and _same_type(x, eqn):
             return x
@@ -137,7 +137,7 @@ def _repetition(literal: Literal | None, out: Var, eqn: JaxprEqn) -> Atom | Jaxp
 
 
 def drop_unit_fold(eqn: JaxprEqn, _: Definitions) -> JaxprEqn | None:
-    """A fold over axes of size 1 is a reshape. Exact."""
+    """A fold over axes of size 1 is a reshape. Exact, but for a sum of −0 alone, which is −0 here."""
     lowering = eqn.primitive.lowering
     if isinstance(lowering, Reduce) and all(eqn.invars[0].aval.shape[d] == 1 for d in eqn.params["axes"]):
         params = {"new_sizes": eqn.outvars[0].aval.shape, "dimensions": None}

@@ -151,7 +151,11 @@ def reciprocal(x: Any, /) -> Any:
 
 def _log_of_base(x: Any, base: int, name: str) -> Any:
     (x,) = promote_inexact(x, operation=name)
-    return uf.divide(uf.log(x), ar.full((), math.log(base), x.aval.dtype))
+    log, scale = uf.log(x), math.log(base)
+    if not dtypes.is_complex(x.aval.dtype):
+        return uf.divide(log, ar.full((), scale, x.aval.dtype))
+    # Part by part: the quotient of complex numbers loses the other part where one is infinite.
+    return ar.complex_p.bind(uf.divide(ar.real_p.bind(log), scale), uf.divide(ar.imag_p.bind(log), scale))
 
 
 def log2(x: Any, /) -> Any:

@@ -210,7 +210,13 @@ def _abs_jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]
 abs_p = elementwise("abs", np.abs, jvp=_abs_jvp, kinds=NUMBER, result=dtypes.real_dtype)
 is_finite_p = elementwise("is_finite", np.isfinite, kinds=("float",), result=lambda d: dtypes.bool_)
 # One unit in the last place from x, in the direction of y: x moves it, y does not.
-nextafter_p = elementwise("nextafter", np.nextafter, derivative=(lambda *_: IDENTITY, None), kinds=("float",))
+nextafter_p = elementwise(
+    "nextafter",
+    # Where they are equal it is y; NumPy gives x in float16, which is another zero for 0 and −0.
+    lambda x, y: np.where(x == y, y, np.nextafter(x, y)),
+    derivative=(lambda *_: IDENTITY, None),
+    kinds=("float",),
+)
 
 # ---------------------------------------------------------------- powers and exponentials
 
@@ -266,8 +272,22 @@ def _integer_pow_derivative(ans: Any, x: Any, *, y: int) -> Any:
     return _filled(x, 0) if y == 0 else y * integer_pow(x, y - 1)
 
 
+def _integer_pow_infer(x: ShapedArray, *, y: int) -> ShapedArray:
+    if y < 0 and dtypes.is_integer(x.dtype):
+        raise DTypeError(
+            f"integer_pow: integers of type {x} to the negative power {y}",
+            fix="make the base float with .astype(...), or use funcgrad.numpy.reciprocal",
+        )
+    check_operands("integer_pow", [x], NUMBER)
+    return x
+
+
 integer_pow_p = elementwise(
-    "integer_pow", _integer_power, derivative=_integer_pow_derivative, kinds=NUMBER, scalar=_integer_power_scalar
+    "integer_pow",
+    _integer_power,
+    infer=_integer_pow_infer,
+    derivative=_integer_pow_derivative,
+    scalar=_integer_power_scalar,
 )
 
 
@@ -304,9 +324,17 @@ def _as_base_dtype(x: Any, y: Any) -> Any:
     return convert_element_type(y, aval_of(x).dtype)
 
 
+def _power(x: Any, y: Any) -> Any:
+    y = y.astype(x.dtype)
+    if not y.ndim and x.dtype.kind == "f" and y == 0.5:
+        # Here NumPy takes the root, which differs from the power at −0 and −∞.
+        return np.where(x == -np.inf, x.dtype.type(np.inf), np.sqrt(x) + x.dtype.type(0))
+    return np.power(x, y)
+
+
 pow_p = elementwise(
     "pow",
-    lambda x, y: np.power(x, y.astype(x.dtype)),
+    _power,
     derivative=(_pow_by_base, _pow_by_exponent),
     infer=_pow_infer,
     scalar=lambda b, x, y: b.op("pow", x, b.cast(y, x.dtype)),

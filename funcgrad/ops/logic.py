@@ -47,13 +47,22 @@ def _zero_fill(x: Any) -> Any:
     return np.zeros_like(x)
 
 
+def _arithmetic_shift(x: Any, y: Any) -> Any:
+    """The highest bit is repeated, in unsigned integers too."""
+    return (_signed(x) >> _signed(y)).view(x.dtype)
+
+
+def _sign_fill(x: Any) -> Any:
+    return (_signed(x) >> (x.dtype.itemsize * 8 - 1)).view(x.dtype)
+
+
 shift_left_p = elementwise("shift_left", _shift(np.left_shift, _zero_fill), derivative=(None, None), kinds=("int",))
 shift_right_logical_p = elementwise(
     "shift_right_logical", _shift(_logical_shift, _zero_fill), derivative=(None, None), kinds=("int",)
 )
 shift_right_arithmetic_p = elementwise(
     "shift_right_arithmetic",
-    _shift(np.right_shift, lambda x: np.where(x < 0, np.array(-1).astype(x.dtype), 0)),
+    _shift(_arithmetic_shift, _sign_fill),
     derivative=(None, None),
     kinds=("int",),
 )
@@ -62,6 +71,10 @@ shift_right_arithmetic_p = elementwise(
 def _unsigned(x: Any) -> Any:
     """The bits of `x`: NumPy counts those of a negative number's absolute value."""
     return x.view(np.dtype(f"u{x.dtype.itemsize}"))
+
+
+def _signed(x: Any) -> Any:
+    return x.view(np.dtype(f"i{x.dtype.itemsize}"))
 
 
 population_count_p = elementwise(

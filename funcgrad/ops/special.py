@@ -33,6 +33,11 @@ def _scipy(name: str) -> Callable[..., Any]:
     return evaluate
 
 
+def _odd(function: Callable[..., Any]) -> Callable[..., Any]:
+    """f(−x) = −f(x), at −0 too."""
+    return lambda x: np.copysign(function(x), x)
+
+
 def _no_derivative(name: str) -> Callable[..., Any]:
     def derivative(*_: Any, **__: Any) -> Any:
         raise MissingRuleError(f"{name}: the derivative is not implemented", fix="use custom_jvp to give one")
@@ -51,7 +56,7 @@ erfc_p = elementwise(
     "erfc", _scipy("erfc"), derivative=lambda ans, x: exp_p.bind(-(x * x)) * -_TWO_OVER_SQRT_PI, kinds=REAL_ONLY
 )
 erf_inv_p = elementwise(
-    "erf_inv", _scipy("erfinv"), derivative=lambda ans, x: exp_p.bind(ans * ans) * _HALF_SQRT_PI, kinds=REAL_ONLY
+    "erf_inv", _odd(_scipy("erfinv")), derivative=lambda ans, x: exp_p.bind(ans * ans) * _HALF_SQRT_PI, kinds=REAL_ONLY
 )
 
 
@@ -60,9 +65,16 @@ def _except_at(function: Callable[..., Any], point: float, value: float) -> Call
     return lambda x: np.where(x == point, x.dtype.type(value), function(x))
 
 
+def _log_gamma(x: Any) -> Any:
+    """SciPy's is infinite at subnormal numbers, where ln Γ(x) = −ln |x|."""
+    subnormal = (x != 0) & (np.abs(x) < dtypes.finfo(x.dtype).tiny)
+    value = np.where(subnormal, -np.log(np.abs(x)), _scipy("gammaln")(x))
+    return np.where(x == -np.inf, x.dtype.type(np.inf), value)
+
+
 lgamma_p = elementwise(
     "lgamma",
-    _except_at(_scipy("gammaln"), -np.inf, np.inf),
+    _log_gamma,
     derivative=lambda ans, x: digamma_p.bind(x),
     kinds=REAL_ONLY,
 )

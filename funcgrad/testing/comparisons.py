@@ -27,12 +27,13 @@ def assert_close(
     rtol: float | None = None,
     atol: float | None = None,
     check_dtypes: bool = True,
+    signed_zeros: bool = False,
     what: str = "values",
 ) -> None:
     """Raise AssertionError unless two trees have one structure and equal shapes, dtypes and values.
 
     Values are equal when |actual − expected| ≤ atol + rtol·|expected|, NaN equals NaN, and infinities agree.
-    The tolerances are by default those of the dtype: exact for integers and bools.
+    The tolerances are by default those of the dtype: exact for integers and bools. With `signed_zeros`, 0 is not −0.
 
     >>> assert_close({"w": np.float32(1)}, {"w": np.float32(2)}, what="weights")
     Traceback (most recent call last):
@@ -43,10 +44,12 @@ def assert_close(
         raise AssertionError(f"{what}: structures differ: {structure} and {wanted}")
     for (path, a), b in zip(tree.leaves_with_path(actual), tree.leaves(expected), strict=True):
         where = f"{what} {tree.keystr(path)}".rstrip()
-        _assert_leaf_close(a, b, rtol, atol, check_dtypes, where)
+        _assert_leaf_close(a, b, rtol, atol, check_dtypes, signed_zeros, where)
 
 
-def _assert_leaf_close(a: Any, b: Any, rtol: float | None, atol: float | None, check_dtypes: bool, where: str) -> None:
+def _assert_leaf_close(
+    a: Any, b: Any, rtol: float | None, atol: float | None, check_dtypes: bool, signed_zeros: bool, where: str
+) -> None:
     have, want = aval_of(a), aval_of(b)
     if have.shape != want.shape or (check_dtypes and have.dtype != want.dtype):
         raise AssertionError(f"{where}: types differ: {have.short()} and {want.short()}")
@@ -59,12 +62,21 @@ def _assert_leaf_close(a: Any, b: Any, rtol: float | None, atol: float | None, c
     with np.errstate(all="ignore"):
         near = np.isfinite(y.astype(float) if y.dtype == object else y) & (np.abs(x - y) <= atol + rtol * np.abs(y))
         same = (x == y) | near | ((x != x) & (y != y))
+        if signed_zeros:
+            same &= _signs_of_zeros(x) == _signs_of_zeros(y)
     if not np.all(same):
         index = tuple(int(i) for i in np.argwhere(~same)[0]) if x.ndim else ()
         raise AssertionError(
             f"{where}: values differ at index {index}: {x[index]} and {y[index]} "
             f"({np.size(same) - np.count_nonzero(same)} of {np.size(same)} elements, {have.short()})"
         )
+
+
+def _signs_of_zeros(x: np.ndarray) -> np.ndarray:
+    """A number for each element that says which of its parts are −0."""
+    if x.dtype.kind == "c":
+        return _signs_of_zeros(x.real) + 2 * _signs_of_zeros(x.imag)
+    return ((x == 0) & np.signbit(x)).astype(int) if x.dtype.kind == "f" else np.zeros(x.shape, int)
 
 
 def _wide(x: np.ndarray) -> np.ndarray:

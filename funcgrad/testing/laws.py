@@ -8,6 +8,7 @@
 `vectorisation`    vmap = loop, for every choice of batched operands and axes
 `vmap_of_jvp`      vmap ∘ jvp = jvp ∘ vmap
 `compilation`      jit = eager
+`special_values`   jit = eager at zeros of both signs, infinities, NaN, the largest, smallest, subnormal
 `round_trip`       the traced jaxpr passes its checker, evaluates to the same, and prints
 =================  =============================================================================
 
@@ -28,9 +29,11 @@ from funcgrad.core.checking import check_jaxpr
 from funcgrad.core.jaxprs import eval_jaxpr
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.tracing import aval_of
+from funcgrad.testing import special
 from funcgrad.testing.comparisons import assert_close
 from funcgrad.testing.gradients import check_grads, check_jit, check_jvp_vjp, check_vmap, random_like
 from funcgrad.transforms.grad import jvp, vjp
+from funcgrad.transforms.jit import jit
 from funcgrad.transforms.tracing_api import make_jaxpr
 from funcgrad.transforms.vmap import vmap
 
@@ -193,6 +196,13 @@ def compilation(primitive: Primitive, args: Sequence[Any], params: dict[str, Any
     check_jit(as_function(primitive, params), args)
 
 
+def special_values(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> None:
+    """The compiled primitive returns what the NumPy rule returns where operands are not ordinary numbers."""
+    f, compiled = as_function(primitive, params), jit(as_function(primitive, params))
+    for operands in special.operands(primitive, args):
+        special.assert_same(compiled(*operands), f(*operands), primitive.name)
+
+
 def round_trip(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> None:
     """The traced jaxpr, and that of its derivative, pass the checker, evaluate to the same values, and print."""
     f, args = _of_variables(primitive, args, params, CONSTANT_OPERANDS)
@@ -217,7 +227,17 @@ def round_trip(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]
 
 LAWS: dict[str, Callable[[Primitive, Sequence[Any], dict[str, Any]], None]] = {
     law.__name__: law
-    for law in (types, derivative, adjoint, second_order, vectorisation, vmap_of_jvp, compilation, round_trip)
+    for law in (
+        types,
+        derivative,
+        adjoint,
+        second_order,
+        vectorisation,
+        vmap_of_jvp,
+        compilation,
+        special_values,
+        round_trip,
+    )
 }
 """Every law by name. `derivative` and `second_order` want operands in float64, the others take all dtypes."""
 

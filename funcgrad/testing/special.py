@@ -1,0 +1,103 @@
+"""Compiled and eager results where operands are zeros of both signs, infinite, NaN, the largest or the smallest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from funcgrad import dtypes, tree
+from funcgrad.core.lowering import Scalar
+from funcgrad.core.primitives import Primitive
+from funcgrad.core.tracing import aval_of
+from funcgrad.testing.comparisons import assert_close
+
+EITHER_ZERO = {
+    *("max", "maximum", "min", "minimum", "clamp", "pmax", "pmin", "reduce_max", "reduce_min", "cummax", "cummin"),
+    *("reduce_sum", "cumsum", "psum", "reduce_scatter", "dot_general", "reduce_window"),
+    *("elu", "celu", "selu"),
+}
+"""Whose result may be either zero: maxima of 0 and −0, as in IEEE 754-2008; sums of −0 alone; and choices between a
+number and its function, where LLVM may put the 0 that it was compared with."""
+
+CANCELLING = {"logaddexp", "logaddexp2", "gelu"}
+"""What ends in a sum whose terms cancel: the error is relative to the terms."""
+
+REDUCED_BELOW = dict.fromkeys(("sin", "cos", "tan"), 2.0**48)
+"""Where compiled functions of float64 end: beyond, neighbouring arguments are 1/16 apart and more."""
+
+SAME_SHAPES = {"select_n"}
+"""Elementwise primitives that do not repeat scalars."""
+
+_MOST_COMBINATIONS = 10_000
+
+
+def special_values(dtype: np.dtype) -> np.ndarray:
+    """Return the values of a dtype at which functions have edges.
+
+    Zeros of both signs, infinities, NaN, the smallest and largest numbers, subnormals, halves and small whole numbers;
+    of integers also the width and what exceeds it, for shifts. Complex numbers have such parts, the largest left out:
+    products of those overflow in one order and not in another.
+
+    >>> special_values(np.dtype("bool"))
+    array([False,  True])
+    """
+    if dtype == dtypes.bool_:
+        return np.array([False, True])
+    if dtypes.is_integer(dtype):
+        limits, bits = np.iinfo(dtype), 8 * dtype.itemsize
+        values = {0, 1, 2, 3, 7, bits - 1, bits, int(limits.max) - 1, int(limits.max), int(limits.min)}
+        return np.array(sorted(values | ({-1, -2, -3, -7, int(limits.min) + 1} if limits.min else set())), dtype)
+    if dtypes.is_complex(dtype):
+        parts = (0.0, -0.0, 1.0, -1.0, 0.5, np.inf, -np.inf, np.nan)
+        return np.array([complex(x, y) for x in parts for y in parts], dtype)
+    info = dtypes.finfo(dtype)
+    sizes = [0.0, 0.5, 1.0, 2.0, 3.0, np.inf, *map(float, (info.eps, info.max, info.tiny, info.smallest_subnormal))]
+    return np.array([sign * size for size in sizes for sign in (1, -1)] + [np.nan]).astype(dtype)
+
+
+def assert_same(actual: Any, expected: Any, name: str, what: str = "jit and eager") -> None:
+    """Raise AssertionError unless two results of the function `name` are equal up to rounding, relative to each value.
+
+    The sign of a zero counts, but for the functions in `EITHER_ZERO`.
+    """
+    precision = "eps" if name in CANCELLING else "tiny"
+    for i, (a, b) in enumerate(zip(tree.leaves(actual), tree.leaves(expected), strict=True)):
+        dtype = aval_of(b).dtype
+        atol = float(getattr(dtypes.finfo(dtype), precision)) if dtypes.is_inexact(dtype) else 0.0
+        where = f"{name}: {what} at special values, result {i}"
+        assert_close(a, np.asarray(b), atol=atol, signed_zeros=name not in EITHER_ZERO, what=where)
+
+
+def operands(primitive: Primitive, args: Sequence[np.ndarray]) -> Iterator[list[np.ndarray]]:
+    """Yield operands like `args` with special values among them.
+
+    Elementwise primitives get every combination, and each value as a scalar beside an array. In other calls some of
+    the real numbers are replaced; which part of a sum of complex products is infinite and which NaN is open.
+    """
+    if not isinstance(getattr(primitive, "lowering", None), Scalar):
+        if not any(dtypes.is_complex(x.dtype) for x in args):
+            rng = np.random.default_rng(len(args))
+            yield [_some_replaced(x, rng) if dtypes.is_float(x.dtype) else x for x in args]
+        return
+    values = [_values(primitive.name, x.dtype) for x in args]
+    count = int(_MOST_COMBINATIONS ** (1 / max(1, len(args))))
+    axes = [v[np.linspace(0, v.size - 1, min(v.size, count)).astype(int)] for v in values]
+    yield [g.ravel() for g in np.meshgrid(*axes, indexing="ij")]
+    for i, scalars in enumerate(values if len(args) == 2 and primitive.name not in SAME_SHAPES else ()):
+        for scalar in scalars:
+            yield [scalar if j == i else v for j, v in enumerate(values)]
+
+
+def _values(name: str, dtype: np.dtype) -> np.ndarray:
+    values = special_values(dtype)
+    limit = REDUCED_BELOW.get(name)
+    return values if limit is None or dtype != dtypes.float64 else values[~(abs(values) > limit) | np.isinf(values)]
+
+
+def _some_replaced(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Replace about half of the elements, not by the largest numbers: sums of those overflow in one order only."""
+    values = special_values(x.dtype)
+    values = values[abs(values) != dtypes.finfo(x.dtype).max]
+    return np.where(rng.random(x.shape) < 0.5, rng.choice(values, x.shape), x).astype(x.dtype)
