@@ -22,7 +22,9 @@ from optree import _C
 from funcgrad.errors import ArgumentError
 from funcgrad.tree_registry import (
     NAMESPACE,
+    KeyEntry,
     KeyPath,
+    child_keys,
     flatten_one_level_with_keys,
     is_tree_node,
     keystr,
@@ -83,6 +85,21 @@ class PyTreeDef:
     def children(self) -> list[PyTreeDef]:
         """Return the structures of the root's children."""
         return [PyTreeDef(child) for child in self.spec.children()]
+
+    def child_keys(self) -> list[KeyEntry]:
+        """Return the keys of the root's children, as `flatten_with_path` names them."""
+        return list(child_keys(self.spec.kind, self.spec.type or object, self.spec.entries()))
+
+    def paths(self) -> list[KeyPath]:
+        """Return the key path of every leaf; nothing is rebuilt for it, since a class may not take what is no array.
+
+        >>> [keystr(path) for path in structure({"w": 1.0, "b": (2.0, None)}).paths()]
+        ["['b'][0]", "['w']"]
+        """
+        if self.spec.type is None:
+            return [()]
+        pairs = zip(self.child_keys(), self.children(), strict=True)
+        return [(key, *path) for key, child in pairs for path in child.paths()]
 
     def node_data(self) -> tuple[type, Any] | None:
         """Return the root's class and metadata, or None for a leaf."""
@@ -439,13 +456,6 @@ def _fix_axes(name: str, prefix: PyTreeDef, axis_tree: Any, treedef: PyTreeDef) 
     return f"give {name} one axis for a whole subtree, or containers exactly as in the value"
 
 
-class _Placeholder:
-    """Stands for the leaves of a treedef when it is compared with a tree."""
-
-    def __repr__(self) -> str:
-        return "*"
-
-
 def describe_mismatch(name_a: str, tree_a: Any, name_b: str, tree_b: Any) -> str:
     """List the places where two trees, or treedefs, have different structure; "" when they have the same.
 
@@ -457,57 +467,48 @@ def describe_mismatch(name_a: str, tree_a: Any, name_b: str, tree_b: Any) -> str
 
 def _differences(name_a: str, tree_a: Any, name_b: str, tree_b: Any, *, prefix: bool) -> str:
     a, b = (t if isinstance(t, PyTreeDef) else structure(t) for t in (tree_a, tree_b))
-    try:
-        trees = [_example(tree_a), _example(tree_b)]
-    except Exception:
-        # A class's own unflatten function may take no placeholders; then the places stay unknown.
-        return "" if a == b else f"{name_a} is {a}, {name_b} is {b}"
-    found = list(itertools.islice(_compare((), *trees, prefix), 9))
+    found = list(itertools.islice(_compare((), a, b, prefix), 9))
     lines = [f"{name_a}{keystr(p)} is {a}, {name_b}{keystr(p)} {b}" for p, a, b in found[:8]]
     return "\n  ".join(lines + ["…"] * (len(found) > 8))
 
 
-def _example(tree: Any) -> Any:
-    return tree.unflatten([_Placeholder()] * tree.num_leaves) if isinstance(tree, PyTreeDef) else tree
-
-
-def _compare(path: KeyPath, a: Any, b: Any, prefix: bool) -> Iterator[tuple[KeyPath, str, str]]:
-    """Yield where the structures of two trees differ, and what each has there."""
-    a_leaf, b_leaf = not is_tree_node(type(a)), not is_tree_node(type(b))
-    if a_leaf and (prefix or b_leaf):
+def _compare(path: KeyPath, a: PyTreeDef, b: PyTreeDef, prefix: bool) -> Iterator[tuple[KeyPath, str, str]]:
+    """Yield where two structures differ, and what each has there."""
+    node_a, node_b = a.node_data(), b.node_data()
+    if node_a is None and (prefix or node_b is None):
         return
-    if not (a_leaf or b_leaf) and type(a) is type(b):
-        pairs_a, data_a = flatten_one_level_with_keys(a)
-        pairs_b, data_b = flatten_one_level_with_keys(b)
-        if len(pairs_a) == len(pairs_b) and data_a == data_b:
-            for (key, child_a), (_, child_b) in zip(pairs_a, pairs_b, strict=True):
-                yield from _compare((*path, key), child_a, child_b, prefix)
-            return
-        if isinstance(a, dict) and a.keys() != b.keys():
-            yield path, _keys(a, b), _keys(b, a)
-            for key, child in pairs_a:
-                if key.key in b:
-                    yield from _compare((*path, key), child, b[key.key], prefix)
+    keys, children_a, children_b = a.child_keys(), a.children(), b.children()
+    if node_a == node_b and len(children_a) == len(children_b):
+        for key, child_a, child_b in zip(keys, children_a, children_b, strict=True):
+            yield from _compare((*path, key), child_a, child_b, prefix)
+        return
+    if node_a and node_b and node_a[0] is node_b[0] and issubclass(node_a[0], dict):
+        others = dict(zip(b.child_keys(), children_b, strict=True))
+        if set(keys) != set(others):
+            yield path, _keys(node_a[0], keys, [*others]), _keys(node_a[0], [*others], keys)
+            for key, child in zip(keys, children_a, strict=True):
+                if key in others:
+                    yield from _compare((*path, key), child, others[key], prefix)
             return
     yield path, _describe(a, b), _describe(b, a)
 
 
-def _keys(node: dict, other: dict) -> str:
+def _keys(cls: type, keys: list[KeyEntry], others: list[KeyEntry]) -> str:
     """Say which keys a dict has and the other one has not, or which it lacks."""
-    if own := [key for key in node if key not in other]:
-        return f"a {type(node).__name__} with {'key' if len(own) == 1 else 'keys'} {', '.join(builtins.map(repr, own))}"
-    return f"a {type(node).__name__} without {', '.join(repr(key) for key in other if key not in node)}"
+    if own := [repr(k.key) for k in keys if k not in others]:
+        return f"a {cls.__name__} with {'key' if len(own) == 1 else 'keys'} {', '.join(own)}"
+    return f"a {cls.__name__} without {', '.join(repr(k.key) for k in others if k not in keys)}"
 
 
-def _describe(node: Any, other: Any) -> str:
+def _describe(node: PyTreeDef, other: PyTreeDef) -> str:
     """Say what a node is, in the words that tell it from the other one."""
-    cls = type(node)
-    if not is_tree_node(cls):
+    if (found := node.node_data()) is None:
         return "a leaf"
-    if node is None:
+    cls, data = found
+    if cls is type(None):
         return "None"
-    if isinstance(node, dict):
-        return f"a {cls.__name__} of keys {list(node)}" if node else f"an empty {cls.__name__}"
-    children, data = flatten_one_level_with_keys(node)
-    metadata = f" and metadata {data!r}" if type(other) is cls and data is not None and data is not cls else ""
-    return f"a {cls.__name__} of {len(children)}{metadata}"
+    keys = node.child_keys()
+    if issubclass(cls, dict):
+        return f"a {cls.__name__} of keys {[k.key for k in keys]}" if keys else f"an empty {cls.__name__}"
+    metadata = f" and metadata {data!r}" if other.spec.type is cls and data is not None else ""
+    return f"a {cls.__name__} of {len(keys)}{metadata}"

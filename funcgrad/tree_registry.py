@@ -120,24 +120,29 @@ def flatten_one_level_with_keys(tree: Any) -> tuple[list[tuple[KeyEntry, Any]], 
     >>> flatten_one_level_with_keys(["x"])
     ([(SequenceKey(idx=0), 'x')], None)
     """
-    if (flatten := _flatten_with_keys.get(type(tree))) is not None:
+    cls = type(tree)
+    if (flatten := _flatten_with_keys.get(cls)) is not None:
         pairs, data = flatten(tree)
         return [(key, child) for key, child in pairs], data
-    children, data = flatten_one_level(tree)
-    return list(zip(_child_keys(tree, children, data), children, strict=True)), data
+    if not is_tree_node(cls):
+        raise ArgumentError(f"flatten_one_level: {cls.__name__} is a leaf, not a pytree node")
+    children, data, entries, _ = optree.tree_flatten_one_level(tree, namespace=NAMESPACE)
+    kind = _optree_register.get(cls, namespace=NAMESPACE).kind
+    return list(zip(child_keys(kind, cls, entries), children, strict=True)), node_metadata(cls, data)
 
 
-def _child_keys(node: Any, children: Sequence[Any], data: Any) -> Iterable[KeyEntry]:
-    cls = type(node)
-    if cls in (tuple, list):
-        return map(SequenceKey, range(len(children)))
-    if cls is collections.defaultdict:
-        return map(DictKey, data[1])
-    if cls in (dict, collections.OrderedDict):
-        return map(DictKey, data)
-    if data is cls and optree.is_namedtuple_class(cls):
+def child_keys(kind: optree.PyTreeKind, cls: Any, entries: Sequence[Any]) -> Iterable[KeyEntry]:
+    """Return the keys of a node's children, from the node's kind and class and optree's names of the children.
+
+    Children of a class have numbers for names unless `_entries_are_keys`.
+    """
+    if kind in _SEQUENCES:
+        return map(SequenceKey, entries)
+    if kind in _MAPPINGS:
+        return map(DictKey, entries)
+    if kind == optree.PyTreeKind.NAMEDTUPLE:
         return map(GetAttrKey, cls._fields)
-    return map(FlattenedIndexKey, range(len(children)))
+    return entries if cls in _entries_are_keys else map(FlattenedIndexKey, entries)
 
 
 def node_metadata(typ: type, data: Any) -> Any:
@@ -149,7 +154,12 @@ def node_metadata(typ: type, data: Any) -> Any:
     return data
 
 
-# Classes registered with keys; flatten_with_path consults it, flatten does not.
+_SEQUENCES = (optree.PyTreeKind.TUPLE, optree.PyTreeKind.LIST)
+_MAPPINGS = (optree.PyTreeKind.DICT, optree.PyTreeKind.ORDEREDDICT, optree.PyTreeKind.DEFAULTDICT)
+
+# Classes whose nodes tell optree the keys of their children, so that a structure alone has them.
+_entries_are_keys: set[type] = set()
+# Classes with a quicker way to their children than with keys: `flatten_with_path` has the keys, a structure has not.
 _flatten_with_keys: dict[type, Callable[[Any], tuple[Iterable[tuple[KeyEntry, Any]], Any]]] = {}
 
 
@@ -172,12 +182,17 @@ def register_pytree_node(
     >>> tree.leaves([Pair(1, 2), 3])
     [1, 2, 3]
     """
+    _register(nodetype, flatten_func, unflatten_func)
+    if flatten_with_keys_func is not None:
+        _flatten_with_keys[nodetype] = flatten_with_keys_func
+
+
+def _register(nodetype: type, flatten: Callable[[Any], tuple[Any, ...]], unflatten: Callable[[Any, Any], Any]) -> None:
+    """Register a class with optree; `flatten` may return the keys of the children after the children and metadata."""
     with warnings.catch_warnings():
         # optree warns when a namedtuple class gets functions of its own; asking for it is explicit enough.
         warnings.simplefilter("ignore", UserWarning)
-        _optree_register(nodetype, flatten_func, unflatten_func, namespace=NAMESPACE)
-    if flatten_with_keys_func is not None:
-        _flatten_with_keys[nodetype] = flatten_with_keys_func
+        _optree_register(nodetype, flatten, unflatten, namespace=NAMESPACE)
 
 
 def register_pytree_node_class(cls: Class) -> Class:
@@ -196,13 +211,16 @@ def register_pytree_with_keys(
 
     ``flatten_func`` is an optional, faster way to the children alone.
     """
-    if flatten_func is None:
+    if flatten_func is not None:
+        return register_pytree_node(nodetype, flatten_func, unflatten_func, flatten_with_keys)
 
-        def flatten_func(node: T) -> tuple[Iterable[Any], Hashable]:
-            pairs, aux = flatten_with_keys(node)
-            return [child for _, child in pairs], aux
+    def flatten(node: T) -> tuple[Iterable[Any], Hashable, Sequence[KeyEntry]]:
+        pairs, aux = flatten_with_keys(node)
+        pairs = list(pairs)
+        return [child for _, child in pairs], aux, [key for key, _ in pairs]
 
-    register_pytree_node(nodetype, flatten_func, unflatten_func, flatten_with_keys)
+    _register(nodetype, flatten, unflatten_func)
+    _entries_are_keys.add(nodetype)
 
 
 def register_pytree_with_keys_class(cls: Class) -> Class:
@@ -257,12 +275,8 @@ def register_dataclass(
     def unflatten(aux: tuple[Any, ...], children: Iterable[Any]) -> Any:
         return nodetype(**dict(zip(meta, aux, strict=True)), **dict(zip(data, children, strict=True)))
 
-    register_pytree_node(
-        nodetype,
-        lambda node: (get_data(node), get_meta(node)),
-        unflatten,
-        lambda node: (zip(keys, get_data(node), strict=True), get_meta(node)),
-    )
+    _register(nodetype, lambda node: (get_data(node), get_meta(node), keys), unflatten)
+    _entries_are_keys.add(nodetype)
     return nodetype
 
 

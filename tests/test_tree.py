@@ -538,7 +538,7 @@ def test_mismatches_are_described_when_a_class_takes_no_placeholders():
             self.x = int(x)
 
     tree_util.register_pytree_node(Strict, lambda s: ((s.x,), None), lambda _, c: Strict(*c))
-    raises("(Strict[None], [*])), tree 2 is PyTreeDef([*])", tree.map, max, Strict(1), [1])
+    raises("tree 1 is a Strict of 1, tree 2 a list of 1", tree.map, max, Strict(1), [1])
 
 
 def test_axes_errors_show_both_trees_and_the_place():
@@ -572,3 +572,42 @@ def test_flatten_costs_little_more_than_optree():
     raw = (None, False, tree_registry.NAMESPACE)
     assert cost(tree.flatten, (1.0, 2.0)) - cost(_C.flatten, (1.0, 2.0), *raw) < 1e-6
     assert cost(tree.flatten, wide) < 1.5 * cost(_C.flatten, wide, *raw)
+
+
+def test_paths_of_a_structure_are_those_of_the_tree():
+    Point = collections.namedtuple("Point", "x y")
+
+    @tree_util.register_dataclass
+    @dataclasses.dataclass
+    class Dense:
+        weight: object
+        bias: object
+
+    @tree_util.register_pytree_with_keys_class
+    class Keyed:
+        def __init__(self, *children):
+            self.children = children
+
+        def tree_flatten_with_keys(self):
+            return [(tree_util.DictKey(f"child {i}"), c) for i, c in enumerate(self.children)], None
+
+        @classmethod
+        def tree_unflatten(cls, aux, children):
+            return cls(*children)
+
+    class Unnamed(Keyed):
+        pass
+
+    tree_util.register_pytree_node(Unnamed, lambda u: (u.children, None), lambda _, c: Unnamed(*c))
+    example = {
+        "d": Dense(1, (2, None, [3])),
+        "k": [Keyed(Unnamed(4, Point(5, 6)), 7), Keyed()],
+        "o": collections.OrderedDict(b=8, a=collections.defaultdict(list, z=9)),
+    }
+    expected = [path for path, _ in tree.leaves_with_path(example)]
+    assert tree.structure(example).paths() == expected
+    assert tree.structure(0).paths() == [()] and tree.structure(None).paths() == []
+    assert [tree.keystr(path) for path in expected][:5] == [
+        "['d'].weight", "['d'].bias[0]", "['d'].bias[2][0]", "['k'][0]['child 0'][<flat index 0>]",
+        "['k'][0]['child 0'][<flat index 1>].x",
+    ]  # fmt: skip

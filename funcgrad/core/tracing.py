@@ -139,6 +139,15 @@ class Tracer(ArrayLike):
         """Raise: bytes have no derivative."""
         raise self._refused("read with .tobytes()", "return the array and read it outside the transform")
 
+    def __copy__(self) -> Tracer:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Tracer:  # it is immutable, and a copy would belong to no trace
+        return self
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise self._refused("pickled", "return the array, and pickle what comes out of the transform")
+
     def _known(self, use: str, fix: str) -> np.ndarray:
         """Return the value; raise ConcretizationError where it is not known."""
         check_not_leaked(self)

@@ -103,7 +103,7 @@ def each_leaf(operation: str, f: Callable[..., Any], **trees: Any) -> Any:
 
 def _check_leaves(operation: str, treedef: tree.PyTreeDef, columns: dict[str, list[Any]]) -> None:
     """Raise with the path of the first leaf that is no array, or not of its counterparts' shape."""
-    paths = [tree.keystr(path) for path, _ in tree.leaves_with_path(treedef.unflatten(range(treedef.num_leaves)))]
+    paths = [tree.keystr(path) for path in treedef.paths()]
     for path, *leaves in zip(paths, *columns.values(), strict=True):
         named = dict(zip((f"{name}{path}" for name in columns), leaves, strict=True))
         for place, leaf in named.items():

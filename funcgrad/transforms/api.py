@@ -68,7 +68,7 @@ def leaf_names(fun: Any, in_tree: Any, n: int) -> list[str]:
     except (TypeError, ValueError):
         parameters = []
     names = []
-    for path, _ in tree.leaves_with_path(in_tree.unflatten(range(n))):
+    for path in in_tree.paths():
         first, *rest = path[1:]
         index = getattr(first, "idx", None)
         root = parameters[index] if index is not None and index < len(parameters) else str(getattr(first, "key", first))
@@ -126,8 +126,7 @@ def checked_outputs(leaves: Sequence[Any], structure: Any, name: str) -> list[An
         try:
             aval_of(leaf)
         except ArgumentError:
-            paths = tree.leaves_with_path(structure.unflatten(range(len(leaves))))
-            place = tree.keystr(paths[i][0]) or "the output"
+            place = tree.keystr(structure.paths()[i]) or "the output"
             if isinstance(leaf, Reference):
                 raise ArgumentError(
                     f"{name} returned a Ref with contents of type {leaf.aval} at {place}; a Ref cannot be returned",

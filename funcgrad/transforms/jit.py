@@ -349,8 +349,9 @@ _STATIC = None
 def _without_static(in_tree: Any, static: Any) -> Any:
     """The structure of (args, kwargs) as a compiled function is called: without the places of static arguments."""
     positions = {where for where, *_ in static if isinstance(where, int)}
-    args, kwargs = in_tree.unflatten(range(in_tree.num_leaves))
-    return tree.structure((tuple(a for i, a in enumerate(args) if i not in positions), kwargs))
+    args, kwargs = in_tree.children()
+    dynamic = [a for i, a in enumerate(args.children()) if i not in positions]
+    return tree.treedef_tuple([tree.treedef_tuple(dynamic), kwargs])
 
 
 def _check_hashable(value: Any, where: Any, name: str) -> None:

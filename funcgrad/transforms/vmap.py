@@ -244,7 +244,7 @@ def _contents(contents: Any, dim: int | None, wanted: int | None, size: int) -> 
 
 def _argument(in_tree: Any, position: int) -> str:
     """Return what a leaf of the arguments is called: ``args[0]['w']``."""
-    path, _ = tree.leaves_with_path(in_tree.unflatten(range(in_tree.num_leaves)))[position]
+    path = in_tree.paths()[position]
     return ("args", "kwargs")[path[0].idx] + tree.keystr(path[1:])
 
 
@@ -300,7 +300,7 @@ def _batch_size(fun: Any, flat: Sequence[Any], dims: Sequence[int | None], given
 
 def _output(out_tree: Any, position: int) -> str:
     """Return what a leaf of the results is called: ``the output at ['w']``."""
-    path, _ = tree.leaves_with_path(out_tree.unflatten(range(out_tree.num_leaves)))[position]
+    path = out_tree.paths()[position]
     return f"the output at {tree.keystr(path)}" if path else "the output"
 
 

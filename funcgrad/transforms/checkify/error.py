@@ -19,7 +19,7 @@ from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import Rewrite
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.tracing import ArrayLike, Tracer, aval_of, state
-from funcgrad.errors import ArgumentError, user_location
+from funcgrad.errors import ArgumentError, SourceLocation, user_location
 from funcgrad.ops.arithmetic import convert_element_type, select_n_p, stop_gradient_p
 from funcgrad.ops.dynamic_slices import dynamic_slice_p
 from funcgrad.ops.logic import eq_p, ne_p, not_p
@@ -45,6 +45,12 @@ class Failure(NamedTuple):
         node = self.structure.node_data()
         assert node is not None and issubclass(node[0], JaxException)
         return node[0]
+
+    @property
+    def location(self) -> SourceLocation | None:
+        """The line that was checked."""
+        _, (location, *_) = self.structure.node_data() or (None, (None,))
+        return location
 
 
 @register_pytree_node_class
@@ -183,12 +189,11 @@ def _evaluate(*leaves: np.ndarray, structure: tree.PyTreeDef, debug: bool) -> li
 def _expand(*leaves: Any, structure: tree.PyTreeDef, debug: bool) -> list[Any]:
     if debug:
         return []
-    failures = structure.unflatten(range(structure.num_leaves)).failures
-    exceptions = [f.structure.unflatten(range(f.structure.num_leaves)) for f in failures.values()]
+    _, (_, failures) = structure.node_data() or (None, ((), ()))
     raise ArgumentError(
         "check: compiled code (of jit, scan, while_loop, cond) cannot raise, and this check was not functionalized",
         fix="transform the function with checkify.checkify and read the error that it returns, or use debug_check",
-        location=exceptions[0].location if exceptions else None,
+        location=failures[0][1].location if failures else None,
     )
 
 

@@ -193,7 +193,7 @@ def _check_agreement(operation: str, bodies: dict[str, Body], functions: dict[st
                 f"{operation}: {first_name} and {name} return different structures{shown}\n  {where}",
                 fix="return pytrees of one structure from all branches",
             )
-        paths = [path for path, _ in tree.leaves_with_path(first.unflatten(range(len(first.out_avals))))]
+        paths = first.out_tree.paths()
         differing = [
             (path, a, b)
             for path, a, b in zip(paths, first.out_avals, body.out_avals, strict=True)

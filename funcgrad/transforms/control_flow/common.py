@@ -108,8 +108,8 @@ def check_carry(
             f"{operation}: {name} returns a carry of another structure than it gets: {differences}{trees}",
             fix="return the carry in the structure in which the loop starts",
         )
-    paths = [path for path, _ in tree.leaves_with_path(carry_tree.unflatten(range(len(avals))))]
-    differing = [(tree.keystr(p), a, b) for p, a, b in zip(paths, avals, out_avals, strict=True) if not same_type(a, b)]
+    leaves = zip(carry_tree.paths(), avals, out_avals, strict=True)
+    differing = [(tree.keystr(path), a, b) for path, a, b in leaves if not same_type(a, b)]
     if differing:
         places = "; ".join(f"carry{path} is {a} at the start and {b} at the end" for path, a, b in differing[:8])
         shapes = any(a.shape != b.shape for _, a, b in differing)

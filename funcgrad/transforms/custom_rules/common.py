@@ -163,7 +163,7 @@ class PrimalFunction(FlatFunction):
 
     def shown_out(self) -> str:
         """Return the results' tree as text."""
-        return repr(self.out_tree.unflatten([_Shown(a) for a in self.out_avals]))
+        return typed_tree(self.out_tree, self.out_avals)
 
 
 # ---------------------------------------------------------------- functions in params
@@ -258,24 +258,14 @@ class BatchedCall:
 # ---------------------------------------------------------------- results of rules
 
 
-class _Shown:
-    """A leaf that prints as its type."""
-
-    def __init__(self, leaf: Any):
-        self.text = (leaf if isinstance(leaf, ShapedArray) else aval_of(leaf)).short()
-
-    def __repr__(self) -> str:
-        return self.text
-
-
 def typed_tree(structure: Any, leaves: Sequence[Any]) -> str:
     """Return a tree as text, its leaves shown as their types."""
-    return repr(structure.unflatten([_Shown(x) for x in leaves]))
+    return structure.show((x if isinstance(x, ShapedArray) else aval_of(x)).short() for x in leaves)
 
 
 def path_of(structure: Any, position: int) -> str:
     """Return the path of a leaf as text, such as ``[0]['w']``."""
-    return tree.keystr(tree.leaves_with_path(structure.unflatten(range(structure.num_leaves)))[position][0])
+    return tree.keystr(structure.paths()[position])
 
 
 def call_rule(rule: Callable[..., Any], args: Sequence[Any], shown: str, takes: str) -> Any:
