@@ -57,10 +57,10 @@ WRONG_JVP = {
                   r"does not take the 2 arguments that it gets: too many positional.*\n.*\n?.*rules of this kind take "
                   r"\(\*nondiff arguments, primals, tangents\)"),
     "structures": (lambda p, t: ({"a": p[0]}, t[0]), ArgumentError,
-                   r"different structures: value is a dict with keys \['a'\], tangent a leaf\n    value: PyTreeDef"),
+                   r"different structures: value is a dict of keys \['a'\], tangent a leaf\n    value: PyTreeDef"),
     "not the function's structure": (lambda p, t: (p[0], t[0]), ArgumentError,
                                      r"another structure than f does: the rule's value is a leaf, the function's a "
-                                     r"dict with keys \['a'\]\n    the rule: f32\[\]\n    f: \{'a': f32\[\]\}"),
+                                     r"dict of keys \['a'\]\n    the rule: f32\[\]\n    f: \{'a': f32\[\]\}"),
     "not the function's shape": (lambda p, t: ({"a": fnp.ones(3)}, {"a": fnp.ones(3)}), ShapeError,
                                  r"returned a value of type f32\[3\] at \['a'\], where f returns f32\[\]\n    the "
                                  r"rule: \{'a': f32\[3\]\}\n    f: \{'a': f32\[\]\}"),
@@ -100,8 +100,8 @@ WRONG_VJP = {
     "too few": (_fwd, lambda r, ct: (ct,), ArgumentError,
                 r"one cotangent per argument, 2 of them; it returned 1 values"),
     "structure": (_fwd, lambda r, ct: ({"v": ct}, ct), ArgumentError,
-                  r"another structure than the arguments have: the result\[0\] is a dict with keys \['v'\], the "
-                  r"arguments\[0\] a dict with keys \['w'\]\n    arguments: .*\n    returned: "),
+                  r"another structure than the arguments have: the result\[0\] is a dict with key 'v', the "
+                  r"arguments\[0\] a dict with key 'w'\n    arguments: .*\n    returned: "),
     "shape": (_fwd, lambda r, ct: ({"w": fnp.ones(3)}, ct), ShapeError,
               r"returned a cotangent of type f32\[3\] at \[0\]\['w'\] of its result, for an argument of type f32\[\]"),
     "dtype": (_fwd, lambda r, ct: ({"w": ct + 1j}, ct), DTypeError,
