@@ -490,9 +490,9 @@ def work_of(eqn: JaxprEqn) -> int:
 
 
 def domain_of(eqn: JaxprEqn) -> tuple[Shape, tuple[int, ...]]:
-    """The domain an equation iterates over, without units, and the axes of it that it folds."""
+    """The domain an equation iterates over, without units, and the axes of it that it folds; an effect has none."""
     if not isinstance(eqn.primitive.lowering, Reduce):
-        return squeezed(eqn.outvars[0].aval.shape), ()
+        return squeezed(eqn.outvars[0].aval.shape) if eqn.outvars else (), ()
     shape = eqn.invars[0].aval.shape
     place = {d: i for i, d in enumerate(d for d, n in enumerate(shape) if n != 1)}
     return squeezed(shape), tuple(sorted(place[d] for d in eqn.params["axes"] if d in place))
