@@ -102,6 +102,12 @@ def test_tiles_cover_the_result_for_every_thread_count():
             assert (t.column_tiles - 1) * t.columns < n <= t.column_tiles * t.columns
 
 
+def test_one_blas_call_of_a_large_product_is_bounded():
+    for m, n, k, threads in [(20_000, 20_000, 20_000, 2), (10**8, 64, 64, 1), (64, 10**8, 64, 1), (10**6, 4, 1000, 8)]:
+        t = blas.tile(1, m, n, k, threads, "gemm")
+        assert min(t.rows * t.joined, m) * t.columns * k < 1.5 * blas._LONGEST_CALL
+
+
 def test_empty_products_do_nothing():
     empty = np.empty((0, 5), np.float32)
     product = blas.gemm(np.float32, 1, 0, 5, 4)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from funcgrad.compiler.cpu import toolchain
+from funcgrad.compiler.cpu import runtime, toolchain
 from funcgrad.compiler.cpu.emit import emit
 from funcgrad.compiler.loop_checking import check
 from funcgrad.compiler.loops import (
@@ -55,11 +55,12 @@ KERNEL = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64
 def compiled(kernel: Kernel):
     """Return (arrays, sizes, begin, end, thread) → None, the compiled kernel."""
     check(kernel)
-    library = toolchain.link(toolchain.compile_ir(emit([kernel])), [kernel.name])
+    library = toolchain.link(toolchain.compile_ir(emit([kernel])), [kernel.name], runtime.safepoint())
     native = KERNEL(library.address(kernel.name))
 
     def run(arrays, sizes, begin, end, thread=0):
-        pointers = (ctypes.c_void_p * len(arrays))(*(a.ctypes.data for a in arrays))
+        going_well = ctypes.c_int64(0)
+        pointers = (ctypes.c_void_p * (len(arrays) + 1))(*(a.ctypes.data for a in arrays), ctypes.addressof(going_well))
         numbers = (ctypes.c_int64 * max(len(sizes), 1))(*sizes)
         native(ctypes.addressof(pointers), ctypes.addressof(numbers), begin, end, thread)
 

@@ -146,15 +146,14 @@ def test_chunks_depend_on_nothing_but_extent_grain_and_thread_count(library, fou
 
 
 def test_workers_take_part(library, four_threads):
-    slow, keep = [], []
+    slow = []
 
-    def chunk(pointers, sizes):
+    def chunk(pointers):
         slow.append(threading.get_ident())
         time.sleep(0.02)  # lets go of the GIL
 
-    function, alive = runtime.host_function(chunk, 0, 0)
-    keep.append(alive)
-    Program([Instruction(function, (), (), 16, 1)], 0, keep).run(b"")
+    host = runtime.host_function(chunk, 0)
+    Program([Instruction(host.function, (), host.sizes, 16, 1)], 0, [host]).run(b"")
     assert len(slow) == 16 and len(set(slow)) > 1
 
 
@@ -211,38 +210,42 @@ def test_thread_count_changes_while_others_run(library):
     assert not wrong
 
 
-def test_host_functions_see_pointers_and_sizes():
+def host_instruction(function, args=()) -> Instruction:
+    """Return the instruction that calls a Python function of `args`, for whose life `kept` provides."""
+    host = runtime.host_function(function, len(args))
+    kept.append(host)
+    return Instruction(host.function, tuple(args), host.sizes, 1, 1)
+
+
+kept: list[object] = []
+
+
+def test_host_functions_see_pointers():
     seen = []
-    function, alive = runtime.host_function(lambda pointers, sizes: seen.append((pointers, sizes)), 2, 3)
-    Program([Instruction(function, ((1, 4), (0, 0)), (5, -6, 7), 1, 1)], 2, [alive]).run(runtime.pack([100, 200]))
-    assert seen == [([204, 100], [5, -6, 7])]
+    Program([host_instruction(seen.append, [(1, 4), (0, 0)])], 2).run(runtime.pack([100, 200]))
+    assert seen == [[204, 100]]
 
 
 def test_an_exception_in_a_host_function_ends_the_run_and_is_raised(library):
     error = KeyError("mine")
 
-    def fail(pointers, sizes):
+    def fail(pointers):
         raise error
 
-    function, alive = runtime.host_function(fail, 1, 0)
     append = library.address("append")
     log = np.zeros(11, np.int64)
     before, after = (Instruction(append, ((0, 0),), (i,), 1, 1) for i in (1, 2))
-    program = Program([before, Instruction(function, ((0, 0),), (), 1, 1), after], 1, [library, alive])
+    program = Program([before, host_instruction(fail, [(0, 0)]), after], 1, [library])
     for _ in range(3):
         log[:] = 0
         with pytest.raises(KeyError) as raised:
             program.run(runtime.pack([address(log)]))
         assert raised.value is error
         assert log[:3].tolist() == [1, 1, 0]
-    assert not runtime._failures
 
 
 def test_exceptions_reach_the_thread_whose_run_failed():
-    function, alive = runtime.host_function(
-        lambda pointers, sizes: (_ for _ in ()).throw(ValueError(pointers[0])), 1, 0
-    )
-    program = Program([Instruction(function, ((0, 0),), (), 1, 1)], 1, [alive])
+    program = Program([host_instruction(lambda p: (_ for _ in ()).throw(ValueError(p[0])), [(0, 0)])], 1)
     wrong = []
 
     def work(seed: int) -> None:
@@ -263,8 +266,7 @@ def test_exceptions_reach_the_thread_whose_run_failed():
 def test_a_host_function_may_run_a_program(library, four_threads):
     x, y = np.ones(100_000, np.float32), np.zeros(100_000, np.float32)
     inner = doubling(library, x.size)
-    function, alive = runtime.host_function(lambda p, s: inner.run(runtime.pack([address(y), address(x)])), 0, 0)
-    Program([Instruction(function, (), (), 1, 1)], 0, [alive]).run(b"")
+    Program([host_instruction(lambda p: inner.run(runtime.pack([address(y), address(x)])))], 0).run(b"")
     assert (y == 2).all()
 
 

@@ -13,12 +13,12 @@ from funcgrad.core.jaxprs import JaxprEqn, Literal
 from funcgrad.core.lowering import View
 
 
-def host_call(eqn: JaxprEqn, accesses: Sequence[Access]) -> Callable[[Sequence[int], Sequence[int]], None]:
+def host_call(eqn: JaxprEqn, accesses: Sequence[Access]) -> Callable[[Sequence[int]], None]:
     """A function of pointers that runs an equation's NumPy rule: outputs first, then the operands in memory."""
     n_out = len(eqn.outvars)
     out_avals = [v.aval for v in eqn.outvars]
 
-    def call(pointers: Sequence[int], _: Sequence[int]) -> None:
+    def call(pointers: Sequence[int]) -> None:
         given = iter(pointers[n_out:])
         operands = []
         for access, atom in zip(accesses, eqn.invars, strict=True):

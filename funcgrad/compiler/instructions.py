@@ -23,7 +23,7 @@ class Step(NamedTuple):
     writes: frozenset[Var]
     keep_alive: Any
     kernel: Kernel | None = None
-    call: Callable[[Sequence[int], Sequence[int]], None] | None = None  # of pointers: what Python runs for other steps
+    call: Callable[[Sequence[int]], None] | None = None  # of pointers: what Python runs for other steps
     routines: tuple[tuple[str, Routine], ...] = ()
     in_place_of: Var | None = None  # whose memory the result takes over
 

@@ -19,7 +19,7 @@ def interpret(steps: Sequence[Step], instructions: Sequence[Instruction], pointe
         if step.kernel is None:
             assert step.call is not None
             # A call finds its operands' offsets itself, as the accesses that it was made from say.
-            step.call([a - o for a, o in zip(addresses, step.offsets, strict=True)], step.sizes)
+            step.call([a - o for a, o in zip(addresses, step.offsets, strict=True)])
             continue
         flat = []
         for param, value, address in zip(step.kernel.params, step.values, addresses, strict=True):

@@ -12,7 +12,7 @@ import weakref
 from pathlib import Path
 
 from funcgrad.compiler import cache, loops
-from funcgrad.compiler.cpu import toolchain
+from funcgrad.compiler.cpu import runtime, toolchain
 from funcgrad.compiler.loops import Kernel
 
 
@@ -44,7 +44,7 @@ def get(kernel: Kernel) -> tuple[CompiledKernel, str]:
         if code is None:
             code, origin = toolchain.compile_ir(llvm_text(kernel)), "compiled"
             cache.put(key, code)
-        found = CompiledKernel(kernel, toolchain.link(code, [kernel.name]))
+        found = CompiledKernel(kernel, toolchain.link(code, [kernel.name], runtime.safepoint()))
         _loaded[kernel] = found
         origins[origin] += 1
         return found, origin

@@ -96,7 +96,7 @@ def _branch(eqn: JaxprEqn, operands: list[Var], planner: Planner) -> Step:
     values = (*operands, *outs, size)
     words = (len(tables), len(values), *(t.address for t in tables))
 
-    def call(pointers: Sequence[int], words: Sequence[int]) -> None:
+    def call(pointers: Sequence[int]) -> None:
         index = ctypes.c_int32.from_address(pointers[0]).value
         chosen = routines[min(max(index, 0), len(routines) - 1)][1]
         interpret(chosen.steps, chosen.instructions, pointers)
@@ -243,10 +243,10 @@ def _finished(name: str, eqn: JaxprEqn, loop: _Loop, extent: int = 1, grain: int
     )  # fmt: skip
 
 
-def _interpreted(loop: _Loop, extent: int) -> Callable[[Sequence[int], Sequence[int]], None]:
+def _interpreted(loop: _Loop, extent: int) -> Callable[[Sequence[int]], None]:
     """What `@loop` does, in Python."""
 
-    def call(arguments: Sequence[int], words: Sequence[int]) -> None:
+    def call(arguments: Sequence[int]) -> None:
         for to, source, nbytes in loop.copies:
             ctypes.memmove(arguments[to], arguments[source], nbytes)
         slots = [arguments[a] + offset for a, offset in loop.places]

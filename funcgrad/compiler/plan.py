@@ -206,25 +206,25 @@ class Planner:
         assert isinstance(lowering, Native) and len(values) == len(eqn.outvars) + len(eqn.invars)
         code = lowering.code([v.aval for v in eqn.invars], [v.aval for v in eqn.outvars], eqn.params)
         call = host_call(eqn, accesses)
-        on_failure, keep_alive = runtime.host_function(call, len(values), 0)
-        return Step(f"native {eqn.primitive.name}", code.address, values, (0,) * len(values), (on_failure,),
-                    code.extent, code.grain, frozenset(eqn.outvars), (code.keep_alive, keep_alive),
+        on_failure = runtime.host_function(call, len(values))
+        return Step(f"native {eqn.primitive.name}", code.address, values, (0,) * len(values), on_failure.sizes,
+                    code.extent, code.grain, frozenset(eqn.outvars), (code.keep_alive, on_failure.keep_alive),
                     None, call)  # fmt: skip
 
     def _host(self, fusion: Fusion, eqn: JaxprEqn) -> Step:
         accesses = fusion.accesses(eqn)
         values = (*eqn.outvars, *(a.source for a in accesses if isinstance(a.source, Var)))
         call = host_call(eqn, accesses)
-        address, keep_alive = runtime.host_function(call, len(values), 0)
-        return Step(f"host {eqn.primitive.name}", address, values, (0,) * len(values), (), 1, 1,
-                    frozenset(eqn.outvars), keep_alive, None, call)  # fmt: skip
+        host = runtime.host_function(call, len(values))
+        return Step(f"host {eqn.primitive.name}", host.function, values, (0,) * len(values), host.sizes, 1, 1,
+                    frozenset(eqn.outvars), host.keep_alive, None, call)  # fmt: skip
 
 
 def _copy(to: Var, source: Var) -> Step:
     """The instruction that copies a value whole."""
     nbytes = to.aval.nbytes
 
-    def call(pointers: Sequence[int], _: Sequence[int]) -> None:
+    def call(pointers: Sequence[int]) -> None:
         ctypes.memmove(pointers[0], pointers[1], nbytes)
 
     return Step("copy", runtime.native_functions().copy, (to, source), (0, 0), (), nbytes, COPY_GRAIN,

@@ -6,16 +6,17 @@
 ;   args   C, A, B
 ;   sizes  %Sizes below: the matrices, CBLAS's codes 111 (as stored) or 112 (transposed), leading dimensions,
 ;          strides from one matrix of the batch to the next; then the tiling: rows and columns of a tile, row
-;          tiles and column tiles of a matrix
+;          tiles and column tiles of a matrix, how many row tiles may be one product
 ;
-; An iteration is one tile: index = (b * row_tiles + i) * column_tiles + j.
+; An iteration is one tile: index = (b * row_tiles + i) * column_tiles + j. Between products of more than 2^20
+; multiply-adds the run may be interrupted.
 ; @gemm is for matrices; @rows for very few rows and @columns for very few columns, where a
 ; matrix-vector product for each is faster than GEMM, which first copies the large operand into panels.
 
 ;               m    n    k    ta   tb   lda  ldb  ldc  stride a, b, c
 %Shape = type { i64, i64, i64, i64, i64, i64, i64, i64, i64, i64, i64 }
-;               shape   rows columns row_tiles column_tiles
-%Sizes = type { %Shape, i64, i64,    i64,      i64 }
+;               shape   rows columns row_tiles column_tiles joined
+%Sizes = type { %Shape, i64, i64,    i64,      i64,         i64 }
 
 ; Cut a tile out of C and its operands out of A and B, and hand them to `product`.
 define internal void @tiles(ptr %product, ptr %args, ptr %sizes, i64 %begin, i64 %end) alwaysinline {
@@ -48,22 +49,26 @@ entry:
   %a.row = select i1 %a.plain, i64 %lda, i64 1        ; from one row of op(A) to the next
   %b.plain = icmp eq i64 %tb, 111
   %b.column = select i1 %b.plain, i64 1, i64 %ldb     ; from one column of op(B) to the next
+  %joined.at = getelementptr %Sizes, ptr %sizes, i64 0, i32 5
+  %most.joined = load i64, ptr %joined.at
+  %k = extractvalue %Shape %shape, 2
+  %run.at = getelementptr ptr, ptr %args, i64 3
+  %run = load ptr, ptr %run.at
   %per.matrix = mul i64 %row.tiles, %column.tiles
-  %whole.rows = icmp eq i64 %column.tiles, 1
   %some = icmp slt i64 %begin, %end
   br i1 %some, label %tile, label %done
 
 tile:
-  %index = phi i64 [ %begin, %entry ], [ %index.next, %tile ]
+  %index = phi i64 [ %begin, %entry ], [ %index.next, %continue ], [ %index.next, %ask ]
   %matrix = udiv i64 %index, %per.matrix
   %within = urem i64 %index, %per.matrix
   %i = udiv i64 %within, %column.tiles
   %j = urem i64 %within, %column.tiles
-  ; Adjacent tiles over all columns are one product: a call with the whole range is one BLAS call a matrix.
+  ; Adjacent tiles over all columns are one product.
   %to.end = sub i64 %end, %index
   %to.last = sub i64 %row.tiles, %i
   %adjacent = call i64 @llvm.umin.i64(i64 %to.end, i64 %to.last)
-  %joined = select i1 %whole.rows, i64 %adjacent, i64 1
+  %joined = call i64 @llvm.umin.i64(i64 %adjacent, i64 %most.joined)
   %row = mul i64 %i, %rows
   %rows.joined = mul i64 %joined, %rows
   %rows.left = sub i64 %m, %row
@@ -87,7 +92,17 @@ tile:
   call void %product(%Shape %shape, i64 %height, i64 %width, ptr %c, ptr %a, ptr %b)
   %index.next = add i64 %index, %joined
   %more = icmp slt i64 %index.next, %end
-  br i1 %more, label %tile, label %done
+  br i1 %more, label %continue, label %done
+
+continue:
+  %area = mul i64 %height, %width
+  %work = mul i64 %area, %k
+  %long = icmp sgt i64 %work, 1048576
+  br i1 %long, label %ask, label %tile
+
+ask:
+  %ended = call i1 @safepoint(ptr %run)
+  br i1 %ended, label %done, label %tile
 
 done:
   ret void
@@ -211,6 +226,7 @@ define void @columns(ptr %args, ptr %sizes, i64 %begin, i64 %end, i64 %thread) {
 @one = internal constant [2 x $real] [$real 1.0, $real 0.0]
 @zero = internal constant [2 x $real] zeroinitializer
 
+declare i1 @safepoint(ptr)
 declare void @blas_gemm(i32, i32, i32, i32, i32, i32, $scalar, ptr, i32, ptr, i32, $scalar, ptr, i32)
 declare void @blas_gemv(i32, i32, i32, i32, $scalar, ptr, i32, ptr, i32, $scalar, ptr, i32)
 declare i64 @llvm.umin.i64(i64, i64)

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcgrad.compiler import cache
-from funcgrad.compiler.cpu import toolchain
+from funcgrad.compiler.cpu import runtime, toolchain
 
 _NO_TRANSPOSE, _TRANSPOSE = 111, 112  # CBLAS codes
 _INT32_MAX = 2**31 - 1
@@ -55,12 +55,13 @@ class Gemm(NamedTuple):
 
 class Tiling(NamedTuple):
     """Tiles of `rows` x `columns` of the result, and how many there are of them along each side of one
-    matrix."""
+    matrix. Up to `joined` adjacent ones are one BLAS call."""
 
     rows: int
     columns: int
     row_tiles: int
     column_tiles: int
+    joined: int
 
 
 def supports(dtype: Any) -> bool:
@@ -126,6 +127,7 @@ def tile(batch: int, m: int, n: int, k: int, threads: int, variant: str) -> Tili
     is least when tiles are as square as C allows.
     """
     wanted = -(-threads * _TILES_PER_THREAD // max(batch, 1)) if threads > 1 else 1
+    wanted = max(wanted, m * n * k // _LONGEST_CALL)
     if variant == "columns":
         rows, columns = _cut(m, wanted), max(n, 1)
     elif variant == "rows":
@@ -137,10 +139,13 @@ def tile(batch: int, m: int, n: int, k: int, threads: int, variant: str) -> Tili
         unpacked = _UNPACKED // max(1, min(m, n) * k) // _STEP * _STEP
         if min(m, n) <= _SKINNY and unpacked:
             rows, columns = (rows, min(columns, unpacked)) if m <= n else (min(rows, unpacked), columns)
-    return Tiling(rows, columns, -(-m // rows), -(-n // columns))
+    column_tiles = -(-n // columns)
+    joined = max(1, _LONGEST_CALL // max(1, rows * n * k)) if column_tiles == 1 else 1
+    return Tiling(rows, columns, -(-m // rows), column_tiles, joined)
 
 
 _TILES_PER_THREAD = 2
+_LONGEST_CALL = 1 << 32  # multiply-adds: about 50 ms, after which the run can be interrupted
 _STEP = 64  # sides of tiles are multiples of this, hence of OpenBLAS's register blocks
 _VECTORS = 3  # up to so many rows or columns, matrix-vector products win
 _SKINNY = 16  # up to so many rows or columns, packing costs more than it brings, and
@@ -183,7 +188,7 @@ def _library(element: _Element, accumulate: bool) -> toolchain.Library:
         element=f"[2 x {element.real}]" if element.complex else element.real,
         real=element.real, scalar=scalar, one=one, beta=one if accumulate else zero,
     )  # fmt: skip
-    imports = {f"blas_{name}": _address(element.letter + name) for name in ("gemm", "gemv")}
+    imports = {f"blas_{name}": _address(element.letter + name) for name in ("gemm", "gemv")} | runtime.safepoint()
     return toolchain.link(cache.compiled(text), ("gemm", "rows", "columns"), imports)
 
 

@@ -6,15 +6,20 @@ parameter is how LLVM learns that buffers do not overlap.
 
 Vectorisation is LLVM's. What it needs is said here: loops whose iterations are independent carry
 `llvm.loop.parallel_accesses`, reductions `reassoc` (and those only), and scalar operations have no branches.
+
+Loops in series may run for hours, so they call `@safepoint` of runtime.ll every millisecond or so and return if the run
+has failed. `fuel` counts down the iterations until then. A loop of known length runs as many at once as there is fuel
+for, which leaves its code alone; others pay for every iteration.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 from llvmlite import ir
 
-from funcgrad.compiler.cpu import toolchain, vector_math
+from funcgrad.compiler.cpu import safepoints, toolchain, vector_math
 from funcgrad.compiler.cpu.scalar_code import CONTRACT, I64, ScalarCode, constant, memory_type, register_type
 from funcgrad.compiler.loops import (
     Const,
@@ -67,8 +72,18 @@ def _entry(module: ir.Module, kernel: Kernel, nest: ir.Function) -> None:
             pointers[i] = b.gep(
                 pointers[i], [b.mul(thread, _scratch_stride(b, param, by_name))], source_etype=ir.IntType(8)
             )
-    b.call(nest, [*pointers, *values, begin, end])
+    run = [_element(b, arguments, len(kernel.params), POINTER)] if safepoints.may_take_long(kernel.body) else []
+    b.call(nest, [*pointers, *values, begin, end, *run])
     b.ret_void()
+
+
+def _safepoint(module: ir.Module) -> ir.Function:
+    """The function of runtime.ll, declared."""
+    if "safepoint" not in module.globals:
+        function = ir.Function(module, ir.FunctionType(ir.IntType(1), [POINTER]), "safepoint")
+        function.attributes.add("cold")
+        function.attributes.add("nounwind")
+    return module.globals["safepoint"]
 
 
 def _element(b: ir.IRBuilder, table: ir.Value, i: int, kind: ir.Type) -> ir.Value:
@@ -106,27 +121,31 @@ class _Group(_Loop):
 
 
 class _LoopNest:
-    """Emits the body of one kernel as a function of (pointers, sizes, begin, end)."""
+    """Emits the body of one kernel as a function of (pointers, sizes, begin, end, and the run if it may take long)."""
 
     def __init__(self, module: ir.Module, kernel: Kernel):
         self.module = module
-        types = [POINTER] * len(kernel.params) + [I64] * (len(kernel.sizes) + 2)
+        long = safepoints.may_take_long(kernel.body)
+        types = [POINTER] * len(kernel.params) + [I64] * (len(kernel.sizes) + 2) + [POINTER] * long
         self.function = ir.Function(module, ir.FunctionType(VOID, types), f"{kernel.name}.loops")
         self.function.linkage = "internal"
-        names = [p.name for p in kernel.params] + [*kernel.sizes, "begin", "end"]
+        names = [p.name for p in kernel.params] + [*kernel.sizes, "begin", "end"] + ["run"] * long
         arguments = dict(zip(names, self.function.args, strict=True))
         for name, argument in arguments.items():
             argument.name = name
         self.params = {p.name: (p, arguments[p.name]) for p in kernel.params}
         for _, pointer in self.params.values():
             pointer.add_attribute("noalias")
-        self.begin, self.end = self.function.args[-2:]
+        self.begin, self.end, self.run = arguments["begin"], arguments["end"], arguments.get("run")
         self.scope: dict[str, ir.Value] = {s: arguments[s] for s in kernel.sizes}
         self.depth: dict[str, int] = {}
         self.entry = self.function.append_basic_block("entry")
         self.b = ir.IRBuilder(self.function.append_basic_block("start"))
         self.code = ScalarCode(self.b)
         self.groups: list[tuple[str, _Group]] = []
+        self.full = ir.Constant(I64, safepoints.fuel(kernel))
+        self.fuel: ir.Value | None = None
+        self.in_long = False
         start = self.b.block
         self._block(kernel.body)
         self.b.ret_void()
@@ -162,9 +181,23 @@ class _LoopNest:
         self.depth[name] = len(self.depth)
 
     def _for(self, loop: For) -> None:
-        b, parallel = self.b, loop.kind == "parallel"
-        start = self.begin if parallel else ir.Constant(I64, 0)
-        end = self.end if parallel else self._size(loop.extent)
+        if loop.kind == "parallel":
+            self._counted(loop, self.begin, self.end)
+            return
+        start, extent = ir.Constant(I64, 0), self._size(loop.extent)
+        if not safepoints.is_long(loop):
+            self._counted(loop, start, extent)
+            if self.in_long and isinstance(loop.extent, str):
+                self._burn(extent)
+        elif safepoints.has_long_vectors(loop.body):
+            with self._long():
+                self._counted(loop, start, extent, metered=True)
+        else:
+            with self._long():
+                self._in_pieces(loop, extent)
+
+    def _counted(self, loop: For, start: ir.Value, end: ir.Value, metered: bool = False) -> None:
+        b = self.b
         before = b.block
         head, body, done = (b.append_basic_block(f"{loop.index}.{part}") for part in ("head", "body", "done"))
         b.branch(head)
@@ -176,29 +209,57 @@ class _LoopNest:
         self._bind(loop.index, index)
         properties = self._enter(loop)
         self._in_loop(loop.body, in_series=loop.kind == "serial")
-        index.add_incoming(b.add(index, ir.Constant(I64, 1), flags=("nsw", "nuw")), b.block)
-        back = b.branch(head)
-        if properties:
-            back.set_metadata("llvm.loop", _Loop(self.module, properties))
+        following = b.add(index, ir.Constant(I64, 1), flags=("nsw", "nuw"))
+        if metered:
+            self._burn(ir.Constant(I64, 1))
+            for block in self._again(head):
+                index.add_incoming(following, block)
+        else:
+            index.add_incoming(following, b.block)
+            back = b.branch(head)
+            if properties:
+                back.set_metadata("llvm.loop", _Loop(self.module, properties))
         self._leave(loop)
+        b.position_at_end(done)
+
+    def _in_pieces(self, loop: For, end: ir.Value) -> None:
+        """A loop in series, as many iterations at once as there is fuel for."""
+        b, before, one = self.b, self.b.block, ir.Constant(I64, 1)
+        piece, more, done = (b.append_basic_block(f"{loop.index}.{part}") for part in ("piece", "more", "end"))
+        b.branch(piece)
+        b.position_at_end(piece)
+        start = b.phi(I64)
+        start.add_incoming(ir.Constant(I64, 0), before)
+        left, fuel = b.sub(end, start), b.load(self.fuel, typ=I64)
+        least = b.select(b.icmp_signed(">", fuel, one), fuel, one)
+        count = b.select(b.icmp_signed("<", left, least), left, least)
+        stop = b.add(start, count)
+        self._counted(loop, start, stop)
+        self._burn(count)
+        b.cbranch(b.icmp_signed("<", stop, end), more, done)
+        b.position_at_end(more)
+        for block in self._again(piece):
+            start.add_incoming(stop, block)
+        b.position_at_end(done)
+
+    def _while(self, loop: While) -> None:
+        b = self.b
+        head, body, done = (b.append_basic_block(f"while.{part}") for part in ("head", "body", "done"))
+        with self._long():
+            b.branch(head)
+            b.position_at_end(head)
+            self._in_loop(loop.setup, in_series=True)
+            b.cbranch(self._expr(loop.condition), body, done)
+            b.position_at_end(body)
+            self._in_loop(loop.body, in_series=True)
+            self._burn(ir.Constant(I64, 1))
+            self._again(head)
         b.position_at_end(done)
 
     def _in_loop(self, body: tuple[Stmt, ...], in_series: bool) -> None:
         outside, self.code.in_series = self.code.in_series, in_series
         self._block(body)
         self.code.in_series = outside
-
-    def _while(self, loop: While) -> None:
-        b = self.b
-        head, body, done = (b.append_basic_block(f"while.{part}") for part in ("head", "body", "done"))
-        b.branch(head)
-        b.position_at_end(head)
-        self._in_loop(loop.setup, in_series=True)
-        b.cbranch(self._expr(loop.condition), body, done)
-        b.position_at_end(body)
-        self._in_loop(loop.body, in_series=True)
-        b.branch(head)
-        b.position_at_end(done)
 
     def _enter(self, loop: For) -> list[ir.values.MDValue]:
         """Begin a loop body; return the properties that its metadata states."""
@@ -226,6 +287,34 @@ class _LoopNest:
             old = self.b.load(place, typ=value.type)
             value = self.code.operation(statement.op, [old, value], dtype, dtype, flags=_REDUCTION)
         self.b.store(value, place)
+
+    # ------------------------------------------------------------------------------------------- safepoints
+    @contextlib.contextmanager
+    def _long(self) -> Iterator[None]:
+        """Emit a loop that may take long: iterations in it burn fuel."""
+        if self.fuel is None:
+            entry = ir.IRBuilder(self.entry)
+            self.fuel = entry.alloca(I64, name="fuel")
+            entry.store(self.full, self.fuel)
+        outside, self.in_long = self.in_long, True
+        yield
+        self.in_long = outside
+
+    def _burn(self, iterations: ir.Value) -> None:
+        self.b.store(self.b.sub(self.b.load(self.fuel, typ=I64), iterations), self.fuel)
+
+    def _again(self, head: ir.Block) -> tuple[ir.Block, ir.Block]:
+        """Go to the head of a loop, by way of a safepoint when fuel is out; return the blocks that go there."""
+        b, before = self.b, self.b.block
+        safepoint, failed = (b.append_basic_block(name) for name in ("safepoint", "failed"))
+        out = b.icmp_signed("<=", b.load(self.fuel, typ=I64), ir.Constant(I64, 0))
+        b.cbranch(out, safepoint, head).set_weights([1, 1 << 16])
+        b.position_at_end(safepoint)
+        b.store(self.full, self.fuel)
+        b.cbranch(b.call(_safepoint(self.module), [self.run]), failed, head)
+        b.position_at_end(failed)
+        b.ret_void()
+        return before, safepoint
 
     # ------------------------------------------------------------------------------------------ expressions
     def _expr(self, expr: Expr) -> ir.Value:

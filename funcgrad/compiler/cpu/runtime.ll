@@ -8,9 +8,11 @@
 ;   sizes        i64 * any
 ;
 ; Every function has the kernel ABI   void (ptr args, ptr sizes, i64 begin, i64 end, i64 thread).
-; Behind its last argument, args[nargs] points to the failure word of the run: a function that stores a
-; non-zero i64 there ends the run. Loops and branches are functions of this ABI too, @loop and @branch: they find
-; nested tables through their sizes and call @execute on them.
+; Behind its last argument, args[nargs] points to the %Run. Loops and branches are functions of this ABI too, @loop
+; and @branch: they find nested tables through their sizes and call @execute on them.
+;
+; Whatever may take long calls @safepoint every few milliseconds: the thread that runs Python's signal handlers runs
+; them there, and where it returns true the run has failed and its caller returns. Kernels import it for their loops.
 ;
 ; One parallel job runs at a time. Its chunks are claimed one by one by whoever is there: the caller, who
 ; always takes part, and the workers that happen to be awake. The caller waits only for chunks that somebody
@@ -22,12 +24,13 @@
 ; ticket was read for, and from then until the claim is reported the caller cannot start another, so %Job may
 ; be read without atomics. The upper half of the ticket doubles as the futex word on which idle workers sleep.
 ;
-; @relax (the processor's spin-wait hint), @wait and @wake (sleep while a word has a value; wake sleepers) are
-; defined by runtime.py for the platform at hand.
+; @relax (the processor's spin-wait hint), @wait and @wake (sleep while a word has a value; wake sleepers) and @nap
+; (@wait for some milliseconds at most) are defined by runtime.py for the platform at hand.
 
 %Header = type { i64, i64, i64 }
 %Instruction = type { i64, i64, i64, i64, i64, i64 }
-%Job = type { ptr, ptr, ptr, i64, i64, i64 }         ; function, args, sizes, extent, chunk, number of chunks
+%Job = type { ptr, ptr, ptr, i64, i64, i64, ptr }    ; function, args, sizes, extent, chunk, number of chunks, run
+%Run = type { i64, ptr, ptr, ptr }                   ; whether it failed, and with what: type, value, traceback
 
 ; Words that different threads write lie on different cache lines.
 @ticket = internal global i64 0, align 128
@@ -45,17 +48,34 @@
 
 ; --------------------------------------------------------------------------------------------------- running
 
-; Run a program over an array of pointers. 0, or what the failing function stored.
-define i64 @run(ptr %program, ptr %slots) {
-  %failure = alloca i64
-  store i64 0, ptr %failure
-  call void @execute(ptr %program, ptr %slots, ptr %failure)
-  %result = load i64, ptr %failure
-  ret i64 %result
+; Run a program over an array of pointers, without the GIL, with which it is called and returns. An exception is left
+; as the thread's current one.
+define void @run(ptr %program, ptr %slots) {
+  %run = alloca %Run
+  store i64 0, ptr %run
+  %python = call ptr @PyEval_SaveThread()
+  call void @execute(ptr %program, ptr %slots, ptr %run)
+  call void @PyEval_RestoreThread(ptr %python)
+  %failure = load i64, ptr %run
+  %failed = icmp ne i64 %failure, 0
+  br i1 %failed, label %raise, label %done
+
+raise:
+  %type.at = getelementptr %Run, ptr %run, i64 0, i32 1
+  %type = load ptr, ptr %type.at
+  %value.at = getelementptr %Run, ptr %run, i64 0, i32 2
+  %value = load ptr, ptr %value.at
+  %traceback.at = getelementptr %Run, ptr %run, i64 0, i32 3
+  %traceback = load ptr, ptr %traceback.at
+  call void @PyErr_Restore(ptr %type, ptr %value, ptr %traceback)
+  br label %done
+
+done:
+  ret void
 }
 
-; Walk the instructions of a table until its end or until *failure is set.
-define void @execute(ptr %program, ptr %slots, ptr %failure) {
+; Walk the instructions of a table until its end or until the run has failed.
+define internal void @execute(ptr %program, ptr %slots, ptr %run) {
 entry:
   %count = load i64, ptr %program
   %max_args.at = getelementptr %Header, ptr %program, i64 0, i32 1
@@ -69,7 +89,7 @@ entry:
   br i1 %empty, label %done, label %instruction
 
 instruction:
-  %index = phi i64 [ 0, %entry ], [ %index.next, %next ]
+  %index = phi i64 [ 0, %entry ], [ %index.next, %continue ], [ %index.next, %ask ]
   %at = getelementptr %Instruction, ptr %first, i64 %index
   %function.word = load i64, ptr %at
   %function = inttoptr i64 %function.word to ptr
@@ -107,14 +127,12 @@ gather.one:
 
 dispatch:
   %hidden.at = getelementptr ptr, ptr %args, i64 %nargs
-  store ptr %failure, ptr %hidden.at
+  store ptr %run, ptr %hidden.at
   %large = icmp sgt i64 %extent, %grain
-  %many = icmp sgt i64 %threads, 1
-  %split = and i1 %large, %many
-  br i1 %split, label %parallel, label %direct
+  br i1 %large, label %parallel, label %direct
 
 parallel:
-  call void @parallel(ptr %function, ptr %args, ptr %sizes, i64 %extent, i64 %grain, i64 %threads)
+  call void @parallel(ptr %function, ptr %args, ptr %sizes, i64 %extent, i64 %grain, i64 %threads, ptr %run)
   br label %next
 
 direct:
@@ -122,12 +140,21 @@ direct:
   br label %next
 
 next:
-  %failed.word = load i64, ptr %failure
+  %failed.word = load atomic i64, ptr %run monotonic, align 8
   %failed = icmp ne i64 %failed.word, 0
   %index.next = add i64 %index, 1
   %last = icmp eq i64 %index.next, %count
   %stop = or i1 %failed, %last
-  br i1 %stop, label %done, label %instruction
+  br i1 %stop, label %done, label %continue
+
+continue:                                            ; small instructions take microseconds at most: see @loop
+  %place = and i64 %index.next, 31
+  %due = icmp eq i64 %place, 0
+  br i1 %due, label %ask, label %instruction
+
+ask:
+  %ended = call i1 @safepoint(ptr %run)
+  br i1 %ended, label %done, label %instruction
 
 done:
   ret void
@@ -323,8 +350,8 @@ define void @branch(ptr %args, ptr %sizes, i64 %begin, i64 %end, i64 %thread) {
   %count = load i64, ptr %sizes
   %nargs.at = getelementptr i64, ptr %sizes, i64 1
   %nargs = load i64, ptr %nargs.at
-  %failure.at = getelementptr ptr, ptr %args, i64 %nargs
-  %failure = load ptr, ptr %failure.at
+  %run.at = getelementptr ptr, ptr %args, i64 %nargs
+  %run = load ptr, ptr %run.at
   %index.at = load ptr, ptr %args
   %index.32 = load i32, ptr %index.at
   %index = sext i32 %index.32 to i64
@@ -335,7 +362,7 @@ define void @branch(ptr %args, ptr %sizes, i64 %begin, i64 %end, i64 %thread) {
   %table.at = getelementptr i64, ptr %sizes, i64 %place
   %table.word = load i64, ptr %table.at
   %table = inttoptr i64 %table.word to ptr
-  call void @execute(ptr %table, ptr %args, ptr %failure)
+  call void @execute(ptr %table, ptr %args, ptr %run)
   ret void
 }
 
@@ -388,12 +415,14 @@ entry:
   %moving = getelementptr %Pair, ptr %places, i64 %nslots
   %carries = getelementptr %Pair, ptr %moving, i64 %nmoving
   %copies = getelementptr %Carry, ptr %carries, i64 %ncarry
-  %failure.at = getelementptr ptr, ptr %args, i64 %nargs
-  %failure = load ptr, ptr %failure.at
+  %run.at = getelementptr ptr, ptr %args, i64 %nargs
+  %run = load ptr, ptr %run.at
   %counted = icmp sge i64 %length, 0
   %first = select i1 %counted, i64 0, i64 %begin
   %last = select i1 %counted, i64 %length, i64 %end
   %slots = alloca ptr, i64 %nslots
+  %length.body = load i64, ptr %body
+  %weight = call i64 @llvm.smax.i64(i64 %length.body, i64 1)
   br label %copy
 
 copy:
@@ -443,16 +472,17 @@ own.memory:
   br label %iteration
 
 iteration:
-  %i = phi i64 [ %first, %own.memory ], [ %i.next, %swapped ]
+  %i = phi i64 [ %first, %own.memory ], [ %i.next, %swapped ], [ %i.next, %ask.signals ]
+  %spent = phi i64 [ 0, %own.memory ], [ %spent.now, %swapped ], [ 0, %ask.signals ]   ; instructions without @safepoint
   %more = icmp slt i64 %i, %last
   br i1 %more, label %test, label %finish
 
 test:
-  br i1 %unconditional, label %run, label %ask
+  br i1 %unconditional, label %step, label %ask
 
 ask:
-  call void @execute(ptr %predicate, ptr %slots, ptr %failure)
-  %ask.failed.word = load i64, ptr %failure
+  call void @execute(ptr %predicate, ptr %slots, ptr %run)
+  %ask.failed.word = load atomic i64, ptr %run monotonic, align 8
   %ask.failed = icmp ne i64 %ask.failed.word, 0
   br i1 %ask.failed, label %done, label %answer
 
@@ -461,13 +491,13 @@ answer:
   %answer.pointer = load ptr, ptr %answer.slot.at
   %answer.byte = load i8, ptr %answer.pointer
   %yes = icmp ne i8 %answer.byte, 0
-  br i1 %yes, label %run, label %finish
+  br i1 %yes, label %step, label %finish
 
-run:
-  call void @execute(ptr %body, ptr %slots, ptr %failure)
-  %run.failed.word = load i64, ptr %failure
-  %run.failed = icmp ne i64 %run.failed.word, 0
-  br i1 %run.failed, label %done, label %ran
+step:
+  call void @execute(ptr %body, ptr %slots, ptr %run)
+  %step.failed.word = load atomic i64, ptr %run monotonic, align 8
+  %step.failed = icmp ne i64 %step.failed.word, 0
+  br i1 %step.failed, label %done, label %ran
 
 ran:
   call void @advance(ptr %slots, ptr %moving, i64 %nmoving, i64 1)
@@ -503,7 +533,13 @@ swap.one:
 
 swapped:
   %i.next = add i64 %i, 1
-  br label %iteration
+  %spent.now = add i64 %spent, %weight
+  %due = icmp sge i64 %spent.now, 32
+  br i1 %due, label %ask.signals, label %iteration
+
+ask.signals:
+  %ended = call i1 @safepoint(ptr %run)
+  br i1 %ended, label %done, label %iteration
 
 finish:
   %f = phi i64 [ 0, %iteration ], [ 0, %answer ], [ %f.next, %finish.next ]
@@ -567,6 +603,127 @@ declare i64 @llvm.smax.i64(i64, i64)
 declare i64 @llvm.smin.i64(i64, i64)
 declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
 
+; ------------------------------------------------------------------------------------------ signals and Python
+
+@main_thread = internal global i64 0, align 128      ; the thread that runs signal handlers, as Python numbers threads
+@pause = internal global i64 0, align 8              ; cycles between two looks at signals
+@due = internal global i64 0, align 8                ; when the next one is
+
+; Let Python handle signals, if a look at them is due and this is the thread that does. Whether the run has failed,
+; now or earlier.
+;
+; To look at signals takes the GIL, for which other threads may make this one wait: the time between two looks is 16
+; times what the last one took, at least.
+define i1 @safepoint(ptr %run) {
+  %failed.word = load atomic i64, ptr %run monotonic, align 8
+  %failed = icmp ne i64 %failed.word, 0
+  br i1 %failed, label %stop, label %look
+
+look:
+  %now = call i64 @llvm.readcyclecounter()
+  %due = load atomic i64, ptr @due monotonic, align 8
+  %over = sub i64 %now, %due
+  %early = icmp slt i64 %over, 0
+  br i1 %early, label %go.on, label %who
+
+who:
+  %self = call i64 @PyThread_get_thread_ident()
+  %main = load i64, ptr @main_thread
+  %is.main = icmp eq i64 %self, %main
+  br i1 %is.main, label %handle, label %go.on
+
+handle:
+  %gil = call i32 @PyGILState_Ensure()
+  %raised = call i32 @PyErr_CheckSignals()
+  %quiet = icmp eq i32 %raised, 0
+  br i1 %quiet, label %handled, label %interrupt
+
+interrupt:
+  call void @fail(ptr %run)
+  br label %handled
+
+handled:
+  call void @PyGILState_Release(i32 %gil)
+  %after = call i64 @llvm.readcyclecounter()
+  %took = sub i64 %after, %now
+  %polite = shl i64 %took, 4
+  %pause = load i64, ptr @pause
+  %rest = call i64 @llvm.smax.i64(i64 %polite, i64 %pause)
+  %due.next = add i64 %after, %rest
+  store atomic i64 %due.next, ptr @due monotonic, align 8
+  %interrupted.word = load atomic i64, ptr %run monotonic, align 8
+  %interrupted = icmp ne i64 %interrupted.word, 0
+  ret i1 %interrupted
+
+stop:
+  ret i1 true
+
+go.on:
+  ret i1 false
+}
+
+; Let the run fail with the current exception of this thread, which has the GIL. The first one is kept.
+define internal void @fail(ptr %run) {
+  %failed.word = load atomic i64, ptr %run monotonic, align 8
+  %failed = icmp ne i64 %failed.word, 0
+  br i1 %failed, label %forget, label %keep
+
+forget:
+  call void @PyErr_Clear()
+  ret void
+
+keep:
+  %type = getelementptr %Run, ptr %run, i64 0, i32 1
+  %value = getelementptr %Run, ptr %run, i64 0, i32 2
+  %traceback = getelementptr %Run, ptr %run, i64 0, i32 3
+  call void @PyErr_Fetch(ptr %type, ptr %value, ptr %traceback)
+  store atomic i64 1, ptr %run release, align 8
+  ret void
+}
+
+; Call a Python function with the address of `args`. An exception, of a signal handler too, is the run's.
+; sizes: { this function, the Python function, nargs }
+define void @host(ptr %args, ptr %sizes, i64 %begin, i64 %end, i64 %thread) {
+  %callable.at = getelementptr i64, ptr %sizes, i64 1
+  %callable.word = load i64, ptr %callable.at
+  %callable = inttoptr i64 %callable.word to ptr
+  %gil = call i32 @PyGILState_Ensure()
+  %args.word = ptrtoint ptr %args to i64
+  %result = call ptr (ptr, ptr, ...) @PyObject_CallFunction(ptr %callable, ptr @host.format, i64 %args.word)
+  %raised = icmp eq ptr %result, null
+  br i1 %raised, label %failed, label %returned
+
+failed:
+  %nargs.at = getelementptr i64, ptr %sizes, i64 2
+  %nargs = load i64, ptr %nargs.at
+  %run.at = getelementptr ptr, ptr %args, i64 %nargs
+  %run = load ptr, ptr %run.at
+  call void @fail(ptr %run)
+  br label %done
+
+returned:
+  call void @Py_DecRef(ptr %result)
+  br label %done
+
+done:
+  call void @PyGILState_Release(i32 %gil)
+  ret void
+}
+
+@host.format = internal constant [2 x i8] c"n\00"
+
+declare ptr @PyEval_SaveThread()
+declare void @PyEval_RestoreThread(ptr)
+declare i32 @PyGILState_Ensure()
+declare void @PyGILState_Release(i32)
+declare i64 @PyThread_get_thread_ident()
+declare i32 @PyErr_CheckSignals()
+declare void @PyErr_Fetch(ptr, ptr, ptr)
+declare void @PyErr_Restore(ptr, ptr, ptr)
+declare void @PyErr_Clear()
+declare ptr @PyObject_CallFunction(ptr, ptr, ...)
+declare void @Py_DecRef(ptr)
+
 ; ------------------------------------------------------------------------------------------ one parallel job
 
 ; A worker that the scheduler stops within a chunk makes its caller wait for milliseconds, and where another process
@@ -576,14 +733,16 @@ declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
 ;
 ; Split [0, extent) into chunks, whole multiples of the grain, and run them all. The chunks depend on the
 ; extent, the grain and the program's thread count alone, not on who is there to run them: results are the
-; same bits every time.
-define internal void @parallel(ptr %function, ptr %args, ptr %sizes, i64 %extent, i64 %grain, i64 %threads)
+; same bits every time. None takes longer than about 1024 grains, for between them the run can be interrupted.
+define internal void @parallel(ptr %function, ptr %args, ptr %sizes, i64 %extent, i64 %grain, i64 %threads, ptr %run)
     noinline {
   %grain.less = add i64 %grain, -1
   %extent.up = add i64 %extent, %grain.less
   %units = udiv i64 %extent.up, %grain
   %per_thread = load i64, ptr @chunks_per_thread
-  %most = mul i64 %threads, %per_thread
+  %enough = mul i64 %threads, %per_thread
+  %short = udiv i64 %units, 1024
+  %most = call i64 @llvm.umax.i64(i64 %enough, i64 %short)
   %most.16 = call i64 @llvm.umin.i64(i64 %most, i64 65535)
   %wanted = call i64 @llvm.umin.i64(i64 %units, i64 %most.16)
   %wanted.less = add i64 %wanted, -1
@@ -594,7 +753,9 @@ define internal void @parallel(ptr %function, ptr %args, ptr %sizes, i64 %extent
   %extent.up.2 = add i64 %extent, %chunk.less
   %chunks = udiv i64 %extent.up.2, %chunk
   %alive = load atomic i32, ptr @workers monotonic, align 4
-  %alone = icmp eq i32 %alive, 0
+  %nobody = icmp eq i32 %alive, 0
+  %single = icmp ule i64 %threads, 1
+  %alone = or i1 %nobody, %single
   br i1 %alone, label %serial, label %careful
 
 careful:
@@ -619,6 +780,7 @@ publish:
   store i64 %extent, ptr getelementptr (%Job, ptr @job, i64 0, i32 3)
   store i64 %chunk, ptr getelementptr (%Job, ptr @job, i64 0, i32 4)
   store i64 %chunks, ptr getelementptr (%Job, ptr @job, i64 0, i32 5)
+  store ptr %run, ptr getelementptr (%Job, ptr @job, i64 0, i32 6)
   %chunks.32 = trunc i64 %chunks to i32
   store atomic i32 %chunks.32, ptr @pending monotonic, align 4
   %old = load atomic i64, ptr @ticket monotonic, align 8
@@ -651,7 +813,7 @@ take.part:
   br i1 %complete, label %forget, label %linger
 
 linger:
-  call void @await_reports()
+  call void @await_reports(ptr %run)
   %now = call i64 @llvm.readcyclecounter()
   %waited = sub i64 %now, %worked
   %own = sub i64 %worked, %start
@@ -688,25 +850,29 @@ serial:
   br label %serial.chunk
 
 serial.chunk:
-  %begin = phi i64 [ 0, %serial ], [ %begin.next, %serial.chunk ]
+  %begin = phi i64 [ 0, %serial ], [ %begin.next, %serial.next ]
   %begin.next = add i64 %begin, %chunk
   %end = call i64 @llvm.umin.i64(i64 %begin.next, i64 %extent)
   call void %function(ptr %args, ptr %sizes, i64 %begin, i64 %end, i64 0)
   %more = icmp ult i64 %begin.next, %extent
-  br i1 %more, label %serial.chunk, label %serial.done
+  br i1 %more, label %serial.next, label %serial.done
+
+serial.next:
+  %ended = call i1 @safepoint(ptr %run)
+  br i1 %ended, label %serial.done, label %serial.chunk
 
 serial.done:
   ret void
 }
 
-; Claim and run chunks of one generation until none is left. How many this thread ran; the caller of @work
-; reports them.
+; Claim and run chunks of one generation until none is left. How many this thread claimed; the caller of @work
+; reports them. The chunks of a run that has failed are claimed and not run.
 define internal i32 @work(i32 %generation, i64 %thread) noinline {
 entry:
   br label %look
 
 look:
-  %ran = phi i32 [ 0, %entry ], [ %ran, %claim ], [ %ran.next, %chunk ]
+  %ran = phi i32 [ 0, %entry ], [ %ran, %claim ], [ %ran.next, %chunk ], [ %ran.next, %run.it ]
   %seen = load atomic i64, ptr @ticket acquire, align 8
   %seen.high = lshr i64 %seen, 32
   %seen.generation = trunc i64 %seen.high to i32
@@ -723,6 +889,12 @@ claim:
   br i1 %claimed, label %chunk, label %look
 
 chunk:
+  %ran.next = add i32 %ran, 1
+  %run = load ptr, ptr getelementptr (%Job, ptr @job, i64 0, i32 6)
+  %ended = call i1 @safepoint(ptr %run)
+  br i1 %ended, label %look, label %run.it
+
+run.it:
   %function = load ptr, ptr @job
   %args = load ptr, ptr getelementptr (%Job, ptr @job, i64 0, i32 1)
   %sizes = load ptr, ptr getelementptr (%Job, ptr @job, i64 0, i32 2)
@@ -734,7 +906,6 @@ chunk:
   %begin.next = add i64 %begin, %size
   %end = call i64 @llvm.umin.i64(i64 %begin.next, i64 %extent)
   call void %function(ptr %args, ptr %sizes, i64 %begin, i64 %end, i64 %thread)
-  %ran.next = add i32 %ran, 1
   br label %look
 
 done:
@@ -742,8 +913,9 @@ done:
 }
 
 ; Wait until every claimed chunk is reported. Spinning gives way to sleeping, so that a worker which the
-; scheduler has stopped in the middle of a chunk can have this thread's core.
-define internal void @await_reports() noinline {
+; scheduler has stopped in the middle of a chunk can have this thread's core. Signals are handled meanwhile; who is in
+; a chunk then returns at its next safepoint.
+define internal void @await_reports(ptr %run) noinline {
 entry:
   %limit = load i32, ptr @spins
   br label %look
@@ -770,7 +942,8 @@ sleep:
   br i1 %complete.now, label %awake, label %doze
 
 doze:
-  call void @wait(ptr @pending, i32 %left.now)
+  call void @nap(ptr @pending, i32 %left.now)
+  %ignored = call i1 @safepoint(ptr %run)
   br label %sleep
 
 awake:
@@ -850,7 +1023,9 @@ leave:
 ; -------------------------------------------------------------------------------------------------- settings
 
 ; Start over with no job: at start, and in the child of a fork, where no worker and no job survived.
-define void @reset() {
+define void @reset(i64 %main_thread, i64 %pause) {
+  store i64 %main_thread, ptr @main_thread
+  store i64 %pause, ptr @pause
   %old = load atomic i64, ptr @ticket monotonic, align 8
   %generation = and i64 %old, -4294967296
   store atomic i64 %generation, ptr @ticket monotonic, align 8
@@ -880,9 +1055,10 @@ define void @stop() {
   ret void
 }
 
-; Spin as an idle worker does, to find out how long that takes.
-define void @spin(i32 %times) {
+; Spin as an idle worker does, to find out how long that takes. The cycles it took.
+define i64 @spin(i32 %times) {
 entry:
+  %start = call i64 @llvm.readcyclecounter()
   br label %loop
 
 loop:
@@ -894,7 +1070,9 @@ loop:
   br i1 %more, label %loop, label %done
 
 done:
-  ret void
+  %stop = call i64 @llvm.readcyclecounter()
+  %cycles = sub i64 %stop, %start
+  ret i64 %cycles
 }
 
 declare i64 @llvm.umin.i64(i64, i64)

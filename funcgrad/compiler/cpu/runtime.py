@@ -3,6 +3,9 @@
 A `Program` is a table that `runtime.ll` walks without Python and without the GIL; this file is its Python
 face. It also owns the life of the worker threads: daemon threads that enter native code once and stay there,
 started with the first program, gone after a fork (the child runs serially) and stopped at interpreter exit.
+
+Signals are handled while a program runs: every few milliseconds the main thread takes the GIL and runs the handlers of
+signals that came, as the interpreter does between bytecodes. What they raise, KeyboardInterrupt for one, ends the run.
 """
 
 from __future__ import annotations
@@ -11,7 +14,6 @@ import array
 import atexit
 import ctypes
 import functools
-import itertools
 import math
 import os
 import platform
@@ -36,11 +38,26 @@ class Functions(NamedTuple):
     copy: int
     join: int
     interleave: int
+    host: int
+
+
+class HostFunction(NamedTuple):
+    """A Python function as an instruction: its function, its sizes, and what keeps it alive."""
+
+    function: int
+    sizes: tuple[int, ...]
+    keep_alive: object
 
 
 SPIN_SECONDS = 30e-6
+SIGNAL_SECONDS = 5e-3  # between two looks at signals: see @safepoint of runtime.ll
 CHUNKS_PER_THREAD = 4
-_EXPORTS = ("run", "execute", *Functions._fields, "worker", "reset", "configure", "stop", "spin")
+_EXPORTS = ("run", *Functions._fields, "safepoint", "worker", "reset", "configure", "stop", "spin")
+# What runtime.ll calls of the interpreter.
+_PYTHON = (
+    "PyEval_SaveThread", "PyEval_RestoreThread", "PyGILState_Ensure", "PyGILState_Release", "PyThread_get_thread_ident",
+    "PyErr_CheckSignals", "PyErr_Fetch", "PyErr_Restore", "PyErr_Clear", "PyObject_CallFunction", "Py_DecRef",
+)  # fmt: skip
 
 # The number of the futex system call; elsewhere there are no workers and programs run serially.
 _FUTEX = {"x86_64": 202, "aarch64": 98, "riscv64": 98, "ppc64le": 221, "s390x": 238}
@@ -85,14 +102,12 @@ class Program:
     def run(self, slots: bytes) -> None:
         """Execute the instructions in order, without the GIL. `slots` are `n_slots` packed native pointers.
 
-        Any number of threads may run one program at once. An exception in a host function ends the run and is
-        raised.
+        Any number of threads may run one program at once. An exception in a host function or in the handler of a
+        signal ends the run, on all of its threads, and is raised.
         """
         if len(slots) != self._length:
             raise ValueError(f"a program of {self.n_slots} slots was given {len(slots)} bytes of pointers")
-        failure = self._call(slots)
-        if failure:
-            raise _failures.pop(failure)
+        self._call(slots)
 
 
 class Table:
@@ -111,24 +126,24 @@ def native_functions() -> Functions:
     return _runtime().functions
 
 
-def host_function(function: Callable[[list[int], list[int]], None], n_args: int, n_sizes: int) -> tuple[int, object]:
-    """Make a Python callable an instruction: returns its address and the object that keeps it alive.
+def safepoint() -> dict[str, int]:
+    """The function of runtime.ll that long loops call, as what linked code imports."""
+    return {"safepoint": _runtime().safepoint}
 
-    It is called as `function(pointers, sizes)` with the GIL held; give its instruction extent 1, so that it
-    runs on the thread that called `Program.run`. What it raises ends the run and comes out of `Program.run`.
+
+def host_function(function: Callable[[list[int]], None], n_args: int) -> HostFunction:
+    """Make a Python function of `n_args` pointers an instruction.
+
+    It is called with the GIL held; give its instruction extent 1, so that it runs on the thread that called
+    `Program.run`. What it raises ends the run and comes out of `Program.run`.
     """
+    pointers = ctypes.c_size_t * n_args
 
-    def call(args: Any, sizes: Any, begin: int, end: int, thread: int) -> None:
-        try:
-            function(args[:n_args], sizes[:n_sizes])
-        except BaseException as error:
-            word = ctypes.c_int64.from_address(args[n_args])
-            if not word.value:
-                word.value = token = next(_failure_numbers)
-                _failures[token] = error
+    def call(args: int) -> None:
+        function(pointers.from_address(args)[:])
 
-    native = _HOST_ABI(call)
-    return ctypes.cast(native, ctypes.c_void_p).value or 0, native
+    address = native_functions().host
+    return HostFunction(address, (address, id(call), n_args), call)
 
 
 def num_threads() -> int:
@@ -161,18 +176,6 @@ def available_processors() -> int:
     return min(os.cpu_count() or 1, MOST_THREADS)
 
 
-_HOST_ABI = ctypes.CFUNCTYPE(
-    None,
-    ctypes.POINTER(ctypes.c_size_t),
-    ctypes.POINTER(ctypes.c_int64),
-    ctypes.c_int64,
-    ctypes.c_int64,
-    ctypes.c_int64,
-)
-_failures: dict[int, BaseException] = {}
-_failure_numbers = itertools.count(1)
-
-
 def _check(instruction: Instruction, n_slots: int) -> None:
     if instruction.function == 0:
         raise ValueError("an instruction's function is null")
@@ -203,31 +206,38 @@ class _Native:
 
     def __init__(self) -> None:
         text = _platform_text() + Path(__file__).with_suffix(".ll").read_text(encoding="utf-8")
-        library = toolchain.link(cache.compiled(text), _EXPORTS)
+        python = {name: ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value or 0 for name in _PYTHON}
+        library = toolchain.link(cache.compiled(text), _EXPORTS, python)
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(library))  # workers may run in it when the interpreter is gone
 
-        def function(name: str, result: Any, *parameters: Any) -> Any:
-            return ctypes.CFUNCTYPE(result, *parameters)(library.address(name))
+        def function(name: str, result: Any, *parameters: Any, kind: Any = ctypes.CFUNCTYPE) -> Any:
+            return kind(result, *parameters)(library.address(name))
 
         pointer, i32, i64 = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
-        self.execute_address = library.address("execute")
         self.functions = Functions(*map(library.address, Functions._fields))
-        self.run = function("run", i64, pointer, ctypes.c_char_p)
+        self.safepoint = library.address("safepoint")
+        # It lets go of the GIL by itself, and leaves an exception for ctypes to raise.
+        self.run = function("run", None, pointer, ctypes.c_char_p, kind=ctypes.PYFUNCTYPE)
         self.worker = function("worker", None, i64)
-        self.reset = function("reset", None)
+        self._reset = function("reset", None, i64, i64)
         self.configure = function("configure", None, i32, i32, i64)
         self.stop = function("stop", None)
-        self.spin = function("spin", None, i32)
-        self.spins_per_second = self._measure_spin()
+        self.spin = function("spin", i64, i32)
+        self.spins_per_second, self.cycles_per_second = self._measure_spin()
 
-    def _measure_spin(self) -> float:
-        """How fast this processor spins: the pause instruction takes 5 to 150 cycles, by the model."""
+    def _measure_spin(self) -> tuple[float, float]:
+        """How fast this processor spins and counts cycles: a pause takes 5 to 150 of them, by the model."""
         times = []
         for _ in range(5):
             start = time.perf_counter()
-            self.spin(200)
-            times.append(time.perf_counter() - start)
-        return 200 / min(times)
+            cycles = self.spin(200)
+            times.append((time.perf_counter() - start, cycles))
+        seconds, cycles = min(times)
+        return 200 / seconds, cycles / seconds
+
+    def reset(self) -> None:
+        """Start over with no job and no workers."""
+        self._reset(threading.main_thread().ident, int(SIGNAL_SECONDS * self.cycles_per_second))
 
 
 class _State:
@@ -265,19 +275,17 @@ def _platform_text() -> str:
     call = f"call void {hint}({arguments})" if hint else ""
     relax += f"define internal void @relax() alwaysinline {{\n  {call}\n  ret void\n}}\n"
     if not _can_sleep():
-        return (
-            relax
-            + "define internal void @wait(ptr %word, i32 %value) {\n  ret void\n}\n"
-            + ("define internal void @wake(ptr %word, i32 %count) {\n  ret void\n}\n")
-        )
+        names = ("wait", "nap", "wake")
+        return relax + "".join(f"define internal void @{n}(ptr %word, i32 %value) {{\n  ret void\n}}\n" for n in names)
     futex = "".join(
         f"define internal void @{name}(ptr %word, i32 %value) {{\n"
         f"  %result = call i64 (i64, ...) @syscall(i64 {_FUTEX[machine]}, ptr %word, i32 {operation},"
-        " i32 %value, ptr null)\n"
+        f" i32 %value, ptr {limit})\n"
         "  ret void\n}\n"
-        for name, operation in (("wait", _WAIT), ("wake", _WAKE))
+        for name, operation, limit in (("wait", _WAIT, "null"), ("nap", _WAIT, "@nap.time"), ("wake", _WAKE, "null"))
     )
-    return relax + futex + "declare i64 @syscall(i64, ...)\n"
+    nap = f"@nap.time = internal constant {{ i64, i64 }} {{ i64 0, i64 {int(SIGNAL_SECONDS * 1e9)} }}\n"
+    return relax + futex + nap + "declare i64 @syscall(i64, ...)\n"
 
 
 def _can_sleep() -> bool:
