@@ -81,12 +81,13 @@ def put(key: str, content: bytes) -> None:
 
 def compiled(text: str) -> bytes:
     """The object code of LLVM IR written by hand: from the cache, or compiled as it stands and put there."""
-    name = key(text)
-    found = get(name)
-    if found is None:
-        found = toolchain.compile_ir(text, optimise=False)
-        put(name, found)
-    return found
+    with toolchain.lock:
+        name = key(text)
+        found = get(name)
+        if found is None:
+            found = toolchain.compile_ir(text, optimise=False)
+            put(name, found)
+        return found
 
 
 def prune(root: Path, limit: int | None = None) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import threading
 import weakref
 from pathlib import Path
 
@@ -27,7 +26,6 @@ class CompiledKernel:
 
 
 _loaded: weakref.WeakValueDictionary[Kernel, CompiledKernel] = weakref.WeakValueDictionary()
-_lock = threading.Lock()
 # What compiling cost in this process, by origin: "compiled" from source, "disk", or "reused" from memory.
 origins = {"compiled": 0, "disk": 0, "reused": 0}
 
@@ -38,13 +36,14 @@ def get(kernel: Kernel) -> tuple[CompiledKernel, str]:
     if found is not None:
         origins["reused"] += 1
         return found, "reused"
-    with _lock:
+    imports = runtime.safepoint()
+    with toolchain.lock:
         key = cache.key(f"{_sources()}\n{loops.format(kernel)}")
         code, origin = cache.get(key), "disk"
         if code is None:
             code, origin = toolchain.compile_ir(llvm_text(kernel)), "compiled"
             cache.put(key, code)
-        found = CompiledKernel(kernel, toolchain.link(code, [kernel.name], runtime.safepoint()))
+        found = CompiledKernel(kernel, toolchain.link(code, [kernel.name], imports))
         _loaded[kernel] = found
         origins[origin] += 1
         return found, origin

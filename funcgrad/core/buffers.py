@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from funcgrad.core import forks
+
 ALIGNMENT = 64
 _TINY = 4 << 10  # blocks up to here have a class every 64 bytes, larger ones four classes an octave
 _SMALL = 64 << 10  # blocks up to here are byte arrays, larger ones memory maps
@@ -54,7 +56,10 @@ class HostBuffer:
         self._class = size_class
 
     def __del__(self) -> None:
-        size_class = self._class
+        try:
+            size_class = self._class
+        except AttributeError:  # a signal's handler raised before __init__ was done: the block is freed, not pooled
+            return
         if len(size_class) < size_class.capacity:
             size_class.append(self._block)
         elif _SMALL is not None and size_class.size > _SMALL:  # None while the interpreter shuts down
@@ -219,7 +224,8 @@ def _physical_memory() -> int:
 
 _limit = max(1 << 30, _physical_memory() // 4)
 _large_idle = 0
-_lock = threading.RLock()  # re-entrant: the garbage collector may run a HostBuffer's __del__ while it is held
+# Re-entrant: the garbage collector may run a HostBuffer's __del__ while it is held.
+_lock = forks.held("buffers", threading.RLock())
 _not_pooled = _Class(0)
 _classes = {size: _Class(size) for size in range(64, _TINY + 1, 64)}
 _tiny = [_classes[max(size, 64)] for size in range(0, _TINY + 1, 64)]

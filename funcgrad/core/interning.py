@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from funcgrad.core import forks
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, Literal, Var
 
 _MOST = 256  # the jaxprs used last are remembered
 _known: OrderedDict[Any, ClosedJaxpr] = OrderedDict()
-_lock = threading.Lock()  # one thread may drop what another moves to the end
+_lock = forks.held("interning", threading.RLock())  # one thread may drop what another moves to the end
 
 
 class _NotShared(Exception):

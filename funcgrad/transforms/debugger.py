@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import cmd
 import linecache
+import os
 import pprint
 import sys
 import threading
@@ -22,6 +23,16 @@ from funcgrad.transforms.callbacks import pure_callback
 from funcgrad.transforms.debugging import debug_callback
 
 _one_at_a_time = threading.RLock()
+
+
+def _after_fork_in_child() -> None:
+    """Nobody sits at a prompt of the parent's any more."""
+    global _one_at_a_time
+    _one_at_a_time = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 class Frame(NamedTuple):

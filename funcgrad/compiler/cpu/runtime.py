@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 from funcgrad.compiler import cache
 from funcgrad.compiler.cpu import toolchain
 from funcgrad.config import MOST_THREADS, Config, config, on_update
+from funcgrad.core import forks
 
 
 class Functions(NamedTuple):
@@ -244,7 +245,7 @@ class _State:
     """What there is once per process."""
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()
+        self.lock = forks.held("runtime", threading.RLock())
         self.native: _Native | None = None
         self.workers: list[threading.Thread] = []
         self.processors = available_processors()
@@ -314,8 +315,7 @@ def _stop_workers(patience: float = math.inf) -> None:
 
 
 def _after_fork_in_child() -> None:
-    """No worker survives a fork, and a lock may be held by a thread that is gone."""
-    _state.lock = threading.RLock()
+    """No worker survives a fork."""
     _state.workers.clear()
     if _state.native is not None:
         _state.native.reset()

@@ -10,9 +10,12 @@ import ctypes
 import functools
 import itertools
 import os
+import threading
 import types
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
+
+from funcgrad.core import forks
 
 # What generated code may call in libc and libm; LLVM itself introduces the mem* functions.
 _EXTERNALS = ("memcpy", "memmove", "memset", "fmod", "fmodf", "syscall")
@@ -46,13 +49,18 @@ class Library:
         self._tracker = None
 
 
+lock = forks.held("toolchain", threading.RLock())  # held while compiling; a signal's handler may compile too
+
+
 @functools.cache
 def _llvm() -> types.ModuleType:
-    import llvmlite.binding as llvm
+    with lock:
+        import llvmlite.binding as llvm
 
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    return llvm
+        forks.held("llvmlite", llvm.ffi.lib._lock)
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        return llvm
 
 
 @functools.cache
