@@ -77,7 +77,7 @@ def _on_host(step: Step, values: _Values) -> None:
         values.host[var] = np.empty(math.prod(var.aval.shape), var.aval.dtype)
     # Memory that a step asks for by its size, where it is not a variable's, is a loop's own.
     held = [values.on_host(v) if isinstance(v, Var) else np.empty(v, np.uint8) for v in step.values]
-    step.call([x.ctypes.data for x in held], step.sizes)
+    step.call([x.ctypes.data for x in held])
 
 
 def _result(output: Output, arrays: Sequence[Array], buffers: Sequence[Var], values: _Values) -> Array:
