@@ -35,7 +35,7 @@ def join(eqn: JaxprEqn, accesses: Sequence[Access]) -> Step:
     sources, offsets, runs = (tuple(column) for column in zip(*parts, strict=True)) if parts else ((), (), ())
     row, native = sum(runs), runtime.native_functions()
 
-    def call(pointers: Sequence[int], _: Sequence[int]) -> None:
+    def call(pointers: Sequence[int]) -> None:
         joined, start = memory(pointers[0], (rows, row), dtypes.uint8), 0
         for pointer, offset, run in zip(pointers[1:], offsets, runs, strict=True):
             joined[:, start : start + run] = memory(pointer + offset, (rows, run), dtypes.uint8)
