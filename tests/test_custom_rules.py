@@ -346,3 +346,64 @@ def test_cube_roots_have_jax_derivatives_at_zero_and_infinity():
 def test_the_bessel_function_is_smooth_at_zero():
     close((fg.grad(fnp.i0)(0.0), fg.grad(fg.grad(fnp.i0))(0.0)), (F32(0), F32(0.5)))
     check_grads(fnp.i0, (X,), order=2)
+
+
+# ---------------------------------------------------------------- traced nondiff arguments
+
+
+@functools.partial(fg.custom_jvp, nondiff_argnums=(0,))
+def scaled_sine(options, x):
+    return options["scale"] * fnp.sin(x) + options["shift"]
+
+
+@scaled_sine.defjvp
+def _(options, primals, tangents):
+    (x,), (t,) = primals, tangents
+    return scaled_sine(options, x), 10.0 * options["scale"] * fnp.cos(x) * t  # ten times the true derivative
+
+
+def _with(k):
+    return {"scale": k, "shift": 0.25}
+
+
+HOLDERS = {
+    "cond": lambda k, x: fg.lax.cond(x > 0, lambda k, x: scaled_sine(_with(k), x), lambda k, x: x, k, x),
+    "closure of cond": lambda k, x: fg.lax.cond(x > 0, lambda x: scaled_sine(_with(k), x), lambda x: x, x),
+    "switch": lambda k, x: fg.lax.switch(1, [lambda k, x: x, lambda k, x: scaled_sine(_with(k), x)], k, x),
+    "scan": lambda k, x: fg.lax.scan(lambda c, k: (scaled_sine(_with(k), c), None), x, fnp.stack([k]))[0],
+    "fori_loop": lambda k, x: fg.lax.fori_loop(0, 1, lambda i, c: scaled_sine(_with(k + i), c), x),
+    "while_loop": lambda k, x: fg.lax.while_loop(
+        lambda c: c[0] < 1, lambda c: (c[0] + 1, scaled_sine(_with(k + c[0]), c[1])), (0, x)
+    )[1],
+    "jit": lambda k, x: fg.jit(lambda k, x: scaled_sine(_with(k), x))(k, x),
+    "checkpoint": lambda k, x: fg.checkpoint(lambda k, x: scaled_sine(_with(k), x))(k, x),
+    "vmap": lambda k, x: fg.vmap(lambda k, x: scaled_sine(_with(k), x))(k[None], x[None])[0],
+    "map": lambda k, x: fg.lax.map(lambda k: scaled_sine(_with(k), x), k[None])[0],
+    "custom_vjp": lambda k, x: _around(k, x),
+}
+
+
+@fg.custom_vjp
+def _around(k, x):
+    return scaled_sine(_with(k), x)
+
+
+_around.defvjp(
+    lambda k, x: fg.vjp(lambda x: scaled_sine(_with(k), x), x), lambda pullback, ct: (fnp.zeros_like(ct), *pullback(ct))
+)
+
+
+@pytest.mark.parametrize("holder", HOLDERS)
+def test_a_traced_nondiff_argument_reaches_the_rule_wherever_the_call_is_held(holder):
+    f, k, x = HOLDERS[holder], fnp.array(2.0), fnp.array(0.5)
+    value, slope = 2 * np.sin(F32(0.5)) + F32(0.25), 20 * np.cos(F32(0.5))
+    close((f(k, x), fg.jit(f)(k, x)), (value, value))
+    directional = lambda k, x: fg.jvp(f, (k, x), (fnp.ones_like(k), fnp.ones_like(x)))[1]  # noqa: E731
+    if holder != "custom_vjp":
+        close((directional(k, x), fg.jit(directional)(k, x)), (slope, slope))
+    if holder == "while_loop":
+        return
+    by_both = fg.grad(f, (0, 1))
+    close((by_both(k, x), fg.jit(by_both)(k, x)), ((F32(0), slope), (F32(0), slope)))
+    close(fg.vmap(fg.grad(f, 1), (0, None))(fnp.stack([k, 2 * k]), x), fnp.stack([slope, 2 * slope]))
+    close(fg.grad(fg.jit(fg.grad(f, 1)), 1)(k, x), fg.grad(lambda x: 10 * k * fnp.cos(x))(x))

@@ -101,7 +101,7 @@ class custom_jvp(CustomFunction):
 
     The rule stands in for the derivative in every transform: it is transposed in reverse mode, so its tangent
     must be linear in v, and differentiated itself for higher orders. `nondiff_argnums` are arguments of any
-    kind, functions for instance, that are not differentiated; the rule gets them first.
+    kind, functions for instance or traced arrays, that are not differentiated; the rule gets them first.
 
     >>> import funcgrad as fg
     >>> import funcgrad.numpy as jnp
@@ -161,21 +161,46 @@ class custom_jvp(CustomFunction):
         return self.jvp is not None
 
     def apply(self, args: tuple) -> Any:
-        static, dynamic = self.divide(args)
+        static_args, dynamic = self.divide(args)
         assert self.jvp is not None
-        static = {i: tree.map(_stop_gradient, a) for i, a in static.items()}
+        static = _Static(static_args)
+
+        def fun(traced: tuple, *dynamic: Any) -> Any:
+            return with_static(self.fun, static.given(traced))(*dynamic)
+
+        fun.__name__ = name_of(self.fun)
         leaves, in_tree = tree.flatten(dynamic)
-        flat_fun = PrimalFunction(with_static(self.fun, static), of_positional(*in_tree.children()))
-        rule = _FlatRule(self.jvp, tuple(static.values()), in_tree, flat_fun)
+        traced = static.operands()
+        flat_fun = PrimalFunction(fun, of_positional(tree.structure(traced), *in_tree.children()))
+        rule = _FlatRule(self.jvp, static, in_tree, flat_fun)
         out = custom_jvp_call_p.bind(
-            *as_arrays(leaves), name=name_of(self.fun), call_jaxpr=flat_fun, jvp=rule, num_consts=0,
+            *traced, *as_arrays(leaves), name=name_of(self.fun), call_jaxpr=flat_fun, jvp=rule, num_consts=0,
             symbolic_zeros=self.symbolic_zeros,
         )  # fmt: skip
         return (rule.out_tree if flat_fun.out_tree is None else flat_fun.out_tree).unflatten(out)
 
 
-def _stop_gradient(leaf: Any) -> Any:
-    return stop_gradient_p.bind(leaf) if isinstance(leaf, Tracer) else leaf
+class _Static:
+    """Nondiff arguments, by position. What is traced in them goes the way of all operands, but has no tangent.
+
+    A rule that held a tracer could not be applied after its trace has ended, in a loop or branch for instance.
+    """
+
+    def __init__(self, args: dict[int, Any]):
+        self.args = args
+        self.leaves, self.structure = tree.flatten(args)
+        self.count = sum(isinstance(x, Tracer) for x in self.leaves)
+
+    def operands(self) -> tuple:
+        """Return the traced leaves, their derivatives stopped."""
+        return tuple(stop_gradient_p.bind(x) for x in self.leaves if isinstance(x, Tracer))
+
+    def given(self, traced: Sequence[Any]) -> dict[int, Any]:
+        """Return the arguments with other values for their traced leaves."""
+        if not traced:
+            return self.args
+        values = iter(traced)
+        return self.structure.unflatten([next(values) if isinstance(x, Tracer) else x for x in self.leaves])
 
 
 def _sum(zero: Zero, terms: Sequence[Any]) -> Any:
@@ -188,15 +213,17 @@ def _sum(zero: Zero, terms: Sequence[Any]) -> Any:
 class _FlatRule:
     """A user's rule as a function of flat primals and tangents, whose results are checked."""
 
-    def __init__(self, jvp: Callable[..., Any], static: tuple, in_tree: Any, fun: PrimalFunction):
+    def __init__(self, jvp: Callable[..., Any], static: _Static, in_tree: Any, fun: PrimalFunction):
         self.jvp, self.static, self.in_tree, self.fun = jvp, static, in_tree, fun
         self.__name__ = name_of(jvp)
         self.shown = f"custom_jvp: the rule {self.__name__} of {fun.__name__}"
         self.out_tree: Any = None
 
     def __call__(self, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-        of_rule = self.in_tree.unflatten(primals), self.in_tree.unflatten(tangents)
-        pair = call_rule(self.jvp, [*self.static, *of_rule], self.shown, "(*nondiff arguments, primals, tangents)")
+        n = self.static.count
+        of_rule = self.in_tree.unflatten(primals[n:]), self.in_tree.unflatten(tangents[n:])
+        static = self.static.given(primals[:n]).values()
+        pair = call_rule(self.jvp, [*static, *of_rule], self.shown, "(*nondiff arguments, primals, tangents)")
         value, tangent = check_pair(pair, self.shown, "(value, tangent)")
         outs, self.out_tree = tree.flatten(value)
         outs_tangent, tangent_tree = tree.flatten(tangent)
