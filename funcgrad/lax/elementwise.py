@@ -16,6 +16,7 @@ from funcgrad.numpy.promotion import as_operand
 from funcgrad.ops import arithmetic as ar
 from funcgrad.ops import logic, shapes
 from funcgrad.ops import special as sp
+from funcgrad.ops.composite import atan2_p
 
 __all__ = [
     "RoundingMethod", "abs", "acos", "acosh", "add", "asin", "asinh", "atan", "atan2", "atanh", "bessel_i0e",
@@ -101,7 +102,7 @@ div = _binary("div", ar.div_p, "x / y; integers truncate toward zero, and x / 0 
 rem = _binary("rem", ar.rem_p, "Remainder of div, with the sign of x; x rem 0 is x for integers.")
 max = _binary("max", ar.max_p, "The greater one; NaN if one is. At ties each gets half of the derivative.")
 min = _binary("min", ar.min_p, "The smaller one; NaN if one is. At ties each gets half of the derivative.")
-atan2 = _binary("atan2", ar.atan2_p, "Angle of the point (y, x), for atan2(x, y), in radians in [−π, π].")
+atan2 = _binary("atan2", atan2_p, "Angle of the point (y, x), for atan2(x, y), in radians in [−π, π].")
 nextafter = _binary("nextafter", ar.nextafter_p, "The next representable number from x toward y.")
 eq = _binary("eq", logic.eq_p, "x = y.")
 ne = _binary("ne", logic.ne_p, "x ≠ y.")

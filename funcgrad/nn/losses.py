@@ -178,5 +178,5 @@ def kl_divergence(log_predictions: Any, targets: Any, *, weights: Any = None, re
     """Σ q·(log q − log p) over the last axis, of log-probabilities log p and probabilities q; 0·log 0 is 0."""
     log_p, q = _pair("kl_divergence", log_predictions, targets)
     some = q > 0
-    terms = jnp.where(some, q * (jnp.log(jnp.where(some, q, 1)) - log_p), 0)
+    terms = jnp.where(some, q * jnp.log(jnp.where(some, q, 1)), 0) - q * jnp.where(some | jnp.isfinite(log_p), log_p, 0)
     return _reduced(jnp.sum(terms, -1), weights, reduction)

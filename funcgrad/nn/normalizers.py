@@ -15,6 +15,7 @@ from funcgrad import dtypes
 from funcgrad.errors import ArgumentError
 from funcgrad.nn.labels import widened
 from funcgrad.numpy.axes import as_axes, as_axis, as_int, as_shape
+from funcgrad.numpy.composite import clip_rounding
 from funcgrad.numpy.promotion import as_operand, promote_inexact
 from funcgrad.ops.arithmetic import stop_gradient_p
 from funcgrad.ops.shapes import expand_dims
@@ -37,14 +38,20 @@ def logsumexp(
     Array(1000.6932, dtype=float32)
     """
     operands = promote_inexact(a, *(() if b is None else (b,)), operation="logsumexp")
-    a = operands[0] if b is None else jnp.where(operands[1] != 0, operands[0], -np.inf)
+    a = operands[0]
     if dtypes.is_complex(a.aval.dtype):
         raise ArgumentError(f"logsumexp: a is {a.aval}", fix="take sums of complex exponentials directly")
     shape = jnp.broadcast_shapes(*(x.aval.shape for x in operands))
     axes = as_axes(axis, len(shape), "logsumexp")
-    shift = _largest(jnp.broadcast_to(a, shape), axes, where)
+    counted = a if b is None else jnp.where(operands[1] != 0, a, -np.inf)
+    shift = _largest(jnp.broadcast_to(counted, shape), axes, where)
     shift = jnp.where(jnp.isfinite(shift), shift, 0)
-    terms = jnp.exp(a - shift)
+    exponents = a - shift
+    if b is not None:
+        # Where b is 0 the exponential is its derivative by b: it must be there, but not overflow, for 0·∞ is NaN.
+        limit = math.floor(math.log(float(dtypes.finfo(a.aval.dtype).max)))
+        exponents = jnp.where(operands[1] == 0, jnp.minimum(exponents, limit), exponents)
+    terms = jnp.exp(exponents)
     terms = terms if b is None else terms * operands[1]
     total = jnp.sum(terms, axes, where=where, keepdims=True)
     out = jnp.log(jnp.abs(total) if return_sign else total) + shift
@@ -107,7 +114,7 @@ def standardize(
         variance = jnp.mean(jnp.square(x - mean), axis, keepdims=True, where=where)
     elif variance is None:
         variance = jnp.mean(jnp.square(x), axis, keepdims=True, where=where) - jnp.square(mean)
-        variance = jnp.clip(variance, 0)
+        variance = clip_rounding(variance, 0)
     return (x - mean) / jnp.sqrt(variance + epsilon)
 
 

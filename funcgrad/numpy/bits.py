@@ -37,7 +37,18 @@ def view(x: Any, dtype: Any = None) -> Any:
             f"view: the last axis of {x.aval} does not divide into elements of {wanted.name}",
             fix="choose a dtype whose width divides the bytes of the last axis",
         )
-    return _from_bits(_resized(_to_bits(x), min(wanted.itemsize, 8)), wanted)
+    # Complex numbers are pairs of floats, not of bits: seen as one another they have derivatives.
+    if not shape:
+        return shapes.reshape(view(shapes.reshape(x, (1,)), wanted), ())
+    if dtypes.is_complex(have):
+        parts = [shapes.expand_dims(p.bind(x), (len(shape),)) for p in (ar.real_p, ar.imag_p)]
+        pairs = slicing.concatenate(parts, len(shape))
+        return view(shapes.reshape(pairs, (*shape[:-1], 2 * shape[-1])), wanted)
+    if dtypes.is_complex(wanted):
+        parts = view(x, dtypes.real_dtype(wanted))
+        pairs = shapes.reshape(parts, (*shape[:-1], aval_of(parts).shape[-1] // 2, 2))
+        return ar.complex_p.bind(pairs[..., 0], pairs[..., 1])
+    return _from_bits(_resized(_to_bits(x), wanted.itemsize), wanted)
 
 
 def _unsigned(width: int) -> np.dtype:
@@ -49,24 +60,14 @@ def _bitcast(x: Any, dtype: np.dtype) -> Any:
 
 
 def _to_bits(x: Any) -> Any:
-    """Unsigned integers with the bits of x; a complex number gives two."""
+    """Unsigned integers with the bits of x."""
     dtype = aval_of(x).dtype
-    if dtypes.is_complex(dtype):
-        parts = [_to_bits(p) for p in (ar.real_p.bind(x), ar.imag_p.bind(x))]
-        both = slicing.concatenate([shapes.expand_dims(p, (aval_of(p).ndim,)) for p in parts], aval_of(parts[0]).ndim)
-        shape = aval_of(x).shape
-        return shapes.reshape(both, (*shape[:-1], 2 * shape[-1]) if shape else (2,))
     if dtype == dtypes.bool_:
         return ar.convert_element_type(x, dtypes.uint8)
     return _bitcast(x, _unsigned(dtype.itemsize))
 
 
 def _from_bits(x: Any, dtype: np.dtype) -> Any:
-    if dtypes.is_complex(dtype):
-        pairs = _bitcast(_resized(x, dtype.itemsize // 2), dtypes.real_dtype(dtype))
-        shape = aval_of(pairs).shape
-        pairs = shapes.reshape(pairs, (*shape[:-1], shape[-1] // 2, 2))
-        return ar.complex_p.bind(pairs[..., 0], pairs[..., 1])
     return uf.not_equal(x, 0) if dtype == dtypes.bool_ else _bitcast(x, dtype)
 
 

@@ -15,7 +15,7 @@ from funcgrad.numpy.promotion import as_operand, promote, promote_inexact, promo
 from funcgrad.numpy.ufuncs import pick, where
 from funcgrad.ops import arithmetic as ar
 from funcgrad.ops import logic
-from funcgrad.ops.composite import gcd_p, logaddexp_p
+from funcgrad.ops.composite import gcd_p, hypot_p, logaddexp_p
 
 __all__ = [
     "angle", "around", "clip", "copysign", "deg2rad", "degrees", "divmod", "fabs", "float_power",
@@ -183,14 +183,10 @@ def logaddexp2(x: Any, y: Any, /) -> Any:
 
 def hypot(x: Any, y: Any, /) -> Any:
     """√(x² + y²), without overflow; inf where either operand is infinite."""
-    x, y = promote_inexact(x, y, operation="hypot")
+    x, y = promote_shapes(*promote_inexact(x, y, operation="hypot"), operation="hypot")
     if dtypes.is_complex(x.aval.dtype):
         raise DTypeError(f"hypot: operands have type {x.aval}", fix="apply it to absolute values")
-    x, y = uf.absolute(x), uf.absolute(y)
-    high, low = uf.maximum(x, y), uf.minimum(x, y)
-    ratio = uf.divide(low, where(uf.equal(high, 0), 1, high))
-    length = uf.multiply(high, uf.sqrt(uf.add(1, uf.square(ratio))))
-    return where(uf.bitwise_or(isinf(x), isinf(y)), math.inf, where(uf.equal(high, 0), high, length))
+    return hypot_p.bind(x, y)
 
 
 # sin(z)/z = Σ (−1)ᵏ z²ᵏ / (2k+1)!: up to |z| = ½ these terms are exact to double precision.
@@ -266,6 +262,15 @@ def clip(arr: Any, /, min: Any = None, max: Any = None) -> Any:
     if max is not None:
         out = uf.minimum(max, out)
     return out
+
+
+def clip_rounding(x: Any, low: Any = None, high: Any = None) -> Any:
+    """x limited to bounds that only rounding takes it across: the derivative is that of x, at the bounds too."""
+    if low is not None:
+        x = uf.add(x, ar.stop_gradient_p.bind(uf.maximum(uf.subtract(low, x), 0)))
+    if high is not None:
+        x = uf.subtract(x, ar.stop_gradient_p.bind(uf.maximum(uf.subtract(x, high), 0)))
+    return x
 
 
 def fmax(x: Any, y: Any, /) -> Any:
@@ -407,26 +412,30 @@ def modf(x: Any, /, out: None = None) -> tuple[Any, Any]:
     """(fractional part, whole part), both with the sign of x."""
     (x,) = promote_inexact(x, operation="modf")
     whole = uf.trunc(x)
-    fraction = pick(isinf(x), ar.full((), 0, x.aval.dtype, x.aval.weak_type), uf.subtract(x, whole), "modf")
-    return copysign(fraction, x), copysign(whole, x)
+    # Below 0 the difference is turned around, so that a fraction of 0 keeps the sign of x.
+    fraction = pick(signbit(x), uf.negative(uf.subtract(whole, x)), uf.subtract(x, whole), "modf")
+    zero = copysign(ar.full((), 0, x.aval.dtype, x.aval.weak_type), x)
+    return pick(isinf(x), zero, fraction, "modf"), copysign(whole, x)
 
 
 def frexp(x: Any, /) -> tuple[Any, Any]:
     """(mantissa, exponent) with x = mantissa · 2**exponent and ½ ≤ |mantissa| < 1; the exponent is an int32."""
     (x,) = promote_inexact(x, operation="frexp")
-    limits, dtype = dtypes.finfo(x.aval.dtype), x.aval.dtype
-    subnormal = uf.less(uf.absolute(x), float(limits.smallest_normal))
-    bits = _bits(pick(subnormal, uf.multiply(x, 2.0**limits.nmant), x, "frexp"))
+    limits = dtypes.finfo(x.aval.dtype)
+    subnormal = uf.bitwise_and(uf.less(uf.absolute(x), float(limits.smallest_normal)), uf.not_equal(x, 0))
+    normal = pick(subnormal, uf.multiply(x, 2.0**limits.nmant), x, "frexp")
     mask = (1 << limits.nexp) - 1
-    field = uf.bitwise_and(uf.right_shift(bits, limits.nmant), mask)
     bias = mask >> 1
-    half = uf.bitwise_or(uf.bitwise_and(bits, ~(mask << limits.nmant)), (bias - 1) << limits.nmant)
-    mantissa = ar.bitcast_convert_type_p.bind(half, new_dtype=dtype)
+    field = uf.bitwise_and(uf.right_shift(_bits(normal), limits.nmant), mask)
+    # 0, ∞ and NaN are their own mantissa: they are given the field of an exponent of 0.
+    field = where(uf.bitwise_or(uf.equal(x, 0), uf.bitwise_not(isfinite(x))), bias - 1, field)
     exponent = uf.subtract(
         ar.convert_element_type(field, dtypes.int32), where(subnormal, bias - 1 + limits.nmant, bias - 1)
     )
-    plain = uf.bitwise_or(uf.equal(x, 0), uf.bitwise_not(isfinite(x)))
-    return pick(plain, x, mantissa, "frexp"), where(plain, 0, exponent)
+    # A product, not the bits put together: its derivative is the right one. 2^(2 − exponent) is always a normal number.
+    scale_bits = uf.left_shift(uf.subtract(2 * bias + 1, field), limits.nmant)
+    scale = ar.bitcast_convert_type_p.bind(scale_bits, new_dtype=x.aval.dtype)
+    return uf.multiply(uf.multiply(normal, scale), 0.25), exponent
 
 
 def ldexp(x: Any, y: Any, /) -> Any:

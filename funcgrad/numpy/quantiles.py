@@ -192,5 +192,6 @@ def _interpolated(ordered: Any, q: Any, count: Any, method: str) -> Any:
     if method == "nearest":
         return ufuncs.where(ufuncs.less_equal(fraction, 0.5), below, above)
     mixed = below * (1 - fraction) + above * fraction
-    # Where both are one element there is nothing to mix: 0·∞ would be NaN.
-    return ufuncs.where(ufuncs.equal(below, above), below, mixed)
+    # Equal elements are mixed without rounding, and where both are ∞ not at all: 0·∞ would be NaN.
+    gap = ufuncs.where(ufuncs.equal(ufuncs.absolute(below), np.inf), 0, above - below)
+    return ufuncs.where(ufuncs.equal(below, above), below + fraction * gap, mixed)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import builtins
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from funcgrad.numpy.reductions import cumsum, sum
 from funcgrad.numpy.shaping import moveaxis, ravel
 from funcgrad.numpy.sorting import argsort, searchsorted
 from funcgrad.ops import shapes, slicing
-from funcgrad.ops.special import bessel_i0e_p, bessel_i1e_p
+from funcgrad.ops.special import bessel_ive
 from funcgrad.transforms.custom_rules.jvp import custom_jvp
 
 __all__ = [
@@ -220,16 +221,22 @@ def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period
 def i0(x: Any) -> Any:
     """Modified Bessel function of the first kind, order 0."""
     (x,) = promote_inexact(_array(x, "i0"), operation="i0")
-    return _i0(x)
+    return _bessel(0)(x)
 
 
-@custom_jvp
-def _i0(x: Any) -> Any:
-    """e^|x| · I₀(x)e^−|x|, whose factors have kinks at 0 that cancel."""
-    return uf.multiply(uf.exp(uf.absolute(x)), bessel_i0e_p.bind(x))
+@functools.cache
+def _bessel(order: int) -> Callable[[Any], Any]:
+    """Iₙ = e^|x| · Iₙ(x)e^−|x|, whose factors have kinks at 0 that cancel; I'ₙ = (Iₙ₋₁ + Iₙ₊₁)/2, and I₋₁ = I₁."""
 
+    @custom_jvp
+    def value(x: Any) -> Any:
+        return uf.multiply(uf.exp(uf.absolute(x)), bessel_ive(order, x))
 
-_i0.defjvps(lambda tangent, ans, x: tangent * (uf.exp(uf.absolute(x)) * bessel_i1e_p.bind(x)))
+    def slope(x: Any) -> Any:
+        return 0.5 * (_bessel(order - 1)(x) + _bessel(order + 1)(x)) if order else _bessel(1)(x)
+
+    value.defjvps(lambda tangent, ans, x: tangent * slope(x))
+    return value
 
 
 def _cosine_window(M: Any, coefficients: Sequence[float], operation: str) -> Any:

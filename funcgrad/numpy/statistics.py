@@ -14,7 +14,7 @@ from funcgrad.errors import ArgumentError, ShapeError
 from funcgrad.numpy import creation
 from funcgrad.numpy import ufuncs as uf
 from funcgrad.numpy.axes import as_int
-from funcgrad.numpy.composite import clip
+from funcgrad.numpy.composite import clip, clip_rounding
 from funcgrad.numpy.creation import asarray, linspace, zeros
 from funcgrad.numpy.joining import concatenate
 from funcgrad.numpy.linear import dot
@@ -94,8 +94,8 @@ def corrcoef(x: Any, y: Any = None, rowvar: bool = True, dtype: Any = None) -> A
     deviation = uf.sqrt(uf.real(creation.diagonal(c)))
     out = c / deviation[:, None] / deviation[None, :]
     if not dtypes.is_complex(out.aval.dtype):
-        return clip(out, -1, 1)
-    return clip(uf.real(out), -1, 1) + 1j * clip(uf.imag(out), -1, 1)
+        return clip_rounding(out, -1, 1)
+    return clip_rounding(uf.real(out), -1, 1) + 1j * clip_rounding(uf.imag(out), -1, 1)
 
 
 # ---------------------------------------------------------------- counts

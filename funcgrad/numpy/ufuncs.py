@@ -18,6 +18,7 @@ from funcgrad.numpy import eager, promotion
 from funcgrad.numpy.promotion import as_operand, promote, promote_inexact, promote_shapes
 from funcgrad.ops import arithmetic as ar
 from funcgrad.ops import logic
+from funcgrad.ops.composite import atan2_p
 
 __all__ = [
     "abs", "absolute", "acos", "acosh", "add", "arccos", "arccosh", "arcsin", "arcsinh", "arctan",
@@ -119,7 +120,7 @@ absolute = abs = _unary("absolute", ar.abs_p, "|x|; of a complex number its modu
 sign = _unary("sign", ar.sign_p, "−1, 0 or 1; of a complex number x / |x|.")
 square = _unary("square", ar.square_p, "x²; of bools, 0 or 1.", exact=lambda x: ar.square_p.bind(without_bools(x)))
 nextafter = _binary("nextafter", ar.nextafter_p, "The float next to x in the direction of y.", inexact=True)
-_arctan2 = _binary("arctan2", ar.atan2_p, "", inexact=True)
+_arctan2 = _binary("arctan2", atan2_p, "", inexact=True)
 maximum = _binary("maximum", ar.max_p, "The larger of x and y; NaN where either is NaN.")
 minimum = _binary("minimum", ar.min_p, "The smaller of x and y; NaN where either is NaN.")
 

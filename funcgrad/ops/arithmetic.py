@@ -121,12 +121,14 @@ def _div_jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]
 
 
 div_p = elementwise("div", _truncated_division, jvp=_div_jvp, kinds=NUMBER, transpose=_div_transpose)
-rem_p = elementwise("rem", _rem, derivative=(lambda *_: IDENTITY, lambda ans, x, y: -trunc(x / y)), kinds=REAL)
 
 
-def trunc(x: Any) -> Any:
-    """Round toward zero."""
-    return select_n_p.bind(lt_p.bind(x, _const(x, 0)), floor_p.bind(x), ceil_p.bind(x))
+def _rem_by_divisor(ans: Any, x: Any, y: Any) -> Any:
+    """−q, the whole number in x = q·y + ans; x / y itself may round across a whole number."""
+    return -round_p.bind((x - ans) / y, rounding_method=TO_NEAREST_EVEN)
+
+
+rem_p = elementwise("rem", _rem, derivative=(lambda *_: IDENTITY, _rem_by_divisor), kinds=REAL)
 
 
 def _half_at_ties(ans: Any, x: Any, y: Any) -> Any:
@@ -306,10 +308,14 @@ def _pow_infer(x: ShapedArray, y: ShapedArray) -> ShapedArray:
 
 
 def _pow_by_base(ans: Any, x: Any, y: Any) -> Any:
+    """y·xʸ⁻¹, and 0 for 0⁰; elsewhere nothing may hide that this depends on y where y is 0."""
     y = _as_base_dtype(x, y)
     shape = aval_of(ans).shape
-    safe = select_n_p.bind(eq_p.bind(y, _const(y, 0)), y, _filled(y, 1))
-    return broadcast_scalar(y * pow_p.bind(x, safe - 1), shape)
+    lowered = y
+    if isinstance(y, Tracer) or not np.all(np.asarray(y)):
+        both_zero = and_p.bind(eq_p.bind(x, _const(x, 0)), eq_p.bind(y, _const(y, 0)))
+        lowered = select_n_p.bind(both_zero, broadcast_scalar(y, shape), _filled(ans, 1))
+    return broadcast_scalar(y * pow_p.bind(x, lowered - 1), shape)
 
 
 def _pow_by_exponent(ans: Any, x: Any, y: Any) -> Any:
@@ -353,21 +359,17 @@ logistic_p = elementwise("logistic", _logistic, derivative=lambda ans, x: ans * 
 sin_p = elementwise("sin", np.sin, derivative=lambda ans, x: cos_p.bind(x))
 cos_p = elementwise("cos", np.cos, derivative=lambda ans, x: -sin_p.bind(x))
 tan_p = elementwise("tan", np.tan, derivative=lambda ans, x: ans * ans + 1)
-asin_p = elementwise("asin", np.arcsin, derivative=lambda ans, x: rsqrt_p.bind(1 - x * x))
-acos_p = elementwise("acos", np.arccos, derivative=lambda ans, x: -rsqrt_p.bind(1 - x * x))
+# (1 − x)·(1 + x) keeps the digits that 1 − x² loses next to ±1.
+asin_p = elementwise("asin", np.arcsin, derivative=lambda ans, x: rsqrt_p.bind((1 - x) * (1 + x)))
+acos_p = elementwise("acos", np.arccos, derivative=lambda ans, x: -rsqrt_p.bind((1 - x) * (1 + x)))
 atan_p = elementwise("atan", np.arctan, derivative=lambda ans, x: Over(x * x + 1))
 sinh_p = elementwise("sinh", np.sinh, derivative=lambda ans, x: cosh_p.bind(x))
 cosh_p = elementwise("cosh", np.cosh, derivative=lambda ans, x: sinh_p.bind(x))
 tanh_p = elementwise("tanh", np.tanh, derivative=lambda ans, x: 1 - ans * ans)
 asinh_p = elementwise("asinh", np.arcsinh, derivative=lambda ans, x: rsqrt_p.bind(x * x + 1))
-acosh_p = elementwise("acosh", np.arccosh, derivative=lambda ans, x: rsqrt_p.bind((x - 1) * (x + 1)))
-atanh_p = elementwise("atanh", np.arctanh, derivative=lambda ans, x: Over(1 - x * x))
-atan2_p = elementwise(
-    "atan2",
-    np.arctan2,
-    derivative=(lambda ans, y, x: x / (x * x + y * y), lambda ans, y, x: -y / (x * x + y * y)),
-    kinds=("float",),
-)
+# Two roots: one of the product overflows for large x, and is on the wrong branch where x is complex and Re x < 0.
+acosh_p = elementwise("acosh", np.arccosh, derivative=lambda ans, x: rsqrt_p.bind(x - 1) * rsqrt_p.bind(x + 1))
+atanh_p = elementwise("atanh", np.arctanh, derivative=lambda ans, x: Over((1 - x) * (1 + x)))
 
 # ---------------------------------------------------------------- complex
 

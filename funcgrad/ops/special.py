@@ -13,9 +13,9 @@ from funcgrad import dtypes
 from funcgrad.core.lowering import host
 from funcgrad.core.tracing import aval_of
 from funcgrad.errors import MissingRuleError
-from funcgrad.ops.arithmetic import abs_p, exp_p, log1p_p, log_p, select_n_p, sign_p
+from funcgrad.ops.arithmetic import exp_p, log1p_p, log_p, pow_p, select_n_p, sign_p, stop_gradient_p
 from funcgrad.ops.elementwise import elementwise, linear
-from funcgrad.ops.logic import gt_p
+from funcgrad.ops.logic import eq_p
 from funcgrad.ops.shapes import full
 
 
@@ -132,9 +132,27 @@ def polygamma(m: int, x: Any) -> Any:
 # ---------------------------------------------------------------- incomplete gamma and beta functions
 
 
+def _power_and_logarithm(x: Any, y: Any, log: Any) -> tuple[Any, Any]:
+    """Return (p, l) with xʸ = p·eˡ, where l may be large; x = 0 is no special point for p. `log` is log x.
+
+    With s = x held constant, or 1 where x is 0, that is p = (x/s)ʸ and l = y·log s.
+    """
+    at_zero = eq_p.bind(x, _const(0, x))
+    shape, dtype = aval_of(x).shape, aval_of(x).dtype
+    unit = select_n_p.bind(at_zero, stop_gradient_p.bind(x), full(shape, 1, dtype))
+    log = select_n_p.bind(at_zero, stop_gradient_p.bind(log), full(shape, 0, dtype))
+    return pow_p.bind(x / unit, y), y * log
+
+
 def _gamma_density(a: Any, x: Any) -> Any:
     """∂/∂x P(a, x) = xᵃ⁻¹ e⁻ˣ / Γ(a)"""
-    return exp_p.bind((a - 1) * log_p.bind(x) - x - lgamma_p.bind(a))
+    power, logarithm = _power_and_logarithm(x, a - 1, log_p.bind(x))
+    return power * exp_p.bind(logarithm - x - lgamma_p.bind(a))
+
+
+def _gamma_density_by_a(a: Any, x: Any) -> Any:
+    """∂²P/∂a∂x = ∂P/∂x · (log x − ψ(a))"""
+    return _gamma_density(a, x) * (log_p.bind(x) - digamma_p.bind(a))
 
 
 def _igamma_by_a(a: Any, x: Any) -> Any:
@@ -156,7 +174,7 @@ def _random_gamma_grad(a: Any, x: Any) -> Any:
 igamma_grad_a_p = elementwise(
     "igamma_grad_a",
     _in_double(_igamma_by_a),
-    derivative=(_no_derivative("igamma_grad_a"),) * 2,
+    derivative=(_no_derivative("igamma_grad_a in a"), lambda ans, a, x: _gamma_density_by_a(a, x)),
     kinds=REAL_ONLY,
     lowering=host,
 )
@@ -186,7 +204,9 @@ igammac_p = elementwise(
 def _beta_density(ans: Any, a: Any, b: Any, x: Any) -> Any:
     """∂/∂x I(x; a, b) = xᵃ⁻¹ (1 − x)ᵇ⁻¹ / B(a, b)"""
     log_beta = lgamma_p.bind(a) + lgamma_p.bind(b) - lgamma_p.bind(a + b)
-    return exp_p.bind((b - 1) * log1p_p.bind(-x) + (a - 1) * log_p.bind(x) - log_beta)
+    of_x, log_of_x = _power_and_logarithm(x, a - 1, log_p.bind(x))
+    of_rest, log_of_rest = _power_and_logarithm(1 - x, b - 1, log1p_p.bind(-x))
+    return of_x * of_rest * exp_p.bind(log_of_x + log_of_rest - log_beta)
 
 
 regularized_incomplete_beta_p = elementwise(
@@ -200,13 +220,13 @@ regularized_incomplete_beta_p = elementwise(
 # ---------------------------------------------------------------- Bessel functions, scaled by exp(−|x|)
 
 
-def _i1e_derivative(ans: Any, x: Any) -> Any:
-    """I₀(x) − I₁(x)·(sign x + 1/x), which is ½ at 0."""
-    shape, eps = aval_of(x).shape, float(dtypes.finfo(aval_of(x).dtype).eps)
-    away = gt_p.bind(abs_p.bind(x), _const(eps, x))
-    safe = select_n_p.bind(away, full(shape, eps, aval_of(x).dtype), x)
-    value = bessel_i0e_p.bind(safe) - ans * (sign_p.bind(safe) + 1 / safe)
-    return select_n_p.bind(away, full(shape, 0.5, aval_of(x).dtype), value)
+def _bessel_ive(x: Any, *, order: int) -> Any:
+    return _scipy("ive")(np.full_like(x, order), x)
+
+
+def _ive_derivative(ans: Any, x: Any, *, order: int) -> Any:
+    """I'ₙ = (Iₙ₋₁ + Iₙ₊₁)/2, and that of the factor e^−|x|."""
+    return (bessel_ive(order - 1, x) + bessel_ive(order + 1, x)) * 0.5 - sign_p.bind(x) * ans
 
 
 bessel_i0e_p = elementwise(
@@ -216,7 +236,22 @@ bessel_i0e_p = elementwise(
     kinds=REAL_ONLY,
     lowering=host,
 )
-bessel_i1e_p = elementwise("bessel_i1e", _scipy("i1e"), derivative=_i1e_derivative, kinds=REAL_ONLY, lowering=host)
+bessel_i1e_p = elementwise(
+    "bessel_i1e",
+    _scipy("i1e"),
+    derivative=lambda ans, x: _ive_derivative(ans, x, order=1),
+    kinds=REAL_ONLY,
+    lowering=host,
+)
+bessel_ive_p = elementwise("bessel_ive", _bessel_ive, derivative=_ive_derivative, kinds=REAL_ONLY, lowering=host)
+
+
+def bessel_ive(order: int, x: Any) -> Any:
+    """The modified Bessel function of a whole order, times e^−|x|."""
+    if order > 1:
+        return bessel_ive_p.bind(x, order=order)
+    return (bessel_i1e_p if order else bessel_i0e_p).bind(x)
+
 
 # ---------------------------------------------------------------- rounding to fewer bits
 

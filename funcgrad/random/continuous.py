@@ -208,9 +208,10 @@ def triangular(key: Any, left: Any, mode: Any, right: Any, shape: Any = None, dt
     shape, (left, mode, right) = parameters("triangular", shape, dtype, left, mode, right)
     unit = unit_floats(words, shape, dtype)
     width = right - left
-    rising = left + uf.sqrt(unit * width * (mode - left))
-    falling = right - uf.sqrt((1.0 - unit) * width * (right - mode))
-    return uf.where(unit < (mode - left) / width, rising, falling)
+    rises = unit < (mode - left) / width
+    # One root, of what is chosen: where the mode is a bound, the other root is of 0, where its slope is infinite.
+    root = uf.sqrt(uf.where(rises, unit * width * (mode - left), (1.0 - unit) * width * (right - mode)))
+    return uf.where(rises, left + root, right - root)
 
 
 def wald(key: Any, mean: Any, shape: Any = None, dtype: Any = None) -> Any:

@@ -49,7 +49,7 @@ REVERSE_ONLY = ("custom_vjp_call",)
 CONSTANT_OPERANDS: dict[str, tuple[int, ...]] = {
     "zeta": (0,),
     "polygamma": (0,),
-    "igamma_grad_a": (0, 1),
+    "igamma_grad_a": (0,),
     "random_gamma_grad": (0, 1),
     "regularized_incomplete_beta": (0, 1),
     "linear_call": (0,),

@@ -82,7 +82,7 @@ for _names, _kinds, _domains in (
     ("tan atan", INEXACT, (FRACTION,)),
     ("asin acos atanh", INEXACT, (UNIT,)),
     ("acosh", INEXACT, (ABOVE_ONE,)),
-    ("logaddexp", ("float",), (REAL, REAL)),
+    ("logaddexp hypot", ("float",), (REAL, REAL)),
     ("gcd", ("int",), (Domain(0, 40, True), Domain(0, 40, True))),
     ("atan2", ("float",), (NONZERO, NONZERO)),
     ("erf erfc", ("float",), (SMALL,)),
@@ -99,6 +99,7 @@ for _names, _kinds, _domains in (
     for _name in _names.split():
         elementwise_calls(_name, _kinds, *_domains)
 
+elementwise_calls("bessel_ive", ("float",), POSITIVE, params=lambda draw, d: {"order": draw(st.integers(2, 4))})
 elementwise_calls("round", ("float",), REAL, params=lambda draw, d: {"rounding_method": draw(st.integers(0, 1))})
 elementwise_calls("reduce_precision", ("float",), REAL,
                   params=lambda draw, d: {"exponent_bits": 5, "mantissa_bits": draw(st.integers(2, 10))})  # fmt: skip

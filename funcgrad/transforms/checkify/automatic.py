@@ -24,10 +24,11 @@ from funcgrad.transforms.checkify.exceptions import DivisionByZeroError, JaxExce
 
 # What can give a NaN from operands that have none.
 _NAN_NAMES = """
-    acos acosh add asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt conv_general_dilated cos cosh cumlogsumexp
-    cummax cummin cumprod cumsum digamma div dot_general erf erf_inv erfc exp expm1 fft igamma igamma_grad_a igammac
-    integer_pow lgamma linear_solve log log1p logaddexp logistic mul pad polygamma pow psum reduce reduce_prod
-    reduce_sum reduce_window reduce_window_sum regularized_incomplete_beta rem rsqrt sin sinh sqrt sub tan tanh
+    acos acosh add asin asinh atan atan2 atanh bessel_i0e bessel_i1e bessel_ive cbrt conv_general_dilated cos cosh
+    cumlogsumexp cummax cummin cumprod cumsum digamma div dot_general erf erf_inv erfc exp expm1 fft hypot igamma
+    igamma_grad_a igammac integer_pow lgamma linear_solve log log1p logaddexp logistic mul pad polygamma pow psum
+    reduce reduce_prod reduce_sum reduce_window reduce_window_sum regularized_incomplete_beta rem rsqrt sin sinh sqrt
+    sub tan tanh
 """
 _MAY_GIVE_NAN = frozenset(_NAN_NAMES.split())
 _SCATTERS = frozenset(("scatter", *(f"scatter-{kind}" for kind in ("add", "sub", "mul", "min", "max"))))
