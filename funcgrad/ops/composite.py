@@ -47,8 +47,8 @@ hypot_p = elementwise(
 
 def _over_squared_length(numerator: Any, x: Any, y: Any) -> Any:
     """numerator / (x² + y²), where the squares themselves may overflow or underflow."""
-    length = hypot_p.bind(x, y)
-    return numerator / length / length
+    inverse = 1 / hypot_p.bind(x, y)
+    return numerator * inverse * inverse
 
 
 atan2_p = elementwise(
