@@ -41,6 +41,7 @@ _PYTHON_SCALARS: dict[type, np.dtype] = {int: int64, float: float64, complex: co
 _KNOWN = {d.name: d for d in ALL}
 
 
+@functools.lru_cache
 def short_name(dtype: np.dtype) -> str:
     """Return the name a jaxpr prints: f32, i8, bool, bf16."""
     return "float0" if dtype == float0 else _SHORT.get(dtype.name, dtype.name)

@@ -37,6 +37,7 @@ limit).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -207,7 +208,7 @@ class Param:
     extent: int | str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Kernel:
     """A kernel: what one instruction of a program runs."""
 
@@ -215,6 +216,13 @@ class Kernel:
     params: tuple[Param, ...]
     sizes: tuple[str, ...]
     body: tuple[Stmt, ...]
+
+    @functools.cached_property
+    def _hash(self) -> int:
+        return hash((self.name, self.params, self.sizes, self.body))
+
+    def __hash__(self) -> int:
+        return self._hash  # a kernel is looked up for each group that it computes
 
     @property
     def parallel(self) -> For:

@@ -14,13 +14,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcgrad.compiler import contract, kernels, nested, small_loops
+from funcgrad.compiler.alike import Lowerings
 from funcgrad.compiler.cpu import blas, runtime
 from funcgrad.compiler.fuse import Fusion, Group
 from funcgrad.compiler.host_calls import host_call
 from funcgrad.compiler.instructions import Routine, Step
 from funcgrad.compiler.joins import COPY_GRAIN, join
 from funcgrad.compiler.loops import scratch_stride
-from funcgrad.compiler.lower import Launch, lower_group
+from funcgrad.compiler.lower import Launch
 from funcgrad.compiler.updates import in_place, lower_update, origin
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
@@ -104,6 +105,7 @@ class Planner:
     def __init__(self) -> None:
         self.threads = runtime.num_threads()
         self.origins: list[str] = []
+        self.lowerings = Lowerings()
 
     def routine(self, fusion: Fusion, slots: dict[Var, int], carries: Mapping[Var, Var] = _NONE) -> Routine:
         """The instructions of a jaxpr's groups; `slots` say where inputs and results are, temporaries are in slot 0.
@@ -139,7 +141,7 @@ class Planner:
 
     def _steps(self, fusion: Fusion, group: Group, aliases: Mapping[Var, Var]) -> list[Step]:
         if group.kind == "loops":
-            return [self._kernel(x) for x in lower_group(fusion, group, fusion.stored)]
+            return [self._kernel(x) for x in self.lowerings.of(fusion, group)]
         (eqn,) = group.eqns
         if group.kind == "contract":
             return [self._product(fusion, eqn)]

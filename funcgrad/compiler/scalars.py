@@ -64,6 +64,7 @@ def kind(dtype: np.dtype) -> str:
     return "f" if is_float(dtype) else dtype.kind
 
 
+@functools.lru_cache(maxsize=4096)
 def result_dtype(name: str, arguments: tuple[np.dtype, ...], stated: np.dtype) -> np.dtype:
     """Return the dtype of an operation on these argument dtypes; conversions return the `stated` one.
 

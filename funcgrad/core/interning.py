@@ -82,7 +82,7 @@ def _jaxpr_key(jaxpr: Jaxpr) -> Any:
         (
             e.primitive,
             tuple(map(read, e.invars)),
-            tuple([(name, _param_key(value)) for name, value in e.params.items()]),
+            tuple([(name, param_key(value)) for name, value in e.params.items()]),
             bound(e.outvars),
             e.source,
         )
@@ -91,12 +91,12 @@ def _jaxpr_key(jaxpr: Jaxpr) -> Any:
     return inputs, eqns, tuple(map(read, jaxpr.outvars)), jaxpr.name
 
 
-def _param_key(value: Any) -> Any:
+def param_key(value: Any) -> Any:
     """What a param is equal by: 0.0 is not −0.0, and 1 is neither 1.0 nor True."""
     if isinstance(value, ClosedJaxpr):
         return _closed_key(value)
     if isinstance(value, Jaxpr):
         return _jaxpr_key(value)
     if isinstance(value, (tuple, list)):
-        return type(value), tuple(map(_param_key, value))
+        return type(value), tuple(map(param_key, value))
     return type(value), repr(value) if isinstance(value, (float, complex, np.generic)) else value

@@ -1,0 +1,63 @@
+"""Groups that are alike are lowered once: layers, steps and parameters repeat, and so do their kernels.
+
+Two groups are alike when their equations have the same primitives, params and types, read values of their own or from
+elsewhere in the same way, and have the same of them stored. Their kernels are then one, called with other variables.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from funcgrad.compiler.fuse import Fusion
+from funcgrad.compiler.groups import Group
+from funcgrad.compiler.lower import Launch, lower_group
+from funcgrad.core.interning import param_key
+from funcgrad.core.jaxprs import Atom, Literal, Var
+
+
+class Lowerings:
+    """The kernels of the groups seen so far."""
+
+    def __init__(self) -> None:
+        self._known: dict[Any, tuple[list[Launch], list[Var]]] = {}
+
+    def of(self, fusion: Fusion, group: Group) -> list[Launch]:
+        """Return `lower_group(fusion, group, fusion.stored)`, with the kernels of a group like it if there was one."""
+        numbers: dict[Var, int] = {}
+        key = _key(fusion, group, numbers)
+        try:
+            known = self._known.get(key)
+        except TypeError:  # a param that does not hash
+            return lower_group(fusion, group, fusion.stored)
+        if known is None:
+            launches = lower_group(fusion, group, fusion.stored)
+            self._known[key] = launches, list(numbers)
+            return launches
+        launches, variables = known
+        mine = dict(zip(variables, numbers, strict=True))
+        for launch in launches:
+            mine |= {v: Var(v.aval) for v in launch.operands if v is not None and v not in mine}  # between two kernels
+        return [x._replace(operands=tuple(None if v is None else mine[v] for v in x.operands)) for x in launches]
+
+
+def _key(fusion: Fusion, group: Group, numbers: dict[Var, int]) -> Any:
+    """What groups that are alike have in common; `numbers` gets their variables in the order of appearance."""
+
+    def value(atom: Atom) -> Any:
+        if isinstance(atom, Literal):
+            return np.asarray(atom.val).tobytes(), atom.aval
+        return numbers.setdefault(atom, len(numbers)), atom.aval
+
+    eqns = [
+        (
+            eqn.primitive,
+            tuple((name, param_key(param)) for name, param in eqn.params.items()),
+            tuple(v.aval for v in eqn.invars),
+            tuple((value(source), view) for source, view in fusion.accesses(eqn)),
+            tuple((value(v), v in fusion.stored) for v in eqn.outvars),
+        )
+        for eqn in group.eqns
+    ]
+    return group.domain, group.axes, tuple(eqns)
