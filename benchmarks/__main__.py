@@ -1,4 +1,7 @@
-"""Compare funcgrad with JAX: `python -m benchmarks`, or the cases whose names contain a word of those given."""
+"""Compare funcgrad with JAX: `python -m benchmarks`, or the cases whose names contain a word of those given.
+
+`python -m benchmarks scaling` compiles programs of growing length; words after it choose among their kinds.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from benchmarks import processes, report
+from benchmarks import processes, report, scaling
 from benchmarks.cases import CASES
 from benchmarks.frameworks import load
 from benchmarks.timing import Row, alternate
@@ -36,6 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     frameworks = ["funcgrad", "jax"] if with_jax else ["funcgrad"]
     where = report.machine()
     print(where)
+    if options.names[:1] == ["scaling"]:
+        for text in scaling.lines(frameworks, scaling.QUICK if options.quick else scaling.LENGTHS, options.names[1:]):
+            print(text, flush=True)
+        return
     rows = []
     for row in _measure(frameworks, wanted, options.quick):
         print(report.line(row), flush=True)
