@@ -73,7 +73,7 @@ from funcgrad.transforms.tracing_api import make_jaxpr as make_jaxpr
 from funcgrad.transforms.tracing_api import named_call as named_call
 from funcgrad.transforms.vmap import vmap as vmap
 
-Array = _tracing.ArrayLike
+Array = _tracing.AnyArray
 typeof = _tracing.aval_of
 check_tracer_leaks = checking_leaks
 checkpoint_policies = _policies

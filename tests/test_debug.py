@@ -201,6 +201,48 @@ def test_jaxprs_show_the_format_and_the_function():
     )
 
 
+# Of f-strings, with what they print where x is 1.5.
+F_STRINGS = {
+    "value": (lambda x: f"loss {x}", "loss 1.5"),
+    "format": (lambda x: f"loss {x:.2f}, {x:>8.1e}|", "loss 1.50,  1.5e+00|"),
+    "a value that nothing else holds": (lambda x: f"twice {2 * x:.1f}", "twice 3.0"),
+    "several": (lambda x: f"{x} and {x + 1} and {x}", "1.5 and 2.5 and 1.5"),
+    "array": (lambda x: f"{jnp.stack([x, 2 * x])}", "[1.5 3. ]"),
+    "integer": (lambda x: f"{(100 * x).astype(int):#x}", "0x96"),
+}
+
+
+@pytest.mark.parametrize("text, expected", F_STRINGS.values(), ids=F_STRINGS)
+def test_values_in_f_strings_are_printed(text, expected):
+    def f(x):
+        fg.debug.print(text(x))
+        return x * x
+
+    expected += "\n"
+    assert printed(f, jnp.float32(1.5)) == expected
+    assert printed(fg.jit(f), 1.5) == expected
+    assert printed(fg.grad(f), 1.5) == expected
+    assert printed(fg.jit(fg.grad(f)), 1.5) == expected
+    assert printed(fg.vmap(f), np.full(2, 1.5)) == 2 * expected
+    assert printed(fg.checkpoint(f), 1.5) == expected
+    assert printed(lambda: lax.fori_loop(0, 2, lambda i, x: (f(x), x)[1], 1.5)) == 2 * expected
+    with fg.checking_leaks():
+        assert printed(fg.jit(f), 1.5) == expected
+
+
+def test_f_strings_have_arguments_too():
+    assert printed(fg.jit(lambda x: fg.debug.print(f"{x:.1f} {{}} {{y}}", 2 * x, y=3)), 1.5) == "1.5 3.0 3\n"
+
+
+def test_text_of_a_traced_value_is_no_field():
+    out = printed(fg.jit(lambda x: fg.debug.print(f"{x=}") or x), 1.5)
+    assert out == "x=JaxprTracer<f32[]{weak_type=True}>\n"
+
+
+def test_known_values_are_formatted():
+    assert printed(fg.grad(lambda x: print(f"{x:.3f} {x} {jnp.stack([x, x])}") or x), 1.5) == "1.500 1.5 [1.5 1.5]\n"
+
+
 def test_print_options_are_those_of_the_trace():
     with np.printoptions(precision=2):
         f = fg.jit(lambda x: fg.debug.print("{}", x / 3))
@@ -218,8 +260,20 @@ def test_print_options_are_those_of_the_trace():
             ArgumentError,
             r"unused keyword arguments \['x'\]; an f-string was formatted(.|\n)*at test_debug.py:(.|\n)*not f\"",
         ),
-        (lambda: fg.debug.print("{} {}", X), IndexError, "out of range"),
-        (lambda: fg.debug.print("{y}", X), KeyError, "y"),
+        (lambda: fg.debug.print("{} {}", X), ArgumentError, r"field for argument 1, which(.|\n)*at test_debug.py"),
+        (
+            lambda: fg.debug.print("{y}", X),
+            ArgumentError,
+            r"field for argument 'y'(.|\n)*fix: pass values as arguments",
+        ),
+        (lambda: fg.debug.print("{", 1.0), ArgumentError, r"Single '{'(.|\n)*at test_debug.py(.|\n)*twice, {{ }}"),
+        (lambda: fg.jit(lambda x: fg.debug.print("{:q}", x))(1.0), ArgumentError, "does not fit(.|\n)*test_debug.py"),
+        (
+            lambda: fg.jit(lambda x: fg.debug.print("{:d}", x))(1.0),
+            ArgumentError,
+            "code 'd' for object of type 'float'",
+        ),
+        (lambda: fg.jit(lambda x: fg.debug.print(f"{dict(x=x)}"))(1.0), ArgumentError, "field for argument \"'x'\""),
         (lambda: fg.debug.callback(3), ArgumentError, "debug.callback: 3 is not callable"),
         (lambda: fg.debug.callback(None, X), ArgumentError, "without what to do with them"),
     ],

@@ -134,6 +134,33 @@ def test_sinc_is_smooth_at_zero() -> None:
     np.testing.assert_allclose([float(s) for s in slopes], [1, 0, -(np.pi**2) / 3], atol=1e-6)
 
 
+LOGADDEXP = [(1 + 2j, 3 - 1j), (3 - 1j, 1 + 2j), (1 + 1j, 1 + 1j), (2 + 3j, 2 - 3j), (0.5, 2j), (700 + 1j, 690 - 2j)]
+
+
+@pytest.mark.parametrize("x, y", LOGADDEXP)
+def test_logaddexp_of_complex_numbers(x: complex, y: complex) -> None:
+    with fg.enable_x64():
+        weight = 1 / (1 + np.exp(y - x))
+        f = lambda x, y: jnp.logaddexp(x, y)  # noqa: E731
+        x, y = np.complex128(x), np.complex128(y)
+        expected = x + np.log1p(np.exp(y - x))
+        expected -= 2j * np.pi * np.floor((expected.imag + np.pi) / (2 * np.pi))
+        for g in (f, fg.jit(f)):
+            np.testing.assert_allclose(g(x, y), expected, rtol=1e-14)
+            np.testing.assert_allclose(fg.grad(g, 0, holomorphic=True)(x, y), weight, rtol=1e-13)
+            np.testing.assert_allclose(fg.grad(g, 1, holomorphic=True)(x, y), 1 - weight, rtol=1e-12)
+            second = fg.grad(fg.grad(g, 0, holomorphic=True), 1, holomorphic=True)(x, y)
+            np.testing.assert_allclose(second, -weight * (1 - weight), rtol=1e-12)
+        ln2 = np.log(2)
+        np.testing.assert_allclose(jnp.logaddexp2(x / ln2, y / ln2), expected / ln2, rtol=1e-13)
+
+
+def test_logaddexp_of_infinite_complex_numbers() -> None:
+    inf = np.inf
+    for x, y, expected in [(-inf, -inf, -inf), (-inf, 2, 2), (inf, 1, inf), (inf, inf, inf), (-inf, inf, inf)]:
+        assert jnp.logaddexp(np.complex64(x), np.complex64(y)) == np.complex64(expected)
+
+
 # ---------------------------------------------------------------- operators and the eager shortcut
 
 

@@ -274,3 +274,28 @@ def test_other_overrides_get_their_turn() -> None:
     seen = []
     fg.jit(lambda v: (seen.append(np.where(v > 1, v, Wrapper())), seen.append(v * Wrapper()), v)[-1])(V)
     assert seen == ["theirs", "wrapped"]
+
+
+CONTAINERS: list[Any] = [[1, 2], (1, 2), {1}, {"a": 1}]
+SYMBOLS = ["+", "-", "*", "/", "//", "%", "**", "@", "<<", ">>", "&", "|", "^", "<", "<=", "==", "!=", ">", ">="]
+
+
+@pytest.mark.parametrize("symbol", SYMBOLS)
+@pytest.mark.parametrize("container", CONTAINERS, ids=lambda c: type(c).__name__)
+@pytest.mark.parametrize("x", [jnp.arange(2), jnp.int32(2)], ids=["vector", "scalar"])
+def test_containers_are_no_operands(x: Any, container: Any, symbol: str) -> None:
+    for program in (f"x {symbol} c", f"c {symbol} x"):
+        for transform in (lambda f: f, fg.jit):
+            with pytest.raises(TypeError, match=r"(?s)operands are .*asarray first"):
+                transform(lambda x: eval(program, {"x": x, "c": container}))(x)  # noqa: B023
+
+
+def test_other_objects_get_their_turn() -> None:
+    class Other:
+        def __radd__(self, x: Any) -> str:
+            return "sum"
+
+    for x in (jnp.arange(2), jnp.int32(2)):
+        assert [x == other for other in (None, "a", ..., object())] == [False] * 4
+        assert x + Other() == "sum"
+    assert "ab" * jnp.int32(2) == "abab"

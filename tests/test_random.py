@@ -356,3 +356,11 @@ def test_samples_are_differentiable_in_their_parameters():
 def test_errors(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_keys_are_arrays() -> None:
+    seen = []
+    fg.jit(lambda key: (seen.append(key), random.bits(key))[1])(random.key(0))
+    for key in (random.key(0), random.split(random.key(0)), *seen):
+        assert isinstance(key, fg.Array) and isinstance(key, jnp.ndarray) and issubclass(type(key), fg.Array)
+    assert not isinstance(np.ones(2), fg.Array) and not issubclass(np.ndarray, fg.Array)

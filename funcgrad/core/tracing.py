@@ -9,9 +9,12 @@ that are not its own tracers are constants to it. (The manner of JAX's "stackles
 from __future__ import annotations
 
 import contextlib
+import itertools
+import re
 import threading
+import types
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +35,7 @@ class Trace:
     valid = True
     bypassed = False  # while it runs rules of a primitive that carries functions or jaxprs, below itself
     description = ""
+    formatted: Mapping[int, Tracer] = types.MappingProxyType({})  # those in texts, which `formatted_in` finds
 
     def process_primitive(self, primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
         raise NotImplementedError
@@ -44,6 +48,7 @@ class Trace:
     def invalidate(self) -> None:
         """Mark the trace as finished: tracers of it that are still around have leaked."""
         self.valid = False
+        self.__dict__.pop("formatted", None)
 
 
 class _State(threading.local):
@@ -90,6 +95,26 @@ class ArrayLike:
         return self
 
 
+class ExtendedArray:
+    """Base of arrays whose elements are not numbers, such as `random.KeyArray`: users may pass them, primitives not."""
+
+    __slots__ = ()
+
+
+class _AnyArrayType(type):
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return isinstance(instance, (ArrayLike, ExtendedArray))
+
+    def __subclasscheck__(cls, subclass: type) -> bool:
+        return issubclass(subclass, (ArrayLike, ExtendedArray))
+
+
+class AnyArray(ArrayLike, metaclass=_AnyArrayType):
+    """What is an array to users, who know it as `funcgrad.Array`: arrays, traced values, arrays of keys."""
+
+    __slots__ = ()
+
+
 class Tracer(ArrayLike):
     """Stands for an array while a function is traced or transformed."""
 
@@ -102,6 +127,16 @@ class Tracer(ArrayLike):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}<{self.aval}>"
+
+    def __format__(self, spec: str) -> str:
+        """Format the value if it is known; else return a text that `formatted_in` knows again."""
+        value = self.concrete()
+        if value is not None:
+            return format(str(value) if value.shape else value[()], spec)
+        number = next(_numbers)
+        _formatted[number] = self._trace
+        self._trace.__dict__.setdefault("formatted", {})[number] = self
+        return f"{type(self).__name__}<{self.aval.short()}{spec and ':' + spec} #{number}>"
 
     def __bool__(self) -> bool:
         return bool(self._known(
@@ -170,6 +205,27 @@ class Tracer(ArrayLike):
     def origin(self) -> str:
         """Return a phrase saying where the tracer came from, for error messages."""
         return ""
+
+
+# Traces whose tracers were formatted, by the number in the text, which no two have in common.
+_formatted: weakref.WeakValueDictionary[int, Trace] = weakref.WeakValueDictionary()
+_numbers = itertools.count(1)
+_TRACER = re.compile(r"\w+Tracer<[^<>:]*?(?::(?P<spec>.*?))? #(?P<number>\d+)>|\w+Tracer<[^<>#]*?>")
+
+
+def formatted_in(text: str, replacement: Callable[[Any, str], str]) -> str:
+    """Replace what tracers became in a text by a function of (tracer, format spec).
+
+    Where an f-string made the text by repr, or the trace is over, the text itself takes the tracer's place.
+    """
+
+    def replaced(match: re.Match[str]) -> str:
+        number = int(match["number"] or 0)
+        trace = _formatted.get(number)
+        tracer = trace.formatted.get(number) if trace is not None else None
+        return replacement(match[0], "") if tracer is None else replacement(tracer, match["spec"] or "")
+
+    return _TRACER.sub(replaced, text)
 
 
 class Reference:

@@ -169,9 +169,19 @@ def log10(x: Any, /) -> Any:
 
 
 def logaddexp(x: Any, y: Any, /) -> Any:
-    """log(eˣ + eʸ), without overflow."""
+    """log(eˣ + eʸ), without overflow; of complex numbers the value whose imaginary part is in [−π, π)."""
     x, y = promote_shapes(*promote_inexact(x, y, operation="logaddexp"), operation="logaddexp")
-    return logaddexp_p.bind(x, y)
+    return _logaddexp_complex(x, y) if dtypes.is_complex(x.aval.dtype) else logaddexp_p.bind(x, y)
+
+
+def _logaddexp_complex(x: Any, y: Any) -> Any:
+    """z + log(1 + eʷ⁻ᶻ), where z is the operand with the larger real part and w the other one."""
+    first = uf.greater_equal(uf.real(x), uf.real(y))
+    large, small = where(first, x, y), where(first, y, x)
+    unbounded = uf.logical_and(isinf(uf.real(large)), uf.equal(uf.real(large), uf.real(small)))
+    out = uf.add(large, uf.log1p(uf.exp(where(unbounded, 0, uf.subtract(small, large)))))
+    turns = uf.floor(uf.divide(uf.add(uf.imag(out), math.pi), 2 * math.pi))
+    return ar.complex_p.bind(uf.real(out), uf.subtract(uf.imag(out), uf.multiply(turns, 2 * math.pi)))
 
 
 def logaddexp2(x: Any, y: Any, /) -> Any:

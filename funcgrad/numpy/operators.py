@@ -10,6 +10,7 @@ import numpy as np
 
 from funcgrad.core.devices import Device, device_put, devices
 from funcgrad.core.tracing import ArrayLike, Tracer
+from funcgrad.errors import ArgumentError
 from funcgrad.numpy import (
     at,
     bits,
@@ -27,6 +28,7 @@ from funcgrad.numpy import (
 )
 
 _OPERANDS = (ArrayLike, np.ndarray, np.generic, bool, int, float, complex)
+_CONTAINERS = (list, tuple, set, dict)
 
 
 def _no_shortcut(x: Any, y: Any) -> None:
@@ -37,21 +39,35 @@ def _is_operand(x: Any) -> bool:
     return isinstance(x, _OPERANDS) or hasattr(x, "__jax_array__")
 
 
-def _binary(function: Callable[..., Any]) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Return the operator and its reflection; other types get their turn through NotImplemented."""
+def _not_an_operand(operation: str, x: Any, y: Any) -> Any:
+    """Refuse a container of Python's; other types get their turn through NotImplemented.
+
+    Python would go on without us otherwise: ``x == [1, 2]`` is False, ``[1, 2] * n`` repeats the list.
+    """
+    if type(x) in _CONTAINERS or type(y) in _CONTAINERS:
+        left, right = (z.aval.short() if isinstance(z, ArrayLike) else f"a {type(z).__name__}" for z in (x, y))
+        raise ArgumentError(
+            f"{operation}: operands are {left} and {right}",
+            fix="convert lists and other sequences with funcgrad.numpy.asarray first",
+        )
+    return NotImplemented
+
+
+def _binary(function: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Return the operator and its reflection."""
     shortcut = getattr(function, "shortcut", _no_shortcut)
 
     def operator(self: Any, other: Any) -> Any:
         out = shortcut(self, other)
         if out is not None:
             return out
-        return function(self, other) if _is_operand(other) else NotImplemented
+        return function(self, other) if _is_operand(other) else _not_an_operand(function.__name__, self, other)
 
     def reflected(self: Any, other: Any) -> Any:
         out = shortcut(other, self)
         if out is not None:
             return out
-        return function(other, self) if _is_operand(other) else NotImplemented
+        return function(other, self) if _is_operand(other) else _not_an_operand(function.__name__, other, self)
 
     return operator, reflected
 

@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 
 from funcgrad import dtypes
-from funcgrad.core.tracing import ArrayLike, aval_of
+from funcgrad.core.tracing import AnyArray, ArrayLike, aval_of
 from funcgrad.errors import DTypeError
 from funcgrad.numpy.creation import asarray
 
@@ -25,7 +25,7 @@ __all__ = [
 ]  # fmt: skip
 
 pi, e, inf, nan, euler_gamma, newaxis = math.pi, math.e, math.inf, math.nan, np.euler_gamma, None
-ndarray = ArrayLike
+ndarray = AnyArray
 dtype = np.dtype
 
 

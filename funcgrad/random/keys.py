@@ -14,7 +14,7 @@ import numpy as np
 
 from funcgrad import dtypes, tree_registry
 from funcgrad.core.arrays import as_array
-from funcgrad.core.tracing import ArrayLike, aval_of
+from funcgrad.core.tracing import ArrayLike, ExtendedArray, aval_of
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 from funcgrad.numpy import creation, joining, reductions, shaping
 from funcgrad.numpy.axes import as_axis, as_shape
@@ -40,7 +40,7 @@ class KeyDType:
 KEY_DTYPE = KeyDType()
 
 
-class KeyArray:
+class KeyArray(ExtendedArray):
     """An immutable array of keys.
 
     It is a pytree whose leaf is the keys' words, uint32[*shape, 2]: transforms see an array, and `tree.map` over keys

@@ -11,7 +11,7 @@ import numpy as np
 
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.primitives import Primitive
-from funcgrad.core.tracing import aval_of
+from funcgrad.core.tracing import ArrayLike, aval_of, formatted_in
 from funcgrad.errors import ArgumentError
 from funcgrad.ops.shapes import batch_size, squeeze
 from funcgrad.ops.slicing import slice_
@@ -103,20 +103,40 @@ def _no_arguments(operation: str, args: tuple, kwargs: dict[str, Any]) -> None:
 
 
 class _FormatChecker(string.Formatter):
-    """Formats nothing; raises on fields that have no argument, and knows which arguments the fields used."""
+    """Formats zeros for arrays; raises on fields that have no argument, and knows which arguments the fields used."""
 
     used: set[int | str]
 
+    def get_value(self, key: int | str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        try:
+            return super().get_value(key, args, kwargs)
+        except IndexError:
+            raise KeyError(key) from None
+
     def format_field(self, value: Any, format_spec: str) -> Any:
-        return ""
+        if isinstance(value, (ArrayLike, np.ndarray)):
+            value = str(value.shape) if value.shape else np.zeros((), value.dtype)[()]
+        return super().format_field(value, format_spec)
 
     def check_unused_args(self, used_args: set[int | str], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         self.used = used_args
 
 
-def _check_format(fmt: str, args: tuple, kwargs: dict[str, Any]) -> None:
+def _check_format(text: str, fmt: str, args: tuple, kwargs: dict[str, Any]) -> None:
+    """Raise unless fields and arguments fit each other; `text` is the format before `formatted_in`."""
     checker = _FormatChecker()
-    checker.format(fmt, *args, **kwargs)
+    try:
+        checker.format(fmt, *args, **kwargs)
+    except LookupError as e:
+        raise ArgumentError(
+            f"debug.print: the format {text!r:.80} has a field for argument {e.args[0]!r}, which was not given",
+            fix='pass values as arguments, debug.print("x = {x}", x=x); write braces that are text twice, {{ }}',
+        ) from None
+    except (ValueError, TypeError, AttributeError) as e:
+        raise ArgumentError(
+            f"debug.print: the format {text!r:.80} does not fit its arguments: {e}",
+            fix="use a format that the values have; write braces that are text twice, {{ }}",
+        ) from None
     unused = [a for i, a in enumerate(args) if i not in checker.used]
     if unused:
         raise ArgumentError(
@@ -128,6 +148,13 @@ def _check_format(fmt: str, args: tuple, kwargs: dict[str, Any]) -> None:
             f"debug.print: unused keyword arguments {names}; an f-string was formatted before it came here",
             fix='pass a plain string, "{x}" and not f"{x}", and the values as arguments',
         )
+
+
+def _field_for(value: Any, spec: str, kwargs: dict[str, Any]) -> str:
+    """Make what an f-string formatted an argument, and return a field for it."""
+    name = f"#{len(kwargs)}"
+    kwargs[name] = value
+    return f"{{{name}:{spec}}}" if spec else f"{{{name}}}"
 
 
 def _has_fields(text: str) -> bool:
@@ -153,13 +180,16 @@ def debug_print(
 ) -> Any:
     """Print fmt.format(*args, **kwargs) each time the program gets there, also under jit.
 
-    `fmt` is a plain string, no f-string: values are known only when the program runs. Under `vmap` it prints once
-    per element, under `grad` the values. NumPy's print options are those of the time of tracing. All effects
-    happen in the order of the program, `ordered` or not; `partitioned` is accepted for compatibility. Without
-    `fmt`, returns a function of (fmt, arguments…) with these options.
+    `fmt` is a format string. Traced values that an f-string put into it are printed as well, as if they were
+    arguments; other braces that are left in the text are fields. Under `vmap` it prints once per element, under `grad`
+    the values. NumPy's print options are those of the time of tracing. All effects happen in the order of the
+    program, `ordered` or not; `partitioned` is accepted for compatibility. Without `fmt`, returns a function of
+    (fmt, arguments…) with these options.
 
     >>> import funcgrad as fg
     >>> fg.jit(lambda x: debug_print("x = {x:.2f}, twice {}", 2 * x, x=x))(1.5)
+    x = 1.50, twice 3.0
+    >>> fg.jit(lambda x: debug_print(f"x = {x:.2f}, twice {2 * x}"))(1.5)
     x = 1.50, twice 3.0
     """
 
@@ -169,8 +199,9 @@ def debug_print(
                 f"debug.print: the format is {fmt!r:.80} of type {type(fmt).__name__}",
                 fix='pass a string first, for instance debug.print("{}", x)',
             )
+        text, fmt = fmt, formatted_in(fmt, lambda value, spec: _field_for(value, spec, kwargs))
         if not skip_format_check:
-            _check_format(fmt, args, kwargs)
+            _check_format(text, fmt, args, kwargs)
         show = functools.partial(_print, dict(np.get_printoptions()), fmt)
         function = HostFunction(show, (args, kwargs), None, "debug.print")
         debug_print_p.bind(*function.take_arrays(), callback=function, fmt=fmt, ordered=ordered)
