@@ -82,6 +82,16 @@ FOLDS: dict[str, tuple[Callable[[Any], Any], Callable[[np.ndarray], Any]]] = {
     "nansum": (lambda x: fnp.nansum(x, 0), lambda x: np.nansum(x, 0)),
     "nanmean": (lambda x: fnp.nanmean(x, 0), lambda x: np.nanmean(x, 0)),
     "average": (lambda x: fnp.average(x, 0, x), lambda x: np.average(x, 0, x)),
+    "variance": (lambda x: fnp.var(x, 0), lambda x: np.var(x, 0)),
+    "nanvar": (lambda x: fnp.nanvar(x, 0), lambda x: np.var(x, 0)),
+    "covariance": (lambda x: fnp.diag(fnp.cov(x, rowvar=False)), lambda x: np.diag(np.cov(x, rowvar=False))),
+    "softmax": (lambda x: nn.softmax(x, 0), lambda x: np.exp(x - _logsumexp(x, 0))),
+    "add.reduce": (fnp.add.reduce, np.add.reduce),
+    "add.accumulate": (fnp.add.accumulate, np.add.accumulate),
+    "within a loop": (
+        lambda x: lax.fori_loop(0, 2, lambda i, s: s + fnp.sum(x, 0), fnp.zeros(2)), lambda x: 2 * np.sum(x, 0),
+    ),
+    "mapped": (lambda x: fg.vmap(lambda c: fnp.sum(c * c), 1)(x), lambda x: np.sum(x * x, 0)),
     "sum of squares": (lambda x: fnp.sum(x * x, 0), lambda x: np.sum(x * x, 0)),
     "where": (lambda x: fnp.sum(x, 0, where=x > 0), lambda x: np.sum(x, 0)),
     "trapezoid": (lambda x: fnp.trapezoid(x, axis=0), lambda x: np.trapezoid(x, axis=0)),
@@ -98,6 +108,25 @@ FOLDS: dict[str, tuple[Callable[[Any], Any], Callable[[np.ndarray], Any]]] = {
     "gradient of a broadcast": (
         lambda x: fg.grad(lambda b: fnp.sum((x + b) * x))(fnp.zeros(x.shape[1])), lambda x: np.sum(x, 0),
     ),
+    "inner product": (lambda x: fnp.dot(x[:, 0], x[:, 1]), lambda x: np.dot(x[:, 0], x[:, 1])),
+    "matrix by vector": (lambda x: x.T @ x[:, 0], lambda x: x.T @ x[:, 0]),
+    "matrix product": (lambda x: x.T @ x, lambda x: x.T @ x),
+    "batch of products": (
+        lambda x: x.reshape(2, 1, -1) @ x.reshape(2, -1, 1), lambda x: x.reshape(2, 1, -1) @ x.reshape(2, -1, 1),
+    ),
+    "odd product": (lambda x: x[7:, 0] @ x[7:], lambda x: x[7:, 0] @ x[7:]),
+    "odd batch of products": (
+        lambda x: x[7:].T[:, None] @ x[None, 7:], lambda x: x[7:].T[:, None] @ x[None, 7:],
+    ),
+    "scatter to few places": (
+        lambda x: fnp.zeros(3).at[fnp.arange(len(x)) % 3].add(x[:, 0]),
+        lambda x: np.bincount(np.arange(len(x)) % 3, x[:, 0]),
+    ),
+    "scatter of rows": (
+        lambda x: fnp.zeros((3, 2)).at[fnp.arange(len(x)) % 3].add(x),
+        lambda x: np.stack([x[i::3].sum(0) for i in range(3)]),
+    ),
+    "histogram": (lambda x: fnp.bincount(fnp.zeros(len(x), int), x[:, 0], length=1), lambda x: x[:, :1].sum(0)),
     "einsum of two": (lambda x: fnp.einsum("ij,ij->", x, x), lambda x: np.sum(x * x)),
 }  # fmt: skip
 

@@ -2,11 +2,13 @@
 
 Canonical is (batch, m, k) times (batch, k, n) in a dtype that BLAS has. Everything else is rewritten: dimensions are
 permuted and merged by transposes and reshapes (which cost nothing where the operand's storage allows it), 16-bit floats
-are computed in float32, integers by multiplying and summing in a fused loop.
+are computed in float32, integers by multiplying and summing in a fused loop. A long contraction is cut into a batch of
+products, whose results are summed: BLAS would add them up one by one.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -18,12 +20,15 @@ from funcgrad import dtypes
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, JaxprEqn, Var
 from funcgrad.core.lowering import Contract, Strided
 from funcgrad.core.staging import trace_to_jaxpr
-from funcgrad.core.tracing import source_of
+from funcgrad.core.tracing import aval_of, source_of
 from funcgrad.ops.arithmetic import convert_element_type, mul_p
-from funcgrad.ops.dot import DotDimensionNumbers, dot_general_p
+from funcgrad.ops.dot import DotDimensionNumbers, blocks_of_contraction, dot_general_p
 from funcgrad.ops.shapes import broadcast_in_dim, reduce_sum, reshape, reshape_p, transpose, transpose_p
+from funcgrad.ops.slicing import slice_
 
 CANONICAL = DotDimensionNumbers.of((((2,), (1,)), ((0,), (0,))))
+# Products into which one of a batch is cut.
+_MOST_PRODUCTS = 32
 _BLAS = (dtypes.float32, dtypes.float64, dtypes.complex64, dtypes.complex128)
 
 
@@ -40,7 +45,7 @@ def is_canonical(eqn: JaxprEqn) -> bool:
 
 def canonical(eqn: JaxprEqn) -> ClosedJaxpr | None:
     """Return the equations that put a dot_general into canonical form, or None when it is, or is none."""
-    if not isinstance(eqn.primitive.lowering, Contract) or is_canonical(eqn):
+    if not isinstance(eqn.primitive.lowering, Contract) or (is_canonical(eqn) and _blocks(eqn) <= 1):
         return None
 
     def fun(x: Any, y: Any) -> list[Any]:
@@ -62,7 +67,7 @@ def _canonical(x: Any, y: Any, eqn: JaxprEqn) -> Any:
     left = convert_element_type(reshape(transpose(x, (*xb, *xf, *xc)), (batch, m, k)), working)
     right = convert_element_type(reshape(transpose(y, (*yb, *yc, *yf)), (batch, k, n)), working)
     if working in _BLAS:
-        product = dot_general_p.bind(left, right, dimension_numbers=CANONICAL, preferred_element_type=None)
+        product = _in_blocks(left, right, (batch, m, n, k))
     else:
         product = _sum_of_products(left, right, (batch, m, n, k))
     return reshape(convert_element_type(product, result.dtype, result.weak_type), result.shape)
@@ -73,6 +78,42 @@ def _working_dtype(operand: np.dtype, result: np.dtype) -> np.dtype:
         return dtypes.int32  # any true product: a nonzero count
     wide = result if operand == dtypes.bool_ else np.promote_types(operand, result)
     return dtypes.float32 if wide in (dtypes.float16, dtypes.bfloat16) else wide
+
+
+def _blocks(eqn: JaxprEqn) -> int:
+    left, right = (v.aval.shape for v in eqn.invars)
+    return blocks_of_contraction(left[1], right[2], left[2])
+
+
+def _in_blocks(left: Any, right: Any, sizes: tuple[int, ...]) -> Any:
+    """Σₖ left[b, m, k] · right[b, k, n] by BLAS, summed in blocks of k where it is long."""
+    batch, m, n, k = sizes
+    blocks = blocks_of_contraction(m, n, k)
+    if blocks <= 1:
+        return _product(left, right)
+    if batch != 1:  # blocks of a batch have no one distance from each other
+        bounds = np.linspace(0, k, min(blocks, _MOST_PRODUCTS) + 1).astype(int).tolist()
+        terms = [_product(_part(left, 2, i, j), _part(right, 1, i, j)) for i, j in itertools.pairwise(bounds)]
+        while len(terms) > 1:
+            terms = [sum(terms[i + 1 : i + 2], terms[i]) for i in range(0, len(terms), 2)]
+        return terms[0]
+    length = k // blocks
+    whole = blocks * length
+    rows = transpose(reshape(_part(left, 2, 0, whole), (m, blocks, length)), (1, 0, 2))
+    products = _product(rows, reshape(_part(right, 1, 0, whole), (blocks, length, n)))
+    total = reshape(reduce_sum(products, (0,)), (1, m, n))
+    return total if whole == k else total + _product(_part(left, 2, whole, k), _part(right, 1, whole, k))
+
+
+def _product(left: Any, right: Any) -> Any:
+    return dot_general_p.bind(left, right, dimension_numbers=CANONICAL, preferred_element_type=None)
+
+
+def _part(x: Any, axis: int, start: int, stop: int) -> Any:
+    shape = aval_of(x).shape
+    starts = [start if d == axis else 0 for d in range(len(shape))]
+    stops = [stop if d == axis else n for d, n in enumerate(shape)]
+    return slice_(x, starts, stops)
 
 
 def _sum_of_products(left: Any, right: Any, sizes: tuple[int, ...]) -> Any:

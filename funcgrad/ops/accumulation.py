@@ -30,6 +30,11 @@ def accumulator(dtype: np.dtype) -> np.dtype:
     return dtypes.float32 if dtype in (dtypes.float16, dtypes.bfloat16) else dtype
 
 
+def widest(dtype: np.dtype) -> np.dtype:
+    """Return the dtype of double precision for numbers of an inexact dtype: float64 or complex128."""
+    return dtypes.complex128 if dtypes.is_complex(dtype) else dtypes.float64
+
+
 def sum_over(x: np.ndarray, axes: Axes, dtype: np.dtype) -> np.ndarray:
     """Sum over `axes` in `dtype`.
 
@@ -95,7 +100,7 @@ def run_over(ufunc: np.ufunc, x: np.ndarray, axis: int) -> np.ndarray:
     if not dtypes.is_inexact(x.dtype) or ufunc in (np.maximum, np.minimum):  # exact
         working = accumulator(x.dtype)
         return ufunc.accumulate(x.astype(working, copy=False), axis=axis, dtype=working).astype(x.dtype, copy=False)
-    wide = dtypes.complex128 if dtypes.is_complex(x.dtype) else dtypes.float64
+    wide = widest(x.dtype)
     if x.dtype != wide:
         return ufunc.accumulate(x.astype(wide), axis=axis).astype(x.dtype)
     return _run_in_blocks(ufunc, x, axis) if x.shape[axis] > _LONG_RUN else ufunc.accumulate(x, axis=axis)

@@ -16,7 +16,7 @@ from funcgrad.core.lowering import Contract
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.tracing import Zero, aval_of, is_undefined
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
-from funcgrad.ops.accumulation import accumulator
+from funcgrad.ops.accumulation import accumulator, sum_over
 from funcgrad.ops.arithmetic import convert_element_type
 from funcgrad.ops.elementwise import add_tangents, check_bilinear
 from funcgrad.ops.shapes import transpose
@@ -149,6 +149,32 @@ def _as_matrices(lhs: tuple[int, ...], rhs: tuple[int, ...], numbers: DotDimensi
     )
 
 
+def blocks_of_contraction(m: int, n: int, k: int) -> int:
+    """Into how many blocks the contracted dimension of an (m, k) times (k, n) product is cut.
+
+    BLAS adds up the k products of a vector one by one or nearly so, those of a matrix in panels of a few hundred.
+    """
+    return -(-k // (_LONG_VECTOR if min(m, n) <= _FEW_VECTORS else _LONG_MATRIX))
+
+
+_FEW_VECTORS = 3
+_LONG_VECTOR, _LONG_MATRIX = 1 << 14, 1 << 17
+
+
+def _matmul(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Multiply matrices; a long contraction is summed in blocks, the blocks' results as any sum."""
+    (m, k), n = left.shape[-2:], right.shape[-1]
+    blocks = blocks_of_contraction(m, n, k)
+    if blocks <= 1 or not dtypes.is_inexact(left.dtype):
+        return np.matmul(left, right)
+    batch, length = left.shape[:-2], k // blocks
+    whole = blocks * length
+    rows = left[..., :whole].reshape(*batch, m, blocks, length).swapaxes(-3, -2)
+    parts = np.matmul(rows, right[..., :whole, :].reshape(*batch, blocks, length, n))
+    total = sum_over(parts, (len(batch),), parts.dtype)
+    return total + np.matmul(left[..., whole:], right[..., whole:, :]) if whole < k else total
+
+
 def _evaluate(
     lhs: Any,
     rhs: Any,
@@ -161,9 +187,9 @@ def _evaluate(
     right = rhs.transpose(form.right_axes).reshape(form.right_shape)
     result = preferred_element_type or lhs.dtype
     if result == lhs.dtype == accumulator(result):
-        return np.matmul(left, right).reshape(form.out_shape)
+        return _matmul(left, right).reshape(form.out_shape)
     wide = np.promote_types(accumulator(lhs.dtype), accumulator(result)) if result != dtypes.bool_ else lhs.dtype
-    out = np.matmul(left.astype(wide, copy=False), right.astype(wide, copy=False))
+    out = _matmul(left.astype(wide, copy=False), right.astype(wide, copy=False))
     return out.reshape(form.out_shape).astype(result, copy=False)
 
 

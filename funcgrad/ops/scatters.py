@@ -22,6 +22,7 @@ from funcgrad.core.lowering import Rewrite, Update
 from funcgrad.core.primitives import Primitive, registry
 from funcgrad.core.tracing import Zero, aval_of, is_undefined
 from funcgrad.errors import DTypeError, NotDifferentiableError, ShapeError
+from funcgrad.ops.accumulation import widest
 from funcgrad.ops.arithmetic import convert_element_type, mul_p, neg_p, select_n_p
 from funcgrad.ops.dynamic_slices import check_starts, clamped_starts, dynamic_slice_p, stacked_starts, wrapped_starts
 from funcgrad.ops.elementwise import ANY, NUMBER, add_tangents, check_operands
@@ -59,10 +60,21 @@ def _assign(work: np.ndarray, rows: np.ndarray, values: np.ndarray, unique: bool
     work[rows] = values
 
 
+# Narrow floats are added in double precision where so many come to one place on average.
+_MANY = 8
+
+
 def _accumulate(combine: np.ufunc, fold: np.ufunc) -> Callable[..., None]:
     """Return work[rows] = combine(work[rows], values) where rows may repeat; `fold` merges values of one row."""
 
     def update(work: np.ndarray, rows: np.ndarray, values: np.ndarray, unique: bool) -> None:
+        if fold is np.add and dtypes.is_inexact(work.dtype) and len(rows) >= _MANY * len(work):
+            wide = widest(work.dtype)
+            if work.dtype != wide:  # sums of many terms
+                total = work.astype(wide)
+                update(total, rows, values.astype(wide), unique)
+                work[...] = total
+                return
         if work.ndim == 1:
             combine.at(work, rows, values)
             return
