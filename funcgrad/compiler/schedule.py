@@ -174,7 +174,7 @@ def sum_block(nest: Nest, parts: int, simd: bool) -> tuple[int, int] | None:
         most = SUM_BLOCK if simd else SUM_SCALARS
         if extents[last] > most:
             return last, most
-        room = SUM_ROWS if simd else max(8, SUM_SCALARS // max(1, extents[last]))
+        room = SUM_ROWS if simd else max(1, SUM_SCALARS // max(1, extents[last]))
     for i in reversed(folds):
         if extents[i] > room:
             return i, room
