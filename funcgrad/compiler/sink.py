@@ -20,8 +20,7 @@ from funcgrad.core.jaxprs import Atom, ClosedJaxpr, JaxprEqn, Literal, Var, live
 from funcgrad.core.lowering import Barrier, Scalar, Update, View
 from funcgrad.ops.barriers import optimization_barrier_p
 
-_MOST_EQUATIONS = 6
-_DEEPEST_CHAIN = 24
+_MOST_EQUATIONS = 12
 
 
 class _Stage(NamedTuple):
@@ -63,6 +62,7 @@ def _is_cheap(eqn: JaxprEqn) -> bool:
 class _Sinker:
     def __init__(self, eqns: list[JaxprEqn], inputs: Iterable[Var], outvars: Iterable[Atom]):
         self.defined = {v: e for e in eqns for v in e.outvars}
+        self.position = {e: i for i, e in enumerate(eqns)}
         self.stage: dict[Atom, _Stage] = {v: _Stage(0, None) for v in inputs}
         # For values that are in memory whatever is decided here: the last stage that reads them.
         self.last: dict[Atom, int] = {v: 0 for v in inputs}
@@ -109,26 +109,26 @@ class _Sinker:
 
     def chain(self, value: Var) -> _Chain | None:
         """The cheap equations between stored values and this one; None when it is stored itself, or there are many."""
-        eqns: list[JaxprEqn] = []
-        sources: list[Var] = []
-
-        def visit(atom: Atom, depth: int) -> bool:
-            if isinstance(atom, Literal) or atom in sources or any(atom in e.outvars for e in eqns):
-                return True
+        found: dict[int, JaxprEqn] = {}  # by their position
+        sources: dict[Var, None] = {}
+        pending: list[Atom] = [] if value in self.last else [value]
+        while pending:
+            atom = pending.pop()
+            if isinstance(atom, Literal) or atom in sources:
+                continue
             if atom in self.replaced:
-                return False
+                return None
             if atom in self.last:
-                sources.append(atom)
-                return True
+                sources[atom] = None
+                continue
             eqn = self.defined[atom]
-            if not _is_cheap(eqn) or len(eqns) >= _MOST_EQUATIONS or depth >= _DEEPEST_CHAIN:
-                return False
-            if not all(visit(v, depth + 1) for v in eqn.invars):
-                return False
-            eqns.append(eqn)
-            return True
-
-        return _Chain(eqns, sources) if value not in self.last and visit(value, 0) and sources else None
+            if self.position[eqn] in found:
+                continue
+            if len(found) >= _MOST_EQUATIONS or not _is_cheap(eqn):
+                return None
+            found[self.position[eqn]] = eqn
+            pending += eqn.invars
+        return _Chain([found[i] for i in sorted(found)], list(sources)) if sources else None
 
     def pays(self, value: Var, chain: _Chain, stage: _Stage) -> bool:
         """Whether the values to start from take no more memory than the one that is not stored."""
