@@ -74,6 +74,7 @@ BITS = [
     ("choice", {"a": np.arange(12).reshape(3, 4), "shape": (2,), "axis": 0, "replace": False}),
     ("choice", {"a": 4, "shape": (50,), "p": np.float32([0.1, 0.2, 0.3, 0.4])}),
     ("choice", {"a": 4, "shape": (3,), "p": np.float32([0.1, 0.2, 0.3, 0.4]), "replace": False}),
+    ("choice", {"a": 20_000, "shape": (2000,), "p": np.random.default_rng(0).dirichlet(np.ones(20_000)).astype("f4")}),
     ("bernoulli", {"p": 0.3, "shape": (4, 9)}),
     ("bernoulli", {"p": np.float32([0.0, 0.2, 1.0])}),
     ("bernoulli", {"p": 0.3, "shape": (40,), "mode": "high"}),
@@ -364,3 +365,21 @@ def test_keys_are_arrays() -> None:
     for key in (random.key(0), random.split(random.key(0)), *seen):
         assert isinstance(key, fg.Array) and isinstance(key, jnp.ndarray) and issubclass(type(key), fg.Array)
     assert not isinstance(np.ones(2), fg.Array) and not issubclass(np.ndarray, fg.Array)
+
+
+@pytest.mark.parametrize("n", [1, 2, 15, 16, 17, 31, 32, 256, 257, 4097, 20_000])
+def test_weighted_choice_sums_probabilities_in_blocks(n):
+    """In float32 the order of the sum decides some draws; this one is XLA's, eager and compiled."""
+
+    def sums(x):
+        if len(x) <= 16:
+            return np.cumsum(x)
+        rows = np.cumsum(np.pad(x, (0, -len(x) % 16)).reshape(-1, 16), axis=1)
+        before = np.concatenate([np.zeros(1, x.dtype), sums(rows[:, -1])[:-1]])
+        return (rows + before[:, None]).ravel()[: len(x)]
+
+    p = np.random.default_rng(n).random(n).astype(np.float32)
+    total = sums(p)
+    expected = np.searchsorted(total, total[-1] * (1 - np.asarray(random.uniform(KEY, (5000,)))))
+    assert random.choice(KEY, n, (5000,), p=p).tolist() == expected.tolist()
+    assert fg.jit(lambda p: random.choice(KEY, n, (5000,), p=p))(p).tolist() == expected.tolist()

@@ -12,6 +12,7 @@ from funcgrad.config import config
 from funcgrad.core import buffers, finite, tracing
 from funcgrad.core.avals import ShapedArray, ShapeDtypeStruct
 from funcgrad.core.primitives import Primitive
+from funcgrad.core.quiet import quiet
 from funcgrad.errors import AllocationError, ArgumentError, DeletedArrayError, DTypeError
 
 
@@ -152,7 +153,7 @@ def as_array(x: Any) -> Array:
         return x
     _check_is_value(x)
     aval = tracing.aval_of(x)
-    return Array(aval, np.array(x, aval.dtype))
+    return Array(aval, quiet.run(np.array, x, aval.dtype))
 
 
 def _check_is_value(x: Any) -> None:
@@ -172,7 +173,7 @@ def _operand(x: Any) -> Array:
         raise _TracedOperandError
     _check_is_value(x)
     aval = tracing.aval_of(x)
-    return Array(aval, np.asarray(x, aval.dtype))
+    return Array(aval, quiet.run(np.asarray, x, aval.dtype))
 
 
 def evaluate(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
@@ -220,7 +221,7 @@ def _traced(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -
 
 def _result(aval: ShapedArray, value: Any) -> Array:
     if type(value) is not np.ndarray or value.dtype != aval.dtype:
-        value = np.asarray(value, aval.dtype)
+        value = quiet.run(np.asarray, value, aval.dtype)
     return Array(aval, value)
 
 

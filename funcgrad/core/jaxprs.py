@@ -18,6 +18,7 @@ from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import Inline
 from funcgrad.core.primitives import Primitive
+from funcgrad.core.quiet import quiet
 from funcgrad.errors import SourceLocation
 
 
@@ -272,4 +273,4 @@ def literal_of(value: Any) -> Literal | None:
     aval = tracing.aval_of(value)
     if aval.shape or aval.dtype == dtypes.float0:
         return None
-    return Literal(value if isinstance(value, Array) else Array(aval, np.asarray(value, aval.dtype)), aval)
+    return Literal(value if isinstance(value, Array) else Array(aval, quiet.run(np.asarray, value, aval.dtype)), aval)

@@ -13,6 +13,7 @@ from funcgrad import dtypes, tree
 from funcgrad.core import tracing
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
+from funcgrad.core.quiet import quiet
 from funcgrad.core.tracing import ArrayLike, aval_of
 from funcgrad.errors import AllocationError, ArgumentError, DTypeError
 from funcgrad.numpy import ufuncs as uf
@@ -73,7 +74,7 @@ def _checked_integer(x: Any, dtype: np.dtype) -> np.ndarray:
         limits = np.iinfo(dtype)
         if not limits.min <= x <= limits.max:
             raise OverflowError(f"Python integer {x} is out of bounds for {dtype.name}")
-    return np.asarray(x, dtype)
+    return quiet.run(np.asarray, x, dtype)
 
 
 def _holds_arrays(x: Any) -> bool:

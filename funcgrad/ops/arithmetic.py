@@ -10,6 +10,7 @@ import numpy as np
 from funcgrad import dtypes
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
+from funcgrad.core.quiet import quiet
 from funcgrad.core.tracing import Tracer, Zero, aval_of, is_undefined
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 from funcgrad.ops.elementwise import (
@@ -530,6 +531,10 @@ clamp_p = elementwise(
 
 def cast(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Convert as XLA does: float → int saturates and sends NaN to 0, complex → real drops the imaginary part."""
+    return quiet.run(_cast, x, dtype)
+
+
+def _cast(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
     if x.dtype.kind == "c" and dtype.kind != "c":
         if dtype == dtypes.bool_:
             return x != 0
@@ -572,7 +577,8 @@ def convert_element_type(x: Any, dtype: np.dtype, weak_type: bool = False) -> An
         return x
     if not aval.shape and not isinstance(x, Tracer):
         # A constant scalar becomes a literal of the new type, not an equation.
-        return Array(ShapedArray((), dtype, weak_type), cast(np.asarray(x, aval.dtype), dtype))
+        value = quiet.run(np.asarray, x, aval.dtype)
+        return Array(ShapedArray((), dtype, weak_type), cast(value, dtype))
     return convert_element_type_p.bind(x, new_dtype=dtype, weak_type=weak_type)
 
 

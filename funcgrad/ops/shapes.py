@@ -13,6 +13,7 @@ from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import Lowering, Reduce, Strided, View
 from funcgrad.core.primitives import Primitive
+from funcgrad.core.quiet import quiet
 from funcgrad.core.tracing import Zero, aval_of
 from funcgrad.errors import ArgumentError, ShapeError
 from funcgrad.ops.accumulation import accumulator, sum_over
@@ -152,7 +153,7 @@ def to_dim(value: Any, dim: int | None, wanted: int | None, size: int) -> Any:
 
 def full(shape: Sequence[int], value: Any, dtype: np.dtype, weak_type: bool = False) -> Any:
     """Return an array of one value, as a broadcast scalar (a constant to the compiler)."""
-    scalar = Array(ShapedArray((), dtype, weak_type), np.asarray(value, dtype))
+    scalar = Array(ShapedArray((), dtype, weak_type), quiet.run(np.asarray, value, dtype))
     return broadcast_in_dim(scalar, tuple(shape), ())
 
 

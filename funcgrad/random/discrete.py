@@ -10,7 +10,7 @@ import numpy as np
 
 from funcgrad import dtypes
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
-from funcgrad.numpy import composite, creation, indexing, promotion, reductions, shaping, sorting
+from funcgrad.numpy import composite, creation, indexing, joining, padding, promotion, reductions, shaping, sorting
 from funcgrad.numpy import ufuncs as uf
 from funcgrad.numpy.axes import as_axis, as_int, as_shape
 from funcgrad.ops import arithmetic as ar
@@ -210,12 +210,35 @@ def choice(
     return shaping.reshape(result, sizes)
 
 
+_BLOCK = 16
+
+
+def _running_sums(x: Any) -> Any:
+    """The sums of the first 1, 2, … elements: one after the other in blocks of 16, and so the sums of the blocks.
+
+    The error grows like log n, and each sum is rounded as XLA does it, by which JAX's draws are chosen.
+    """
+    n = x.aval.size
+    if n <= _BLOCK:
+        rows = shaping.reshape(x, (1, n))
+    else:
+        rows = shaping.reshape(padding.pad(x, (0, -n % _BLOCK)), (-1, _BLOCK))
+    columns = [rows[:, 0]]
+    for i in range(1, rows.aval.shape[1]):
+        columns.append(columns[-1] + rows[:, i])
+    sums = joining.stack(columns, 1)
+    if n > _BLOCK:
+        before = padding.pad(_running_sums(columns[-1])[:-1], (1, 0))
+        sums = sums + before[:, None]
+    return shaping.reshape(sums, (-1,))[:n]
+
+
 def _weighted(words: Any, p: Any, inputs: int, shape: tuple[int, ...], replace: bool, mode: str | None) -> Any:
     (p,) = promotion.promote_inexact(p, operation="choice")
     if p.aval.shape != (inputs,):
         raise ShapeError(f"choice: p has shape {p.aval.shape}, there are {inputs} elements", fix="one probability each")
     if replace:
-        total = reductions.cumsum(p)
+        total = _running_sums(p)
         threshold = total[-1] * (1 - uniform_of(words, shape, p.aval.dtype, 0, 1))
         return sorting.searchsorted(total, threshold)
     scores = gumbel_of(words, (inputs,), p.aval.dtype, mode) + uf.log(p)
