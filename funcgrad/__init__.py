@@ -90,7 +90,7 @@ _SUBMODULES = {
 def __getattr__(name: str) -> _Any:
     if name in _SUBMODULES:
         return _importlib.import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    raise errors.missing_name(__name__, name)
 
 
 def __dir__() -> list[str]:

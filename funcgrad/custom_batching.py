@@ -6,5 +6,8 @@
 Array([0., 1., 4.], dtype=float32)
 """
 
+from funcgrad.errors import explain_missing_names as _explain_missing_names
 from funcgrad.transforms.custom_rules.batching import custom_vmap as custom_vmap
 from funcgrad.transforms.custom_rules.batching import sequential_vmap as sequential_vmap
+
+_explain_missing_names(__name__)

@@ -9,6 +9,7 @@
 Array(10., dtype=float32, weak_type=True)
 """
 
+from funcgrad.errors import explain_missing_names as _explain_missing_names
 from funcgrad.transforms.custom_rules.closures import SymbolicZero as SymbolicZero
 from funcgrad.transforms.custom_rules.closures import closure_convert as closure_convert
 from funcgrad.transforms.custom_rules.closures import zero_from_primal as zero_from_primal
@@ -20,3 +21,5 @@ from funcgrad.transforms.custom_rules.vjp import CustomVJPPrimal as CustomVJPPri
 from funcgrad.transforms.custom_rules.vjp import custom_vjp as custom_vjp
 from funcgrad.transforms.custom_rules.vjp import custom_vjp_call_p as custom_vjp_call_p
 from funcgrad.transforms.custom_rules.vjp import custom_vjp_primal_tree_values as custom_vjp_primal_tree_values
+
+_explain_missing_names(__name__)

@@ -8,14 +8,13 @@ array dtype of its own kind. The promotion of two types is their least upper bou
 from __future__ import annotations
 
 import functools
-import warnings
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
 from funcgrad.config import config
-from funcgrad.errors import DTypeError, TypePromotionError
+from funcgrad.errors import DTypeError, TypePromotionError, warn
 
 bool_ = np.dtype(np.bool_)
 int8, int16, int32, int64 = (np.dtype(f"int{n}") for n in (8, 16, 32, 64))
@@ -57,6 +56,8 @@ def as_dtype(dtype: Any) -> np.dtype:
         found = dtype
     elif isinstance(dtype, str) and dtype in _KNOWN:
         return _KNOWN[dtype]
+    elif hasattr(dtype, "aval"):
+        raise DTypeError(f"{dtype!r:.60} is an array, not a dtype", fix="pass its dtype, x.dtype, or a dtype's name")
     elif dtype in _PYTHON_SCALARS:
         return _PYTHON_SCALARS[dtype]
     else:
@@ -83,10 +84,9 @@ def requested(dtype: Any, operation: str) -> np.dtype:
     result = canonicalize(found)
     # Python's own `float`, `int` and `complex` mean the default width, so narrowing them is no surprise.
     if result != found and dtype not in _PYTHON_SCALARS:
-        warnings.warn(
+        warn(
             f"{operation}: dtype {found.name} was requested but 64-bit types are disabled; using {result.name}. "
-            "fix: funcgrad.config.update('enable_x64', True), or ask for the 32-bit type",
-            stacklevel=3,
+            "fix: funcgrad.config.update('enable_x64', True), or ask for the 32-bit type"
         )
     return result
 

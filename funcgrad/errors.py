@@ -6,16 +6,28 @@ NumPy or JAX user would expect to catch (`TypeError`, `ValueError`, `IndexError`
 
 from __future__ import annotations
 
+import difflib
+import functools
 import os
+import re
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from types import FrameType
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
+
+import numpy as np
+import optree
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
-_INTERNAL = (_PACKAGE, os.path.dirname(os.__file__) + os.sep + "functools.py",
-             os.path.dirname(os.__file__) + os.sep + "contextlib.py", "<frozen", "<string>")  # fmt: skip
+_STANDARD = os.path.dirname(os.__file__) + os.sep
+_TOP = __name__.partition(".")[0]
+# What the library calls, or is called through: NumPy calls back when it is given a tracer.
+_INTERNAL = (
+    _PACKAGE, _STANDARD + "functools.py", _STANDARD + "contextlib.py", "<frozen", "<string>",
+    *(os.path.dirname(os.path.abspath(module.__file__)) + os.sep for module in (np, optree)),
+)  # fmt: skip
 
 
 class SourceLocation(NamedTuple):
@@ -49,9 +61,18 @@ class _Scopes(threading.local):
 scopes = _Scopes()
 
 
+@functools.lru_cache(maxsize=4096)
 def is_internal(filename: str) -> bool:
     """Whether a file is one of funcgrad's own, or of what it goes through to call back: frames there are not shown."""
     return filename.startswith(_INTERNAL)
+
+
+def _user_frame() -> tuple[FrameType | None, FrameType | None, int]:
+    """Return the innermost frame of the user's, the frame of the library that it called, and how many follow it."""
+    frame, called, depth = sys._getframe(1), None, 0
+    while frame is not None and is_internal(frame.f_code.co_filename):
+        frame, called, depth = frame.f_back, frame, depth + 1
+    return frame, called, depth
 
 
 def user_location() -> SourceLocation | None:
@@ -65,8 +86,53 @@ def user_location() -> SourceLocation | None:
     return None
 
 
+def called_function() -> str:
+    """Return the name of the library's function that the user called, where it is a function of a public module."""
+    _, frame, _ = _user_frame()
+    if frame is None or not frame.f_code.co_qualname.isidentifier():
+        return ""
+    name, module = frame.f_code.co_name, frame.f_globals.get("__name__", "")
+    places = (_TOP, f"{_TOP}.lax", module.rpartition(".")[0], module if module.count(".") == 1 else "")
+    public = any(callable(vars(sys.modules[place]).get(name)) for place in places if place in sys.modules)
+    return name if public and not name.startswith("_") else ""
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Issue a warning at the user's own line."""
+    warnings.warn(message, category, stacklevel=_user_frame()[2] + 1)
+
+
+def missing_name(module: str, name: str) -> AttributeError:
+    """Return the error of a public module that has no such name; it says which names are like it."""
+    message = f"module {module!r} has no attribute {name!r}"
+    if not name.startswith("_"):  # tools ask for those
+        close = difflib.get_close_matches(name, [n for n in dir(sys.modules[module]) if n[0] != "_"], 3, 0.7)
+        like = f"; close matches: {', '.join(close)}" if close else ""
+        message += f": not in funcgrad, see docs/coverage.md{like}"
+    return AttributeError(message, name=name, obj=sys.modules[module])
+
+
+def explain_missing_names(module: str) -> None:
+    """Give a public module a `__getattr__` that raises `missing_name`.
+
+    Were it written in the module, type checkers would take every name to be there.
+    """
+
+    def __getattr__(name: str) -> NoReturn:
+        raise missing_name(module, name)
+
+    vars(sys.modules[module])["__getattr__"] = __getattr__
+
+
 # Set by core.tracing, which is above: it describes the transforms under way ("tracing jit(loss)").
 describe_context: Callable[[], str] = lambda: ""  # noqa: E731
+
+
+def _by_the_called_function(summary: str) -> str:
+    """Name the function that the user called first, where what failed is a part of it: "logspace: linspace: …"."""
+    name = called_function()
+    operation = summary.partition(":")[0]
+    return summary if not name or re.search(rf"\b{name}\b", operation) else f"{name}: {summary}"
 
 
 class FuncgradError(Exception):
@@ -77,6 +143,8 @@ class FuncgradError(Exception):
     """
 
     def __init__(self, summary: str, *, fix: str = "", location: SourceLocation | None = None):
+        if location is None:
+            summary = _by_the_called_function(summary)
         self.summary, self.fix = summary, fix
         self.location = location or user_location()
         context = describe_context()

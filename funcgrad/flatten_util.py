@@ -10,10 +10,11 @@ import numpy as np
 from funcgrad import dtypes, tree
 from funcgrad.core.tracing import aval_of
 from funcgrad.errors import ArgumentError
-from funcgrad.numpy.creation import asarray
+from funcgrad.errors import explain_missing_names as _explain_missing_names
 from funcgrad.ops.arithmetic import convert_element_type
 from funcgrad.ops.shapes import full, reshape
 from funcgrad.ops.slicing import concatenate, slice_
+from funcgrad.transforms.api import as_arrays, places
 
 
 def ravel_pytree(pytree: Any) -> tuple[Any, Callable[[Any], Any]]:
@@ -26,7 +27,7 @@ def ravel_pytree(pytree: Any) -> tuple[Any, Callable[[Any], Any]]:
     Array(6., dtype=float32)
     """
     leaves, structure = tree.flatten(pytree)
-    arrays = [asarray(leaf) for leaf in leaves]
+    arrays = as_arrays(leaves, "ravel_pytree", places("pytree", structure))
     avals = [aval_of(a) for a in arrays]
     if not arrays:
         dtype = dtypes.canonicalize(float)
@@ -50,3 +51,6 @@ def ravel_pytree(pytree: Any) -> tuple[Any, Callable[[Any], Any]]:
         return structure.unflatten(parts)
 
     return vector, unravel
+
+
+_explain_missing_names(__name__)

@@ -1,5 +1,6 @@
 """What a jitted function is on its way to machine code: `jit(f).trace`, `lower` and `compile` return these."""
 
+from funcgrad.errors import explain_missing_names as _explain_missing_names
 from funcgrad.transforms.jit import JitFunction as Wrapped
 from funcgrad.transforms.stages import ArgInfo as ArgInfo
 from funcgrad.transforms.stages import Compiled as Compiled
@@ -7,3 +8,5 @@ from funcgrad.transforms.stages import Lowered as Lowered
 from funcgrad.transforms.stages import Traced as Traced
 
 __all__ = ["ArgInfo", "Compiled", "Lowered", "Traced", "Wrapped"]
+
+_explain_missing_names(__name__)

@@ -20,6 +20,7 @@ import optree
 from optree import _C
 
 from funcgrad.errors import ArgumentError
+from funcgrad.errors import explain_missing_names as _explain_missing_names
 from funcgrad.tree_registry import (
     NAMESPACE,
     KeyEntry,
@@ -512,3 +513,6 @@ def _describe(node: PyTreeDef, other: PyTreeDef) -> str:
         return f"a {cls.__name__} of keys {[k.key for k in keys]}" if keys else f"an empty {cls.__name__}"
     metadata = f" and metadata {data!r}" if other.spec.type is cls and data is not None else ""
     return f"a {cls.__name__} of {len(keys)}{metadata}"
+
+
+_explain_missing_names(__name__)

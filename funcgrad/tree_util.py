@@ -6,6 +6,7 @@ import builtins
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from funcgrad.errors import explain_missing_names as _explain_missing_names
 from funcgrad.tree import PyTreeDef, treedef_tuple
 from funcgrad.tree import all as tree_all
 from funcgrad.tree import broadcast as tree_broadcast
@@ -107,3 +108,5 @@ class PyTreeRegistry:
 
 
 default_registry = PyTreeRegistry()
+
+_explain_missing_names(__name__)

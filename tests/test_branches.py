@@ -546,7 +546,11 @@ BAD = {
     "bool": (lambda: lax.switch(True, [int, int]), errors.DTypeError, "use lax.cond for a bool"),
     "indices": (lambda: lax.switch(jnp.arange(2), [int, int]), errors.ShapeError, "the index has type i32[2]"),
     "operands": (lambda: lax.cond(True, abs, abs, 1, operand=2), errors.ArgumentError, "operand=2 is given besides"),
-    "not an array": (lambda: lax.cond(True, abs, abs, "a"), errors.ArgumentError, "'a' of type str is not an array"),
+    "not an array": (
+        lambda: lax.cond(True, abs, abs, "a"),
+        errors.ArgumentError,
+        "cond: operands[0] is 'a' of type str, which is not an array",
+    ),
     "returns": (lambda: lax.cond(True, lambda: "a", lambda: "b"), errors.ArgumentError, "returned 'b' of type str"),
     "platform": (
         lambda: lax.platform_dependent(1, tpu=abs),

@@ -199,7 +199,7 @@ def test_arguments_are_checked():
         f(1.0, scale=3.0)
     with pytest.raises(ArgumentError, match=r"do not fit its signature: got an unexpected keyword argument 'y'"):
         f(1.0, y=3.0)
-    with pytest.raises(ArgumentError, match=r"'a' of type str is not an array"):
+    with pytest.raises(ArgumentError, match=r"<lambda>: args\[0\] is 'a' of type str, which is not an array"):
         f("a")
     with pytest.raises(
         ArgumentError, match=r"nondiff_argnames has 'n', which is not a parameter; parameters are \['x'\]"

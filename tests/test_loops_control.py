@@ -635,7 +635,7 @@ class Bad:
         "no pair": (errors.ArgumentError, lambda: lax.scan(lambda c, x: c + x, 0.0, X[:, 0]),
                     ["must return a pair (carry, y), it returned f32[]"]),
         "lengths of xs": (errors.ShapeError, lambda: lax.scan(lambda c, x: (c, c), 0.0, (X, X[:2])),
-                          ["different leading sizes: f32[4,3], f32[2,3]"]),
+                          ["different leading sizes: xs[0] f32[4,3], xs[1] f32[2,3]"]),
         "length": (errors.ShapeError, lambda: lax.scan(lambda c, x: (c, c), 0.0, X, length=5),
                    ["length is 5", "f32[4,3]"]),
         "no length": (errors.ArgumentError, lambda: lax.scan(lambda c, x: (c, c), 0.0), ["length is not given"]),

@@ -18,11 +18,11 @@ import hashlib
 import os
 import stat
 import tempfile
-import warnings
 from pathlib import Path
 
 from funcgrad.compiler.cpu import toolchain
 from funcgrad.config import config
+from funcgrad.errors import warn
 
 CODEGEN_VERSION = 1  # raise when the same key text may mean different code
 LIMIT_BYTES = 512 << 20
@@ -141,11 +141,10 @@ def _checked(root: Path) -> Path | None:
         return root
     info = os.stat(root)
     if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid() or info.st_mode & 0o077:
-        warnings.warn(
+        warn(
             f"compilation cache {root} is not used: it must belong to user {os.getuid()} with mode 0700 "
             f"(it belongs to {info.st_uid}, mode {stat.S_IMODE(info.st_mode):04o})\n"
-            f"  fix: chmod 700 {root}, or set FUNCGRAD_CACHE_DIR to a directory of your own",
-            stacklevel=2,
+            f"  fix: chmod 700 {root}, or set FUNCGRAD_CACHE_DIR to a directory of your own"
         )
         return None
     return root

@@ -43,7 +43,7 @@ class Chosen:
     def mask(self, values: Mapping[int, np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
         """Return where elements are chosen, given the values of the selectors by their `id`."""
         known: dict[int, np.ndarray] = {}
-        pending = [self]
+        pending: list[Chosen] = [self]
         while pending:  # no recursion: selections of selections go as deep as the program is long
             chosen = pending[-1]
             outer = [o for _, _, o in chosen.choices.values() if o is not None and id(o) not in known]

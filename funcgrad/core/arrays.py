@@ -13,7 +13,7 @@ from funcgrad.core import buffers, finite, tracing
 from funcgrad.core.avals import ShapedArray, ShapeDtypeStruct
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.quiet import quiet
-from funcgrad.errors import AllocationError, ArgumentError, DeletedArrayError, DTypeError
+from funcgrad.errors import AllocationError, ArgumentError, DeletedArrayError, DTypeError, called_function
 
 
 class Array(tracing.ArrayLike):
@@ -191,7 +191,7 @@ def evaluate(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) 
     except MemoryError as e:
         wanted = aval if isinstance(aval, list) else [aval]
         raise AllocationError(
-            f"{primitive.name}: the result {', '.join(map(str, wanted))} needs "
+            f"{called_function() or primitive.name}: the result {', '.join(map(str, wanted))} needs "
             f"{sum(a.nbytes for a in wanted) / 2**30:.1f} GiB, which is not available",
             fix="compute in smaller pieces, use a smaller dtype, or put the computation under jit so that it is fused",
         ) from e

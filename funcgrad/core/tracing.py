@@ -148,7 +148,7 @@ class Tracer(ArrayLike):
         return int(self._known("converted with int()", "use .astype(int), or make the argument static"))
 
     def __index__(self) -> int:
-        return self._known("used as a Python index, size or shape", "make it static (static_argnums)").__index__()
+        return self._known("used as a Python index, size or shape", self._static_remedy()).__index__()
 
     def item(self, *args: int) -> Any:
         """Return the value as a Python scalar; it is a constant to derivatives."""
@@ -182,6 +182,12 @@ class Tracer(ArrayLike):
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         raise self._refused("pickled", "return the array, and pickle what comes out of the transform")
+
+    def _static_remedy(self) -> str:
+        name = re.fullmatch(r" \(it is argument (\w+) of .*\)", self.origin())
+        if name:
+            return f"make it static: jit(..., static_argnames={name[1]!r})"
+        return "take sizes from shapes and static arguments, which are known, not from values of arrays"
 
     def _known(self, use: str, fix: str) -> np.ndarray:
         """Return the value; raise ConcretizationError where it is not known."""
@@ -475,8 +481,25 @@ def aval_of(x: Any) -> ShapedArray:
         return aval
     raise errors.ArgumentError(
         f"{x!r:.80} of type {type(x).__name__} is not an array",
-        fix="pass an array, a NumPy array or a Python number; mark other arguments as static or close over them",
+        fix=f"{remedy_for_no_array(x)}; what is no array may be closed over, or be a static argument",
     )
+
+
+def remedy_for_no_array(x: Any) -> str:
+    """Say what to do with an argument that should have been an array, by what it is."""
+    if x is None:
+        return "find out why it is None: perhaps a function before ended without `return`"
+    if isinstance(x, (list, tuple)):
+        return "convert lists and other sequences with funcgrad.numpy.asarray first"
+    if isinstance(x, dict):
+        return "pass one entry, or apply the function to each with funcgrad.tree.map"
+    if isinstance(x, str):
+        return "text is no number: convert it with float() or int() first"
+    if isinstance(x, (set, frozenset, Iterator)):
+        return "collect the elements in a list, and convert that with funcgrad.numpy.asarray"
+    if callable(x):
+        return "call it, and pass what it returns"
+    return "pass an array, a NumPy array or a Python number"
 
 
 def computed_at(location: SourceLocation | None) -> str:

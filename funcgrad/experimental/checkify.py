@@ -1,5 +1,6 @@
 """Run-time checks in compiled functions: `jax.experimental.checkify`."""
 
+from funcgrad.errors import explain_missing_names as _explain_missing_names
 from funcgrad.transforms.checkify import BatchedError as BatchedError
 from funcgrad.transforms.checkify import DivisionByZeroError as DivisionByZeroError
 from funcgrad.transforms.checkify import Error as Error
@@ -21,3 +22,5 @@ from funcgrad.transforms.checkify import index_checks as index_checks
 from funcgrad.transforms.checkify import init_error as init_error
 from funcgrad.transforms.checkify import nan_checks as nan_checks
 from funcgrad.transforms.checkify import user_checks as user_checks
+
+_explain_missing_names(__name__)

@@ -8,6 +8,7 @@ and axes of size 1, which stand for any size. Every primitive is here too, as ``
 from typing import Any as _Any
 
 from funcgrad.core.primitives import registry as _registry
+from funcgrad.errors import missing_name as _missing_name
 from funcgrad.lax.arrays import *
 from funcgrad.lax.associative import *
 from funcgrad.lax.elementwise import *
@@ -45,4 +46,4 @@ def __getattr__(name: str) -> _Any:
     for primitive in (stem, stem.replace("_", "-")):  # scatter_add_p is the primitive scatter-add
         if name.endswith("_p") and primitive in _registry:
             return _registry[primitive]
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    raise _missing_name(__name__, name)

@@ -10,6 +10,7 @@ parameters; `layers` are (init, apply) pairs; `losses` compare outputs with targ
 (3,)
 """
 
+from funcgrad.errors import explain_missing_names as _explain_missing_names
 from funcgrad.nn import initializers as initializers
 from funcgrad.nn.activations import celu as celu
 from funcgrad.nn.activations import elu as elu
@@ -64,3 +65,5 @@ from funcgrad.nn.normalizers import logsumexp as logsumexp
 from funcgrad.nn.normalizers import one_hot as one_hot
 from funcgrad.nn.normalizers import softmax as softmax
 from funcgrad.nn.normalizers import standardize as standardize
+
+_explain_missing_names(__name__)

@@ -17,6 +17,7 @@ from typing import Any
 import funcgrad.numpy as jnp
 from funcgrad import dtypes, random
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
+from funcgrad.errors import explain_missing_names as _explain_missing_names
 
 Initializer = Callable[..., Any]
 Axes = int | Sequence[int]
@@ -158,3 +159,5 @@ he_normal = _scaled("he_normal", 2.0, "fan_in", "truncated_normal", "Truncated n
 he_uniform = _scaled("he_uniform", 2.0, "fan_in", "uniform", "Uniform of variance 2 / fan-in.")
 xavier_normal, xavier_uniform = glorot_normal, glorot_uniform
 kaiming_normal, kaiming_uniform = he_normal, he_uniform
+
+_explain_missing_names(__name__)

@@ -3,6 +3,7 @@
 
 import numpy as _numpy
 
+from funcgrad.errors import explain_missing_names as _explain_missing_names
 from funcgrad.numpy import operators as operators
 from funcgrad.numpy import protocols as protocols
 from funcgrad.numpy.bits import *
@@ -29,3 +30,5 @@ from funcgrad.numpy.ufuncs import *
 
 # `numpy.sin(x)` of a traced x is `sin(x)`.
 protocols.register(_numpy, {name: value for name, value in globals().items() if not name.startswith("_")})
+
+_explain_missing_names(__name__)

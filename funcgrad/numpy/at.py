@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +11,7 @@ from funcgrad import dtypes
 from funcgrad.core.arrays import Array
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.tracing import Tracer, aval_of, eval_trace, state
-from funcgrad.errors import ConcretizationError, IndexingError, ShapeError
+from funcgrad.errors import ConcretizationError, IndexingError, ShapeError, warn
 from funcgrad.numpy import ufuncs
 from funcgrad.numpy.index_expressions import BASIC, index_vectors, layout, parse, read
 from funcgrad.numpy.promotion import as_operand
@@ -107,11 +106,10 @@ def _of_type(values: Any, dtype: np.dtype) -> Any:
     """Cast values to the array's dtype; warn when that dtype would not hold them."""
     aval = aval_of(values)
     if aval.dtype != dtype and dtypes.promote(((dtype, False), (aval.dtype, aval.weak_type)))[0] != dtype:
-        warnings.warn(
+        warn(
             f"at[]: values of dtype {aval.dtype.name} are written into an array of dtype {dtype.name}, which cannot "
             "hold them all. fix: cast the values, or the array, with .astype(...)",
             FutureWarning,
-            stacklevel=4,
         )
     return convert_element_type(values, dtype, False)
 

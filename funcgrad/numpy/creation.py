@@ -65,7 +65,7 @@ def _of_scalar(x: Any, dtype: np.dtype | None) -> Array:
     if dtype is not None and isinstance(x, float) and dtypes.is_integer(found):
         return Array(ShapedArray((), found), ar.cast(np.asarray(x), found))
     if isinstance(x, complex) and not dtypes.is_complex(found):
-        raise DTypeError(f"array: {x!r} is complex, dtype {found.name} is not", fix="take .real first")
+        raise DTypeError(f"{x!r} is complex, dtype {found.name} is not", fix="take .real first")
     return Array(ShapedArray((), found, weak), _checked_integer(x, found))
 
 
@@ -94,7 +94,7 @@ def _of_arrays(x: Any, dtype: np.dtype | None) -> Any:
         rows = [stacked(v) for v in node]
         if len({aval_of(r).shape for r in rows}) > 1:
             raise ArgumentError(
-                f"array: elements of a sequence differ in shape: {', '.join(str(aval_of(r).shape) for r in rows)}",
+                f"elements of a sequence differ in shape: {', '.join(str(aval_of(r).shape) for r in rows)}",
                 fix="all rows must have one shape: pad them, or keep a list",
             )
         return slicing.concatenate([shapes.expand_dims(r, (0,)) for r in rows], 0)
@@ -111,12 +111,10 @@ def _of_numpy(x: Any, dtype: np.dtype | None) -> Array:
         else:
             host = np.array(x)
     except (ValueError, TypeError) as e:
-        raise ArgumentError(
-            f"array: cannot make an array of {x!r:.80}: {e}", fix="nested sequences must be regular"
-        ) from e
+        raise ArgumentError(f"cannot make an array of {x!r:.80}: {e}", fix="nested sequences must be regular") from e
     if host.dtype.kind in "OUSmMV" and host.dtype.name not in ("bfloat16",) and host.dtype != dtypes.float0:
         raise DTypeError(
-            f"array: {x!r:.80} holds {host.dtype.name} values", fix="arrays hold numbers and bools: convert them first"
+            f"{x!r:.80} holds {host.dtype.name} values", fix="arrays hold numbers and bools: convert them first"
         )
     found = dtype or (host.dtype if host.dtype == dtypes.float0 else dtypes.canonicalize(host.dtype))
     if isinstance(x, (list, tuple)) and dtypes.is_integer(host.dtype) and host.size and dtypes.is_integer(found):
@@ -306,6 +304,8 @@ def _static_number(x: Any, operation: str) -> Any:
     aval = aval_of(x)
     if aval.shape:
         raise ArgumentError(f"{operation}: {x!r:.60} of type {aval} is not a number", fix="pass numbers")
+    if isinstance(x, tracing.Tracer) and x.concrete() is None:
+        return x.__index__()
     if isinstance(x, (int, float)):
         return x
     return int(x) if dtypes.is_integer(aval.dtype) or aval.dtype == dtypes.bool_ else float(x)

@@ -154,7 +154,7 @@ def _split(ary: Any, indices_or_sections: Any, axis: int, operation: str, even: 
     x = as_operand(ary, operation)
     axis = as_axis(axis, x.aval.ndim, operation)
     n = x.aval.shape[axis]
-    if isinstance(indices_or_sections, (Sequence, np.ndarray)) and np.ndim(indices_or_sections):
+    if isinstance(indices_or_sections, Sequence) or getattr(indices_or_sections, "ndim", 0):
         return _cut(x, [as_int(i, "an index", operation) for i in indices_or_sections], axis)
     sections = as_int(indices_or_sections, "indices_or_sections", operation)
     if sections < 1 or (even and n % sections):

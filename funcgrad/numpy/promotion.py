@@ -10,8 +10,8 @@ import numpy as np
 from funcgrad import dtypes
 from funcgrad.config import config
 from funcgrad.core.arrays import Array, as_array
-from funcgrad.core.tracing import ArrayLike, aval_of
-from funcgrad.errors import ArgumentError, ShapeError
+from funcgrad.core.tracing import ArrayLike, aval_of, remedy_for_no_array
+from funcgrad.errors import ArgumentError, ShapeError, warn
 from funcgrad.ops.arithmetic import convert_element_type
 from funcgrad.ops.shapes import broadcast_in_dim
 
@@ -28,7 +28,7 @@ def as_operand(x: Any, operation: str) -> Any:
         return as_array(np.asarray(x))
     raise ArgumentError(
         f"{operation}: operand {x!r:.80} of type {type(x).__name__} is not an array",
-        fix="convert lists and other sequences with funcgrad.numpy.asarray first",
+        fix=remedy_for_no_array(x),
     )
 
 
@@ -110,9 +110,7 @@ def _rank_promotion(operation: str, shapes: list[tuple[int, ...]]) -> None:
     fix = "reshape explicitly, or set config.numpy_rank_promotion to 'allow'"
     if config.numpy_rank_promotion == "raise":
         raise ShapeError(message, fix=fix)
-    import warnings
-
-    warnings.warn(f"{message}; fix: {fix}", stacklevel=4)
+    warn(f"{message}; fix: {fix}")
 
 
 def promote(*args: Any, operation: str) -> list[Any]:

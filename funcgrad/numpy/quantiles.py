@@ -100,7 +100,7 @@ def nanmedian(a: Any, axis: Any = None, out: None = None, overwrite_input: bool 
 
 
 def _share(percent: Any) -> Any:
-    return ufuncs.divide(percent, 100)
+    return ufuncs.divide(as_operand(percent, "percentile"), 100)
 
 
 def _quantile(

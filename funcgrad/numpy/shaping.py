@@ -49,7 +49,7 @@ def reshape(a: Any, shape: Any, order: str = "C", *, copy: bool | None = None, o
 
 
 def _inferred(a: Any, shape: Any) -> tuple[int, ...]:
-    given = shape if isinstance(shape, (Sequence, np.ndarray)) and np.ndim(shape) else (shape,)
+    given = shape if isinstance(shape, Sequence) or getattr(shape, "ndim", 0) else (shape,)
     sizes = [as_int(n, "a size in shape", "reshape") for n in given]
     unknown = [d for d, n in enumerate(sizes) if n < 0]
     if not unknown:
@@ -269,7 +269,7 @@ def tile(A: Any, reps: Any) -> Any:
     """Repeat the whole array `reps` times along each axis."""
     A = as_operand(A, "tile")
     counts = tuple(
-        as_int(n, "reps", "tile") for n in (reps if isinstance(reps, Sequence) or np.ndim(reps) else (reps,))
+        as_int(n, "reps", "tile") for n in (reps if isinstance(reps, Sequence) or getattr(reps, "ndim", 0) else (reps,))
     )
     if any(n < 0 for n in counts):
         raise ArgumentError(f"tile: reps {counts} has a negative count", fix="repeat 0 or more times")

@@ -11,6 +11,7 @@ next state. Both run under `jit`; `chain` composes them.
 Array(0.8, dtype=float32)
 """
 
+from funcgrad.errors import explain_missing_names as _explain_missing_names
 from funcgrad.optim.base import Optimizer as Optimizer
 from funcgrad.optim.base import apply_updates as apply_updates
 from funcgrad.optim.base import chain as chain
@@ -32,3 +33,5 @@ from funcgrad.optim.steps import scale as scale
 from funcgrad.optim.steps import scale_by_adam as scale_by_adam
 from funcgrad.optim.steps import scale_by_learning_rate as scale_by_learning_rate
 from funcgrad.optim.steps import trace as trace
+
+_explain_missing_names(__name__)

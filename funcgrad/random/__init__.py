@@ -9,6 +9,7 @@ numbers on every machine, eagerly, under `jit` and under `vmap`.
 Array([0.00729382, 0.02089119], dtype=float32)
 """
 
+from funcgrad.errors import explain_missing_names as _explain_missing_names
 from funcgrad.random.continuous import cauchy as cauchy
 from funcgrad.random.continuous import exponential as exponential
 from funcgrad.random.continuous import gumbel as gumbel
@@ -42,3 +43,5 @@ from funcgrad.random.keys import key_dtype as key_dtype
 from funcgrad.random.keys import key_impl as key_impl
 from funcgrad.random.keys import split as split
 from funcgrad.random.keys import wrap_key_data as wrap_key_data
+
+_explain_missing_names(__name__)

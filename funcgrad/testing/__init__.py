@@ -5,6 +5,7 @@ submodules `strategies` and `calls` (hypothesis, extra `test`) draw arrays, pytr
 `laws` states what every primitive keeps.
 """
 
+from funcgrad.errors import explain_missing_names as _explain_missing_names
 from funcgrad.testing.comparisons import assert_close, tolerance
 from funcgrad.testing.gradients import (
     check_grads,
@@ -27,3 +28,5 @@ __all__ = [
     "random_like",
     "tolerance",
 ]
+
+_explain_missing_names(__name__)

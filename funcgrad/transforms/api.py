@@ -29,9 +29,24 @@ def callable_or_error(fun: Any, transform: str) -> None:
         raise ArgumentError(f"{transform}: {fun!r:.80} is not callable", fix="pass a function, e.g. a lambda")
 
 
-def as_arrays(leaves: Iterable[Any]) -> list[Any]:
-    """Return leaves as arrays or tracers."""
-    return [x if isinstance(x, ArrayLike) else as_array(x) for x in leaves]
+Names = Callable[[], Sequence[str]]
+"""What errors call the leaves of a tree; worked out when there is one."""
+
+
+def as_arrays(leaves: Iterable[Any], operation: str = "", names: Names | None = None) -> list[Any]:
+    """Return leaves as arrays or tracers; with `names`, the error says which leaf is none."""
+    leaves = list(leaves)
+    try:
+        return [x if isinstance(x, ArrayLike) else as_array(x) for x in leaves]
+    except ArgumentError:
+        if names is None:
+            raise
+        raise not_an_array(operation, names(), leaves, as_array) from None
+
+
+def places(what: str, structure: Any) -> Names:
+    """Name each leaf of a structure by its path: `init['w']`."""
+    return lambda: [what + tree.keystr(path) for path in structure.paths()]
 
 
 def abstract(x: Any) -> ShapedArray:
@@ -41,24 +56,32 @@ def abstract(x: Any) -> ShapedArray:
     return aval_of(x)
 
 
-def not_an_array(what: str, names: Sequence[str], flat: Sequence[Any], convert: Callable[[Any], Any]) -> ArgumentError:
+def not_an_array(
+    operation: str, names: Sequence[str], leaves: Sequence[Any], convert: Callable[[Any], Any], remedy: str = ""
+) -> ArgumentError:
     """Return the error that names the first leaf which `convert` does not take."""
-    for name, leaf in zip(names, flat, strict=True):
+    for name, leaf in zip(names, leaves, strict=True):
         try:
             convert(leaf)
-        except ArgumentError:
+        except ArgumentError as error:
+            if isinstance(leaf, Reference):
+                return error
+            found = f"{leaf!r:.60} of type {type(leaf).__name__}, which is not an array"
+            remedy = remedy or "pass an array or a number; close over what is none"
             if isinstance(leaf, ShapeDtypeStruct):
-                found, fix = f"{leaf}, a type and not a value", "call .eval_shape, .trace or .lower with types"
-            else:
-                found = f"{leaf!r:.60} of type {type(leaf).__name__}, which is not an array"
-                fix = "pass an array or a number, or make the argument static (static_argnums, static_argnames)"
-            return ArgumentError(f"{what}: argument {name} is {found}", fix=fix)
+                found, remedy = f"{leaf}, a type and not a value", "call .eval_shape, .trace or .lower with types"
+            return ArgumentError(f"{operation}: {name} is {found}", fix=remedy)
     raise AssertionError("every leaf is an array")
 
 
 def argument_names(fun: Any, in_tree: Any, n: int) -> list[str]:
     """Return what error messages call each leaf of the arguments: "argument params['w'] of loss"."""
     return [f"argument {name} of {name_of(fun)}" for name in leaf_names(fun, in_tree, n)]
+
+
+def arguments_of(fun: Any, in_tree: Any) -> Names:
+    """Name each leaf of (args, kwargs) by the parameter of `fun` that it belongs to."""
+    return lambda: [f"argument {name}" for name in leaf_names(fun, in_tree, in_tree.num_leaves)]
 
 
 def leaf_names(fun: Any, in_tree: Any, n: int) -> list[str]:
@@ -126,7 +149,7 @@ def checked_outputs(leaves: Sequence[Any], structure: Any, name: str) -> list[An
         try:
             aval_of(leaf)
         except ArgumentError:
-            place = tree.keystr(structure.paths()[i]) or "the output"
+            place = places("", structure)()[i] or "the output"
             if isinstance(leaf, Reference):
                 raise ArgumentError(
                     f"{name} returned a Ref with contents of type {leaf.aval} at {place}; a Ref cannot be returned",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -16,7 +17,17 @@ from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.core.tracing import UndefinedPrimal, Zero, aval_of
 from funcgrad.errors import ArgumentError, DTypeError, NotDifferentiableError, ShapeError
 from funcgrad.ops.shapes import full, instantiate, reshape, zeros_of
-from funcgrad.transforms.api import FlatFunction, abstract, as_arrays, callable_or_error, name_of, split_argnums
+from funcgrad.transforms.api import (
+    FlatFunction,
+    Names,
+    abstract,
+    arguments_of,
+    as_arrays,
+    callable_or_error,
+    name_of,
+    places,
+    split_argnums,
+)
 from funcgrad.transforms.jvp import jvp_flat
 from funcgrad.transforms.partial_eval import Linearized, linearize_flat
 from funcgrad.transforms.transpose import backward_pass
@@ -24,16 +35,23 @@ from funcgrad.transforms.vmap import vmap
 from funcgrad.tree_registry import Partial
 
 
-def _checked_tangents(avals: Sequence[ShapedArray], tangents: Sequence[Any], operation: str) -> list[Any]:
-    """Raise unless tangents have the tangent types of primals' avals; float0 tangents become Zero."""
+def _checked_tangents(
+    avals: Sequence[ShapedArray], tangents: Sequence[Any], operation: str, structure: Any, kind: str = "tangent"
+) -> list[Any]:
+    """Return tangents, or cotangents, as arrays; raise unless their types are those of the avals' tangents.
+
+    float0 tangents become Zero. `structure` is that of the tangents, for errors to name their places.
+    """
+    of = {"tangent": "primal", "cotangent": "output"}[kind]
     out = []
-    for p, t in zip(avals, tangents, strict=True):
+    for i, (p, t) in enumerate(zip(avals, as_arrays(tangents, operation, places(kind, structure)), strict=True)):
         wanted, have = p.tangent(), aval_of(t)
         if have.shape != wanted.shape or have.dtype != wanted.dtype:
             error = ShapeError if have.shape != wanted.shape else DTypeError
+            place = f" at {path}" if (path := places("", structure)()[i]) else ""
             raise error(
-                f"{operation}: a tangent has type {have}, but its primal {p} has tangents of type {wanted}",
-                fix="give a tangent with the primal's shape and dtype (float0 zeros for integers)",
+                f"{operation}: the {kind}{place} has type {have}, but the {of} {p} has {kind}s of type {wanted}",
+                fix=f"give a {kind} with the {of}'s shape and dtype (float0 zeros for integers)",
             )
         out.append(Zero(wanted) if wanted.dtype == dtypes.float0 else t)
     return out
@@ -64,13 +82,13 @@ def jvp(fun: Callable[..., Any], primals: Any, tangents: Any, has_aux: bool = Fa
     flat_tangents, tangent_tree = tree.flatten((tuple(tangents), {}))
     if in_tree != tangent_tree:
         raise ArgumentError(
-            "jvp: primals and tangents have different structures"
+            "jvp: primals and tangents have different structures: "
             + tree.describe_mismatch("primals", primals, "tangents", tangents),
             fix="give one tangent leaf per primal leaf",
         )
-    flat = as_arrays(flat)
+    flat = as_arrays(flat, "jvp", arguments_of(fun, in_tree))
     flat_fun = FlatFunction(fun, in_tree, has_aux=has_aux, transform="jvp")
-    checked = _checked_tangents([x.aval for x in flat], as_arrays(flat_tangents), "jvp")
+    checked = _checked_tangents([x.aval for x in flat], flat_tangents, "jvp", tree.structure(tuple(tangents)))
     outs, out_tangents = jvp_flat(flat_fun, flat, checked)
     result = flat_fun.unflatten_out(as_arrays(outs)), flat_fun.unflatten_out([_visible(t) for t in out_tangents])
     return (*result, flat_fun.unflatten_aux()) if has_aux else result
@@ -112,7 +130,7 @@ class _Pushforward(_LinearMap):
                 + tree.describe_mismatch("primals", self.in_tree.children()[0], "tangents", tree.structure(tangents)),
                 fix="give one tangent per primal",
             )
-        checked = _checked_tangents(self.in_avals, as_arrays(flat), "linearize")
+        checked = _checked_tangents(self.in_avals, flat, f"{self.name} linearized", tree.structure(tangents))
         given = [t for t, nz in zip(checked, self.nonzero_in, strict=True) if nz]
         outs = iter(eval_jaxpr(self.jaxpr, residuals, *given))
         return self.out_tree.unflatten(
@@ -139,10 +157,11 @@ class _Pullback(_LinearMap):
         flat, structure = tree.flatten(cotangent)
         if structure != self.out_tree:
             raise ArgumentError(
-                f"vjp of {self.name}: the cotangent has structure {structure}, the output has {self.out_tree}",
+                f"vjp of {self.name}: the cotangent has structure {structure}, the output has {self.out_tree}: "
+                + tree.describe_mismatch("cotangent", structure, "output", self.out_tree),
                 fix="give a cotangent with the structure of the function's output",
             )
-        checked = _checked_tangents(self.out_avals, as_arrays(flat), f"vjp of {self.name}")
+        checked = _checked_tangents(self.out_avals, flat, f"vjp of {self.name}", structure, "cotangent")
         given = [ct for ct, nz in zip(checked, self.nonzero_out, strict=True) if nz]
         back = iter(backward_pass(self.jaxpr, residuals, [UndefinedPrimal(v.aval) for v in self.jaxpr.invars], given))
         args, _ = self.in_tree.unflatten(
@@ -182,7 +201,7 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False, reduce_ax
 def _linear_map(kind: type[_LinearMap], fun: Callable[..., Any], primals: tuple, has_aux: bool, transform: str) -> Any:
     callable_or_error(fun, transform)
     flat, in_tree = tree.flatten((primals, {}))
-    flat = as_arrays(flat)
+    flat = as_arrays(flat, f"{transform} of {name_of(fun)}", arguments_of(fun, in_tree))
     flat_fun = FlatFunction(fun, in_tree, has_aux=has_aux, transform=transform)
     nonzero = [dtypes.is_inexact(aval_of(x).dtype) for x in flat]
     linear = linearize_flat(flat_fun, flat, nonzero)
@@ -214,31 +233,35 @@ def linear_transpose(fun: Callable[..., Any], *primals: Any, reduce_axes: Any = 
         flat_ct, ct_tree = tree.flatten(cotangent)
         if ct_tree != flat_fun.out_tree:
             raise ArgumentError(
-                f"linear_transpose: the cotangent has structure {ct_tree}, the output has {flat_fun.out_tree}",
+                f"linear_transpose: the cotangent has structure {ct_tree}, the output has {flat_fun.out_tree}: "
+                + tree.describe_mismatch("cotangent", ct_tree, "output", flat_fun.out_tree),
                 fix="give a cotangent with the structure of the function's output",
             )
-        back = backward_pass(closed.jaxpr, closed.consts, [UndefinedPrimal(a) for a in avals], as_arrays(flat_ct))
+        given = _checked_tangents(closed.out_avals, flat_ct, "linear_transpose", ct_tree, "cotangent")
+        back = backward_pass(closed.jaxpr, closed.consts, [UndefinedPrimal(a) for a in avals], given)
         return primals_tree.unflatten([instantiate(c) for c in back])
 
     return transposed
 
 
-def _check_differentiable(x: Any, transform: str, name: str, holomorphic: bool, allow_int: bool) -> None:
+def _check_differentiable(
+    x: Any, transform: str, name: str, what: Callable[[], str], holomorphic: bool, allow_int: bool
+) -> None:
     dtype = aval_of(x).dtype
     if holomorphic:
         if not dtypes.is_complex(dtype):
             raise NotDifferentiableError(
-                f"{transform} of {name}: with holomorphic=True inputs must be complex, got {aval_of(x)}",
+                f"{transform} of {name}: with holomorphic=True inputs must be complex, {what()} is {aval_of(x)}",
                 fix="cast the input with .astype(complex), or drop holomorphic",
             )
     elif not dtypes.is_inexact(dtype) and not allow_int:
         raise NotDifferentiableError(
-            f"{transform} of {name}: an argument to differentiate has type {aval_of(x)}, which is not real or complex",
+            f"{transform} of {name}: {what()} has type {aval_of(x)}, which is not real or complex",
             fix="pass floats (2.0, not 2), choose other argnums, or give allow_int=True for float0 zeros",
         )
     elif dtypes.is_complex(dtype) and transform in ("jacfwd",):
         raise NotDifferentiableError(
-            f"{transform} of {name}: the argument has complex type {aval_of(x)}", fix="give holomorphic=True"
+            f"{transform} of {name}: {what()} has complex type {aval_of(x)}", fix="give holomorphic=True"
         )
 
 
@@ -284,9 +307,10 @@ def _choose(
     """Take the arguments that `argnums` names; raise unless they can be differentiated."""
     positions, single = split_argnums(args, argnums, f"{transform} of {name_of(fun)}")
     leaves, structure = tree.flatten(tuple(args[i] for i in positions))
-    leaves = as_arrays(leaves)
-    for x in leaves:
-        _check_differentiable(x, transform, name_of(fun), holomorphic, allow_int)
+    names = _names_of_chosen(fun, args, positions)
+    leaves = as_arrays(leaves, f"{transform} of {name_of(fun)}", names)
+    for i, x in enumerate(leaves):
+        _check_differentiable(x, transform, name_of(fun), lambda i=i: names()[i], holomorphic, allow_int)
 
     def of_chosen(*values: Any) -> Any:
         full_args = list(args)
@@ -296,6 +320,17 @@ def _choose(
 
     of_chosen.__name__ = name_of(fun)
     return _Chosen(leaves, structure, single, of_chosen)
+
+
+def _names_of_chosen(fun: Callable[..., Any], args: tuple, positions: Sequence[int]) -> Names:
+    """Name the leaves of the arguments at some positions."""
+
+    def names() -> list[str]:
+        every = iter(arguments_of(fun, tree.structure((args, {})))())
+        of_each = [list(itertools.islice(every, tree.structure(a).num_leaves)) for a in args]
+        return [name for i in positions for name in of_each[i]]
+
+    return names
 
 
 def value_and_grad(

@@ -26,6 +26,7 @@ from funcgrad.errors import ArgumentError, StaticArgumentError, user_location
 from funcgrad.transforms.api import (
     FlatFunction,
     abstract,
+    arguments_of,
     callable_or_error,
     leaf_names,
     name_of,
@@ -181,8 +182,8 @@ class JitFunction:
         try:
             return [x if type(x) is Array or isinstance(x, Ref) else as_array(x) for x in flat]
         except ArgumentError:
-            names = leaf_names(self._fun, in_tree, len(flat))
-            raise not_an_array(f"jit({self._name})", names, flat, as_array) from None
+            names = arguments_of(self._fun, in_tree)()
+            raise not_an_array(f"jit({self._name})", names, flat, as_array, _STATIC_REMEDY) from None
 
     def _divide(self, args: tuple, kwargs: dict[str, Any]) -> tuple[Any, tuple, dict[str, Any], Sequence[bool]]:
         """Separate static from traced arguments; also say which traced leaves are donated."""
@@ -287,8 +288,8 @@ class JitFunction:
         try:
             arguments = RefArguments(flat, f"jit({self._name})")
         except ArgumentError:
-            names = leaf_names(self._fun, in_tree, len(flat))
-            raise not_an_array(f"jit({self._name})", names, flat, abstract) from None
+            names = arguments_of(self._fun, in_tree)()
+            raise not_an_array(f"jit({self._name})", names, flat, abstract, _STATIC_REMEDY) from None
         traced, hoisted = self._trace(static, in_tree, arguments, donated)
         if hoisted:
             raise ArgumentError(
@@ -342,6 +343,7 @@ def clear_caches() -> None:
         primitive._inferred.clear()
 
 
+_STATIC_REMEDY = "pass an array or a number, or make the argument static (static_argnums, static_argnames)"
 # Stands in the traced arguments where a static one was; an empty pytree.
 _STATIC = None
 

@@ -156,7 +156,8 @@ class Compiled(_Signature):
         try:
             arrays = [as_array(x) for x in flat]
         except ArgumentError:
-            raise not_an_array(f"compiled {self._traced.fun_name}", self._names(), flat, as_array) from None
+            names = [f"argument {name}" for name in self._names()]
+            raise not_an_array(f"compiled {self._traced.fun_name}", names, flat, as_array) from None
         for name, x, wanted in zip(self._names(), arrays, self._traced.jaxpr.in_avals, strict=True):
             have = aval_of(x)
             if have.shape != wanted.shape or have.dtype != wanted.dtype:

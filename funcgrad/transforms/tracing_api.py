@@ -11,7 +11,8 @@ from funcgrad import tree
 from funcgrad.core.avals import ShapeDtypeStruct
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.core.tracing import bound_axis, named_scope
-from funcgrad.transforms.api import FlatFunction, callable_or_error, name_of
+from funcgrad.errors import ArgumentError
+from funcgrad.transforms.api import FlatFunction, abstract, arguments_of, callable_or_error, name_of, not_an_array
 from funcgrad.transforms.refs import RefArguments
 
 
@@ -46,7 +47,12 @@ def make_jaxpr(
             for name, size in axis_env or ():
                 stack.enter_context(bound_axis(name, size))
             description = f"tracing make_jaxpr({name_of(fun)})"
-            refs = RefArguments(flat, "make_jaxpr", reusable=False)
+            try:
+                refs = RefArguments(flat, "make_jaxpr", reusable=False)
+            except ArgumentError:
+                raise not_an_array(
+                    f"make_jaxpr({name_of(fun)})", arguments_of(fun, in_tree)(), flat, abstract
+                ) from None
             closed = trace_to_jaxpr(
                 refs.of_arrays(flat_fun), refs.array_avals, description=description, name=name_of(fun)
             )

@@ -19,9 +19,9 @@ from funcgrad.core.leaks import check_leaks
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.core.tracing import Trace, Tracer, aval_of
-from funcgrad.errors import BatchingError, user_location
+from funcgrad.errors import ArgumentError, BatchingError, user_location
 from funcgrad.ops.shapes import to_dim
-from funcgrad.transforms.api import FlatFunction, callable_or_error, name_of
+from funcgrad.transforms.api import FlatFunction, arguments_of, callable_or_error, name_of, not_an_array
 from funcgrad.transforms.marks import of_each
 from funcgrad.transforms.refs import Ref, check_unaliased, contents_of
 
@@ -184,7 +184,10 @@ def vmap(
     @functools.wraps(fun)
     def mapped(*args: Any, **kwargs: Any) -> Any:
         flat, in_tree = tree.flatten((args, kwargs))
-        flat = [x if isinstance(x, (tracing.ArrayLike, Ref)) else as_array(x) for x in flat]
+        try:
+            flat = [x if isinstance(x, (tracing.ArrayLike, Ref)) else as_array(x) for x in flat]
+        except ArgumentError:
+            raise not_an_array(f"vmap of {name_of(fun)}", arguments_of(fun, in_tree)(), flat, as_array) from None
         axes = _axes_of_leaves(fun, in_axes, args, len(flat))
         refs = {i: x for i, x in enumerate(flat) if isinstance(x, Ref)}
         check_unaliased(list(refs.values()), "vmap")

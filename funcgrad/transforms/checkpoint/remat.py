@@ -23,7 +23,7 @@ from funcgrad.core.lowering import Rewrite
 from funcgrad.core.tracing import aval_of
 from funcgrad.errors import ArgumentError
 from funcgrad.ops.barriers import optimization_barrier_p
-from funcgrad.transforms.api import as_arrays, callable_or_error, name_of
+from funcgrad.transforms.api import arguments_of, as_arrays, callable_or_error, name_of
 from funcgrad.transforms.calls import JaxprCall
 from funcgrad.transforms.checkpoint.policies import Policy, is_saveable
 from funcgrad.transforms.control_flow.common import Body
@@ -139,7 +139,7 @@ def checkpoint(
             return fun(*(a if i in static else next(given) for i, a in enumerate(args)), **keywords, **fixed)
 
         of_dynamic.__name__ = name_of(fun)
-        arrays = as_arrays(flat)
+        arrays = as_arrays(flat, f"checkpoint of {name_of(fun)}", arguments_of(fun, in_tree))
         body = Body(of_dynamic, in_tree, [aval_of(x) for x in arrays], "checkpoint")
         out = remat_p.bind(
             *body.consts, *arrays, jaxpr=body.jaxpr, prevent_cse=prevent, differentiated=False, policy=policy

@@ -16,7 +16,7 @@ from funcgrad.core.tracing import ArrayLike, Tracer, aval_of
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 from funcgrad.ops.arithmetic import convert_element_type
 from funcgrad.ops.logic import ne_p
-from funcgrad.transforms.api import as_arrays, callable_or_error, name_of
+from funcgrad.transforms.api import as_arrays, callable_or_error, name_of, places
 from funcgrad.transforms.control_flow.common import Body, join_consts, trace_body
 from funcgrad.transforms.control_flow.conditional import cond_p
 from funcgrad.transforms.control_flow.refs import close_over_refs
@@ -113,7 +113,7 @@ def _choose(operation: str, index: Any, functions: dict[str, Callable[..., Any]]
         return list(functions.values())[int(np.clip(known, 0, len(functions) - 1))](*operands)
     functions, operands = close_over_refs(operation, functions, operands)
     leaves, structure = tree.flatten(operands)
-    leaves = as_arrays(leaves)
+    leaves = as_arrays(leaves, operation, places("operands", structure))
     args, avals = structure.unflatten(leaves), [aval_of(x) for x in leaves]
     bodies = {name: trace_body(fun, args, avals, operation) for name, fun in functions.items()}
     _check_agreement(operation, bodies, functions)

@@ -10,7 +10,7 @@ from funcgrad.core.tracing import aval_of
 from funcgrad.errors import ArgumentError
 from funcgrad.ops.shapes import reshape
 from funcgrad.ops.slicing import concatenate
-from funcgrad.transforms.api import as_arrays, callable_or_error, name_of
+from funcgrad.transforms.api import as_arrays, callable_or_error, name_of, places
 from funcgrad.transforms.control_flow.scan import length_of, scan_as
 from funcgrad.transforms.vmap import vmap
 
@@ -39,8 +39,8 @@ def map(f: Callable[..., Any], xs: Any, *, batch_size: int | None = None) -> Any
     if batch_size < 0:
         raise ArgumentError(f"map: batch_size is {batch_size}", fix="give a number of slices, or 0 for all at once")
     leaves, xs_tree = tree.flatten(xs)
-    leaves = as_arrays(leaves)
-    length = length_of(leaves, None, "map")
+    leaves = as_arrays(leaves, "map", places("xs", xs_tree))
+    length = length_of(leaves, xs_tree, None, "map")
     batches, rest = divmod(length, batch_size) if batch_size else (0, length)
     whole = length - rest
     f_of_batch = vmap(f)

@@ -13,7 +13,7 @@ from funcgrad.core.tracing import Tracer, aval_of
 from funcgrad.errors import ArgumentError, ConcretizationError, ShapeError
 from funcgrad.ops.shapes import expand_dims
 from funcgrad.ops.slicing import concatenate
-from funcgrad.transforms.api import as_arrays, callable_or_error, name_of
+from funcgrad.transforms.api import as_arrays, callable_or_error, name_of, places
 from funcgrad.transforms.control_flow.common import Body, check_carry, promoted, trace_body
 from funcgrad.transforms.control_flow.scan_rules import scan_p
 from funcgrad.transforms.marks import select
@@ -63,9 +63,10 @@ def scan_as(
     callable_or_error(f, operation)
     init_leaves, init_tree = tree.flatten(init)
     xs_leaves, xs_tree = tree.flatten(xs)
-    length = length_of(xs_leaves, length, operation)
+    init_leaves = as_arrays(init_leaves, operation, places("init", init_tree))
+    xs_leaves = as_arrays(xs_leaves, operation, places("xs", xs_tree))
+    length = length_of(xs_leaves, xs_tree, length, operation)
     unroll = _checked_unroll(unroll, length, operation)
-    init_leaves, xs_leaves = as_arrays(init_leaves), as_arrays(xs_leaves)
     if config.disable_jit and length:
         return _python_loop(f, init_tree.unflatten(init_leaves), xs_leaves, xs_tree, length, reverse)
     slices = [aval_of(x).update(shape=aval_of(x).shape[1:]) for x in xs_leaves]
@@ -74,7 +75,7 @@ def scan_as(
     return body.unflatten(_bind(body, init_leaves, xs_leaves, params))
 
 
-def length_of(xs: Sequence[Any], length: Any, operation: str) -> int:
+def length_of(xs: Sequence[Any], structure: Any, length: Any, operation: str) -> int:
     """Return the number of steps, which `length` or the leading axes of `xs` say, or both."""
     if length is not None:
         if isinstance(length, Tracer) and length.concrete() is None:
@@ -86,16 +87,16 @@ def length_of(xs: Sequence[Any], length: Any, operation: str) -> int:
         if length < 0:
             raise ArgumentError(f"{operation}: length is {length}", fix="give the number of steps, 0 or more")
     avals = [aval_of(x) for x in xs]
-    for a in avals:
+    for i, a in enumerate(avals):
         if not a.shape:
             raise ShapeError(
-                f"{operation}: xs has a leaf of type {a}, without a leading axis to scan over",
+                f"{operation}: {places('xs', structure)()[i]} has type {a}, without a leading axis to scan over",
                 fix="give arrays of at least one dimension; close over values that are the same in every step",
             )
     sizes = list(dict.fromkeys(a.shape[0] for a in avals))
     if len(sizes) > 1:
         raise ShapeError(
-            f"{operation}: arrays of xs have different leading sizes: {', '.join(map(repr, avals))}",
+            f"{operation}: arrays of xs have different leading sizes: {_shown(avals, structure)}",
             fix="scan over arrays of one length",
         )
     if length is None:
@@ -107,10 +108,14 @@ def length_of(xs: Sequence[Any], length: Any, operation: str) -> int:
         return sizes[0]
     if sizes and sizes[0] != length:
         raise ShapeError(
-            f"{operation}: length is {length}, leading sizes of xs are others: {', '.join(map(repr, avals))}",
+            f"{operation}: length is {length}, leading sizes of xs are others: {_shown(avals, structure)}",
             fix="leave out length=, or slice xs",
         )
     return length
+
+
+def _shown(avals: Sequence[Any], structure: Any) -> str:
+    return ", ".join(f"{name} {aval}" for name, aval in zip(places("xs", structure)(), avals, strict=True))
 
 
 def _checked_unroll(unroll: Any, length: int, operation: str) -> int:

@@ -12,7 +12,7 @@ from funcgrad.core.jaxprs import ClosedJaxpr, live, variables_read
 from funcgrad.core.tracing import Tracer, aval_of
 from funcgrad.errors import ArgumentError, ConcretizationError, DTypeError, ShapeError
 from funcgrad.ops.arithmetic import convert_element_type
-from funcgrad.transforms.api import as_arrays, callable_or_error, name_of
+from funcgrad.transforms.api import as_arrays, callable_or_error, name_of, places
 from funcgrad.transforms.control_flow.common import Body, check_carry, promoted, same_type, trace_body
 from funcgrad.transforms.control_flow.scan import scan_as
 from funcgrad.transforms.control_flow.while_rules import while_p
@@ -53,7 +53,7 @@ def _while_as(operation: str, cond_fun: Callable[[Any], Any], body_fun: Callable
     callable_or_error(cond_fun, operation)
     callable_or_error(body_fun, operation)
     init, structure = tree.flatten(init_val)
-    init = as_arrays(init)
+    init = as_arrays(init, operation, places("the carry", structure))
     if config.disable_jit:
         try:
             return _python_loop(cond_fun, body_fun, structure.unflatten(init))

@@ -16,7 +16,7 @@ from funcgrad.core.staging import hoist_tracers, trace_to_jaxpr
 from funcgrad.core.tracing import aval_of
 from funcgrad.errors import ArgumentError, BatchingError
 from funcgrad.ops.shapes import instantiate, leading, to_dim
-from funcgrad.transforms.api import FlatFunction, as_arrays, name_of, of_positional
+from funcgrad.transforms.api import FlatFunction, as_arrays, name_of, of_positional, places
 from funcgrad.transforms.control_flow import map as map_slices
 from funcgrad.transforms.custom_rules.common import CustomFunction, call_rule, check_arrays, check_pair, transpose_call
 from funcgrad.transforms.jit import jit_p
@@ -141,7 +141,7 @@ class custom_vmap(CustomFunction):
     def apply(self, args: tuple) -> Any:
         assert self.vmap_rule is not None
         leaves, in_tree = tree.flatten(args)
-        leaves = as_arrays(leaves)
+        leaves = as_arrays(leaves, f"custom_vmap of {name_of(self.fun)}", places("args", in_tree))
         flat_fun = FlatFunction(self.fun, of_positional(*in_tree.children()), transform="custom_vmap")
         name = name_of(self.fun)
         traced = trace_to_jaxpr(flat_fun, [aval_of(x) for x in leaves], description=f"tracing {name}", name=name)

@@ -16,7 +16,7 @@ from funcgrad.core.staging import hoist_tracers, trace_to_jaxpr
 from funcgrad.core.tracing import ArrayLike, Zero, aval_of
 from funcgrad.errors import ArgumentError, BatchingError, DTypeError, MissingRuleError, ShapeError
 from funcgrad.ops.shapes import to_dim
-from funcgrad.transforms.api import FlatFunction, as_arrays, callable_or_error, name_of
+from funcgrad.transforms.api import FlatFunction, as_arrays, callable_or_error, name_of, places
 from funcgrad.transforms.transpose import backward_pass
 from funcgrad.transforms.vmap import BatchTrace
 
@@ -78,7 +78,7 @@ class CustomFunction:
         leaves, structure = tree.flatten(dynamic)
         if all([type(x) is Array for x in leaves]):
             return args
-        dynamic = structure.unflatten(as_arrays(leaves))
+        dynamic = structure.unflatten(as_arrays(leaves, name_of(self.fun), places("args", structure)))
         return merged(static, dynamic) if static else dynamic
 
     def has_rule(self) -> bool:

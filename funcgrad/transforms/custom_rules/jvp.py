@@ -13,7 +13,7 @@ from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 from funcgrad.ops.arithmetic import stop_gradient_p
 from funcgrad.ops.elementwise import add_tangents
 from funcgrad.ops.shapes import instantiate, leading
-from funcgrad.transforms.api import as_arrays, name_of, of_positional
+from funcgrad.transforms.api import as_arrays, name_of, of_positional, places
 from funcgrad.transforms.custom_rules.common import (
     BatchedCall,
     CustomFunction,
@@ -170,11 +170,12 @@ class custom_jvp(CustomFunction):
 
         fun.__name__ = name_of(self.fun)
         leaves, in_tree = tree.flatten(dynamic)
+        leaves = as_arrays(leaves, f"custom_jvp of {name_of(self.fun)}", places("args", in_tree))
         traced = static.operands()
         flat_fun = PrimalFunction(fun, of_positional(tree.structure(traced), *in_tree.children()))
         rule = _FlatRule(self.jvp, static, in_tree, flat_fun)
         out = custom_jvp_call_p.bind(
-            *traced, *as_arrays(leaves), name=name_of(self.fun), call_jaxpr=flat_fun, jvp=rule, num_consts=0,
+            *traced, *leaves, name=name_of(self.fun), call_jaxpr=flat_fun, jvp=rule, num_consts=0,
             symbolic_zeros=self.symbolic_zeros,
         )  # fmt: skip
         return (rule.out_tree if flat_fun.out_tree is None else flat_fun.out_tree).unflatten(out)

@@ -18,7 +18,7 @@ from funcgrad.core.tracing import Tracer, Zero, aval_of
 from funcgrad.errors import ArgumentError, DTypeError, LeakedTracerError, NotDifferentiableError, ShapeError
 from funcgrad.ops.arithmetic import convert_element_type
 from funcgrad.ops.shapes import instantiate, leading, reduce_sum
-from funcgrad.transforms.api import as_arrays, name_of, of_positional
+from funcgrad.transforms.api import as_arrays, name_of, of_positional, places
 from funcgrad.transforms.custom_rules.common import (
     BatchedCall,
     CustomFunction,
@@ -267,7 +267,7 @@ class custom_vjp(CustomFunction):
         assert self.fwd is not None and self.bwd is not None
         self._check_static(static)
         leaves, in_tree = tree.flatten(dynamic)
-        leaves = as_arrays(leaves)
+        leaves = as_arrays(leaves, f"custom_vjp of {name_of(self.fun)}", places("args", in_tree))
         flat_fun = PrimalFunction(with_static(self.fun, static), of_positional(*in_tree.children()))
         fwd = _FlatForward(self.fwd, static, in_tree, flat_fun, self.symbolic_zeros)
         bwd = _FlatBackward(self.bwd, static, in_tree, [aval_of(x) for x in leaves], flat_fun.__name__)
