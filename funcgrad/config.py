@@ -28,6 +28,9 @@ class Config(threading.local):
     - `numpy_dtype_promotion`: "standard" or "strict" (arrays of different dtypes do not mix).
     - `numpy_rank_promotion`: "allow", "warn" or "raise" where arrays of different ranks broadcast.
     - `default_matmul_precision`: accepted as in JAX; products are always computed in full precision.
+    - `traceback_filtering`: what exceptions show of the library's frames: "off" (all), "tracebackhide" (marked ones:
+      IPython and pytest leave them out), "remove_frames" (none; the whole traceback is that of the cause),
+      "quiet_remove_frames" (none), or "auto" ("tracebackhide" in IPython and Jupyter, else "quiet_remove_frames").
     - `num_threads`: how many threads a program may use; 0 means every processor of this process.
     - `compilation_cache_dir`: where machine code is kept; empty means `$FUNCGRAD_CACHE_DIR`, else `~/.cache/funcgrad`.
 
@@ -50,6 +53,7 @@ class Config(threading.local):
     numpy_dtype_promotion: str = os.environ.get("FUNCGRAD_NUMPY_DTYPE_PROMOTION", "standard")
     numpy_rank_promotion: str = os.environ.get("FUNCGRAD_NUMPY_RANK_PROMOTION", "allow")
     default_matmul_precision: str | None = os.environ.get("FUNCGRAD_DEFAULT_MATMUL_PRECISION")
+    traceback_filtering: str = os.environ.get("FUNCGRAD_TRACEBACK_FILTERING", "auto")
     num_threads: int = int(os.environ.get("FUNCGRAD_NUM_THREADS", "0"))
     compilation_cache_dir: str = ""
 
@@ -100,6 +104,7 @@ _SPECIALISING = (
 _CHOICES: dict[str, tuple[str, ...]] = {
     "numpy_dtype_promotion": ("standard", "strict"),
     "numpy_rank_promotion": ("allow", "warn", "raise"),
+    "traceback_filtering": ("off", "tracebackhide", "remove_frames", "quiet_remove_frames", "auto"),
 }
 MOST_THREADS = 65535
 _listeners: dict[str, list[Callable[[], None]]] = {}

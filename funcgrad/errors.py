@@ -22,6 +22,7 @@ import optree
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _STANDARD = os.path.dirname(os.__file__) + os.sep
+_BOUNDARIES = _PACKAGE + "tracebacks.py"
 _TOP = __name__.partition(".")[0]
 # What the library calls, or is called through: NumPy calls back when it is given a tracer.
 _INTERNAL = (
@@ -62,6 +63,12 @@ scopes = _Scopes()
 
 
 @functools.lru_cache(maxsize=4096)
+def is_own(filename: str) -> bool:
+    """Whether a file is one of funcgrad's, or of the standard library's around it: filtered from tracebacks."""
+    return filename.startswith((_PACKAGE, _STANDARD + "functools.py", _STANDARD + "contextlib.py"))
+
+
+@functools.lru_cache(maxsize=4096)
 def is_internal(filename: str) -> bool:
     """Whether a file is one of funcgrad's own, or of what it goes through to call back: frames there are not shown."""
     return filename.startswith(_INTERNAL)
@@ -71,7 +78,9 @@ def _user_frame() -> tuple[FrameType | None, FrameType | None, int]:
     """Return the innermost frame of the user's, the frame of the library that it called, and how many follow it."""
     frame, called, depth = sys._getframe(1), None, 0
     while frame is not None and is_internal(frame.f_code.co_filename):
-        frame, called, depth = frame.f_back, frame, depth + 1
+        if frame.f_code.co_filename != _BOUNDARIES:
+            called = frame
+        frame, depth = frame.f_back, depth + 1
     return frame, called, depth
 
 
@@ -126,6 +135,8 @@ def explain_missing_names(module: str) -> None:
 
 # Set by core.tracing, which is above: it describes the transforms under way ("tracing jit(loss)").
 describe_context: Callable[[], str] = lambda: ""  # noqa: E731
+# Set by tracebacks, which is above: hides the library's frames where tools leave out hidden ones.
+before_raising: Callable[[], None] = lambda: None  # noqa: E731
 
 
 def _by_the_called_function(summary: str) -> str:
@@ -145,6 +156,7 @@ class FuncgradError(Exception):
     def __init__(self, summary: str, *, fix: str = "", location: SourceLocation | None = None):
         if location is None:
             summary = _by_the_called_function(summary)
+        before_raising()
         self.summary, self.fix = summary, fix
         self.location = location or user_location()
         context = describe_context()

@@ -30,6 +30,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(directory.cleanup)
         os.environ["FUNCGRAD_CACHE_DIR"] = directory.name
         os.environ["FUNCGRAD_ENABLE_CHECKS"] = "1"
+        os.environ["FUNCGRAD_TRACEBACK_FILTERING"] = "off"
 
 
 # Marker -> the optional module that its tests need; .ci/run installs both and runs them.

@@ -12,11 +12,13 @@ from funcgrad.lax.arrays import concatenate, rev, slice_in_dim, stack
 from funcgrad.numpy.axes import as_axis
 from funcgrad.numpy.promotion import as_operand
 from funcgrad.ops.shapes import reshape
+from funcgrad.tracebacks import boundary
 from funcgrad.transforms.api import callable_or_error, name_of
 
 __all__ = ["associative_scan"]
 
 
+@boundary
 def associative_scan(fn: Callable[[Any, Any], Any], elems: Any, reverse: bool = False, axis: int = 0) -> Any:
     """Return all prefixes y[i] = x[0] ∘ x[1] ∘ … ∘ x[i] along an axis, where a ∘ b = fn(a, b) is associative.
 

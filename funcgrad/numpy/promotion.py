@@ -101,7 +101,7 @@ def promote_shapes(*args: Any, operation: str = "operation") -> list[Any]:
     ranks = {len(s) for s in shapes if s}
     if len(ranks) > 1 and config.numpy_rank_promotion != "allow":
         _rank_promotion(operation, [a.aval.shape for a in args])
-    shape = broadcast_shapes(*shapes, operation=operation)
+    shape = broadcast_shapes(*(a.aval.shape for a in args), operation=operation)
     return [a if not a.aval.shape else broadcast_to(a, shape) for a in args]
 
 

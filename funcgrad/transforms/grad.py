@@ -17,6 +17,7 @@ from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.core.tracing import UndefinedPrimal, Zero, aval_of
 from funcgrad.errors import ArgumentError, DTypeError, NotDifferentiableError, ShapeError
 from funcgrad.ops.shapes import full, instantiate, reshape, zeros_of
+from funcgrad.tracebacks import boundary
 from funcgrad.transforms.api import (
     FlatFunction,
     Names,
@@ -62,6 +63,7 @@ def _visible(tangent: Any) -> Any:
     return zeros_of(tangent.aval) if type(tangent) is Zero else tangent
 
 
+@boundary
 def jvp(fun: Callable[..., Any], primals: Any, tangents: Any, has_aux: bool = False) -> Any:
     """Return f(x) and the directional derivative ∂f(x)·v, computed together in one forward pass.
 
@@ -120,6 +122,7 @@ class _Pushforward(_LinearMap):
 
     describe = "linearized"
 
+    @boundary
     def __call__(self, *residuals_and_tangents: Any) -> Any:
         n = len(self.jaxpr.constvars)
         residuals, tangents = residuals_and_tangents[:n], residuals_and_tangents[n:]
@@ -146,6 +149,7 @@ class _Pullback(_LinearMap):
 
     describe = "vjp of"
 
+    @boundary
     def __call__(self, *residuals_and_cotangent: Any) -> Any:
         n = len(self.jaxpr.constvars)
         if len(residuals_and_cotangent) != n + 1:
@@ -173,6 +177,7 @@ class _Pullback(_LinearMap):
         return args
 
 
+@boundary
 def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     """Return f(x) and the linear map v ↦ ∂f(x)·v, whose nonlinear work is done already.
 
@@ -185,6 +190,7 @@ def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> 
     return _linear_map(_Pushforward, fun, primals, has_aux, "linearize")
 
 
+@boundary
 def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False, reduce_axes: Any = ()) -> Any:
     """Return f(x) and the map from cotangents of the output to cotangents of the inputs: ct ↦ ∂f(x)ᵀ·ct.
 
@@ -217,6 +223,7 @@ def _pull_back(linear: Linearized, in_avals: Sequence[ShapedArray], cotangents: 
     return backward_pass(closed.jaxpr, closed.consts, [UndefinedPrimal(a) for a in in_avals], given)
 
 
+@boundary
 def linear_transpose(fun: Callable[..., Any], *primals: Any, reduce_axes: Any = ()) -> Callable[[Any], Any]:
     """Return the transpose of a linear function: ct ↦ Aᵀ·ct. `primals` give only types; `ShapeDtypeStruct` will do.
 
@@ -229,6 +236,7 @@ def linear_transpose(fun: Callable[..., Any], *primals: Any, reduce_axes: Any = 
     closed = trace_to_jaxpr(flat_fun, avals, description=f"tracing {name_of(fun)} for linear_transpose")
     primals_tree = tree.structure(primals)
 
+    @boundary
     def transposed(cotangent: Any) -> Any:
         flat_ct, ct_tree = tree.flatten(cotangent)
         if ct_tree != flat_fun.out_tree:
@@ -351,6 +359,7 @@ def value_and_grad(
     """
     callable_or_error(fun, "grad")
 
+    @boundary
     @functools.wraps(fun)
     def value_and_gradient(*args: Any, **kwargs: Any) -> Any:
         chosen = _choose(fun, args, kwargs, argnums, "grad", holomorphic, allow_int)
@@ -390,6 +399,7 @@ def grad(
     """
     both = value_and_grad(fun, argnums, has_aux, holomorphic, allow_int, reduce_axes)
 
+    @boundary
     @functools.wraps(fun)
     def gradient(*args: Any, **kwargs: Any) -> Any:
         value, g = both(*args, **kwargs)
@@ -437,6 +447,7 @@ def jacfwd(
     """
     callable_or_error(fun, "jacfwd")
 
+    @boundary
     @functools.wraps(fun)
     def jacobian_function(*args: Any, **kwargs: Any) -> Any:
         chosen = _choose(fun, args, kwargs, argnums, "jacfwd", holomorphic)
@@ -470,6 +481,7 @@ def jacrev(
     """
     callable_or_error(fun, "jacrev")
 
+    @boundary
     @functools.wraps(fun)
     def jacobian_function(*args: Any, **kwargs: Any) -> Any:
         chosen = _choose(fun, args, kwargs, argnums, "jacrev", holomorphic, allow_int)

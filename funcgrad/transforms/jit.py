@@ -23,6 +23,7 @@ from funcgrad.core.primitives import registry
 from funcgrad.core.staging import hoist_tracers, trace_to_jaxpr
 from funcgrad.core.tracing import eval_trace
 from funcgrad.errors import ArgumentError, StaticArgumentError, user_location
+from funcgrad.tracebacks import boundary, boundary_itself, filter_traceback
 from funcgrad.transforms.api import (
     FlatFunction,
     abstract,
@@ -121,24 +122,29 @@ class JitFunction:
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)
 
+    @boundary_itself
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._plain and tracing.state.trace is eval_trace and not config.disable_jit:
-            # The common cases, kept short: nothing is traced, and these types were seen before.
-            avals = [x.aval for x in args if type(x) is Array]
-            if len(avals) == len(args) and not kwargs:
-                flat, in_tree = args, None
-            else:
-                flat, in_tree = tree.flatten((args, kwargs))
-                try:
-                    flat = [x if type(x) is Array else as_array(x) for x in flat]
-                except ArgumentError:
-                    return self._call(args, kwargs)  # which says what argument it is
-                avals = [x.aval for x in flat]
-            entry = self._entries.get((config.process_key, config.thread_key, in_tree, *avals))
-            if entry is not None and (in_tree is None or all([type(x) is Array for x in flat])):
-                self._hits += 1
-                return entry.unflatten(entry.run(flat))
-        return self._call(args, kwargs)
+        try:
+            if self._plain and tracing.state.trace is eval_trace and not config.disable_jit:
+                # The common cases, kept short: nothing is traced, and these types were seen before.
+                avals = [x.aval for x in args if type(x) is Array]
+                if len(avals) == len(args) and not kwargs:
+                    flat, in_tree = args, None
+                else:
+                    flat, in_tree = tree.flatten((args, kwargs))
+                    try:
+                        flat = [x if type(x) is Array else as_array(x) for x in flat]
+                    except ArgumentError:
+                        return self._call(args, kwargs)  # which says what argument it is
+                    avals = [x.aval for x in flat]
+                entry = self._entries.get((config.process_key, config.thread_key, in_tree, *avals))
+                if entry is not None and (in_tree is None or all([type(x) is Array for x in flat])):
+                    self._hits += 1
+                    return entry.unflatten(entry.run(flat))
+            return self._call(args, kwargs)
+        except Exception as error:
+            filter_traceback(error)
+            raise
 
     def _call(self, args: tuple, kwargs: dict[str, Any]) -> Any:
         if config.disable_jit:
@@ -281,6 +287,7 @@ class JitFunction:
             return f"{', '.join(changed[:3])}{f', and {len(changed) - 3} more' if len(changed) > 3 else ''}"
         return f"new static arguments {[v for *_, v in static]}" if static else f"new configuration, with ({shown})"
 
+    @boundary
     def trace(self, *args: Any, **kwargs: Any) -> Traced:
         """Trace without compiling; `ShapeDtypeStruct` arguments will do."""
         static, dynamic_args, dynamic_kwargs, donated = self._divide(args, kwargs)
@@ -298,10 +305,12 @@ class JitFunction:
             )
         return traced
 
+    @boundary
     def lower(self, *args: Any, **kwargs: Any) -> Lowered:
         """Trace, and return every stage of compilation as text: see `Lowered`."""
         return self.trace(*args, **kwargs).lower()
 
+    @boundary
     def eval_shape(self, *args: Any, **kwargs: Any) -> Any:
         """Return the result's shapes and dtypes without computing it."""
         return self.trace(*args, **kwargs).out_info

@@ -16,6 +16,7 @@ from funcgrad.core.avals import ShapedArray, ShapeDtypeStruct
 from funcgrad.core.jaxprs import ClosedJaxpr
 from funcgrad.core.tracing import Tracer, aval_of
 from funcgrad.errors import ArgumentError
+from funcgrad.tracebacks import boundary
 from funcgrad.transforms.api import not_an_array
 
 
@@ -144,6 +145,7 @@ class Compiled(_Signature):
         self._traced = traced
         self._executable = pipeline.executable(traced.jaxpr, traced.fun_name)
 
+    @boundary
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         flat, in_tree = tree.flatten((args, kwargs))
         if in_tree != self.in_tree:

@@ -12,6 +12,7 @@ from funcgrad.core.avals import ShapeDtypeStruct
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.core.tracing import bound_axis, named_scope
 from funcgrad.errors import ArgumentError
+from funcgrad.tracebacks import boundary
 from funcgrad.transforms.api import FlatFunction, abstract, arguments_of, callable_or_error, name_of, not_an_array
 from funcgrad.transforms.refs import RefArguments
 
@@ -31,6 +32,7 @@ def make_jaxpr(
     callable_or_error(fun, "make_jaxpr")
     static = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
 
+    @boundary
     @functools.wraps(fun)
     def traced(*args: Any, **kwargs: Any) -> Any:
         positions = {i % len(args) for i in static}
@@ -64,6 +66,7 @@ def make_jaxpr(
     return traced
 
 
+@boundary
 def eval_shape(fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Return the shapes and dtypes of `fun(*args, **kwargs)` without computing anything.
 

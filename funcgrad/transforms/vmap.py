@@ -21,6 +21,7 @@ from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.core.tracing import Trace, Tracer, aval_of
 from funcgrad.errors import ArgumentError, BatchingError, user_location
 from funcgrad.ops.shapes import to_dim
+from funcgrad.tracebacks import boundary
 from funcgrad.transforms.api import FlatFunction, arguments_of, callable_or_error, name_of, not_an_array
 from funcgrad.transforms.marks import of_each
 from funcgrad.transforms.refs import Ref, check_unaliased, contents_of
@@ -181,6 +182,7 @@ def vmap(
             fix="give an int, None, or a tuple with one entry per positional argument",
         )
 
+    @boundary
     @functools.wraps(fun)
     def mapped(*args: Any, **kwargs: Any) -> Any:
         flat, in_tree = tree.flatten((args, kwargs))

@@ -23,6 +23,7 @@ from funcgrad.core.lowering import Rewrite
 from funcgrad.core.tracing import aval_of
 from funcgrad.errors import ArgumentError
 from funcgrad.ops.barriers import optimization_barrier_p
+from funcgrad.tracebacks import boundary
 from funcgrad.transforms.api import arguments_of, as_arrays, callable_or_error, name_of
 from funcgrad.transforms.calls import JaxprCall
 from funcgrad.transforms.checkpoint.policies import Policy, is_saveable
@@ -125,6 +126,7 @@ def checkpoint(
     nums = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
     names = {static_argnames} if isinstance(static_argnames, str) else set(static_argnames)
 
+    @boundary
     @functools.wraps(fun)
     def checkpointed(*args: Any, **kwargs: Any) -> Any:
         static = _static_positions(fun, nums, len(args))

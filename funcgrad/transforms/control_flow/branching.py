@@ -16,6 +16,7 @@ from funcgrad.core.tracing import ArrayLike, Tracer, aval_of
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 from funcgrad.ops.arithmetic import convert_element_type
 from funcgrad.ops.logic import ne_p
+from funcgrad.tracebacks import boundary
 from funcgrad.transforms.api import as_arrays, callable_or_error, name_of, places
 from funcgrad.transforms.control_flow.common import Body, join_consts, trace_body
 from funcgrad.transforms.control_flow.conditional import cond_p
@@ -24,6 +25,7 @@ from funcgrad.transforms.control_flow.refs import close_over_refs
 _NONE: Any = object()
 
 
+@boundary
 def cond(
     pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any], *operands: Any, operand: Any = _NONE
 ) -> Any:
@@ -56,6 +58,7 @@ def cond(
     return _choose("cond", index, functions, _operands("cond", operands, operand))
 
 
+@boundary
 def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any, operand: Any = _NONE) -> Any:
     """Return branches[index](*operands), `index` being clamped to their number; only that one is run.
 

@@ -10,11 +10,13 @@ from funcgrad.core.tracing import aval_of
 from funcgrad.errors import ArgumentError
 from funcgrad.ops.shapes import reshape
 from funcgrad.ops.slicing import concatenate
+from funcgrad.tracebacks import boundary
 from funcgrad.transforms.api import as_arrays, callable_or_error, name_of, places
 from funcgrad.transforms.control_flow.scan import length_of, scan_as
 from funcgrad.transforms.vmap import vmap
 
 
+@boundary
 def map(f: Callable[..., Any], xs: Any, *, batch_size: int | None = None) -> Any:
     """Apply `f` to each slice of arrays along their leading axis, one after another, and stack the results.
 

@@ -13,12 +13,14 @@ from funcgrad.core.tracing import Tracer, aval_of
 from funcgrad.errors import ArgumentError, ConcretizationError, ShapeError
 from funcgrad.ops.shapes import expand_dims
 from funcgrad.ops.slicing import concatenate
+from funcgrad.tracebacks import boundary
 from funcgrad.transforms.api import as_arrays, callable_or_error, name_of, places
 from funcgrad.transforms.control_flow.common import Body, check_carry, promoted, trace_body
 from funcgrad.transforms.control_flow.scan_rules import scan_p
 from funcgrad.transforms.marks import select
 
 
+@boundary
 def scan(f: Callable[..., Any], init: Any, xs: Any = None, length: int | None = None, reverse: bool = False,
          unroll: int | bool = 1, _split_transpose: bool = False) -> Any:  # fmt: skip
     """Carry a value through the slices of arrays, and stack what each step gives.

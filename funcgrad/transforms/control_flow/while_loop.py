@@ -12,6 +12,7 @@ from funcgrad.core.jaxprs import ClosedJaxpr, live, variables_read
 from funcgrad.core.tracing import Tracer, aval_of
 from funcgrad.errors import ArgumentError, ConcretizationError, DTypeError, ShapeError
 from funcgrad.ops.arithmetic import convert_element_type
+from funcgrad.tracebacks import boundary
 from funcgrad.transforms.api import as_arrays, callable_or_error, name_of, places
 from funcgrad.transforms.control_flow.common import Body, check_carry, promoted, same_type, trace_body
 from funcgrad.transforms.control_flow.scan import scan_as
@@ -19,6 +20,7 @@ from funcgrad.transforms.control_flow.while_rules import while_p
 from funcgrad.transforms.marks import select
 
 
+@boundary
 def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], init_val: Any) -> Any:
     """Apply a function to a value for as long as a predicate of it holds.
 
@@ -132,6 +134,7 @@ def _bind(cond: Body, body: Body, init: list[Any]) -> list[Any]:
     return [x if k else next(out) for x, k in zip(init, kept, strict=True)]
 
 
+@boundary
 def fori_loop(
     lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_val: Any, *, unroll: int | bool | None = None
 ) -> Any:

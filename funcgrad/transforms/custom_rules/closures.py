@@ -11,6 +11,7 @@ from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.core.tracing import Tracer, Zero, aval_of
 from funcgrad.errors import ArgumentError
 from funcgrad.ops.shapes import zeros_of
+from funcgrad.tracebacks import boundary
 from funcgrad.transforms.api import FlatFunction, as_arrays, callable_or_error, name_of
 
 SymbolicZero = Zero
@@ -31,6 +32,7 @@ def _differentiable(const: Any) -> bool:
     return isinstance(const, Tracer) and dtypes.is_inexact(const.aval.dtype)
 
 
+@boundary
 def closure_convert(fun: Callable[..., Any], *example_args: Any) -> tuple[Callable[..., Any], list[Any]]:
     """Return `fun` with the traced values that it closes over as further arguments, and these values.
 

@@ -16,6 +16,7 @@ from funcgrad.core.staging import hoist_tracers, trace_to_jaxpr
 from funcgrad.core.tracing import ArrayLike, Zero, aval_of
 from funcgrad.errors import ArgumentError, BatchingError, DTypeError, MissingRuleError, ShapeError
 from funcgrad.ops.shapes import to_dim
+from funcgrad.tracebacks import boundary_itself, filter_traceback
 from funcgrad.transforms.api import FlatFunction, as_arrays, callable_or_error, name_of, places
 from funcgrad.transforms.transpose import backward_pass
 from funcgrad.transforms.vmap import BatchTrace
@@ -60,15 +61,20 @@ class CustomFunction:
             return getattr(self.__wrapped__, name)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
+    @boundary_itself
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if not self.has_rule():
-            name = name_of(self.fun)
-            raise MissingRuleError(
-                f"{self.transform}: {name} has no rule", fix=f"define one with {name}.{self.rule_method}(…)"
-            )
-        if tracing.state.trace is tracing.eval_trace:  # no transform is under way to use the rule
-            return self.fun(*self._with_arrays(self.positional(args, kwargs) if kwargs else args))
-        return self.apply(self.positional(args, kwargs))
+        try:
+            if not self.has_rule():
+                name = name_of(self.fun)
+                raise MissingRuleError(
+                    f"{self.transform}: {name} has no rule", fix=f"define one with {name}.{self.rule_method}(…)"
+                )
+            if tracing.state.trace is tracing.eval_trace:  # no transform is under way to use the rule
+                return self.fun(*self._with_arrays(self.positional(args, kwargs) if kwargs else args))
+            return self.apply(self.positional(args, kwargs))
+        except Exception as error:
+            filter_traceback(error)
+            raise
 
     def _with_arrays(self, args: tuple) -> Sequence[Any]:
         """Return arguments with numbers as arrays, as a transform would pass them."""

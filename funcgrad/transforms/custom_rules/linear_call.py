@@ -16,6 +16,7 @@ from funcgrad.core.staging import hoist_tracers, trace_to_jaxpr
 from funcgrad.core.tracing import Zero, aval_of
 from funcgrad.errors import ArgumentError, NotDifferentiableError, ShapeError
 from funcgrad.ops.shapes import instantiate, to_dim
+from funcgrad.tracebacks import boundary
 from funcgrad.transforms.api import FlatFunction, as_arrays, name_of, of_positional
 from funcgrad.transforms.vmap import batch_jaxpr
 
@@ -89,6 +90,7 @@ linear_call_p = Primitive(
 )
 
 
+@boundary
 def linear_call(
     fun: Callable[[Any, Any], Any], fun_transpose: Callable[[Any, Any], Any], residual_args: Any, linear_args: Any
 ) -> Any:

@@ -18,6 +18,7 @@ from funcgrad.errors import ArgumentError, DTypeError, NotDifferentiableError, S
 from funcgrad.ops.arithmetic import neg_p
 from funcgrad.ops.elementwise import add_tangents
 from funcgrad.ops.shapes import instantiate, to_dim
+from funcgrad.tracebacks import boundary
 from funcgrad.transforms.api import as_arrays, callable_or_error
 from funcgrad.transforms.control_flow.common import Body, join_consts, trace_body
 from funcgrad.transforms.jvp import jvp_jaxpr
@@ -123,6 +124,7 @@ linear_solve_p = Primitive(
 # ---------------------------------------------------------------- the function
 
 
+@boundary
 def custom_linear_solve(
     matvec: Callable[[Any], Any],
     b: Any,

@@ -17,6 +17,7 @@ from funcgrad.core.tracing import Zero, aval_of
 from funcgrad.errors import DTypeError
 from funcgrad.ops.arithmetic import neg_p
 from funcgrad.ops.shapes import instantiate, to_dim
+from funcgrad.tracebacks import boundary
 from funcgrad.transforms.api import as_arrays, callable_or_error
 from funcgrad.transforms.control_flow.common import Body, join_consts, trace_body
 from funcgrad.transforms.custom_rules.linear_solve import check_like, operand_tangents
@@ -85,6 +86,7 @@ root_p = Primitive(
 )
 
 
+@boundary
 def custom_root(
     f: Callable[[Any], Any],
     initial_guess: Any,
