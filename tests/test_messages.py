@@ -293,6 +293,7 @@ INTERNAL = {
     "funcgrad.dtypes",
     "funcgrad.errors",
     "funcgrad.ops",
+    "funcgrad.tracebacks",
     "funcgrad.transforms",
     "funcgrad.tree_registry",
 }
