@@ -13,6 +13,7 @@ import funcgrad.numpy as jnp
 from funcgrad import lax, tree
 from funcgrad.compiler.simplify import RULES, simplify
 from funcgrad.core.tracing import aval_of
+from funcgrad.ops.arithmetic import convert_element_type
 from funcgrad.ops.shapes import reshape_p
 from funcgrad.testing import check_jit
 
@@ -136,3 +137,74 @@ def test_every_rule_of_simplify_keeps_types(rule: Callable[..., Any]) -> None:
     simplify(fg.make_jaxpr(function)(*args), [counted])
     assert any(applied)
     check_jit(function, args)
+
+
+# ---------------------------------------------------------------- as JAX's
+
+# Functions of (the library, its numpy, a weakly typed vector, a weakly typed matrix), and which results are weak.
+AS_JAXS: dict[str, tuple[Callable[..., Any], list[bool]]] = {
+    "jacobian": (lambda J, n, v, m: J.jacobian(lambda x: x * 2.0)(1.0), [True]),
+    "jacfwd": (lambda J, n, v, m: J.jacfwd(lambda x: x * 2.0)(v), [True]),
+    "jacrev": (lambda J, n, v, m: J.jacrev(lambda x: x * 2.0)(v), [True]),
+    "jacfwd of strong results": (lambda J, n, v, m: J.jacfwd(lambda x: x * ROW)(1.0), [False]),
+    "jacrev of strong results": (lambda J, n, v, m: J.jacrev(lambda x: x * ROW)(1.0), [True]),
+    "hessian": (lambda J, n, v, m: J.hessian(lambda x: x * x * x)(1.0), [True]),
+    "grad": (lambda J, n, v, m: J.grad(n.sin)(1.0), [True]),
+    "grad of a strong type": (lambda J, n, v, m: J.grad(lambda x: x * 2.0)(ONE), [False]),
+    "grad of abs(z)": (lambda J, n, v, m: J.grad(n.abs)(3 + 4j), [False]),
+    "grad of the real part": (lambda J, n, v, m: J.grad(lambda z: n.real(z) * 2.0)(3 + 4j), [False]),
+    "grad of the imaginary part": (lambda J, n, v, m: J.grad(lambda z: n.imag(z * z))(3 + 4j), [False]),
+    "holomorphic grad": (lambda J, n, v, m: J.grad(lambda z: z * z, holomorphic=True)(3 + 4j), [True]),
+    "jvp": (lambda J, n, v, m: J.jvp(lambda x: x * ONE, (1.0,), (1.0,)), [False, False]),
+    "linearize": (lambda J, n, v, m: J.linearize(lambda x: n.sin(x), 1.0)[0], [True]),
+    "dot": (lambda J, n, v, m: n.dot(2.0, 3.0), [True]),
+    "einsum": (lambda J, n, v, m: n.einsum(",", 2.0, 3.0), [True]),
+    "einsum of vectors": (lambda J, n, v, m: n.einsum("ij,j", m, v), [True]),
+    "einsum of mixed types": (lambda J, n, v, m: n.einsum("ij,j", m, ROW), [False]),
+    "matmul": (lambda J, n, v, m: n.matmul(m, m), [True]),
+    "vdot": (lambda J, n, v, m: n.vdot(v, v), [True]),
+    "outer": (lambda J, n, v, m: n.outer(2.0, 3.0), [True]),
+    "cross": (lambda J, n, v, m: n.cross(v, v), [False]),
+    "cross of 2 elements": (lambda J, n, v, m: n.cross(v[:2], v[:2]), [True]),
+    "meshgrid": (lambda J, n, v, m: n.meshgrid(v, ROW), [True, False]),
+    "piecewise": (lambda J, n, v, m: n.piecewise(v, [v > 2], [lambda x: x * 2, 3.0]), [False]),
+    "piecewise of a number": (lambda J, n, v, m: n.piecewise(2.0, [True], [1, 2]), [False]),
+    "lcm": (lambda J, n, v, m: n.lcm(4, 6), [True]),
+    "gcd": (lambda J, n, v, m: n.gcd(4, 6), [True]),
+    "choose": (lambda J, n, v, m: n.choose(0, [1.0, 2.0]), [False]),
+    "select": (lambda J, n, v, m: n.select([True], [1.0], 2), [True]),
+    "where": (lambda J, n, v, m: n.where(True, 1, 2.0), [True]),
+    "diag": (lambda J, n, v, m: n.diag(v), [True]),
+    "trace": (lambda J, n, v, m: n.trace(m), [False]),
+    "convolve": (lambda J, n, v, m: n.convolve(v, v), [True]),
+    "vander": (lambda J, n, v, m: n.vander(v), [False]),
+    "pad": (lambda J, n, v, m: n.pad(v, 1), [True]),
+    "mean": (lambda J, n, v, m: n.mean(3.0), [False]),
+    "stack": (lambda J, n, v, m: n.stack([1.0, 2.0]), [True]),
+    "array": (lambda J, n, v, m: n.array([1.0, v[0]]), [False]),
+    "indexing": (lambda J, n, v, m: v[1], [True]),
+    "cond": (lambda J, n, v, m: J.lax.cond(True, lambda x: x, lambda x: x * 2, 1.0), [True]),
+    "scan": (lambda J, n, v, m: J.lax.scan(lambda c, x: (c + x, c * x), 0.0, ROW), [False, False]),
+    "while_loop": (lambda J, n, v, m: J.lax.while_loop(lambda c: c < 3, lambda c: c + 1, 0.0), [True]),
+    "checkpoint": (lambda J, n, v, m: J.checkpoint(lambda x: x * 2)(1.0), [True]),
+    "vmap": (lambda J, n, v, m: J.vmap(lambda x: x * 2)(v), [True]),
+}
+
+
+@pytest.mark.parametrize("name", AS_JAXS)
+def test_weak_types_of_functions(name: str) -> None:
+    function, weak = AS_JAXS[name]
+    vector, matrix = (convert_element_type(np.float32(x), np.dtype(np.float32), True) for x in (ROW, np.eye(3)))
+    assert [a.weak_type for a in avals(function(fg, jnp, vector, matrix))] == weak
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("name", AS_JAXS)
+def test_weak_types_are_jaxs(name: str) -> None:
+    jax = pytest.importorskip("jax")
+    function, weak = AS_JAXS[name]
+    # The result of full_like of a weakly typed number is weak.
+    vector, matrix = (jax.numpy.full_like(1.0, 0, shape=np.shape(x)) + jax.numpy.asarray(0.0) for x in (ROW, np.eye(3)))
+    assert vector.weak_type and matrix.weak_type
+    results = jax.tree.leaves(function(jax, jax.numpy, vector, matrix))
+    assert [bool(x.weak_type) for x in results] == weak

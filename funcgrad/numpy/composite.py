@@ -478,7 +478,7 @@ def lcm(x: Any, y: Any, /) -> Any:
     """Least common multiple of |x| and |y|; 0 if either is."""
     x, y = (uf.absolute(v) for v in _integers(x, y, "lcm"))
     divisor = gcd_p.bind(x, y)
-    safe = pick(uf.equal(divisor, 0), ar.full((), 1, divisor.aval.dtype), divisor, "lcm")
+    safe = pick(uf.equal(divisor, 0), ar.full((), 1, divisor.aval.dtype, divisor.aval.weak_type), divisor, "lcm")
     return uf.multiply(x, ar.div_p.bind(y, safe))
 
 

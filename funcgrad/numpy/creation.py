@@ -480,7 +480,7 @@ def diag(v: Any, k: int = 0) -> Any:
         return diagonal(v, k)
     if v.aval.ndim != 1:
         raise ArgumentError(f"diag: argument has type {v.aval}", fix="pass a vector or a matrix")
-    n, zero = v.aval.size, np.zeros((), v.aval.dtype)
+    n, zero = v.aval.size, shapes.full((), 0, v.aval.dtype, v.aval.weak_type)
     size = n + builtins.abs(k)
     # n rows of n + 1: the vector in column 0; read row-major as (n, n), that column is the diagonal.
     column = slicing.pad(shapes.expand_dims(v, (1,)), zero, ((0, 0, 0), (0, n, 0)))
@@ -498,6 +498,7 @@ def diagflat(v: Any, k: int = 0) -> Any:
 def vander(x: Any, N: int | None = None, increasing: bool = False) -> Any:
     """Vandermonde matrix: powers of x in its columns, from N − 1 down to 0 unless `increasing`."""
     x = as_operand(x, "vander")
+    x = ar.convert_element_type(x, x.aval.dtype)
     if x.aval.ndim != 1:
         raise ArgumentError(f"vander: argument has type {x.aval}", fix="pass a vector")
     n = x.aval.size if N is None else as_int(N, "N", "vander")

@@ -236,7 +236,7 @@ def choose(a: Any, choices: Any, out: None = None, mode: str = "raise") -> Any:
     _no_out(out, "choose")
     _check_mode(mode, ("raise", "wrap", "clip"), "choose")
     a = _integers(a, "a", "choose")
-    options = promote_dtypes(*choices, operation="choose")
+    options = [convert_element_type(c, aval_of(c).dtype) for c in promote_dtypes(*choices, operation="choose")]
     shape = broadcast_shapes(aval_of(a).shape, *(aval_of(c).shape for c in options), operation="choose")
     if mode == "raise":
         known = concrete_value(a, "choose", "the indices", "mode='clip' or mode='wrap'")

@@ -280,7 +280,7 @@ def piecewise(x: Any, condlist: Any, funclist: Sequence[Any], *args: Any, **kw: 
 
     def value(piece: Any) -> Any:
         out = as_operand(piece(x, *args, **kw) if callable(piece) else piece, "piecewise")
-        return broadcast_to(convert_element_type(out, aval.dtype, aval.weak_type), aval.shape, "piecewise")
+        return broadcast_to(convert_element_type(out, aval.dtype), aval.shape, "piecewise")
 
     out = value(default)
     for condition, piece in zip(conditions, functions, strict=True):

@@ -8,8 +8,6 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from funcgrad import dtypes
 from funcgrad.errors import ArgumentError, ShapeError
 from funcgrad.numpy import ufuncs as uf
@@ -149,7 +147,7 @@ def unwrap(p: Any, discont: Any = None, axis: int = -1, period: Any = 2 * math.p
 
 def _windows(a: Any, size: int) -> Any:
     """All stretches of `size` elements, with zeros around: row k ends at element k."""
-    padded = slicing.pad(a, np.zeros((), a.aval.dtype), [(size - 1, size - 1, 0)])
+    padded = slicing.pad(a, shapes.full((), 0, a.aval.dtype, a.aval.weak_type), [(size - 1, size - 1, 0)])
     count = a.aval.size + size - 1
     return stack([padded[j : j + count] for j in range(size)], 1)
 

@@ -16,6 +16,7 @@ from funcgrad.numpy import ufuncs as uf
 from funcgrad.numpy.axes import as_axis
 from funcgrad.numpy.creation import asarray
 from funcgrad.numpy.promotion import broadcast_shapes, promote_dtypes
+from funcgrad.ops.arithmetic import convert_element_type
 from funcgrad.transforms.vmap import vmap
 
 __all__ = [
@@ -115,10 +116,11 @@ def cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axi
     a, b = (_three(v) for v in (a, b))
     shape = broadcast_shapes(a.shape, b.shape, operation="cross")
     (a0, a1, a2), (b0, b1, b2) = ([v[..., i] for i in range(3)] for v in (a, b))
+    # JAX's is weakly typed for vectors of 2 elements alone.
     out = joining.stack(
         [uf.subtract(a1 * b2, a2 * b1), uf.subtract(a2 * b0, a0 * b2), uf.subtract(a0 * b1, a1 * b0)], -1
     )
-    return shaping.moveaxis(out, -1, as_axis(axisc, len(shape), "cross"))
+    return shaping.moveaxis(convert_element_type(out, out.dtype), -1, as_axis(axisc, len(shape), "cross"))
 
 
 def _three(v: Any) -> Any:

@@ -374,9 +374,15 @@ atanh_p = elementwise("atanh", np.arctanh, derivative=lambda ans, x: Over((1 - x
 
 # ---------------------------------------------------------------- complex
 
-real_p = linear("real", lambda x: np.real(x).copy(), lambda ct, x: complex_p.bind(ct, _filled(ct, 0)),
+
+def _other_part(ct: Any) -> Any:
+    """The part of a complex cotangent that is zero; not weakly typed, so neither is the gradient of a Python number."""
+    return full(aval_of(ct).shape, 0, aval_of(ct).dtype)
+
+
+real_p = linear("real", lambda x: np.real(x).copy(), lambda ct, x: complex_p.bind(ct, _other_part(ct)),
                 kinds=("complex",), result=dtypes.real_dtype)  # fmt: skip
-imag_p = linear("imag", lambda x: np.imag(x).copy(), lambda ct, x: complex_p.bind(_filled(ct, 0), -ct),
+imag_p = linear("imag", lambda x: np.imag(x).copy(), lambda ct, x: complex_p.bind(_other_part(ct), -ct),
                 kinds=("complex",), result=dtypes.real_dtype)  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcgrad import dtypes, tree
-from funcgrad.core.arrays import as_array
+from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import eval_jaxpr
 from funcgrad.core.staging import trace_to_jaxpr
@@ -409,14 +409,14 @@ def grad(
 
 
 def _basis(leaves: Sequence[Any]) -> list[Any]:
-    """Unit tangents of all leaves together: leaf k gets shape (total, *shape of k)."""
+    """Unit tangents of all leaves together: leaf k gets shape (total, *shape of k), as weakly typed as the leaf is."""
     total = sum(aval_of(x).size for x in leaves)
     out, start = [], 0
     for x in leaves:
         aval = aval_of(x)
         block = np.zeros((total, aval.size), aval.dtype)
         block[np.arange(start, start + aval.size), np.arange(aval.size)] = 1
-        out.append(as_array(block.reshape(total, *aval.shape)))
+        out.append(Array(aval.update(shape=(total, *aval.shape)), block.reshape(total, *aval.shape)))
         start += aval.size
     return out
 
