@@ -217,3 +217,10 @@ def test_running_sums_of_double_precision_ascend_across_blocks():
         sums = np.asarray(fnp.cumsum(fnp.asarray(x)))
         assert (np.diff(sums) >= 0).all()
         np.testing.assert_allclose(sums, np.cumsum(x, dtype=np.longdouble).astype(np.float64), rtol=2**-48)
+
+
+def test_scratch_of_columns_is_as_wide_as_they_are():
+    x = fnp.ones((100_000, 2))
+    softmax = fg.jit(lambda x: nn.softmax(x, 0)).lower(x).compile()
+    memory = softmax.memory_analysis()
+    assert memory is not None and memory.temp_size_in_bytes <= 8 * x.nbytes

@@ -135,7 +135,7 @@ def schedule(dimensions: tuple[Dimension, ...], strides: Sequence[Sequence[int]]
         return Nest("map", dimensions, MAP_BLOCK if few else 0)
     if dimensions[-1].folded:
         return Nest("row", dimensions)
-    return Nest("column", dimensions, COLUMN_BLOCK)
+    return Nest("column", dimensions, max(1, min(COLUMN_BLOCK, dimensions[-1].extent)))
 
 
 def _transposed(dimensions: tuple[Dimension, ...], strides: Sequence[Sequence[int]]) -> int | None:
