@@ -22,7 +22,7 @@ from funcgrad.compiler.instructions import Routine, Step
 from funcgrad.compiler.joins import COPY_GRAIN, join
 from funcgrad.compiler.loops import scratch_stride
 from funcgrad.compiler.lower import Launch
-from funcgrad.compiler.updates import in_place, lower_update, origin
+from funcgrad.compiler.updates import in_place, lower_update, origins
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, JaxprEqn, Literal, Var
@@ -116,9 +116,9 @@ class Planner:
         aliases = in_place(fusion, set(slots), carries)
         steps = [s for group in fusion.order for s in self._steps(fusion, group, aliases)]
         locations = {v: (slot, 0) for v, slot in slots.items()}
-        same = frozenset(c for c, r in carries.items() if r in aliases and origin(r, aliases) is c)
         # Every value that is made in another's place is where that is; results have their place by themselves.
-        home = {v: origin(v, aliases) for v in aliases}
+        home = origins(aliases)
+        same = frozenset(c for c, r in carries.items() if home.get(r) is c)
         for v, slot in slots.items():
             if v in home and home[v] not in slots:
                 locations[home[v]] = (slot, 0)

@@ -160,14 +160,14 @@ def in_place(fusion: Fusion, fixed: set[Var], carries: Mapping[Var, Var]) -> dic
         # It must be the last to read the operand, and read it as the operand alone.
         if last[operand] == i and times[operand] == 1 and (operand not in fixed or operand in carries):
             found[eqn.outvars[0]] = operand
-    for start, result in carries.items():
-        if origin(result, found) is not start:
-            found = {v: o for v, o in found.items() if o is not start}
-    return found
+    home = origins(found)
+    kept = {start for start, result in carries.items() if home.get(result, result) is not start}
+    return {v: o for v, o in found.items() if o not in kept}
 
 
-def origin(var: Var, aliases: Mapping[Var, Var]) -> Var:
-    """The variable at the other end of a chain of updates in place."""
-    while var in aliases:
-        var = aliases[var]
-    return var
+def origins(aliases: Mapping[Var, Var]) -> dict[Var, Var]:
+    """The variable at the other end of each chain of updates in place; `aliases` are in the order of the program."""
+    home: dict[Var, Var] = {}
+    for var, operand in aliases.items():
+        home[var] = home.get(operand, operand)
+    return home
