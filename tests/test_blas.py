@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 
-from funcgrad.compiler.cpu import blas, runtime
+from funcgrad.compiler.targets.llvm import blas, runtime
 
 DTYPES = [np.float32, np.float64, np.complex64, np.complex128]
 SHAPES = [
@@ -140,7 +140,7 @@ def test_same_bits_every_time():
 
 def test_kernels_do_not_follow_a_variable_meant_for_other_copies_of_openblas():
     program = (
-        "import ctypes; from funcgrad.compiler.cpu import blas; "
+        "import ctypes; from funcgrad.compiler.targets.llvm import blas; "
         "name = blas._openblas().scipy_openblas_get_corename; name.restype = ctypes.c_char_p; print(name().decode())"
     )
 

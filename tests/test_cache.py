@@ -9,8 +9,7 @@ import warnings
 
 import pytest
 
-from funcgrad.compiler import cache
-from funcgrad.compiler.cpu import toolchain
+from funcgrad.compiler.targets.llvm import cache, toolchain
 
 IR = "define i64 @answer() {\n  ret i64 42\n}\n"
 
@@ -142,7 +141,7 @@ def test_processes_racing_for_one_entry_all_get_it(root):
     script = (
         "import ctypes\n"
         "from funcgrad.compiler import cache\n"
-        "from funcgrad.compiler.cpu import toolchain\n"
+        "from funcgrad.compiler.targets.llvm import toolchain\n"
         f"text = {IR!r}\n"
         "for i in range(30):\n"
         "    key = format(i, '064x')\n"

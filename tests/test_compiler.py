@@ -11,9 +11,10 @@ from hypothesis import given
 
 import funcgrad.numpy as jnp
 from funcgrad import dtypes, lax
-from funcgrad.compiler import kernels, loop_checking, pipeline
+from funcgrad.compiler import loop_checking, pipeline
 from funcgrad.compiler.fuse import Fusion
 from funcgrad.compiler.simplify import simplify
+from funcgrad.compiler.targets.llvm import kernels
 from funcgrad.config import config
 from funcgrad.core.arrays import as_array
 from funcgrad.core.checking import check_jaxpr
@@ -264,7 +265,7 @@ def test_long_folds_are_cut_and_agree(rows: int, columns: int) -> None:
 
 
 def test_results_do_not_depend_on_the_number_of_threads() -> None:
-    from funcgrad.compiler.cpu import runtime
+    from funcgrad.compiler.targets.llvm import runtime
 
     x, y = arrays((700, 900), (700, 900))
 

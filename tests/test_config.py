@@ -12,8 +12,8 @@ import pytest
 
 import funcgrad as fg
 import funcgrad.numpy as np_
-from funcgrad.compiler import cache, pipeline
-from funcgrad.compiler.cpu import runtime
+from funcgrad.compiler import pipeline
+from funcgrad.compiler.targets.llvm import cache, runtime
 from funcgrad.config import _OPTIONS, config
 from funcgrad.core.jaxprs import Jaxpr, Var
 from funcgrad.errors import ArgumentError, JaxprError, ShapeError, TypePromotionError
@@ -36,7 +36,7 @@ def test_options_are_read_from_the_environment():
         "FUNCGRAD_ENABLE_CHECKS": "",
     }
     code = (
-        "import funcgrad as fg; from funcgrad.compiler.cpu import runtime; c = fg.config;"
+        "import funcgrad as fg; from funcgrad.compiler.targets.llvm import runtime; c = fg.config;"
         "print(c.enable_x64, c.num_threads, runtime.num_threads(), c.numpy_rank_promotion, c.enable_checks,"
         " fg.numpy.ones(1).dtype)"
     )

@@ -89,7 +89,7 @@ def nests() -> list[tuple[Kernel, list[np.ndarray], list[int]]]:
 
 def simulate() -> None:
     """Compare every case in the simulator with its Python; the main program of one subprocess."""
-    from funcgrad.compiler.cuda import emit
+    from funcgrad.compiler.targets.cuda import emit
 
     for kernel, arrays, sizes in cases():
         check(kernel)
@@ -107,7 +107,7 @@ def simulate() -> None:
 
 def compile_all() -> None:
     """Compile all cases to PTX, many operations to a kernel; the main program of the other subprocess."""
-    from funcgrad.compiler.cuda import emit
+    from funcgrad.compiler.targets.cuda import emit
 
     for kernel in [*merged(), *(kernel for kernel, _, _ in nests())]:
         check(kernel)
@@ -202,7 +202,7 @@ def programs():
 
 def simulate_programs() -> None:
     """Compare every program's results in the simulator with those of its machine code."""
-    from funcgrad.compiler import cuda
+    from funcgrad.compiler.targets import cuda
 
     for name, function, args in programs():
         plan = pipeline.executable(function.trace(*args).jaxpr, name).plan
@@ -292,7 +292,7 @@ def test_rendered_source():
 
 
 def show() -> None:
-    from funcgrad.compiler.cuda import emit
+    from funcgrad.compiler.targets.cuda import emit
 
     print(emit.render(softmax()))
 
@@ -300,7 +300,7 @@ def show() -> None:
 @pytest.mark.cuda
 @pytest.mark.parametrize("dtype", [float16, bfloat16], ids=str)
 def test_sixteen_bit_floats_are_refused(dtype):
-    from funcgrad.compiler.cuda import emit
+    from funcgrad.compiler.targets.cuda import emit
 
     params, (x,) = loads(dtype)
     with pytest.raises(TypeError, match=f"not in {dtype.name}"):

@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from funcgrad.compiler.cpu import runtime, toolchain
-from funcgrad.compiler.cpu.emit import emit
 from funcgrad.compiler.loop_checking import check
 from funcgrad.compiler.loops import (
     Const,
@@ -35,6 +33,8 @@ from funcgrad.compiler.loops import (
 )
 from funcgrad.compiler.python import compile_python
 from funcgrad.compiler.scalars import DTYPES, SCALARS, kind
+from funcgrad.compiler.targets.llvm import runtime, toolchain
+from funcgrad.compiler.targets.llvm.emit import emit
 from funcgrad.dtypes import (
     bfloat16,
     bool_,

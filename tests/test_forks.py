@@ -99,7 +99,7 @@ def test_a_fork_waits_for_every_lock_and_lets_go_of_it():
     """The lock of each module that has one is known to `forks`, in an order, and free afterwards."""
     import llvmlite.binding  # noqa: F401
 
-    from funcgrad.compiler.cpu import toolchain
+    from funcgrad.compiler.targets.llvm import toolchain
 
     toolchain.host()
     assert set(forks._locks) == set(forks._ORDER)

@@ -17,7 +17,7 @@ import numpy as np
 import funcgrad as fg
 import funcgrad.numpy as jnp
 from funcgrad import lax
-from funcgrad.compiler.cpu import runtime
+from funcgrad.compiler.targets.llvm import runtime
 
 FOREVER = 10**15
 fg.config.update("num_threads", 3)

@@ -9,9 +9,9 @@ import pytest
 
 import funcgrad as fg
 import funcgrad.numpy as jnp
-from funcgrad.compiler import kernels, pipeline
-from funcgrad.compiler.cpu import toolchain
-from funcgrad.compiler.cpu.vector_math import sharing
+from funcgrad.compiler import pipeline
+from funcgrad.compiler.targets.llvm import kernels, toolchain
+from funcgrad.compiler.targets.llvm.vector_math import sharing
 
 
 def repeated(fun, n):

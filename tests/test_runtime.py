@@ -13,8 +13,8 @@ import time
 import numpy as np
 import pytest
 
-from funcgrad.compiler.cpu import runtime, toolchain
-from funcgrad.compiler.cpu.runtime import Instruction, Program
+from funcgrad.compiler.targets.llvm import runtime, toolchain
+from funcgrad.compiler.targets.llvm.runtime import Instruction, Program
 
 # double: y = 2 x.  mark: out[i] += thread, and 1000 more at the start of a chunk.  append: sizes[0] to a log.
 IR = """
@@ -355,8 +355,8 @@ def test_imports():
 PREAMBLE = f"""
 import os, sys, threading, time
 import numpy as np
-from funcgrad.compiler.cpu import runtime, toolchain
-from funcgrad.compiler.cpu.runtime import Instruction, Program
+from funcgrad.compiler.targets.llvm import runtime, toolchain
+from funcgrad.compiler.targets.llvm.runtime import Instruction, Program
 runtime.set_num_threads(4)
 library = toolchain.link(toolchain.compile_ir({IR!r}), ["double"])
 x, y = np.ones(1 << 20, np.float32), np.empty(1 << 20, np.float32)

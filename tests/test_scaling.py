@@ -14,7 +14,7 @@ from benchmarks import frameworks
 from benchmarks.scaling_programs import KINDS, Kind
 from funcgrad.compiler.fuse import Fusion
 from funcgrad.compiler.pipeline import kernels_of
-from funcgrad.compiler.plan import plan
+from funcgrad.compiler.program.plan import plan
 from funcgrad.compiler.simplify import simplify
 from funcgrad.compiler.sink import sink
 

@@ -13,8 +13,8 @@ import pytest
 import scipy.special
 from llvmlite import ir
 
-from funcgrad.compiler.cpu import toolchain, vector_math
-from funcgrad.compiler.cpu.vector_math.special import GILES_CENTRE, GILES_TAIL
+from funcgrad.compiler.targets.llvm import toolchain, vector_math
+from funcgrad.compiler.targets.llvm.vector_math.special import GILES_CENTRE, GILES_TAIL
 from funcgrad.errors import ArgumentError, DTypeError
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")

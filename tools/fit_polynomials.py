@@ -1,4 +1,4 @@
-"""Fit the polynomials of `funcgrad.compiler.cpu.vector_math` and write its `coefficients.py`.
+"""Fit the polynomials of `funcgrad.compiler.targets.llvm.vector_math` and write its `coefficients.py`.
 
 Run `python tools/fit_polynomials.py` (needs mpmath, numpy, scipy; a quarter of a minute).
 
@@ -21,7 +21,7 @@ import numpy as np
 from scipy.optimize import linprog
 
 mp.mp.dps = 60
-OUTPUT = Path(__file__).parent.parent / "funcgrad/compiler/cpu/vector_math/coefficients.py"
+OUTPUT = Path(__file__).parent.parent / "funcgrad/compiler/targets/llvm/vector_math/coefficients.py"
 ROUNDED_ONE_BY_ONE = 5
 PI_OVER_4 = mp.pi / 4
 HALF_LN2 = mp.log(2) / 2

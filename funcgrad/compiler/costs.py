@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections import Counter
 
-from funcgrad.compiler import contract, nested
+from funcgrad.compiler import contract
 from funcgrad.compiler.analysis import COSTLY
 from funcgrad.compiler.fuse import Fusion, Group
+from funcgrad.compiler.program import nested
 from funcgrad.core.jaxprs import JaxprEqn, Var
 from funcgrad.core.lowering import Cond, Contract, Reduce, Scalar, Scan
 

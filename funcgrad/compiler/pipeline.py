@@ -11,17 +11,18 @@ from collections.abc import Callable, Iterator, Sized
 from types import ModuleType
 from typing import NamedTuple
 
-from funcgrad.compiler import kernels, loops, nested, python, small_loops
+from funcgrad.compiler import loops, python, small_loops
 from funcgrad.compiler.costs import costs
-from funcgrad.compiler.cpu import runtime, toolchain
 from funcgrad.compiler.fuse import Fusion
 from funcgrad.compiler.loops import Kernel
 from funcgrad.compiler.lower import lower_group
 from funcgrad.compiler.nan_checks import with_checks
-from funcgrad.compiler.plan import plan
-from funcgrad.compiler.program import Executable
+from funcgrad.compiler.program import nested
+from funcgrad.compiler.program.executable import Executable
+from funcgrad.compiler.program.plan import plan
 from funcgrad.compiler.simplify import simplify
 from funcgrad.compiler.sink import sink
+from funcgrad.compiler.targets.llvm import kernels, runtime, toolchain
 from funcgrad.compiler.updates import lower_update
 from funcgrad.config import config, debug_infs, debug_nans
 from funcgrad.core import finite
@@ -148,7 +149,7 @@ def as_text(closed: ClosedJaxpr, name: str, stage: str) -> str:
 
 
 def _cuda() -> ModuleType:
-    from funcgrad.compiler import cuda  # numba.cuda is slow to import, and optional
+    from funcgrad.compiler.targets import cuda  # numba.cuda is slow to import, and optional
 
     return cuda
 

@@ -141,7 +141,9 @@ def _contiguous(x: np.ndarray) -> np.ndarray:
 
 
 def _numba() -> ModuleType:
-    from funcgrad.compiler.cpu import numba_code  # importing numba is slow; who passes its functions has done it
+    from funcgrad.compiler.targets.llvm import (
+        numba_code,  # importing numba is slow; who passes its functions has done it
+    )
 
     return numba_code
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from funcgrad.compiler.cpu.runtime import Instruction
-from funcgrad.compiler.instructions import Step
+from funcgrad.compiler.program.instructions import Step
 from funcgrad.compiler.python import compile_python
+from funcgrad.compiler.targets.llvm.runtime import Instruction
 
 
 def interpret(steps: Sequence[Step], instructions: Sequence[Instruction], pointers: Sequence[int]) -> None:

@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from funcgrad.compiler.cpu import runtime
 from funcgrad.compiler.fuse import Fusion
-from funcgrad.compiler.instructions import Routine, Step
-from funcgrad.compiler.interpret import interpret
+from funcgrad.compiler.program.instructions import Routine, Step
+from funcgrad.compiler.program.interpret import interpret
 from funcgrad.compiler.sink import sink
+from funcgrad.compiler.targets.llvm import runtime
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 from funcgrad.core.lowering import Cond, Scan
 from funcgrad.ops.shapes import reshape_p
 
 if TYPE_CHECKING:
-    from funcgrad.compiler.plan import Planner
+    from funcgrad.compiler.program.plan import Planner
 
 _ALIGN = 64
 # Instructions of independent iterations that are worth handing to another thread.

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.compiler.cuda import target
-from funcgrad.compiler.cuda.emit import launch
-from funcgrad.compiler.plan import Output, Plan, Step
+from funcgrad.compiler.program.plan import Output, Plan, Step
+from funcgrad.compiler.targets.cuda import target
+from funcgrad.compiler.targets.cuda.emit import launch
 from funcgrad.core.arrays import Array
 from funcgrad.core.jaxprs import Var
 

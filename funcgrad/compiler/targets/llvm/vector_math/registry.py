@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from llvmlite import ir
 
-from funcgrad.compiler.cpu.vector_math.scalar import FORMATS, Scalar
+from funcgrad.compiler.targets.llvm.vector_math.scalar import FORMATS, Scalar
 from funcgrad.errors import ArgumentError, DTypeError
 
 

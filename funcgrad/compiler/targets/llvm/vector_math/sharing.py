@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 from llvmlite import ir
 
-from funcgrad.compiler.cpu.vector_math.scalar import FORMATS
+from funcgrad.compiler.targets.llvm.vector_math.scalar import FORMATS
 
 # A function called more often than this by a kernel is not inlined.
 _MOST_INLINED = 6

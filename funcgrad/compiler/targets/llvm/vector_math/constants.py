@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from fractions import Fraction
 
-from funcgrad.compiler.cpu.vector_math.scalar import F32, Scalar
+from funcgrad.compiler.targets.llvm.vector_math.scalar import F32, Scalar
 
 
 def _fixed_point(scale: int, digits: int) -> Fraction:

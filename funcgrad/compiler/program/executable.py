@@ -6,9 +6,9 @@ import itertools
 import struct
 from collections.abc import Sequence
 
-from funcgrad.compiler.cpu import runtime
-from funcgrad.compiler.interpret import interpret
-from funcgrad.compiler.plan import Plan
+from funcgrad.compiler.program.interpret import interpret
+from funcgrad.compiler.program.plan import Plan
+from funcgrad.compiler.targets.llvm import runtime
 from funcgrad.config import config
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray

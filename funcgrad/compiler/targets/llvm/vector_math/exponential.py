@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from funcgrad.compiler.cpu.vector_math import coefficients
-from funcgrad.compiler.cpu.vector_math.constants import INF, LN2, LOG2_E, NAN, SQRT_HALF, part, parts
-from funcgrad.compiler.cpu.vector_math.registry import math_function
-from funcgrad.compiler.cpu.vector_math.scalar import (
+from funcgrad.compiler.targets.llvm.vector_math import coefficients
+from funcgrad.compiler.targets.llvm.vector_math.constants import INF, LN2, LOG2_E, NAN, SQRT_HALF, part, parts
+from funcgrad.compiler.targets.llvm.vector_math.registry import math_function
+from funcgrad.compiler.targets.llvm.vector_math.scalar import (
     F32,
     Scalar,
     absolute,

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.compiler.cuda import target
 from funcgrad.compiler.scalars import SCALARS, bitcast
+from funcgrad.compiler.targets.cuda import target
 from funcgrad.dtypes import float32, is_float
 
 Function = Callable[..., Any]

@@ -10,9 +10,9 @@ import hashlib
 import weakref
 from pathlib import Path
 
-from funcgrad.compiler import cache, loops
-from funcgrad.compiler.cpu import runtime, toolchain
+from funcgrad.compiler import loops
 from funcgrad.compiler.loops import Kernel
+from funcgrad.compiler.targets.llvm import cache, runtime, toolchain
 
 
 class CompiledKernel:
@@ -51,7 +51,7 @@ def get(kernel: Kernel) -> tuple[CompiledKernel, str]:
 
 def llvm_text(kernel: Kernel) -> str:
     """Return the LLVM IR of a kernel."""
-    from funcgrad.compiler.cpu import emit  # llvmlite's IR builder: not needed when kernels come from disk
+    from funcgrad.compiler.targets.llvm import emit  # llvmlite's IR builder: not needed when kernels come from disk
 
     return emit.emit([kernel])
 
@@ -61,6 +61,7 @@ def _sources() -> str:
     """A digest of the code generator, so that a change of it is never hidden by the cache."""
     here = Path(__file__).parent
     digest = hashlib.sha256()
-    for path in sorted([here / "loops.py", *(here / "cpu").rglob("*.py")]):
+    language = Path(loops.__file__)
+    for path in sorted([language, *here.rglob("*.py")]):
         digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from funcgrad.compiler.cpu.vector_math import coefficients
-from funcgrad.compiler.cpu.vector_math.constants import DIGAMMA_ROOT, HALF_LOG_2PI, INF, NAN, PI, part, parts
-from funcgrad.compiler.cpu.vector_math.exponential import exp_parts, log, log1p
-from funcgrad.compiler.cpu.vector_math.registry import math_function
-from funcgrad.compiler.cpu.vector_math.scalar import (
+from funcgrad.compiler.targets.llvm.vector_math import coefficients
+from funcgrad.compiler.targets.llvm.vector_math.constants import DIGAMMA_ROOT, HALF_LOG_2PI, INF, NAN, PI, part, parts
+from funcgrad.compiler.targets.llvm.vector_math.exponential import exp_parts, log, log1p
+from funcgrad.compiler.targets.llvm.vector_math.registry import math_function
+from funcgrad.compiler.targets.llvm.vector_math.scalar import (
     F32,
     Scalar,
     absolute,

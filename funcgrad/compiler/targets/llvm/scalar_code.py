@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 from llvmlite import ir
 
-from funcgrad.compiler.cpu import vector_math
 from funcgrad.compiler.scalars import SCALARS
+from funcgrad.compiler.targets.llvm import vector_math
 from funcgrad.dtypes import bfloat16, bool_, float16, float64, is_float
 
 I1, I8, I16, I32, I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))

@@ -13,15 +13,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from funcgrad.compiler import contract, kernels, nested, small_loops
+from funcgrad.compiler import contract, small_loops
 from funcgrad.compiler.alike import Lowerings
-from funcgrad.compiler.cpu import blas, runtime
 from funcgrad.compiler.fuse import Fusion, Group
-from funcgrad.compiler.host_calls import host_call
-from funcgrad.compiler.instructions import Routine, Step
-from funcgrad.compiler.joins import COPY_GRAIN, join
 from funcgrad.compiler.loops import scratch_stride
 from funcgrad.compiler.lower import Launch
+from funcgrad.compiler.program import nested
+from funcgrad.compiler.program.host_calls import host_call
+from funcgrad.compiler.program.instructions import Routine, Step
+from funcgrad.compiler.program.joins import COPY_GRAIN, join
+from funcgrad.compiler.targets.llvm import blas, kernels, runtime
 from funcgrad.compiler.updates import in_place, lower_update, origins
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray

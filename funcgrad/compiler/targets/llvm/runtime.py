@@ -25,8 +25,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from funcgrad.compiler import cache
-from funcgrad.compiler.cpu import toolchain
+from funcgrad.compiler.targets.llvm import cache, toolchain
 from funcgrad.config import MOST_THREADS, Config, config, on_update
 from funcgrad.core import forks
 

@@ -19,8 +19,6 @@ from collections.abc import Iterator, Sequence
 
 from llvmlite import ir
 
-from funcgrad.compiler.cpu import safepoints, toolchain, vector_math
-from funcgrad.compiler.cpu.scalar_code import CONTRACT, I32, I64, ScalarCode, constant, memory_type, register_type
 from funcgrad.compiler.loops import (
     Const,
     Expr,
@@ -39,6 +37,16 @@ from funcgrad.compiler.loops import (
     Store,
     Update,
     While,
+)
+from funcgrad.compiler.targets.llvm import safepoints, toolchain, vector_math
+from funcgrad.compiler.targets.llvm.scalar_code import (
+    CONTRACT,
+    I32,
+    I64,
+    ScalarCode,
+    constant,
+    memory_type,
+    register_type,
 )
 
 POINTER = ir.PointerType()

@@ -10,10 +10,10 @@ import math
 from collections.abc import Sequence
 
 from funcgrad import dtypes
-from funcgrad.compiler.cpu import runtime
 from funcgrad.compiler.fuse import Access
-from funcgrad.compiler.host_calls import memory
-from funcgrad.compiler.instructions import Step
+from funcgrad.compiler.program.host_calls import memory
+from funcgrad.compiler.program.instructions import Step
+from funcgrad.compiler.targets.llvm import runtime
 from funcgrad.core.jaxprs import JaxprEqn, Var
 
 COPY_GRAIN = 256 << 10  # bytes worth a chunk

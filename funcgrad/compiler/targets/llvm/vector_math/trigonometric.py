@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-from funcgrad.compiler.cpu.vector_math import coefficients
-from funcgrad.compiler.cpu.vector_math.constants import INVERSE_PI, NAN, PI, part, parts
-from funcgrad.compiler.cpu.vector_math.registry import Shortcut, math_function
-from funcgrad.compiler.cpu.vector_math.scalar import (
+from funcgrad.compiler.targets.llvm.vector_math import coefficients
+from funcgrad.compiler.targets.llvm.vector_math.constants import INVERSE_PI, NAN, PI, part, parts
+from funcgrad.compiler.targets.llvm.vector_math.registry import Shortcut, math_function
+from funcgrad.compiler.targets.llvm.vector_math.scalar import (
     F32,
     Scalar,
     absolute,

@@ -20,7 +20,7 @@ import stat
 import tempfile
 from pathlib import Path
 
-from funcgrad.compiler.cpu import toolchain
+from funcgrad.compiler.targets.llvm import toolchain
 from funcgrad.config import config
 from funcgrad.errors import warn
 

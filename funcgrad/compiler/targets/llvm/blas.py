@@ -20,8 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from funcgrad.compiler import cache
-from funcgrad.compiler.cpu import runtime, toolchain
+from funcgrad.compiler.targets.llvm import cache, runtime, toolchain
 
 _NO_TRANSPOSE, _TRANSPOSE = 111, 112  # CBLAS codes
 _INT32_MAX = 2**31 - 1

@@ -8,9 +8,9 @@ whatever width the target has. `share` makes calls of it calls, where there are 
 They expect a target with fused multiply-add (x86-64-v3, or any AArch64); elsewhere LLVM calls libm's fma.
 """
 
-from funcgrad.compiler.cpu.vector_math import exponential, hyperbolic, special, trigonometric
-from funcgrad.compiler.cpu.vector_math.registry import arity, define, names, ulp_bounds
-from funcgrad.compiler.cpu.vector_math.sharing import share
+from funcgrad.compiler.targets.llvm.vector_math import exponential, hyperbolic, special, trigonometric
+from funcgrad.compiler.targets.llvm.vector_math.registry import arity, define, names, ulp_bounds
+from funcgrad.compiler.targets.llvm.vector_math.sharing import share
 
 __all__ = [
     "ULP_BOUNDS",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from funcgrad.compiler.cpu import runtime
 from funcgrad.compiler.loops import Kernel
+from funcgrad.compiler.targets.llvm import runtime
 from funcgrad.core.jaxprs import Var
 
 

@@ -7,7 +7,7 @@
 Importing it imports numba.cuda; `jit(f).lower(x).as_text("cuda")` and `as_text("ptx")` show its kernels.
 """
 
-from funcgrad.compiler.cuda.emit import compile_ptx, launch, render
-from funcgrad.compiler.cuda.runtime import run
+from funcgrad.compiler.targets.cuda.emit import compile_ptx, launch, render
+from funcgrad.compiler.targets.cuda.runtime import run
 
 __all__ = ["compile_ptx", "launch", "render", "run"]

@@ -1,0 +1,1 @@
+"""groups → program: instructions with symbolic callees, where values live, and what runs them."""

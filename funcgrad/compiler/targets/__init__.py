@@ -1,0 +1,1 @@
+"""How programs are compiled, linked and run: a folder per target."""
