@@ -206,9 +206,9 @@ def test_an_update_does_not_change_its_operand() -> None:
 
 def test_iterations_that_carry_nothing_are_shared_among_threads(form: str) -> None:
     planned = pipeline.executable(fg.make_jaxpr(lambda n: lax.map(collatz, n))(jnp.arange(1, 1000)), "lanes").plan
-    (step,) = planned.steps
-    assert step.extent == (-(-999 // lane_blocks.WIDTH) if form == "as it comes" else 999)
-    assert step.grain < 100
+    (instruction,) = planned.routine.instructions
+    assert instruction.extent == (-(-999 // lane_blocks.WIDTH) if form == "as it comes" else 999)
+    assert instruction.grain < 100
 
 
 def test_what_fails_in_a_loop_ends_the_run() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sized
 from types import ModuleType
 from typing import NamedTuple
 
-from funcgrad.compiler import loops, python, small_loops
+from funcgrad.compiler import loops, python, small_loops, targets
 from funcgrad.compiler.costs import costs
 from funcgrad.compiler.fuse import Fusion
 from funcgrad.compiler.loops import Kernel
@@ -20,9 +20,10 @@ from funcgrad.compiler.nan_checks import with_checks
 from funcgrad.compiler.program import nested
 from funcgrad.compiler.program.executable import Executable
 from funcgrad.compiler.program.plan import plan
+from funcgrad.compiler.program.target import Target
 from funcgrad.compiler.simplify import simplify
 from funcgrad.compiler.sink import sink
-from funcgrad.compiler.targets.llvm import kernels, runtime, toolchain
+from funcgrad.compiler.targets.llvm import kernels, toolchain
 from funcgrad.compiler.updates import lower_update
 from funcgrad.config import config, debug_infs, debug_nans
 from funcgrad.core import finite
@@ -42,16 +43,18 @@ class Statistics(NamedTuple):
 def executable(closed: ClosedJaxpr, name: str) -> Executable:
     """Compile a jaxpr to something that runs; remembered on the jaxpr, for each number of threads
     and what is to be checked."""
-    return closed.memo(("executable", runtime.num_threads(), finite.kinds()), lambda: _compile(closed, name))
+    target = targets.find("llvm")
+    key = ("executable", target.name, target.threads(), finite.kinds())
+    return closed.memo(key, lambda: _compile(closed, name, target))
 
 
-def _compile(closed: ClosedJaxpr, name: str) -> Executable:
+def _compile(closed: ClosedJaxpr, name: str, target: Target) -> Executable:
     start = time.perf_counter()
     simplified, fusion = _front(closed)
-    planned = plan(simplified, fusion, closed.out_avals)
-    made = Executable(planned, name)
+    planned = plan(simplified, fusion, closed.out_avals, target)
+    made = Executable(planned, target.link(planned), name)
     if config.log_compiles:
-        origins = [f"{planned.origins.count(o)} {text}" for o, text in _ORIGINS.items() if o in planned.origins]
+        origins = [f"{made.origins.count(o)} {text}" for o, text in _ORIGINS.items() if o in made.origins]
         equations, steps = _counted(closed.eqns, "equation"), _counted(fusion.order, "step")
         log(
             f"jit({name}): compiled {equations} to {steps} in "
@@ -85,7 +88,7 @@ def _front(closed: ClosedJaxpr) -> tuple[ClosedJaxpr, Fusion]:
 def statistics(closed: ClosedJaxpr) -> Statistics:
     """Say where the kernels of a compiled jaxpr came from; zeros when it is not compiled."""
     compiled = [value for key, value in closed._memo.items() if key[0] == "executable"]
-    origins = [origin for found in compiled for origin in found.plan.origins]
+    origins = [origin for found in compiled for origin in found.origins]
     return Statistics(origins.count("compiled"), origins.count("disk"), origins.count("reused"))
 
 
@@ -177,7 +180,8 @@ class MemoryAnalysis(NamedTuple):
 def memory_analysis(closed: ClosedJaxpr, name: str) -> MemoryAnalysis:
     """Return the bytes of arguments, outputs and temporaries of a compiled jaxpr."""
     planned = executable(closed, name).plan
-    return MemoryAnalysis(sum(a.nbytes for a in closed.in_avals), sum(planned.buffer_sizes), planned.arena_bytes)
+    arguments = sum(a.nbytes for a in closed.in_avals)
+    return MemoryAnalysis(arguments, sum(planned.buffer_sizes), planned.routine.arena_bytes)
 
 
 def log(message: str) -> None:

@@ -1,4 +1,4 @@
-"""program → arrays: give a planned program its buffers and run it."""
+"""program → arrays: give a linked program its buffers and run it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import itertools
 import struct
 from collections.abc import Sequence
 
+from funcgrad.compiler.program.instructions import Plan
 from funcgrad.compiler.program.interpret import interpret
-from funcgrad.compiler.program.plan import Plan
-from funcgrad.compiler.targets.llvm import runtime
+from funcgrad.compiler.program.target import Linked
 from funcgrad.config import config
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
@@ -21,16 +21,13 @@ _NO_HOST = itertools.repeat(None)  # arrays of buffers: NumPy's view of them is 
 class Executable:
     """A compiled function of flat arrays; call it from any thread."""
 
-    def __init__(self, plan: Plan, name: str):
-        self.plan, self.name = plan, name
-        self._program = None
-        if plan.instructions:
-            keep_alive = [s.keep_alive for s in plan.steps]
-            self._program = runtime.Program(plan.instructions, plan.n_slots, keep_alive)
-        self._arena = plan.arena_bytes
+    def __init__(self, plan: Plan, linked: Linked, name: str):
+        self.plan, self.name, self.origins = plan, name, linked.origins
+        self._run = linked.run if plan.routine.instructions else None
+        self._arena = plan.routine.arena_bytes
         self._consts = tuple(c.buffer for c in plan.consts)
         self._const_pointers = tuple(b.pointer for b in self._consts)
-        self._sizes = tuple(plan.buffer_sizes)
+        self._sizes = plan.buffer_sizes
         self._pack = struct.Struct(f"={plan.n_slots}Q").pack
         self._avals = [o.aval for o in plan.outputs]
         # The common case: every output is a buffer of its own, in order.
@@ -42,16 +39,16 @@ class Executable:
             arena = allocate(self._arena) if self._arena else None
         except MemoryError as e:
             raise self._too_large() from e
-        if self._program is not None:
+        if self._run is not None:
             inputs = [a.buffer for a in arrays]  # held until the run ends, even if another thread deletes an array
             pointers = [b.pointer for b in inputs]
             pointers += self._const_pointers
             pointers += [b.pointer for b in buffers]
             slots = (arena.pointer if arena is not None else 0, *pointers)
             if config.python_kernels:
-                interpret(self.plan.steps, self.plan.instructions, slots)
+                interpret(self.plan.routine, slots)
             else:
-                self._program.run(self._pack(*slots))
+                self._run(self._pack(*slots))
         if self._simple:
             return [*map(Array, self._avals, _NO_HOST, buffers)]
         return [self._output(i, arrays, buffers) for i in range(len(self._avals))]

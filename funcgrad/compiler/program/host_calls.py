@@ -1,56 +1,63 @@
-"""Equations that NumPy computes from within a compiled program."""
+"""Equations that NumPy computes from within a program."""
 
 from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from funcgrad.compiler.fuse import Access, is_whole
-from funcgrad.core.jaxprs import JaxprEqn, Literal
-from funcgrad.core.lowering import View
+from funcgrad.compiler.program.instructions import HostCall
+from funcgrad.core.avals import ShapedArray
+from funcgrad.core.jaxprs import JaxprEqn, Literal, Var
+from funcgrad.core.lowering import Strided, View
 
 
-def host_call(eqn: JaxprEqn, accesses: Sequence[Access]) -> Callable[[Sequence[int]], None]:
-    """A function of pointers that runs an equation's NumPy rule: outputs first, then the operands in memory."""
-    n_out = len(eqn.outvars)
-    out_avals = [v.aval for v in eqn.outvars]
+def host_call(eqn: JaxprEqn, accesses: Sequence[Access]) -> HostCall:
+    """Return an equation's NumPy rule as a callee, whose operands are the variables that `accesses` read."""
+    return HostCall(
+        eqn.primitive,
+        eqn.params,
+        tuple(v.aval for v in eqn.invars),
+        tuple(v.aval for v in eqn.outvars),
+        tuple(a.source.aval if isinstance(a.source, Var) else None for a in accesses),
+        tuple(a.source if isinstance(a.source, Literal) else a.view for a in accesses),
+    )
 
-    def call(pointers: Sequence[int]) -> None:
-        given = iter(pointers[n_out:])
-        operands = []
-        for access, atom in zip(accesses, eqn.invars, strict=True):
-            if isinstance(access.source, Literal):
-                operands.append(np.broadcast_to(np.asarray(access.source.val), atom.aval.shape))
-            else:
-                operands.append(_view(next(given), access))
-        if isinstance(eqn.primitive.lowering, View):
-            results = operands[0]  # the access is the view already
+
+def run(call: HostCall, pointers: Sequence[int]) -> None:
+    """Run a NumPy rule on memory: results first, then the arguments that are in memory."""
+    given = iter(pointers[len(call.results) :])
+    arguments = []
+    for aval, stored, view in zip(call.arguments, call.stored, call.views, strict=True):
+        if isinstance(view, Literal):
+            arguments.append(np.broadcast_to(np.asarray(view.val), aval.shape))
         else:
-            with np.errstate(all="ignore"):
-                results = eqn.primitive.evaluate(*operands, **eqn.params)
-        for pointer, aval, value in zip(
-            pointers, out_avals, results if eqn.primitive.multiple_results else [results], strict=False
-        ):
-            memory(pointer, aval.shape, aval.dtype)[...] = value
-
-    return call
+            assert stored is not None
+            arguments.append(_view(next(given), stored, view))
+    if isinstance(call.primitive.lowering, View):
+        results = arguments[0]  # it was read through its view already
+    else:
+        with np.errstate(all="ignore"):
+            results = call.primitive.evaluate(*arguments, **call.params)
+    results = results if call.primitive.multiple_results else [results]
+    for pointer, aval, value in zip(pointers, call.results, results, strict=False):
+        memory(pointer, aval.shape, aval.dtype)[...] = value
 
 
 def memory(pointer: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Memory at an address as a NumPy array."""
+    """Return memory at an address as a NumPy array."""
     count = math.prod(shape)
     raw = (ctypes.c_char * (count * dtype.itemsize)).from_address(pointer)
     return np.frombuffer(memoryview(raw), dtype, count).reshape(shape)
 
 
-def _view(pointer: int, access: Access) -> np.ndarray:
-    whole = memory(pointer, access.source.aval.shape, access.source.aval.dtype)
-    if is_whole(access.view, access.source.aval.shape):
-        return whole.reshape(access.view.shape)
+def _view(pointer: int, stored: ShapedArray, view: Strided) -> np.ndarray:
+    whole = memory(pointer, stored.shape, stored.dtype)
+    if is_whole(view, stored.shape):
+        return whole.reshape(view.shape)
     flat = whole.reshape(-1)
-    return np.lib.stride_tricks.as_strided(
-        flat[access.view.offset :], access.view.shape, [s * whole.dtype.itemsize for s in access.view.strides]
-    )
+    strides = [s * whole.dtype.itemsize for s in view.strides]
+    return np.lib.stride_tricks.as_strided(flat[view.offset :], view.shape, strides)

@@ -1,56 +1,264 @@
-"""What a program is made of: steps, and routines of them."""
+"""What a program is made of, as data: values and where they live, instructions, and routines of them.
+
+An instruction names what it calls by a symbol (a kernel in its canonical form, a library routine, a NumPy rule, a
+routine of other instructions) and holds no address. A target resolves the symbols when it links a plan, so that one
+plan can be printed, compared, saved, and linked for any target.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from funcgrad.compiler.loops import Kernel
-from funcgrad.compiler.targets.llvm import runtime
-from funcgrad.core.jaxprs import Var
+from funcgrad.core.arrays import Array
+from funcgrad.core.avals import ShapedArray
+from funcgrad.core.jaxprs import Literal
+from funcgrad.core.lowering import Native, Strided
+from funcgrad.core.primitives import Primitive
 
 
-class Step(NamedTuple):
-    """One instruction before addresses are known: `values` are a variable per argument, or bytes of scratch."""
+class Value(NamedTuple):
+    """A value in memory: its type, and its place, an offset in bytes into a slot. Slot 0 is the arena."""
+
+    aval: ShapedArray
+    slot: int
+    offset: int
+
+
+class Operand(NamedTuple):
+    """A value that an instruction gets, by its number in the routine, from a number of bytes on."""
+
+    value: int
+    offset: int = 0
+
+
+# ---------------------------------------------------------------------------------------------------- callees
+
+
+@dataclass(frozen=True)
+class KernelCall:
+    """A kernel and its size arguments. The operands are the kernel's parameters."""
+
+    kernel: Kernel
+    sizes: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return self.kernel.name
+
+
+@dataclass(frozen=True)
+class HostCall:
+    """The NumPy rule of a primitive. The operands are its results, then its arguments that are in memory.
+
+    `views` says how an argument reads the memory of its operand; a literal stands for itself.
+    """
+
+    primitive: Primitive
+    params: dict[str, Any]
+    arguments: tuple[ShapedArray, ...]
+    results: tuple[ShapedArray, ...]
+    stored: tuple[ShapedArray | None, ...]
+    views: tuple[Strided | Literal, ...]
+
+    def __str__(self) -> str:
+        return f"host {self.primitive.name}"
+
+
+@dataclass(frozen=True)
+class LibraryCall:
+    """A routine of a target's library, by name. A target that lacks it calls the NumPy rule instead.
+
+    `gemm`: operands C, A, B; C[b] = A[b] @ B[b]; arguments as in `targets.llvm.blas.gemm`.
+    """
+
+    routine: str
+    arguments: tuple[tuple[str, Any], ...]
+    fallback: HostCall
+
+    def __str__(self) -> str:
+        return self.routine
+
+
+@dataclass(frozen=True)
+class NativeCall:
+    """Machine code that the user brings. Operands are as in `HostCall`, all of them whole and in memory."""
+
+    lowering: Native
+    fallback: HostCall
+
+    def __str__(self) -> str:
+        return f"native {self.fallback.primitive.name}"
+
+
+@dataclass(frozen=True)
+class CopyCall:
+    """Copies `nbytes` from the second operand to the first."""
+
+    nbytes: int
+
+    def __str__(self) -> str:
+        return "copy"
+
+
+@dataclass(frozen=True)
+class JoinCall:
+    """Writes `rows` rows of bytes to the first operand, each made of a run of so many bytes from every other operand.
+
+    Its iterations are the bytes of the result, or with `by_rows` the rows, of which `block` stay in the first cache.
+    """
+
+    rows: int
+    runs: tuple[int, ...]
+    by_rows: bool
+    block: int
+
+    def __str__(self) -> str:
+        return "join"
+
+
+@dataclass(frozen=True)
+class BranchCall:
+    """Runs one of several routines over the operands; the first operand, an int32 that is clamped, chooses."""
+
+    branches: tuple[Routine, ...]
+
+    def __str__(self) -> str:
+        return "cond"
+
+
+@dataclass(frozen=True)
+class LoopCall:
+    """Runs a routine again and again: `length` times (None: the instruction's extent), or while `predicate` says so.
+
+    The routines' slots are places in the operands:
+
+    - `places`: for each slot, an operand and an offset in bytes.
+    - `moving`: slots that advance by a number of bytes after each iteration, the slices of scanned arrays.
+    - `carries`: slots that change roles after each iteration, see `Carry`.
+    - `copies`: (to, from, bytes) operands that are copied before the first iteration.
+    - `answer`: the slot where the predicate writes its bool.
+    - `stride`: iterations that run on several threads have an arena each, so many bytes apart.
+    """
 
     name: str
-    function: int
-    values: tuple[Var | int, ...]
-    offsets: tuple[int, ...]
-    sizes: tuple[int, ...]
-    extent: int
-    grain: int
-    writes: frozenset[Var]
-    keep_alive: Any
-    kernel: Kernel | None = None
-    call: Callable[[Sequence[int]], None] | None = None  # of pointers: what Python runs for other steps
-    routines: tuple[tuple[str, Routine], ...] = ()
-    in_place_of: Var | None = None  # whose memory the result takes over
+    body: Routine
+    predicate: Routine | None
+    answer: int
+    length: int | None
+    places: tuple[tuple[int, int], ...]
+    moving: tuple[tuple[int, int], ...]
+    carries: tuple[Carry, ...]
+    copies: tuple[tuple[int, int, int], ...]
+    stride: int
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Carry(NamedTuple):
+    """What is carried from one iteration to the next: read in one slot and written in another.
+
+    The slot that was written is read next; `places` are the two operands written in turn. In the end the value is
+    copied to the operand `result`, unless it is there.
+    """
+
+    read: int
+    written: int
+    places: tuple[int, int]
+    result: int
+    nbytes: int
+
+
+Callee = KernelCall | HostCall | LibraryCall | NativeCall | CopyCall | JoinCall | BranchCall | LoopCall
+
+
+# ----------------------------------------------------------------------------------- instructions and routines
+
+
+class Instruction(NamedTuple):
+    """A callee applied to operands.
+
+    The iterations [0, extent) are divided among threads, in multiples of `grain`, if there are more than `grain`.
+    `writes` are the values that are written; `in_place_of` is the value whose memory the result takes over.
+    """
+
+    callee: Callee
+    operands: tuple[Operand, ...]
+    extent: int = 1
+    grain: int = 1
+    writes: tuple[int, ...] = ()
+    in_place_of: int | None = None
 
 
 class Routine(NamedTuple):
-    """A sequence of instructions over slots, and the memory that its temporaries need: slot 0 points to it."""
+    """Instructions in order, the values that they work on, and how much memory the arena needs.
 
-    instructions: list[runtime.Instruction]
-    steps: list[Step]
-    locations: dict[Var, tuple[int, int]]
+    `slots` are the numbers of the values in slots 1, 2, …: inputs and results. `in_place` are the slots of inputs whose
+    memory a result has taken over.
+    """
+
+    instructions: tuple[Instruction, ...]
+    values: tuple[Value, ...]
+    slots: tuple[int, ...]
     arena_bytes: int
-    in_place: frozenset[Var] = frozenset()  # inputs whose place a result has taken
+    in_place: frozenset[int] = frozenset()
 
     def lines(self, indent: str = "  ") -> list[str]:
-        """One line per instruction, those of an instruction's own routines below it."""
+        """Return one line per instruction, those of an instruction's own routines below it."""
         out = []
-        for step in self.steps:
-            args = ", ".join(_place(v, o, self.locations) for v, o in zip(step.values, step.offsets, strict=True))
-            out.append(f"{indent}{step.name}({args}) × {step.extent} by {step.grain}")
-            for name, inner in step.routines:
+        for i in self.instructions:
+            args = ", ".join(self._place(operand) for operand in i.operands)
+            out.append(f"{indent}{i.callee}({args}) × {i.extent} by {i.grain}")
+            for name, inner in routines(i.callee):
                 out.append(f"{indent}  {name}:")
                 out += inner.lines(indent + "    ")
         return out
 
+    def _place(self, operand: Operand) -> str:
+        value = self.values[operand.value]
+        at = value.offset + operand.offset
+        place = "arena" if value.slot == 0 else f"slot {value.slot}"
+        return f"{place}{f'+{at}' if at else ''}: {value.aval.short()}"
 
-def _place(value: Var | int, offset: int, locations: dict[Var, tuple[int, int]]) -> str:
-    if isinstance(value, int):
-        return f"scratch {value}"
-    slot, at = locations[value]
-    return f"{'arena' if slot == 0 else f'slot {slot}'}{f'+{at + offset}' if at + offset else ''}: {value.aval.short()}"
+
+def routines(callee: Callee) -> list[tuple[str, Routine]]:
+    """Return the routines that a callee runs, each with a name."""
+    if isinstance(callee, BranchCall):
+        return [(f"branch {i}", branch) for i, branch in enumerate(callee.branches)]
+    if isinstance(callee, LoopCall):
+        predicate = [("predicate", callee.predicate)] if callee.predicate is not None else []
+        return [*predicate, ("body", callee.body)]
+    return []
+
+
+# --------------------------------------------------------------------------------------------------- programs
+
+
+class Output(NamedTuple):
+    """Where a result comes from: a constant, an input or an output buffer."""
+
+    aval: ShapedArray
+    constant: Array | None
+    input: int | None
+    buffer: int | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A program as data. Its slots are the arena, the inputs, the constants and the output buffers, in this order."""
+
+    routine: Routine
+    n_inputs: int
+    consts: tuple[Array, ...]
+    outputs: tuple[Output, ...]
+    buffer_sizes: tuple[int, ...]
+
+    @property
+    def n_slots(self) -> int:
+        """The number of slots, the arena included."""
+        return 1 + self.n_inputs + len(self.consts) + len(self.buffer_sizes)
+
+    def __str__(self) -> str:
+        head = f"arena {self.routine.arena_bytes} bytes, {len(self.routine.instructions)} instructions"
+        return "\n".join([head, *self.routine.lines()])

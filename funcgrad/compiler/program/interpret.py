@@ -1,4 +1,4 @@
-"""Running instructions in Python: kernels as the functions that they are rendered to."""
+"""Running a program in Python: kernels as the functions that they are rendered to."""
 
 from __future__ import annotations
 
@@ -7,24 +7,88 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from funcgrad.compiler.program.instructions import Step
+from funcgrad.compiler.program import host_calls
+from funcgrad.compiler.program.instructions import (
+    BranchCall,
+    CopyCall,
+    HostCall,
+    Instruction,
+    JoinCall,
+    KernelCall,
+    LibraryCall,
+    LoopCall,
+    NativeCall,
+    Routine,
+)
 from funcgrad.compiler.python import compile_python
-from funcgrad.compiler.targets.llvm.runtime import Instruction
+from funcgrad.dtypes import uint8
 
 
-def interpret(steps: Sequence[Step], instructions: Sequence[Instruction], pointers: Sequence[int]) -> None:
-    """Run instructions over slots with kernels as Python functions: slow, and open to a debugger."""
-    for step, instruction in zip(steps, instructions, strict=True):
-        addresses = [pointers[slot] + offset for slot, offset in instruction.args]
-        if step.kernel is None:
-            assert step.call is not None
-            # A call finds its operands' offsets itself, as the accesses that it was made from say.
-            step.call([a - o for a, o in zip(addresses, step.offsets, strict=True)])
-            continue
-        flat = []
-        for param, value, address in zip(step.kernel.params, step.values, addresses, strict=True):
-            nbytes = value if isinstance(value, int) else value.aval.nbytes
-            raw = (ctypes.c_char * nbytes).from_address(address)
-            flat.append(np.frombuffer(memoryview(raw), param.dtype, nbytes // param.dtype.itemsize))
-        with np.errstate(all="ignore"):
-            compile_python(step.kernel)(*flat, *step.sizes)
+def interpret(routine: Routine, slots: Sequence[int]) -> None:
+    """Run a routine over slots with kernels as Python functions: slow, and open to a debugger."""
+    for instruction in routine.instructions:
+        pointers = []
+        for operand in instruction.operands:
+            value = routine.values[operand.value]
+            pointers.append(slots[value.slot] + value.offset + operand.offset)
+        if isinstance(instruction.callee, KernelCall):
+            _kernel(instruction.callee, pointers, [routine.values[o.value].aval.nbytes for o in instruction.operands])
+        else:
+            execute(instruction, pointers)
+
+
+def execute(instruction: Instruction, pointers: Sequence[int]) -> None:
+    """Run one instruction that is no kernel on the host; `pointers` are the addresses of its operands."""
+    match instruction.callee:
+        case HostCall() as call:
+            host_calls.run(call, pointers)
+        case LibraryCall(_, _, fallback) | NativeCall(_, fallback):
+            offsets = [operand.offset for operand in instruction.operands]
+            # The NumPy rule reads whole values through its views.
+            host_calls.run(fallback, [p - o for p, o in zip(pointers, offsets, strict=True)])
+        case CopyCall(nbytes):
+            ctypes.memmove(pointers[0], pointers[1], nbytes)
+        case JoinCall(rows, runs):
+            _join(rows, runs, pointers)
+        case BranchCall(branches):
+            index = ctypes.c_int32.from_address(pointers[0]).value
+            interpret(branches[min(max(index, 0), len(branches) - 1)], pointers)
+        case LoopCall() as loop:
+            _loop(loop, instruction.extent, pointers)
+
+
+def _kernel(call: KernelCall, pointers: Sequence[int], sizes: Sequence[int]) -> None:
+    flat = []
+    for param, pointer, nbytes in zip(call.kernel.params, pointers, sizes, strict=True):
+        raw = (ctypes.c_char * nbytes).from_address(pointer)
+        flat.append(np.frombuffer(memoryview(raw), param.dtype, nbytes // param.dtype.itemsize))
+    with np.errstate(all="ignore"):
+        compile_python(call.kernel)(*flat, *call.sizes)
+
+
+def _join(rows: int, runs: Sequence[int], pointers: Sequence[int]) -> None:
+    joined, start = host_calls.memory(pointers[0], (rows, sum(runs)), uint8), 0
+    for pointer, run in zip(pointers[1:], runs, strict=True):
+        joined[:, start : start + run] = host_calls.memory(pointer, (rows, run), uint8)
+        start += run
+
+
+def _loop(loop: LoopCall, extent: int, pointers: Sequence[int]) -> None:
+    for to, source, nbytes in loop.copies:
+        ctypes.memmove(pointers[to], pointers[source], nbytes)
+    slots = [pointers[operand] + offset for operand, offset in loop.places]
+    for _ in range(extent if loop.length is None else loop.length):
+        if loop.predicate is not None:
+            interpret(loop.predicate, slots)
+            if not ctypes.c_uint8.from_address(slots[loop.answer]).value:
+                break
+        interpret(loop.body, slots)
+        for slot, nbytes in loop.moving:
+            slots[slot] += nbytes
+        for carry in loop.carries:
+            one, other = (pointers[place] for place in carry.places)
+            slots[carry.read] = slots[carry.written]
+            slots[carry.written] = other if slots[carry.read] == one else one
+    for carry in loop.carries:
+        if slots[carry.read] != pointers[carry.result]:
+            ctypes.memmove(pointers[carry.result], slots[carry.read], carry.nbytes)

@@ -1,7 +1,7 @@
 """Joins of many arrays: one instruction that copies them side by side.
 
 A loop that asks at every element which of n arrays it is in takes n times as long as a copy, and its code is as long as
-the list. So what a loop is not cut for is a table of the arrays, which `@join` and `@interleave` in runtime.ll walk.
+the list. So what a loop is not cut for is a table of the arrays, which the instruction walks.
 """
 
 from __future__ import annotations
@@ -9,11 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from funcgrad import dtypes
 from funcgrad.compiler.fuse import Access
-from funcgrad.compiler.program.host_calls import memory
-from funcgrad.compiler.program.instructions import Step
-from funcgrad.compiler.targets.llvm import runtime
+from funcgrad.compiler.program.instructions import JoinCall
+from funcgrad.compiler.program.steps import Step
 from funcgrad.core.jaxprs import JaxprEqn, Var
 
 COPY_GRAIN = 256 << 10  # bytes worth a chunk
@@ -33,18 +31,8 @@ def join(eqn: JaxprEqn, accesses: Sequence[Access]) -> Step:
     parts = [(a.source, a.view.offset * dtype.itemsize, a.view.shape[dimension] * inner) for a in accesses]
     parts = [(source, offset, run) for source, offset, run in parts if isinstance(source, Var) and run]
     sources, offsets, runs = (tuple(column) for column in zip(*parts, strict=True)) if parts else ((), (), ())
-    row, native = sum(runs), runtime.native_functions()
-
-    def call(pointers: Sequence[int]) -> None:
-        joined, start = memory(pointers[0], (rows, row), dtypes.uint8), 0
-        for pointer, offset, run in zip(pointers[1:], offsets, runs, strict=True):
-            joined[:, start : start + run] = memory(pointer + offset, (rows, run), dtypes.uint8)
-            start += run
-
-    if 0 < row <= _BLOCK:
-        function, sizes = native.interleave, (row, len(runs), _BLOCK // row, *runs)
-        extent, grain = rows, max(1, COPY_GRAIN // row)
-    else:
-        function, sizes, extent, grain = native.join, (row, *runs), rows * row, COPY_GRAIN
-    values, writes = (out, *sources), frozenset([out])
-    return Step("join", function, values, (0, *offsets), sizes, extent, grain, writes, None, None, call)
+    row = sum(runs)
+    short = 0 < row <= _BLOCK
+    extent, grain = (rows, max(1, COPY_GRAIN // row)) if short else (rows * row, COPY_GRAIN)
+    call = JoinCall(rows, runs, short, _BLOCK // row if short else 1)
+    return Step(call, (out, *sources), frozenset([out]), extent, grain, (0, *offsets))

@@ -1,15 +1,14 @@
 """groups → program: instructions in order, and where every value lives.
 
 A value lives in an input, a constant, an output buffer, or in the arena, one block of memory per call whose offsets are
-chosen by liveness: two values share bytes when the last use of one comes before the first of the other.
+chosen by liveness: two values share bytes when the last use of one comes before the first of the other. Nothing is
+compiled here: instructions name what they call.
 """
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -20,62 +19,44 @@ from funcgrad.compiler.loops import scratch_stride
 from funcgrad.compiler.lower import Launch
 from funcgrad.compiler.program import nested
 from funcgrad.compiler.program.host_calls import host_call
-from funcgrad.compiler.program.instructions import Routine, Step
+from funcgrad.compiler.program.instructions import (
+    CopyCall,
+    Instruction,
+    KernelCall,
+    LibraryCall,
+    NativeCall,
+    Operand,
+    Output,
+    Plan,
+    Routine,
+    Value,
+)
 from funcgrad.compiler.program.joins import COPY_GRAIN, join
-from funcgrad.compiler.targets.llvm import blas, kernels, runtime
+from funcgrad.compiler.program.steps import Step
+from funcgrad.compiler.program.target import Target
 from funcgrad.compiler.updates import in_place, lower_update, origins
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, JaxprEqn, Literal, Var
 from funcgrad.core.lowering import Native
+from funcgrad.dtypes import uint8
 
 _ALIGN = 64
 _NONE: Mapping[Var, Var] = {}
 
 
-class Output(NamedTuple):
-    """Where a result comes from: a constant, an input or an output buffer."""
-
-    aval: ShapedArray
-    constant: Array | None
-    input: int | None
-    buffer: int | None
-
-
-@dataclass
-class Plan:
-    """A program ready to be linked to buffers."""
-
-    routine: Routine
-    n_slots: int
-    consts: list[Array]
-    outputs: list[Output]
-    buffer_sizes: list[int]
-    origins: list[str] = field(default_factory=list)
-
-    instructions = property(lambda self: self.routine.instructions)
-    steps = property(lambda self: self.routine.steps)
-    arena_bytes = property(lambda self: self.routine.arena_bytes)
-
-    def __str__(self) -> str:
-        head = f"arena {self.arena_bytes} bytes, {len(self.instructions)} instructions"
-        return "\n".join([head, *self.routine.lines()])
-
-
-def plan(closed: ClosedJaxpr, fusion: Fusion, out_avals: Sequence[ShapedArray]) -> Plan:
+def plan(closed: ClosedJaxpr, fusion: Fusion, out_avals: Sequence[ShapedArray], target: Target) -> Plan:
     """Choose instructions and memory for the groups of a simplified jaxpr.
 
     The results have the types `out_avals`: those that were traced, for simplification may exchange a value for one of
     another weak type.
     """
     jaxpr = closed.jaxpr
-    slots = [*jaxpr.invars, *jaxpr.constvars]
+    given = [*jaxpr.invars, *jaxpr.constvars]
     outputs, buffers = _outputs(closed, fusion, out_avals)
-    planner = Planner()
-    routine = planner.routine(fusion, {v: 1 + i for i, v in enumerate([*slots, *buffers])})
-    sizes = [max(v.aval.nbytes, 1) for v in buffers]
-    n_slots = 1 + len(slots) + len(buffers)
-    return Plan(routine, n_slots, list(closed.consts), outputs, sizes, planner.origins)
+    routine = Planner(target).routine(fusion, {v: 1 + i for i, v in enumerate([*given, *buffers])})
+    sizes = tuple(max(v.aval.nbytes, 1) for v in buffers)
+    return Plan(routine, len(jaxpr.invars), tuple(closed.consts), tuple(outputs), sizes)
 
 
 def _outputs(closed: ClosedJaxpr, fusion: Fusion, avals: Sequence[ShapedArray]) -> tuple[list[Output], list[Var]]:
@@ -101,11 +82,11 @@ def _outputs(closed: ClosedJaxpr, fusion: Fusion, avals: Sequence[ShapedArray]) 
 
 
 class Planner:
-    """Makes routines; knows where the kernels of all of them came from."""
+    """Makes the routines of a program for one target."""
 
-    def __init__(self) -> None:
-        self.threads = runtime.num_threads()
-        self.origins: list[str] = []
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.threads = target.threads()
         self.lowerings = Lowerings()
 
     def routine(self, fusion: Fusion, slots: dict[Var, int], carries: Mapping[Var, Var] = _NONE) -> Routine:
@@ -119,26 +100,13 @@ class Planner:
         locations = {v: (slot, 0) for v, slot in slots.items()}
         # Every value that is made in another's place is where that is; results have their place by themselves.
         home = origins(aliases)
-        same = frozenset(c for c, r in carries.items() if home.get(r) is c)
+        taken = frozenset(slots[c] for c, r in carries.items() if home.get(r) is c)
         for v, slot in slots.items():
             if v in home and home[v] not in slots:
                 locations[home[v]] = (slot, 0)
         arena, scratch = _arena(steps, locations, home)
         locations |= {v: locations[h] for v, h in home.items()}
-        instructions = [
-            runtime.Instruction(
-                s.function,
-                tuple(
-                    (0, scratch[i, j]) if isinstance(v, int) else (locations[v][0], locations[v][1] + o)
-                    for j, (v, o) in enumerate(zip(s.values, s.offsets, strict=True))
-                ),
-                s.sizes,
-                s.extent,
-                s.grain,
-            )
-            for i, s in enumerate(steps)
-        ]
-        return Routine(instructions, steps, locations, arena, same)
+        return _placed(steps, slots, locations, scratch, arena, taken)
 
     def _steps(self, fusion: Fusion, group: Group, aliases: Mapping[Var, Var]) -> list[Step]:
         if group.kind == "loops":
@@ -158,80 +126,103 @@ class Planner:
         if group.kind == "control":
             operands = [a.source for a in fusion.accesses(eqn)]
             small = small_loops.lower(eqn, operands)
-            return [self._kernel(small) if small is not None else nested.step(eqn, operands, self)]
+            return [
+                self._kernel(small) if small is not None else nested.step(eqn, operands, self.routine, self.threads)
+            ]
         if group.kind == "native":
-            return [self._native(fusion, eqn)]
-        return [self._host(fusion, eqn)]
+            return [_native(fusion, eqn)]
+        return [_host(fusion, eqn)]
 
     def _kernel(self, launch: Launch) -> Step:
-        code, origin = kernels.get(launch.kernel)
-        self.origins.append(origin)
-        sizes = dict(zip(launch.kernel.sizes, launch.sizes, strict=True))
+        kernel = launch.kernel
+        sizes = dict(zip(kernel.sizes, launch.sizes, strict=True))
         values: list[Var | int] = []
-        for param, operand in zip(launch.kernel.params, launch.operands, strict=True):
+        for param, operand in zip(kernel.params, launch.operands, strict=True):
             if operand is None:
                 assert param.extent is not None
                 extent = sizes[param.extent] if isinstance(param.extent, str) else param.extent
                 values.append(scratch_stride(extent, param.dtype) * self.threads)
             else:
                 values.append(operand)
-        writes = frozenset(
-            o
-            for p, o in zip(launch.kernel.params, launch.operands, strict=True)
-            if p.intent in ("out", "inout") and o is not None
-        )
-        return Step(launch.kernel.name, code.address, tuple(values), (0,) * len(values), launch.sizes,
-                    launch.extent, launch.grain, writes, code, launch.kernel)  # fmt: skip
+        written = (o for p, o in zip(kernel.params, launch.operands, strict=True) if p.intent in ("out", "inout"))
+        writes = frozenset(o for o in written if o is not None)
+        return Step(KernelCall(kernel, launch.sizes), tuple(values), writes, launch.extent, launch.grain)
 
     def _product(self, fusion: Fusion, eqn: JaxprEqn) -> Step:
         (left, right), out = fusion.accesses(eqn), eqn.outvars[0]
         if not isinstance(left.source, Var) or not isinstance(right.source, Var):
-            return self._host(fusion, eqn)  # a number written into the equation has no address
+            return _host(fusion, eqn)  # a number written into the equation has no address
         a, b = contract.matrix(left.view), contract.matrix(right.view)
         assert a is not None and b is not None
         batch, m, k = eqn.invars[0].aval.shape
-        n = eqn.invars[1].aval.shape[2]
         dtype = out.aval.dtype
-        product = blas.gemm(
-            dtype, batch, m, n, k, transpose_a=a.transposed, transpose_b=b.transposed, lda=a.leading, ldb=b.leading,
-            stride_a=a.batch_stride, stride_b=b.batch_stride, threads=self.threads,
-        )  # fmt: skip
-        values = (out, left.source, right.source)
+        arguments = {
+            "dtype": dtype, "batch": batch, "m": m, "n": eqn.invars[1].aval.shape[2], "k": k,
+            "transpose_a": a.transposed, "transpose_b": b.transposed, "lda": a.leading, "ldb": b.leading,
+            "stride_a": a.batch_stride, "stride_b": b.batch_stride, "threads": self.threads,
+        }  # fmt: skip
+        call = LibraryCall("gemm", tuple(arguments.items()), host_call(eqn, [left, right]))
+        division = self.target.division(call)
+        if division is None:
+            return _host(fusion, eqn)
         offsets = (0, a.offset * dtype.itemsize, b.offset * dtype.itemsize)
-        call = host_call(eqn, [left, right])
-        return Step("gemm", product.function, values, offsets, product.sizes, product.extent, product.grain,
-                    frozenset([out]), product.library, None, call)  # fmt: skip
+        return Step(call, (out, left.source, right.source), frozenset([out]), *division, offsets)
 
-    def _native(self, fusion: Fusion, eqn: JaxprEqn) -> Step:
-        accesses = fusion.accesses(eqn)
-        values = (*eqn.outvars, *(a.source for a in accesses if isinstance(a.source, Var)))
-        lowering = eqn.primitive.lowering
-        assert isinstance(lowering, Native) and len(values) == len(eqn.outvars) + len(eqn.invars)
-        code = lowering.code([v.aval for v in eqn.invars], [v.aval for v in eqn.outvars], eqn.params)
-        call = host_call(eqn, accesses)
-        on_failure = runtime.host_function(call, len(values))
-        return Step(f"native {eqn.primitive.name}", code.address, values, (0,) * len(values), on_failure.sizes,
-                    code.extent, code.grain, frozenset(eqn.outvars), (code.keep_alive, on_failure.keep_alive),
-                    None, call)  # fmt: skip
 
-    def _host(self, fusion: Fusion, eqn: JaxprEqn) -> Step:
-        accesses = fusion.accesses(eqn)
-        values = (*eqn.outvars, *(a.source for a in accesses if isinstance(a.source, Var)))
-        call = host_call(eqn, accesses)
-        host = runtime.host_function(call, len(values))
-        return Step(f"host {eqn.primitive.name}", host.function, values, (0,) * len(values), host.sizes, 1, 1,
-                    frozenset(eqn.outvars), host.keep_alive, None, call)  # fmt: skip
+def _native(fusion: Fusion, eqn: JaxprEqn) -> Step:
+    accesses, lowering = fusion.accesses(eqn), eqn.primitive.lowering
+    values = (*eqn.outvars, *(a.source for a in accesses if isinstance(a.source, Var)))
+    assert isinstance(lowering, Native) and len(values) == len(eqn.outvars) + len(eqn.invars)
+    code = lowering.code([v.aval for v in eqn.invars], [v.aval for v in eqn.outvars], eqn.params)
+    call = NativeCall(lowering, host_call(eqn, accesses))
+    return Step(call, values, frozenset(eqn.outvars), code.extent, code.grain)
+
+
+def _host(fusion: Fusion, eqn: JaxprEqn) -> Step:
+    accesses = fusion.accesses(eqn)
+    values = (*eqn.outvars, *(a.source for a in accesses if isinstance(a.source, Var)))
+    return Step(host_call(eqn, accesses), values, frozenset(eqn.outvars))
 
 
 def _copy(to: Var, source: Var) -> Step:
-    """The instruction that copies a value whole."""
+    """The step that copies a value whole."""
     nbytes = to.aval.nbytes
+    return Step(CopyCall(nbytes), (to, source), frozenset([to]), nbytes, COPY_GRAIN)
 
-    def call(pointers: Sequence[int]) -> None:
-        ctypes.memmove(pointers[0], pointers[1], nbytes)
 
-    return Step("copy", runtime.native_functions().copy, (to, source), (0, 0), (), nbytes, COPY_GRAIN,
-                frozenset([to]), None, None, call)  # fmt: skip
+def _placed(
+    steps: Sequence[Step],
+    slots: Mapping[Var, int],
+    locations: Mapping[Var, tuple[int, int]],
+    scratch: Mapping[tuple[int, int], int],
+    arena: int,
+    in_place: frozenset[int],
+) -> Routine:
+    """Return the routine of steps whose variables and scratch memory have a place."""
+    values: list[Value] = []
+    numbers: dict[Var, int] = {}
+
+    def number(var: Var) -> int:
+        if var not in numbers:
+            numbers[var] = len(values)
+            values.append(Value(var.aval, *locations[var]))
+        return numbers[var]
+
+    def scratch_number(nbytes: int, place: int) -> int:
+        values.append(Value(ShapedArray((nbytes,), uint8), 0, place))
+        return len(values) - 1
+
+    given = tuple(number(v) for v in sorted(slots, key=slots.__getitem__))
+    instructions = []
+    for i, step in enumerate(steps):
+        found = (
+            scratch_number(v, scratch[i, j]) if isinstance(v, int) else number(v) for j, v in enumerate(step.values)
+        )
+        operands = tuple(map(Operand, found, step.offsets or (0,) * len(step.values)))
+        replaced = None if step.in_place_of is None else number(step.in_place_of)
+        writes = tuple(number(v) for v in step.values if isinstance(v, Var) and v in step.writes)
+        instructions.append(Instruction(step.callee, operands, step.extent, step.grain, writes, replaced))
+    return Routine(tuple(instructions), tuple(values), given, arena, in_place)
 
 
 def _arena(

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.compiler.program.plan import Output, Plan, Step
+from funcgrad.compiler.program.instructions import Instruction, KernelCall, Output, Plan, Value
+from funcgrad.compiler.program.interpret import execute
 from funcgrad.compiler.targets.cuda import target
 from funcgrad.compiler.targets.cuda.emit import launch
 from funcgrad.core.arrays import Array
-from funcgrad.core.jaxprs import Var
 
 
 def run(plan: Plan, arrays: Sequence[Array]) -> list[Array]:
@@ -24,63 +24,66 @@ def run(plan: Plan, arrays: Sequence[Array]) -> list[Array]:
 
     DTypeError if a kernel computes in a dtype that the target lacks.
     """
-    at_slot = {slot: var for var, (slot, _) in plan.routine.locations.items() if slot}
+    routine = plan.routine
     given = [*arrays, *plan.consts]
-    values = _Values({at_slot[1 + i]: np.ravel(np.asarray(x)) for i, x in enumerate(given)})
-    buffers = [at_slot[1 + len(given) + i] for i in range(len(plan.buffer_sizes))]
-    last = {v: i for i, step in enumerate(plan.steps) for v in step.values if isinstance(v, Var)}
-    for i, step in enumerate(plan.steps):
-        (_on_host if step.kernel is None else _on_device)(step, values)
-        for var in [v for v in last if last[v] == i and v not in buffers]:
-            values.forget(var)
+    values = _Values(routine.values, {n: np.ravel(np.asarray(x)) for n, x in zip(routine.slots, given, strict=False)})
+    buffers = routine.slots[len(given) :]
+    last = {o.value: i for i, instruction in enumerate(routine.instructions) for o in instruction.operands}
+    for i, instruction in enumerate(routine.instructions):
+        (_on_device if isinstance(instruction.callee, KernelCall) else _on_host)(instruction, values)
+        for number in {o.value for o in instruction.operands}:
+            if last[number] == i and number not in buffers:
+                values.forget(number)
     return [_result(output, arrays, buffers, values) for output in plan.outputs]
 
 
 class _Values:
-    """Flat arrays by variable: where each is, on the host, on the device, or both."""
+    """Flat arrays by the number of their value: where each is, on the host, on the device, or both."""
 
-    def __init__(self, host: dict[Var, np.ndarray]):
-        self.host, self.device = host, dict[Var, Any]()
+    def __init__(self, types: Sequence[Value], host: dict[int, np.ndarray]):
+        self.types, self.host, self.device = types, host, dict[int, Any]()
 
-    def on_device(self, var: Var) -> Any:
-        if var not in self.device:
-            self.device[var] = target.to_device(self.host[var])
-        return self.device[var]
+    def on_device(self, number: int) -> Any:
+        if number not in self.device:
+            self.device[number] = target.to_device(self.host[number])
+        return self.device[number]
 
-    def on_host(self, var: Var) -> np.ndarray:
-        if var not in self.host:
-            self.host[var] = self.device[var].copy_to_host()
-        return self.host[var]
+    def on_host(self, number: int) -> np.ndarray:
+        if number not in self.host and number in self.device:
+            self.host[number] = self.device[number].copy_to_host()
+        if number not in self.host:  # it is written, or is memory of the callee's own
+            aval = self.types[number].aval
+            self.host[number] = np.empty(math.prod(aval.shape), aval.dtype)
+        return self.host[number]
 
-    def known(self) -> set[Var]:
-        """The variables that have a value."""
-        return {*self.host, *self.device}
-
-    def forget(self, var: Var) -> None:
-        self.host.pop(var, None)
-        self.device.pop(var, None)
-
-
-def _on_device(step: Step, values: _Values) -> None:
-    assert step.kernel is not None
-    if step.in_place_of is not None:
-        (out,) = step.writes
-        values.device[out] = values.on_device(step.in_place_of)
-    for var in step.writes - values.known():
-        values.device[var] = target.device_array(math.prod(var.aval.shape), dtype=var.aval.dtype)
-    launch(step.kernel, [values.on_device(v) for v in step.values if isinstance(v, Var)], step.sizes)
+    def forget(self, number: int) -> None:
+        self.host.pop(number, None)
+        self.device.pop(number, None)
 
 
-def _on_host(step: Step, values: _Values) -> None:
-    assert step.call is not None
-    for var in step.writes:
-        values.host[var] = np.empty(math.prod(var.aval.shape), var.aval.dtype)
-    # Memory that a step asks for by its size, where it is not a variable's, is a loop's own.
-    held = [values.on_host(v) if isinstance(v, Var) else np.empty(v, np.uint8) for v in step.values]
-    step.call([x.ctypes.data for x in held])
+def _on_device(instruction: Instruction, values: _Values) -> None:
+    call = instruction.callee
+    assert isinstance(call, KernelCall)
+    if instruction.in_place_of is not None:
+        (out,) = instruction.writes
+        values.device[out] = values.on_device(instruction.in_place_of)
+    for number in instruction.writes:
+        if number not in values.host and number not in values.device:
+            aval = values.types[number].aval
+            values.device[number] = target.device_array(math.prod(aval.shape), dtype=aval.dtype)
+    parameters = zip(call.kernel.params, instruction.operands, strict=True)
+    launch(call.kernel, [values.on_device(o.value) for p, o in parameters if p.intent != "scratch"], call.sizes)
 
 
-def _result(output: Output, arrays: Sequence[Array], buffers: Sequence[Var], values: _Values) -> Array:
+def _on_host(instruction: Instruction, values: _Values) -> None:
+    for number in instruction.writes:
+        aval = values.types[number].aval
+        values.host[number] = np.empty(math.prod(aval.shape), aval.dtype)
+    held = [(values.on_host(o.value), o.offset) for o in instruction.operands]
+    execute(instruction, [x.ctypes.data + offset for x, offset in held])
+
+
+def _result(output: Output, arrays: Sequence[Array], buffers: Sequence[int], values: _Values) -> Array:
     if output.constant is not None:
         return output.constant
     if output.input is not None:

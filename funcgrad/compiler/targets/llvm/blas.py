@@ -42,6 +42,15 @@ _ELEMENTS = {
 }
 
 
+class Divided(NamedTuple):
+    """A matrix product in tiles: the kernel of blas.ll that computes one, its sizes, and how many tiles there are."""
+
+    variant: str
+    sizes: tuple[int, ...]
+    extent: int
+    grain: int
+
+
 class Gemm(NamedTuple):
     """A matrix product as the fields of an instruction; its args are C, A, B. `library` owns the code."""
 
@@ -68,7 +77,14 @@ def supports(dtype: Any) -> bool:
     return np.dtype(dtype) in _ELEMENTS
 
 
-def gemm(
+def gemm(dtype: Any, batch: int, m: int, n: int, k: int, *, accumulate: bool = False, **layout: Any) -> Gemm:
+    """C[b] = A[b] @ B[b] for b < batch, or C[b] += with `accumulate`; `layout` and errors are those of `divided`."""
+    tiles = divided(dtype, batch, m, n, k, **layout)
+    library = _library(_ELEMENTS[np.dtype(dtype)], accumulate)
+    return Gemm(library.address(tiles.variant), *tiles[1:], library)
+
+
+def divided(
     dtype: Any,
     batch: int,
     m: int,
@@ -83,10 +99,9 @@ def gemm(
     stride_a: int | None = None,
     stride_b: int | None = None,
     stride_c: int | None = None,
-    accumulate: bool = False,
     threads: int = 1,
-) -> Gemm:
-    """C[b] = A[b] @ B[b] for b < batch, or C[b] += with `accumulate`.
+) -> Divided:
+    """Divide C[b] = A[b] @ B[b] for b < batch into tiles.
 
     Everything is row-major. C is (m, n); A is stored (m, k), or (k, m) with `transpose_a`; B is stored (k,
     n), or (n, k) with `transpose_b`. A leading dimension is the distance from one stored row to the next, a
@@ -101,7 +116,6 @@ def gemm(
     """
     if not supports(dtype):
         raise ValueError(f"gemm: no BLAS for {np.dtype(dtype)}")
-    element = _ELEMENTS[np.dtype(dtype)]
     rows_a, row_a = (k, m) if transpose_a else (m, k)
     rows_b, row_b = (n, k) if transpose_b else (k, n)
     lda, ldb, ldc = _leading("lda", lda, row_a), _leading("ldb", ldb, row_b), _leading("ldc", ldc, n)
@@ -115,8 +129,7 @@ def gemm(
     codes = (_TRANSPOSE if transpose_a else _NO_TRANSPOSE, _TRANSPOSE if transpose_b else _NO_TRANSPOSE)
     sizes = (m, n, k, *codes, lda, ldb, ldc, stride_a, stride_b, stride_c, *tiling)
     extent = batch * tiling.row_tiles * tiling.column_tiles
-    library = _library(element, accumulate)
-    return Gemm(library.address(name), sizes, extent, _grain(tiling, k, extent, name), library)
+    return Divided(name, sizes, extent, _grain(tiling, k, extent, name))
 
 
 def tile(batch: int, m: int, n: int, k: int, threads: int, variant: str) -> Tiling:
