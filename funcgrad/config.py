@@ -32,6 +32,7 @@ class Config(threading.local):
       IPython and pytest leave them out), "remove_frames" (none; the whole traceback is that of the cause),
       "quiet_remove_frames" (none), or "auto" ("tracebackhide" in IPython and Jupyter, else "quiet_remove_frames").
     - `num_threads`: how many threads a program may use; 0 means every processor of this process.
+    - `cpu_target`: what compiles programs, "llvm" or "numba".
     - `compilation_cache_dir`: where machine code is kept; empty means `$FUNCGRAD_CACHE_DIR`, else `~/.cache/funcgrad`.
 
     Every option but the last is read from the environment at import as ``FUNCGRAD_<NAME>``.
@@ -55,6 +56,7 @@ class Config(threading.local):
     default_matmul_precision: str | None = os.environ.get("FUNCGRAD_DEFAULT_MATMUL_PRECISION")
     traceback_filtering: str = os.environ.get("FUNCGRAD_TRACEBACK_FILTERING", "auto")
     num_threads: int = int(os.environ.get("FUNCGRAD_NUM_THREADS", "0"))
+    cpu_target: str = os.environ.get("FUNCGRAD_CPU_TARGET", "llvm")
     compilation_cache_dir: str = ""
 
     # Together they identify the values that traces and programs depend on: what jitted functions are specialised by.
@@ -99,9 +101,11 @@ class Config(threading.local):
 _OPTIONS = tuple(name for name in Config.__annotations__ if "ClassVar" not in Config.__annotations__[name])
 _SPECIALISING = (
     "enable_x64", "disable_jit", "debug_nans", "debug_infs", "numpy_dtype_promotion", "numpy_rank_promotion",
-    "num_threads",
+    "num_threads", "cpu_target",
 )  # fmt: skip
+CPU_TARGETS = ("llvm", "numba")
 _CHOICES: dict[str, tuple[str, ...]] = {
+    "cpu_target": CPU_TARGETS,
     "numpy_dtype_promotion": ("standard", "strict"),
     "numpy_rank_promotion": ("allow", "warn", "raise"),
     "traceback_filtering": ("off", "tracebackhide", "remove_frames", "quiet_remove_frames", "auto"),

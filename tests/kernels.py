@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from funcgrad.compiler.loops import (
@@ -20,7 +22,10 @@ from funcgrad.compiler.loops import (
     at,
     op,
 )
-from funcgrad.dtypes import float32, int64
+from funcgrad.compiler.scalars import SCALARS, kind
+from funcgrad.dtypes import bool_, float32, int32, int64, is_float
+
+Case = tuple[Kernel, list[np.ndarray], list[int]]  # a kernel, its arrays (results last), its sizes
 
 
 def elementwise(name: str, expr: Expr, params: list[Param]) -> Kernel:
@@ -79,3 +84,60 @@ def concatenate() -> Kernel:
     params = (Param("a", float32, "in"), Param("b", float32, "in"), Param("y", float32, "out"))
     loop = For("i", "n", (Store("y", at("i"), from_a),), "parallel")
     return Kernel("concatenate", params, ("count_a", "count_b", "n"), (Let("skip", end_a), loop))
+
+
+def samples(dtype: np.dtype, name: str) -> np.ndarray:
+    """Return values for an operation: corners, but for the functions of libdevice only their domain."""
+    if dtype == bool_:
+        return np.array([False, True])
+    if not is_float(dtype):
+        limits = np.iinfo(dtype)
+        signed = [-1, -2, -7] if dtype.kind == "i" else []
+        return np.array([0, 1, 2, 3, 7, 8, limits.min, limits.max, limits.max - 1, *signed], dtype)
+    if SCALARS[name].vector_math:
+        return np.array([1.25, 1.5, 3.5] if name == "acosh" else [0.1, 0.3, 0.5, 0.9], dtype)
+    return np.array([0, 0.5, 1.5, 2.5, 3.7, 1e9, 1e30, np.inf, np.nan, -0.0, -0.5, -1.5, -2.5, -300.7, -np.inf], dtype)
+
+
+def results(name: str, dtype: np.dtype, known: Sequence[np.dtype]) -> list[np.dtype | None]:
+    """Return the dtypes to convert `dtype` to, or None alone for an operation that is no conversion."""
+    if name == "cast":
+        return list(known)
+    if name == "bitcast":
+        return [d for d in known if d.itemsize == dtype.itemsize and bool_ not in (d, dtype)]
+    return [None]
+
+
+def cases(known: Sequence[np.dtype]) -> list[Case]:
+    """Return kernels with their arrays and sizes: every operation on every one of the dtypes, and nests of loops."""
+    found = []
+    for name, dtype in [(n, d) for n, s in SCALARS.items() for d in known if kind(d) in s.domain]:
+        arity = SCALARS[name].arity
+        dtypes = (bool_, dtype, dtype) if name == "select" else (dtype,) * arity
+        params, values = loads(*dtypes)
+        most = 9 if arity == 3 else 99
+        arrays = [g.ravel() for g in np.meshgrid(*(samples(d, name)[:most] for d in dtypes), indexing="ij")]
+        for to in results(name, dtype, known):
+            expr = op(name, *values, dtype=to)
+            kernel = elementwise(f"{name}_{dtype.name}_{expr.dtype.name}_case", expr, params)
+            found.append((kernel, [*arrays, np.zeros(arrays[0].size, expr.dtype)], [arrays[0].size]))
+    return found + nests()
+
+
+def nests() -> list[Case]:
+    """Return kernels with inner loops, masks, scratch and accumulators."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((11, 7)).astype(float32)
+    column, out = np.zeros(11, float32), np.zeros(77, float32)
+    integers = rng.integers(-9, 9, (11, 7)).astype(int32)
+    a, b = np.arange(3, dtype=float32), np.arange(5, dtype=float32)
+    reductions = [
+        (row_reduction("sum", "add", 0), [x.ravel(), column], [11, 7]),
+        (row_reduction("max", "max", -np.inf), [x.ravel(), column], [11, 7]),
+        (row_reduction("xor", "xor", 0, int32), [integers.ravel(), np.zeros(11, int32)], [11, 7]),
+    ]
+    return [
+        *reductions,
+        (softmax(), [x.ravel(), out], [11, 7]),
+        (concatenate(), [a, b, np.zeros(14, float32)], [3, 5, 14]),
+    ]

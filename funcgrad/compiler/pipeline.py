@@ -40,12 +40,14 @@ class Statistics(NamedTuple):
     reused: int
 
 
-def executable(closed: ClosedJaxpr, name: str) -> Executable:
-    """Compile a jaxpr to something that runs; remembered on the jaxpr, for each number of threads
-    and what is to be checked."""
-    target = targets.find("llvm")
-    key = ("executable", target.name, target.threads(), finite.kinds())
-    return closed.memo(key, lambda: _compile(closed, name, target))
+def executable(closed: ClosedJaxpr, name: str, target: str | None = None) -> Executable:
+    """Compile a jaxpr to something that runs, for `config.cpu_target` unless a target is named.
+
+    It is remembered on the jaxpr, for each target, number of threads, and what is to be checked.
+    """
+    on = targets.find(target or config.cpu_target)
+    key = ("executable", on.name, on.threads(), finite.kinds())
+    return closed.memo(key, lambda: _compile(closed, name, on))
 
 
 def _compile(closed: ClosedJaxpr, name: str, target: Target) -> Executable:
@@ -125,7 +127,7 @@ def _group_lines(fusion: Fusion, indent: str = "") -> Iterator[str]:
             yield from _group_lines(inner, indent + "    ")
 
 
-STAGES = ("jaxpr", "simplified", "groups", "loops", "kernels", "program", "llvm", "assembly", "cuda", "ptx")
+STAGES = ("jaxpr", "simplified", "groups", "loops", "kernels", "program", "llvm", "assembly", "numba", "cuda", "ptx")
 
 
 def as_text(closed: ClosedJaxpr, name: str, stage: str) -> str:
@@ -138,6 +140,8 @@ def as_text(closed: ClosedJaxpr, name: str, stage: str) -> str:
         return "\n".join(_group_lines(_front(closed)[1]))
     if stage == "program":
         return str(executable(closed, name).plan)
+    if stage == "numba":
+        return numba_source(closed, name)
     texts: dict[str, Callable[[Kernel], str]] = {
         "loops": loops.format,
         "kernels": python.render,
@@ -149,6 +153,13 @@ def as_text(closed: ClosedJaxpr, name: str, stage: str) -> str:
     if stage not in texts:
         raise ArgumentError(f"as_text: no stage {stage!r}", fix=f"choose one of {', '.join(STAGES)}")
     return "\n\n".join(texts[stage](k) for k in kernels_of(closed))
+
+
+def numba_source(closed: ClosedJaxpr, name: str) -> str:
+    """Return a jaxpr as the source of a module that numba compiles."""
+    from funcgrad.compiler.targets.numba import module
+
+    return module.source(plan(*_front(closed), targets.find("numba")), name)
 
 
 def _cuda() -> ModuleType:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from funcgrad import tree
 from funcgrad.compiler import pipeline
-from funcgrad.config import config
+from funcgrad.config import CPU_TARGETS, config
 from funcgrad.core import interning, tracing
 from funcgrad.core.arrays import Array, as_array
 from funcgrad.core.avals import ShapedArray
@@ -103,8 +103,11 @@ class _Signature(NamedTuple):
 class JitFunction:
     """A jitted function; call it like the original. See `jit`."""
 
-    def __init__(self, fun: Callable[..., Any], signature: _Signature, keep_unused: bool, inline: bool):
+    def __init__(
+        self, fun: Callable[..., Any], signature: _Signature, keep_unused: bool, inline: bool, target: str | None
+    ):
         functools.update_wrapper(self, fun)
+        self._target = target
         self._fun, self._signature = fun, signature
         self._keep_unused, self._inline = keep_unused, inline
         self._name = name_of(fun)
@@ -240,7 +243,8 @@ class JitFunction:
         )
         closed, hoisted = hoist_tracers(closed)
         without_static = _without_static(in_tree, static)
-        return Traced(closed, self._name, without_static, flat_fun.out_tree, tuple(donated), names), hoisted
+        out_tree = flat_fun.out_tree
+        return Traced(closed, self._name, without_static, out_tree, tuple(donated), names, self._target), hoisted
 
     def _specialise(
         self, key: Any, static: Any, in_tree: Any, arguments: RefArguments, donated: Sequence[bool]
@@ -253,7 +257,7 @@ class JitFunction:
         closed = traced.jaxpr
         leaf = tree.structure(0)
         unflatten = (lambda out: out[0]) if traced.out_tree == leaf else traced.out_tree.unflatten
-        run = lambda flat: pipeline.executable(closed, self._name)(flat)  # noqa: E731
+        run = lambda flat: pipeline.executable(closed, self._name, self._target)(flat)  # noqa: E731
         entry = _Entry(run, unflatten, traced, arguments, hoisted)
         if arguments.lasting(hoisted):
             # A trace that closes over another trace's values is good for this call only.
@@ -261,7 +265,7 @@ class JitFunction:
                 params = {"jaxpr": closed, "name": self._name, "inline": False}
                 entry = entry._replace(run=lambda flat: jit_p.bind(*hoisted, *flat, **params))
             elif tracing.state.trace is eval_trace:
-                entry = entry._replace(run=pipeline.executable(closed, self._name))
+                entry = entry._replace(run=pipeline.executable(closed, self._name, self._target))
             self._entries[key] = entry
         self._misses.append(reason)
         return entry, hoisted
@@ -431,13 +435,15 @@ def jit(
     donate_argnames: str | Iterable[str] | None = None,
     keep_unused: bool = False,
     inline: bool = False,
+    target: str | None = None,
     **ignored: Any,
 ) -> Any:
     """Return `fun` compiled to native code, specialised to the types of its arguments.
 
     The function is traced once per combination of argument shapes, dtypes and static values, so its side
     effects happen at tracing only. Static arguments must hash; donated arrays are deleted by the call;
-    `inline` splices the traced equations into an enclosing trace. Without `fun`, returns a decorator.
+    `inline` splices the traced equations into an enclosing trace. `target` compiles for "llvm" or "numba" in place of
+    `config.cpu_target`; within another jitted function the outer one decides. Without `fun`, returns a decorator.
     `device`, `backend` and shardings are accepted for compatibility.
 
     >>> @jit
@@ -459,11 +465,13 @@ def jit(
     if fun is None:
         return functools.partial(
             jit, static_argnums=static_argnums, static_argnames=static_argnames, donate_argnums=donate_argnums,
-            donate_argnames=donate_argnames, keep_unused=keep_unused, inline=inline,
+            donate_argnames=donate_argnames, keep_unused=keep_unused, inline=inline, target=target,
         )  # fmt: skip
+    if target not in (None, *CPU_TARGETS):
+        raise ArgumentError(f"jit: target={target!r}", fix=f"choose {' or '.join(map(repr, CPU_TARGETS))}")
     callable_or_error(fun, "jit")
     signature = _signature(fun, static_argnums, static_argnames, donate_argnums, donate_argnames)
-    return JitFunction(fun, signature, keep_unused, inline)
+    return JitFunction(fun, signature, keep_unused, inline, target)
 
 
 __all__ = ["CacheInfo", "JitFunction", "clear_caches", "jit", "jit_p"]

@@ -90,8 +90,9 @@ class Traced(_Signature):
         out_tree: Any,
         donated: Sequence[bool] = (),
         argument_names: Sequence[str] = (),
+        target: str | None = None,
     ):
-        self.jaxpr, self.fun_name = jaxpr, name
+        self.jaxpr, self.fun_name, self._target = jaxpr, name, target
         self._in_tree, self._out_tree, self._donated, self._argument_names = in_tree, out_tree, donated, argument_names
         self._traced = self
 
@@ -114,10 +115,21 @@ class Lowered(_Signature):
 
         Stages, in the order of compilation: "jaxpr", "simplified", "groups" (what is fused), "loops",
         "kernels" (the loops as runnable Python), "program" (instructions and memory plan), "llvm",
-        "assembly". For an NVIDIA card: "cuda" (the kernels in the Python that numba.cuda compiles), "ptx"
-        (for sm_90; no card is needed).
+        "assembly"; "numba" is the module of `numba_source`. For an NVIDIA card: "cuda" (the kernels in
+        the Python that numba.cuda compiles), "ptx" (for sm_90; no card is needed).
         """
         return pipeline.as_text(self._traced.jaxpr, self._traced.fun_name, stage)
+
+    def numba_source(self) -> str:
+        """Return the program as the source of a Python module that needs NumPy and numba alone.
+
+        Its last function has the name of this one and takes the leaves of the arguments as arrays, those without
+        dimensions as numbers; it returns an array, a number, or a tuple of them. Such a module can be saved, imported
+        and called from functions that numba compiles. float16 and bfloat16 are arrays of uint16 there, of their bits.
+
+        Raises ArgumentError where the program calls NumPy, for an operation that has no kernel.
+        """
+        return pipeline.numba_source(self._traced.jaxpr, self._traced.fun_name)
 
     def cost_analysis(self) -> dict[str, float]:
         """Return how much is computed, and moved between memory and kernels; see `Compiled.cost_analysis`."""
@@ -143,7 +155,7 @@ class Compiled(_Signature):
 
     def __init__(self, traced: Traced):
         self._traced = traced
-        self._executable = pipeline.executable(traced.jaxpr, traced.fun_name)
+        self._executable = pipeline.executable(traced.jaxpr, traced.fun_name, traced._target)
 
     @boundary
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

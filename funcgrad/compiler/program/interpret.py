@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -23,22 +23,33 @@ from funcgrad.compiler.program.instructions import (
 from funcgrad.compiler.python import compile_python
 from funcgrad.dtypes import uint8
 
+Run = Callable[[Routine, Sequence[int]], None]
+
 
 def interpret(routine: Routine, slots: Sequence[int]) -> None:
     """Run a routine over slots with kernels as Python functions: slow, and open to a debugger."""
     for instruction in routine.instructions:
-        pointers = []
-        for operand in instruction.operands:
-            value = routine.values[operand.value]
-            pointers.append(slots[value.slot] + value.offset + operand.offset)
+        pointers = addresses(routine, instruction, slots)
         if isinstance(instruction.callee, KernelCall):
             _kernel(instruction.callee, pointers, [routine.values[o.value].aval.nbytes for o in instruction.operands])
         else:
             execute(instruction, pointers)
 
 
-def execute(instruction: Instruction, pointers: Sequence[int]) -> None:
-    """Run one instruction that is no kernel on the host; `pointers` are the addresses of its operands."""
+def addresses(routine: Routine, instruction: Instruction, slots: Sequence[int]) -> list[int]:
+    """Return the addresses of an instruction's operands, given those of the routine's slots."""
+    found = []
+    for number, offset in instruction.operands:
+        value = routine.values[number]
+        found.append(slots[value.slot] + value.offset + offset)
+    return found
+
+
+def execute(instruction: Instruction, pointers: Sequence[int], run: Run = interpret) -> None:
+    """Run one instruction that is no kernel; `pointers` are the addresses of its operands.
+
+    `run` runs the routines of branches and loops.
+    """
     match instruction.callee:
         case HostCall() as call:
             host_calls.run(call, pointers)
@@ -52,9 +63,9 @@ def execute(instruction: Instruction, pointers: Sequence[int]) -> None:
             _join(rows, runs, pointers)
         case BranchCall(branches):
             index = ctypes.c_int32.from_address(pointers[0]).value
-            interpret(branches[min(max(index, 0), len(branches) - 1)], pointers)
+            run(branches[min(max(index, 0), len(branches) - 1)], pointers)
         case LoopCall() as loop:
-            _loop(loop, instruction.extent, pointers)
+            _loop(loop, instruction.extent, pointers, run)
 
 
 def _kernel(call: KernelCall, pointers: Sequence[int], sizes: Sequence[int]) -> None:
@@ -73,16 +84,16 @@ def _join(rows: int, runs: Sequence[int], pointers: Sequence[int]) -> None:
         start += run
 
 
-def _loop(loop: LoopCall, extent: int, pointers: Sequence[int]) -> None:
+def _loop(loop: LoopCall, extent: int, pointers: Sequence[int], run: Run) -> None:
     for to, source, nbytes in loop.copies:
         ctypes.memmove(pointers[to], pointers[source], nbytes)
     slots = [pointers[operand] + offset for operand, offset in loop.places]
     for _ in range(extent if loop.length is None else loop.length):
         if loop.predicate is not None:
-            interpret(loop.predicate, slots)
+            run(loop.predicate, slots)
             if not ctypes.c_uint8.from_address(slots[loop.answer]).value:
                 break
-        interpret(loop.body, slots)
+        run(loop.body, slots)
         for slot, nbytes in loop.moving:
             slots[slot] += nbytes
         for carry in loop.carries:

@@ -1,0 +1,1 @@
+"""The numba target: programs as modules of Python functions that numba compiles."""

@@ -1,0 +1,71 @@
+"""Functions that several targets compile, and what they are compared on."""
+
+from __future__ import annotations
+
+import numpy as np
+
+import funcgrad as fg
+import funcgrad.numpy as jnp
+
+
+def gelu(x):
+    return 0.5 * x * (1 + jnp.tanh(0.7978846 * (x + 0.044715 * x**3)))
+
+
+def softmax_rows(x):
+    e = jnp.exp(x - jnp.max(x, -1, keepdims=True))
+    return e / jnp.sum(e, -1, keepdims=True)
+
+
+def layer_norm(x, scale, shift):
+    centred = x - jnp.mean(x, -1, keepdims=True)
+    return centred / jnp.sqrt(jnp.mean(centred**2, -1, keepdims=True) + 1e-5) * scale + shift
+
+
+def gradients(function, n):
+    """Return the function's gradients by its first n arguments; the last argument weighs its results."""
+    return fg.grad(lambda *args: jnp.sum(function(*args[:-1]) * args[-1]), tuple(range(n)))
+
+
+def join(x, y):
+    left = jnp.pad(x, ((1, 0), (0, 2)), constant_values=-1)
+    return jnp.concatenate([left, y, jnp.pad(x[:, ::-1] * 3, ((0, 0), (2, 0)))], 0)
+
+
+def moments(x):
+    mean = jnp.mean(x, 0)
+    return mean, jnp.mean((x - mean) ** 2, 0), jnp.max(x, 0)
+
+
+def dense(x, w, b):
+    return jnp.tanh(x @ w + b), jnp.sort(x + 1, 1)
+
+
+# What the whole compiler makes of functions, and the shapes of their arguments.
+PROGRAMS = {
+    "gelu": (gelu, (37,)),
+    "gelu_gradient": (gradients(gelu, 1), (37,), (37,)),
+    "bias_and_tanh": (lambda x, b: jnp.tanh(x + b), (5, 7), (7,)),
+    "softmax": (softmax_rows, (5, 7)),
+    "softmax_gradient": (gradients(softmax_rows, 1), (5, 7), (5, 7)),
+    "layer_norm": (layer_norm, (5, 7), (7,), (7,)),
+    "layer_norm_gradients": (gradients(layer_norm, 3), (5, 7), (7,), (7,), (5, 7)),
+    "column_sums": (moments, (9, 6)),
+    "wide_columns": (lambda x: jnp.sum(jnp.exp(x), 0), (3, 1500)),
+    "transpose": (lambda x, y: x.T + y, (40, 35), (35, 40)),
+    "swap": (lambda x: jnp.transpose(x, (2, 0, 1)) * 2, (4, 33, 34)),
+    "pad_and_join": (join, (4, 3), (2, 5)),
+    "long_sum": (lambda x: jnp.sum(jnp.sin(x)), (66000,)),
+    "long_columns": (lambda x: (jnp.sum(x, 0), jnp.max(x * x, 0)), (22000, 3)),
+    "integers": (lambda x: jnp.where(x > 0, (x * 100).astype(int) // 7, -1) ^ jnp.arange(11), (11,)),
+    "scalars": (lambda x, y: jnp.mean(x[::-2] * y), (7,), ()),
+    "empty": (lambda x: (x + 1, jnp.sum(x, 0)), (0, 4)),
+    "host_steps": (dense, (4, 6), (6, 5), (5,)),
+}
+
+
+def programs():
+    """Yield name, jitted function and arguments of every program."""
+    rng = np.random.default_rng(1)
+    for name, (function, *shapes) in PROGRAMS.items():
+        yield name, fg.jit(function), [jnp.array(rng.standard_normal(s), jnp.float32) for s in shapes]

@@ -1,0 +1,248 @@
+"""The numba target: its modules run, alone and under jit, and compute what the Python of their kernels means."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+import funcgrad as fg
+import funcgrad.numpy as jnp
+from funcgrad import dtypes, lax
+from funcgrad.compiler import pipeline
+from funcgrad.compiler.loops import For, Kernel, Load, Param, Store
+from funcgrad.compiler.python import compile_python
+from funcgrad.compiler.scalars import DTYPES
+from funcgrad.compiler.targets.numba.link import load
+from funcgrad.compiler.targets.numba.module import ModuleWriter
+from funcgrad.config import config, enable_x64
+from funcgrad.errors import ArgumentError
+from funcgrad.testing import laws
+from funcgrad.testing.calls import CALLS, Call, calls_of
+from tests.compiled_programs import PROGRAMS, programs
+from tests.kernels import Case, cases, nests
+
+
+@pytest.fixture(scope="module", params=DTYPES, ids=str)
+def dtype(request):
+    return request.param
+
+
+def on_numba(kernel: Kernel, arrays: Sequence[np.ndarray], sizes: Sequence[int]) -> None:
+    """Run a kernel as numba compiles it; 16-bit floats travel as their bits."""
+    writer = ModuleWriter()
+    function = load(writer.text("kernels", writer.kernel(kernel) and ""))[writer.kernel(kernel)]
+    sixteen = (dtypes.float16, dtypes.bfloat16)
+    function(*(x.view(np.uint16) if x.dtype in sixteen else x for x in arrays), *sizes)
+
+
+def merged(found: list[Case]) -> list[Case]:
+    """One kernel of many elementwise cases whose operands are the same: numba's time goes by the function."""
+    out = []
+    for _, group in itertools.groupby(found, key=lambda case: [id(x) for x in case[1][:-1]]):
+        group = list(group)
+        kernel, arrays, sizes = group[0]
+        params, results, stores = list(kernel.params[:-1]), [], []
+        for k, _, _ in group:
+            (store,) = k.parallel.body
+            params.append(Param(f"y{len(results)}", store.value.dtype, "out"))
+            stores.append(Store(params[-1].name, store.index, store.value))
+            results.append(np.zeros(arrays[0].size, store.value.dtype))
+        body = For("i", "n", tuple(stores), "parallel")
+        out.append((Kernel("operations", tuple(params), ("n",), (body,)), [*arrays[:-1], *results], sizes))
+    return out
+
+
+def grouped_by_operands(dtype: np.dtype) -> list[Case]:
+    """The elementwise cases of a dtype, in an order in which those with the same operands are neighbors."""
+    shared: dict[tuple[bytes, ...], list[np.ndarray]] = {}
+    found = []
+    for kernel, arrays, sizes in cases(DTYPES):
+        if not kernel.name.endswith("_case") or _operand_dtype(kernel) != dtype:
+            continue
+        key = tuple(x.tobytes() + x.dtype.name.encode() for x in arrays[:-1])
+        found.append((kernel, [*shared.setdefault(key, arrays[:-1]), arrays[-1]], sizes))
+    return sorted(found, key=lambda case: [id(x) for x in case[1][:-1]])
+
+
+def _operand_dtype(kernel: Kernel) -> np.dtype:
+    (store,) = kernel.parallel.body
+    loads = [a for a in store.value.args if isinstance(a, Load)]
+    return loads[-1].dtype
+
+
+def test_every_operation_is_what_the_python_means(dtype):
+    found = merged(grouped_by_operands(dtype))
+    assert found
+    for kernel, arrays, sizes in found:
+        compiled, interpreted = ([a.copy() for a in arrays] for _ in range(2))
+        with np.errstate(all="ignore"):
+            on_numba(kernel, compiled, sizes)
+        compile_python(kernel)(*interpreted, *sizes)
+        for store, x, y in zip(kernel.parallel.body, compiled[-len(kernel.parallel.body) :],
+                               interpreted[-len(kernel.parallel.body) :], strict=True):  # fmt: skip
+            wide = (x.astype(np.float64), y.astype(np.float64)) if dtypes.is_float(x.dtype) else (x, y)
+            rtol = {2: 1e-2, 4: 2e-6, 8: 1e-13}[x.dtype.itemsize] if dtypes.is_float(x.dtype) else 0
+            np.testing.assert_allclose(*wide, rtol=rtol, err_msg=str(store))
+            if dtypes.is_float(x.dtype):
+                signs = (np.where(np.isnan(w), False, np.signbit(w)) for w in wide)
+                np.testing.assert_array_equal(*signs, err_msg=str(store))
+
+
+@pytest.mark.parametrize("case", nests(), ids=lambda case: case[0].name)
+def test_nests_of_loops_are_what_the_python_means(case):
+    kernel, arrays, sizes = case
+    compiled, interpreted = ([a.copy() for a in arrays] for _ in range(2))
+    scratch = [np.zeros(sizes[-1], p.dtype) for p in kernel.params if p.intent == "scratch"]
+    on_numba(kernel, [*compiled, *scratch], sizes)
+    compile_python(kernel)(*interpreted, *scratch, *sizes)
+    np.testing.assert_allclose(compiled[-1], interpreted[-1], rtol=1e-6)
+
+
+def collatz(n):
+    def step(c):
+        return jnp.where(c[0] % 2, 3 * c[0] + 1, c[0] // 2), c[1] + 1
+
+    return lax.while_loop(lambda c: c[0] != 1, step, (n, 0))
+
+
+def heat(x):
+    return lax.fori_loop(0, 7, lambda i, x: x.at[1:-1].add(0.1 * (x[2:] - 2 * x[1:-1] + x[:-2])), x)
+
+
+def products(x):
+    return lax.scan(lambda c, a: (jnp.tanh(c @ x.T @ x) + a, c.sum()), x[0], x, reverse=True)
+
+
+def small_branches(x):
+    branches = [lambda x: x + 1, lambda x: x * 2, lambda x: x @ x.T @ x]
+    return lax.switch(x[0, 0].astype(int) % 3, branches, x)
+
+
+def large_branches(x):
+    return lax.cond(x[0, 0] > 0, lambda y: y @ y, lambda y: y + 1, jnp.tile(x[:, :1], (10, 50)) * 0.01)
+
+
+def constants(x):
+    return x * np.arange(60, dtype=np.float32).reshape(5, 12) + np.float32([[1], [2], [3], [4], [5]])
+
+
+LOOPS = {
+    "scan": lambda x: lax.scan(lambda c, a: (c * 0.5 + a, c), x[0], x),
+    "reversed scan of products": products,
+    "gradient of a scan": fg.grad(lambda x: lax.scan(lambda c, a: (jnp.sin(c * a), c.sum()), x[0], x)[1].sum()),
+    "while": lambda x: lax.while_loop(lambda c: c.sum() < 1e3, lambda c: c * c + 1, x),
+    "lanes": lambda x: fg.vmap(collatz)(jnp.abs(x[:, 0] * 100).astype(int) + 1),
+    "windows": heat,
+    "branches": small_branches,
+    "large branches": large_branches,
+    "a host call in a loop": lambda x: lax.scan(lambda c, a: (jnp.sort(c + a), c), x[0], x),
+    "constants": constants,
+}
+
+
+def compared(function, *args):
+    """Compare a function on both targets, types included."""
+    expected = fg.jit(function)(*args)
+    with config.override("cpu_target", "numba"):
+        found = fg.jit(function)(*args)
+    for x, y in zip(fg.tree.leaves(found), fg.tree.leaves(expected), strict=True):
+        assert x.aval == y.aval
+        np.testing.assert_allclose(x, y, rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_loops_give_what_the_llvm_target_gives(name):
+    compared(LOOPS[name], jnp.array(np.random.default_rng(0).standard_normal((5, 12)), jnp.float32))
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_programs_give_what_the_llvm_target_gives(name):
+    (args,) = [args for found, _, args in programs() if found == name]
+    compared(PROGRAMS[name][0], *args)
+
+
+# A law takes about half a second there, the time of numba's compiler: those of every seventh primitive run by default.
+SAMPLE = [name for name in sorted(CALLS)][::7]
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in SAMPLE else pytest.mark.slow) for n in sorted(CALLS)]
+)
+def test_jit_is_eager_on_this_target(name):
+    @settings(max_examples=2, suppress_health_check=list(HealthCheck), deadline=None)
+    @given(call=calls_of(name))
+    def holds(call: Call):
+        with enable_x64(), config.override("cpu_target", "numba"):
+            laws.LAWS["compilation"](*call)
+
+    holds()
+
+
+# ---------------------------------------------------------------------------------------------------- modules
+
+
+def model(weights, x):
+    hidden = jnp.tanh(x @ weights[0])
+    final, _ = lax.scan(lambda c, a: (c * 0.9 + a, None), jnp.zeros(4), hidden @ weights[1])
+    return jax_like_softmax(final), jnp.sum(final), weights[0]
+
+
+def jax_like_softmax(x):
+    e = jnp.exp(x - x.max())
+    return e / e.sum()
+
+
+def test_a_saved_module_runs_without_funcgrad(tmp_path):
+    rng = np.random.default_rng(0)
+    weights = [rng.standard_normal(s).astype(np.float32) for s in ((3, 5), (5, 4))]
+    x = rng.standard_normal((20, 3)).astype(np.float32)
+    (tmp_path / "saved.py").write_text(fg.jit(model).lower(weights, x).numba_source())
+    np.savez(tmp_path / "given.npz", *weights, x)
+    code = (
+        "import sys, numpy, saved; given = numpy.load('given.npz'); "
+        "found = saved.model(*(given[name] for name in given.files)); "
+        "assert not any(name.split('.')[0] in ('funcgrad', 'jax', 'optree') for name in sys.modules); "
+        "numpy.savez('found.npz', *found)"
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, '.'); {code}"],
+                          cwd=tmp_path, capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    with np.load(tmp_path / "found.npz") as found:
+        for y, z in zip((found[name] for name in found.files), fg.jit(model)(weights, x), strict=True):
+            np.testing.assert_allclose(y, z, rtol=1e-5)
+
+
+def test_a_module_says_what_it_is_compiled_for():
+    text = fg.jit(lambda x: jnp.sum(jnp.sin(x) * 2)).lower(jnp.ones((4, 8))).as_text("numba")
+    program = load(text)["program"]
+    assert '"""(f32[4,8]) -> (f32[])"""' in text
+    np.testing.assert_allclose(program(np.ones((4, 8), np.float32)), 64 * np.sin(1), rtol=1e-6)
+    with pytest.raises(ValueError, match=r"x0 is not of shape \(4, 8\), for which the program was compiled"):
+        program(np.ones((4, 9), np.float32))
+
+
+def test_what_has_no_kernel_has_no_module():
+    lowered = fg.jit(lambda x: jnp.sort(x) + 1).lower(jnp.ones(4))
+    with pytest.raises(ArgumentError, match=r"no module for numba can be made, because sort has no kernel") as error:
+        lowered.numba_source()
+    assert "fix: leave the operation out" in str(error.value)
+
+
+def test_the_target_is_chosen_by_the_configuration():
+    closed = fg.jit(lambda x: x + 1).trace(jnp.ones(3)).jaxpr
+    with config.override("cpu_target", "numba"):
+        assert pipeline.executable(closed, "f") is pipeline.executable(closed, "f", "numba")
+        assert pipeline.executable(closed, "f") is not pipeline.executable(closed, "f", "llvm")
+    with pytest.raises(ArgumentError, match="config.cpu_target: got 'gpu'"):
+        config.update("cpu_target", "gpu")
+    f = fg.jit(lambda x: x + 1, target="numba")
+    assert f(1.0) == 2.0
+    with pytest.raises(ArgumentError, match=r"jit: target='tpu'") as error:
+        fg.jit(lambda x: x, target="tpu")
+    assert "fix: choose 'llvm' or 'numba'" in str(error.value)
