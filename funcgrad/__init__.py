@@ -83,15 +83,21 @@ __version__ = "0.1.0"
 # Imported when first used, so that `import funcgrad` stays fast.
 _SUBMODULES = {
     "ad_checkpoint", "custom_batching", "custom_derivatives", "data", "debug", "experimental", "flatten_util", "lax",
-    "nn", "optim", "random", "ref", "stages", "testing",
+    "interop", "nn", "optim", "random", "ref", "stages", "testing",
 }  # fmt: skip
+
+
+# Functions of modules that are slow to import.
+_LAZY = {"low_level_callable": "interop.numba_callable", "numba_callable": "interop.numba_callable"}
 
 
 def __getattr__(name: str) -> _Any:
     if name in _SUBMODULES:
         return _importlib.import_module(f"{__name__}.{name}")
+    if name in _LAZY:
+        return getattr(_importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
     raise errors.missing_name(__name__, name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_SUBMODULES})
+    return sorted({*globals(), *_SUBMODULES, *_LAZY})

@@ -272,10 +272,24 @@ def _bytes_of(x: str, aval: ShapedArray) -> list[str]:
     return [
         f"    if {x}.shape != {aval.shape}:",
         f'        raise ValueError("{x} is not of shape {aval.shape}, for which the program was compiled")',
-        f"    {x}_bytes = np.ascontiguousarray({x}).reshape({aval.size}).astype({dtype}).view(uint8)"
-        if aval.dtype.name != dtype and dtype != "bool_"
-        else f"    {x}_bytes = np.ascontiguousarray({x}).reshape({aval.size}).view(uint8)",
+        f"    if {_is_other(x, dtype)}:",
+        f'        raise ValueError("{x} is not an array of {dtype}, for which the program was compiled")',
+        f"    {x}_bytes = np.ascontiguousarray({x}).reshape({aval.size}).view(uint8)",
     ]
+
+
+def _is_other(x: str, dtype: str) -> str:
+    """Source of whether an array is not of a dtype, from its width and from what becomes of numbers."""
+    known, one = np.dtype(dtype), f"{x}.dtype.type"
+    floating = f"{one}(0.5) != 0"
+    other = {
+        "b": f"{one}(2) == 2",
+        "i": f"{floating} or {one}(-1) > 0",
+        "u": f"{floating} or {one}(-1) < 0",
+        "f": f"{one}(0.5) == 0",
+        "c": f"{one}(0.5) == 0",
+    }
+    return f"{x}.itemsize != {known.itemsize} or {other[known.kind]}"
 
 
 def _result(plan: Plan, i: int) -> str:

@@ -1,0 +1,1 @@
+"""Other ecosystems: what funcgrad gives to them, and takes from them."""
