@@ -43,8 +43,8 @@ def numba_callable(fun: Callable[..., Any], *examples: Any) -> Any:
 def low_level_callable(fun: Callable[..., Any], n_args: int = 1) -> Any:
     """Return a function of numbers as a `scipy.LowLevelCallable`, for SciPy's integrators and filters.
 
-    Its C signature is ``double (double)``, or ``double (int, double *)`` for more than one argument, the signatures that
-    SciPy knows. Without 64-bit types it computes in float32. `.function` is the address with its type, as ctypes has it.
+    Its C signature is ``double (double)``, or ``double (int, double *)`` for more than one argument, which are those
+    that SciPy knows. Without 64-bit types it computes in float32. `.function` is the address, as ctypes has it.
 
     Raises ArgumentError unless `fun` returns one real number.
 
