@@ -19,6 +19,7 @@ from funcgrad.compiler.lower import lower_group
 from funcgrad.compiler.nan_checks import with_checks
 from funcgrad.compiler.program import nested
 from funcgrad.compiler.program.executable import Executable
+from funcgrad.compiler.program.instructions import Plan
 from funcgrad.compiler.program.plan import plan
 from funcgrad.compiler.program.target import Target
 from funcgrad.compiler.simplify import simplify
@@ -50,11 +51,17 @@ def executable(closed: ClosedJaxpr, name: str, target: str | None = None) -> Exe
     return closed.memo(key, lambda: _compile(closed, name, on))
 
 
+def planned(closed: ClosedJaxpr, target: Target) -> Plan:
+    """Return the program of a jaxpr as data; nothing is compiled."""
+    simplified, fusion = _front(closed)
+    return plan(simplified, fusion, closed.out_avals, target)
+
+
 def _compile(closed: ClosedJaxpr, name: str, target: Target) -> Executable:
     start = time.perf_counter()
     simplified, fusion = _front(closed)
-    planned = plan(simplified, fusion, closed.out_avals, target)
-    made = Executable(planned, target.link(planned), name)
+    program = plan(simplified, fusion, closed.out_avals, target)
+    made = Executable(program, target.link(program), name)
     if config.log_compiles:
         origins = [f"{made.origins.count(o)} {text}" for o, text in _ORIGINS.items() if o in made.origins]
         equations, steps = _counted(closed.eqns, "equation"), _counted(fusion.order, "step")
@@ -159,7 +166,7 @@ def numba_source(closed: ClosedJaxpr, name: str) -> str:
     """Return a jaxpr as the source of a module that numba compiles."""
     from funcgrad.compiler.targets.numba import module
 
-    return module.source(plan(*_front(closed), targets.find("numba")), name)
+    return module.source(planned(closed, targets.find("numba")), name)
 
 
 def _cuda() -> ModuleType:
@@ -190,9 +197,9 @@ class MemoryAnalysis(NamedTuple):
 
 def memory_analysis(closed: ClosedJaxpr, name: str) -> MemoryAnalysis:
     """Return the bytes of arguments, outputs and temporaries of a compiled jaxpr."""
-    planned = executable(closed, name).plan
+    program = executable(closed, name).plan
     arguments = sum(a.nbytes for a in closed.in_avals)
-    return MemoryAnalysis(arguments, sum(planned.buffer_sizes), planned.routine.arena_bytes)
+    return MemoryAnalysis(arguments, sum(program.buffer_sizes), program.routine.arena_bytes)
 
 
 def log(message: str) -> None:

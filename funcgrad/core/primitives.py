@@ -89,6 +89,15 @@ class Primitive:
     def __repr__(self) -> str:
         return self.name
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled by name: the process that loads it declares the same primitives."""
+        if registry.get(self.name) is not self:
+            raise ArgumentError(
+                f"{self.name}: a primitive that is declared in user code ({self.origin}) cannot be pickled",
+                fix="pickle the arrays, and make the function again where they are loaded",
+            )
+        return registered, (self.name,)
+
     def bind(self, *args: Any, **params: Any) -> Any:
         """Apply the primitive under the transform that is current in this thread."""
         if self._carries_refs and any(isinstance(a, tracing.Reference) for a in args):
@@ -131,6 +140,11 @@ class Primitive:
     def has(self, kind: str) -> bool:
         """Whether the primitive has a rule of this kind ("jvp", "transpose", "batch")."""
         return getattr(self, f"_{kind}") is not None
+
+
+def registered(name: str) -> Primitive:
+    """Return the library's primitive of that name."""
+    return registry[name]
 
 
 def missing_rule(name: str, kind: str, origin: str) -> MissingRuleError:

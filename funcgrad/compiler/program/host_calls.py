@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from funcgrad.compiler.fuse import Access, is_whole
-from funcgrad.compiler.program.instructions import HostCall
+from funcgrad.compiler.program.instructions import HostCall, Number
 from funcgrad.core.avals import ShapedArray
-from funcgrad.core.jaxprs import JaxprEqn, Literal, Var
+from funcgrad.core.jaxprs import JaxprEqn, Var
 from funcgrad.core.lowering import Strided, View
 
 
@@ -23,7 +23,7 @@ def host_call(eqn: JaxprEqn, accesses: Sequence[Access]) -> HostCall:
         tuple(v.aval for v in eqn.invars),
         tuple(v.aval for v in eqn.outvars),
         tuple(a.source.aval if isinstance(a.source, Var) else None for a in accesses),
-        tuple(a.source if isinstance(a.source, Literal) else a.view for a in accesses),
+        tuple(a.view if isinstance(a.source, Var) else Number(np.asarray(a.source.val).item()) for a in accesses),
     )
 
 
@@ -32,8 +32,8 @@ def run(call: HostCall, pointers: Sequence[int]) -> None:
     given = iter(pointers[len(call.results) :])
     arguments = []
     for aval, stored, view in zip(call.arguments, call.stored, call.views, strict=True):
-        if isinstance(view, Literal):
-            arguments.append(np.broadcast_to(np.asarray(view.val), aval.shape))
+        if isinstance(view, Number):
+            arguments.append(np.broadcast_to(np.asarray(view.value, aval.dtype), aval.shape))
         else:
             assert stored is not None
             arguments.append(_view(next(given), stored, view))

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 from funcgrad.compiler.loops import Kernel
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
-from funcgrad.core.jaxprs import Literal
 from funcgrad.core.lowering import Native, Strided
 from funcgrad.core.primitives import Primitive
 
@@ -47,11 +46,17 @@ class KernelCall:
         return self.kernel.name
 
 
+class Number(NamedTuple):
+    """A number that is written into the program."""
+
+    value: bool | int | float | complex
+
+
 @dataclass(frozen=True)
 class HostCall:
     """The NumPy rule of a primitive. The operands are its results, then its arguments that are in memory.
 
-    `views` says how an argument reads the memory of its operand; a literal stands for itself.
+    `views` says how an argument reads the memory of its operand, or is the number that the argument is.
     """
 
     primitive: Primitive
@@ -59,7 +64,7 @@ class HostCall:
     arguments: tuple[ShapedArray, ...]
     results: tuple[ShapedArray, ...]
     stored: tuple[ShapedArray | None, ...]
-    views: tuple[Strided | Literal, ...]
+    views: tuple[Strided | Number, ...]
 
     def __str__(self) -> str:
         return f"host {self.primitive.name}"
