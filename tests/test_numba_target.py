@@ -14,10 +14,11 @@ from hypothesis import HealthCheck, given, settings
 import funcgrad as fg
 import funcgrad.numpy as jnp
 from funcgrad import dtypes, lax
-from funcgrad.compiler import pipeline
+from funcgrad.compiler import pipeline, targets
 from funcgrad.compiler.loops import For, Kernel, Load, Param, Store
 from funcgrad.compiler.python import compile_python
 from funcgrad.compiler.scalars import DTYPES
+from funcgrad.compiler.targets.llvm import runtime
 from funcgrad.compiler.targets.numba.link import load
 from funcgrad.compiler.targets.numba.module import ModuleWriter
 from funcgrad.config import config, enable_x64
@@ -246,3 +247,17 @@ def test_the_target_is_chosen_by_the_configuration():
     with pytest.raises(ArgumentError, match=r"jit: target='tpu'") as error:
         fg.jit(lambda x: x, target="tpu")
     assert "fix: choose 'llvm' or 'numba'" in str(error.value)
+
+
+def test_numba_is_chosen_where_the_native_runtime_cannot_be_built(monkeypatch):
+    def fail():
+        raise RuntimeError("no such machine")
+
+    monkeypatch.setattr(runtime, "native_functions", fail)
+    targets._has_runtime.cache_clear()
+    try:
+        with pytest.warns(UserWarning, match="compiled by numba(.|\n)*no such machine(.|\n)*fix: set FUNCGRAD"):
+            assert targets.find("llvm").name == "numba"
+        assert fg.jit(lambda x: jnp.sin(x) * 2)(0.0) == 0.0
+    finally:
+        targets._has_runtime.cache_clear()

@@ -33,6 +33,14 @@ class LlvmTarget:
         """Return the number of threads, the caller included."""
         return runtime.num_threads()
 
+    def problem(self) -> str:
+        """Return why the native runtime cannot be built here, or an empty text."""
+        try:
+            runtime.native_functions()
+        except (ImportError, OSError, RuntimeError) as error:
+            return f"{type(error).__name__}: {error}"
+        return ""
+
     def division(self, call: LibraryCall) -> Division | None:
         """Return the tiles of a matrix product; there is no other routine."""
         if call.routine != "gemm":
