@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from funcgrad.compiler.loops import (
+from funcgrad.compiler.loops.language import (
     Const,
     Expr,
     For,
@@ -22,7 +22,7 @@ from funcgrad.compiler.loops import (
     at,
     op,
 )
-from funcgrad.compiler.scalars import SCALARS, kind
+from funcgrad.compiler.loops.scalars import SCALARS, kind
 from funcgrad.dtypes import bool_, float32, int32, int64, is_float
 
 Case = tuple[Kernel, list[np.ndarray], list[int]]  # a kernel, its arrays (results last), its sizes

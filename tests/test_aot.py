@@ -11,7 +11,7 @@ import pytest
 import funcgrad as fg
 import funcgrad.numpy as jnp
 from funcgrad import ShapeDtypeStruct, grad, jit, vmap
-from funcgrad.compiler.simplify import simplify
+from funcgrad.compiler.rewrite.simplify import simplify
 from funcgrad.errors import ArgumentError, LeakedTracerError, ShapeError
 from funcgrad.testing import assert_close
 

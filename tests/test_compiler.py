@@ -11,9 +11,10 @@ from hypothesis import given
 
 import funcgrad.numpy as jnp
 from funcgrad import dtypes, lax
-from funcgrad.compiler import loop_checking, pipeline
-from funcgrad.compiler.fuse import Fusion
-from funcgrad.compiler.simplify import simplify
+from funcgrad.compiler import pipeline
+from funcgrad.compiler.fusion.fuse import Fusion
+from funcgrad.compiler.loops import checking as loop_checking
+from funcgrad.compiler.rewrite.simplify import simplify
 from funcgrad.compiler.targets.llvm import kernels
 from funcgrad.config import config
 from funcgrad.core.arrays import as_array

@@ -10,8 +10,9 @@ import pytest
 import funcgrad as fg
 import funcgrad.numpy as jnp
 from funcgrad import lax
-from funcgrad.compiler import lane_blocks, pipeline, scalar_writer
-from funcgrad.compiler.simplify import simplify
+from funcgrad.compiler import pipeline
+from funcgrad.compiler.lowering import lane_blocks, scalar_writer
+from funcgrad.compiler.rewrite.simplify import simplify
 from funcgrad.config import config
 from funcgrad.testing import assert_close
 from funcgrad.transforms.control_flow.scan import scan_p

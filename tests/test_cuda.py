@@ -17,11 +17,11 @@ import pytest
 import funcgrad as fg
 import funcgrad.numpy as jnp
 from funcgrad.compiler import pipeline
-from funcgrad.compiler.loop_checking import check
-from funcgrad.compiler.loops import For, Kernel, Load, Param, Store, at, op
+from funcgrad.compiler.loops.checking import check
+from funcgrad.compiler.loops.language import For, Kernel, Load, Param, Store, at, op
+from funcgrad.compiler.loops.python import compile_python
+from funcgrad.compiler.loops.scalars import DTYPES
 from funcgrad.compiler.program.instructions import KernelCall
-from funcgrad.compiler.python import compile_python
-from funcgrad.compiler.scalars import DTYPES
 from funcgrad.dtypes import bfloat16, bool_, float16
 from funcgrad.errors import ArgumentError, DependencyError
 from tests.compiled_programs import PROGRAMS, gelu, programs

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from funcgrad.compiler.loop_checking import check
-from funcgrad.compiler.loops import (
+from funcgrad.compiler.loops.checking import check
+from funcgrad.compiler.loops.language import (
     Const,
     Expr,
     For,
@@ -31,8 +31,8 @@ from funcgrad.compiler.loops import (
     op,
     scratch_stride,
 )
-from funcgrad.compiler.python import compile_python
-from funcgrad.compiler.scalars import DTYPES, SCALARS, kind
+from funcgrad.compiler.loops.python import compile_python
+from funcgrad.compiler.loops.scalars import DTYPES, SCALARS, kind
 from funcgrad.compiler.targets.llvm import runtime, toolchain
 from funcgrad.compiler.targets.llvm.emit import emit
 from funcgrad.dtypes import (

@@ -1,4 +1,4 @@
-"""The topological order of groups that `compiler/groups.py` keeps up as they join."""
+"""The topological order of groups that `compiler/fusion/groups.py` keeps up as they join."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import random
 
 import pytest
 
-from funcgrad.compiler import groups
-from funcgrad.compiler.groups import Group, Order
+from funcgrad.compiler.fusion import groups
+from funcgrad.compiler.fusion.groups import Group, Order
 
 
 def is_topological(order: Order) -> bool:

@@ -14,7 +14,7 @@ import funcgrad as fg
 import funcgrad.numpy as fnp
 from funcgrad import dtypes, lax
 from funcgrad.compiler import pipeline
-from funcgrad.compiler.fuse import MOST_PARTS
+from funcgrad.compiler.loops.equations import MOST_PARTS
 from funcgrad.config import config, enable_x64
 from funcgrad.testing import assert_close, check_grads
 from funcgrad.testing.strategies import fill

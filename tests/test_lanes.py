@@ -14,7 +14,7 @@ import funcgrad as fg
 import funcgrad.numpy as fnp
 import funcgrad.transforms
 from funcgrad import lax
-from funcgrad.compiler import lane_blocks
+from funcgrad.compiler.lowering import lane_blocks
 from funcgrad.config import enable_x64
 from funcgrad.testing import assert_close
 from funcgrad.testing.calls import CALLS, Call, calls_of

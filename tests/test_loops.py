@@ -10,9 +10,10 @@ import traceback
 import numpy as np
 import pytest
 
-from funcgrad.compiler import loops, python
-from funcgrad.compiler.loop_checking import check
-from funcgrad.compiler.loops import (
+from funcgrad.compiler.loops import language as loops
+from funcgrad.compiler.loops import python
+from funcgrad.compiler.loops.checking import check
+from funcgrad.compiler.loops.language import (
     Const,
     For,
     If,
@@ -31,7 +32,7 @@ from funcgrad.compiler.loops import (
     at,
     op,
 )
-from funcgrad.compiler.scalars import DTYPES, SCALARS
+from funcgrad.compiler.loops.scalars import DTYPES, SCALARS
 from funcgrad.dtypes import bfloat16, bool_, complex64, float16, float32, float64, int32, int64, uint8
 from funcgrad.errors import DTypeError
 from tests.kernels import concatenate, elementwise, loads, row_reduction, softmax

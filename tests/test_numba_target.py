@@ -15,9 +15,9 @@ import funcgrad as fg
 import funcgrad.numpy as jnp
 from funcgrad import dtypes, lax
 from funcgrad.compiler import pipeline, targets
-from funcgrad.compiler.loops import For, Kernel, Load, Param, Store
-from funcgrad.compiler.python import compile_python
-from funcgrad.compiler.scalars import DTYPES
+from funcgrad.compiler.loops.language import For, Kernel, Load, Param, Store
+from funcgrad.compiler.loops.python import compile_python
+from funcgrad.compiler.loops.scalars import DTYPES
 from funcgrad.compiler.targets.llvm import runtime
 from funcgrad.compiler.targets.numba.link import load
 from funcgrad.compiler.targets.numba.module import ModuleWriter

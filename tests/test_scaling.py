@@ -12,11 +12,11 @@ import pytest
 
 from benchmarks import frameworks
 from benchmarks.scaling_programs import KINDS, Kind
-from funcgrad.compiler.fuse import Fusion
+from funcgrad.compiler.fusion.fuse import Fusion
 from funcgrad.compiler.pipeline import kernels_of
 from funcgrad.compiler.program.plan import plan
-from funcgrad.compiler.simplify import simplify
-from funcgrad.compiler.sink import sink
+from funcgrad.compiler.rewrite.simplify import simplify
+from funcgrad.compiler.rewrite.sink import sink
 
 FUNCGRAD = frameworks.load("funcgrad")
 SHORT = 400  # equations

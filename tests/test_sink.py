@@ -11,8 +11,8 @@ import pytest
 import funcgrad as fg
 import funcgrad.numpy as jnp
 from funcgrad import grad, jit, lax
-from funcgrad.compiler.simplify import simplify
-from funcgrad.compiler.sink import sink
+from funcgrad.compiler.rewrite.simplify import simplify
+from funcgrad.compiler.rewrite.sink import sink
 from funcgrad.core.checking import check_jaxpr
 from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr
 from funcgrad.testing import assert_close

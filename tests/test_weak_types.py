@@ -11,7 +11,7 @@ import pytest
 import funcgrad as fg
 import funcgrad.numpy as jnp
 from funcgrad import lax, tree
-from funcgrad.compiler.simplify import RULES, simplify
+from funcgrad.compiler.rewrite.simplify import RULES, simplify
 from funcgrad.core.tracing import aval_of
 from funcgrad.ops.arithmetic import convert_element_type
 from funcgrad.ops.shapes import reshape_p

@@ -11,21 +11,24 @@ from collections.abc import Callable, Iterator, Sized
 from types import ModuleType
 from typing import NamedTuple
 
-from funcgrad.compiler import loops, python, small_loops, targets
-from funcgrad.compiler.costs import costs
-from funcgrad.compiler.fuse import Fusion
-from funcgrad.compiler.loops import Kernel
-from funcgrad.compiler.lower import lower_group
-from funcgrad.compiler.nan_checks import with_checks
-from funcgrad.compiler.program import nested
+from funcgrad.compiler import targets
+from funcgrad.compiler.fusion.costs import costs
+from funcgrad.compiler.fusion.fuse import Fusion
+from funcgrad.compiler.fusion.inner import fusions
+from funcgrad.compiler.loops import language as loops
+from funcgrad.compiler.loops import python
+from funcgrad.compiler.loops.language import Kernel
+from funcgrad.compiler.lowering import small_loops
+from funcgrad.compiler.lowering.lower import lower_group
+from funcgrad.compiler.lowering.updates import lower_update
 from funcgrad.compiler.program.executable import Executable
 from funcgrad.compiler.program.instructions import Plan
 from funcgrad.compiler.program.plan import plan
 from funcgrad.compiler.program.target import Target
-from funcgrad.compiler.simplify import simplify
-from funcgrad.compiler.sink import sink
+from funcgrad.compiler.rewrite.checks import with_checks
+from funcgrad.compiler.rewrite.simplify import simplify
+from funcgrad.compiler.rewrite.sink import sink
 from funcgrad.compiler.targets.llvm import kernels, toolchain
-from funcgrad.compiler.updates import lower_update
 from funcgrad.config import config, debug_infs, debug_nans
 from funcgrad.core import finite
 from funcgrad.core.checking import check_jaxpr
@@ -118,7 +121,7 @@ def _kernels(fusion: Fusion) -> Iterator[Kernel]:
             small = small_loops.lower(eqn, [a.source for a in fusion.accesses(eqn)])
             if small is not None:
                 yield small.kernel
-            for _, inner in nested.fusions(eqn) if small is None else ():
+            for _, inner in fusions(eqn) if small is None else ():
                 yield from _kernels(inner)
 
 
@@ -129,7 +132,7 @@ def _group_lines(fusion: Fusion, indent: str = "") -> Iterator[str]:
             group.eqns[0], [a.source for a in fusion.accesses(group.eqns[0])]
         )
         yield f"{indent}{i}: {group}{' in one kernel of scalars' if small else ''}"
-        for name, inner in nested.fusions(group.eqns[0]) if group.kind == "control" and not small else ():
+        for name, inner in fusions(group.eqns[0]) if group.kind == "control" and not small else ():
             yield f"{indent}  {name}:"
             yield from _group_lines(inner, indent + "    ")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from funcgrad.compiler.loops import Kernel
+from funcgrad.compiler.loops.language import Kernel
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import Native, Strided

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from funcgrad.compiler.loops.python import compile_python
 from funcgrad.compiler.program import host_calls
 from funcgrad.compiler.program.instructions import (
     BranchCall,
@@ -20,7 +21,6 @@ from funcgrad.compiler.program.instructions import (
     NativeCall,
     Routine,
 )
-from funcgrad.compiler.python import compile_python
 from funcgrad.dtypes import uint8
 
 Run = Callable[[Routine, Sequence[int]], None]

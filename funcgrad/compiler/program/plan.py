@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.compiler import contract, small_loops
-from funcgrad.compiler.alike import Lowerings
-from funcgrad.compiler.fuse import Fusion, Group
-from funcgrad.compiler.loops import scratch_stride
-from funcgrad.compiler.lower import Launch
+from funcgrad.compiler.fusion.fuse import Fusion, Group
+from funcgrad.compiler.loops.language import scratch_stride
+from funcgrad.compiler.lowering import small_loops
+from funcgrad.compiler.lowering.alike import Lowerings
+from funcgrad.compiler.lowering.lower import Launch
+from funcgrad.compiler.lowering.updates import in_place, lower_update, origins
 from funcgrad.compiler.program import nested
 from funcgrad.compiler.program.host_calls import host_call
 from funcgrad.compiler.program.instructions import (
@@ -34,7 +35,7 @@ from funcgrad.compiler.program.instructions import (
 from funcgrad.compiler.program.joins import COPY_GRAIN, join
 from funcgrad.compiler.program.steps import Step
 from funcgrad.compiler.program.target import Target
-from funcgrad.compiler.updates import in_place, lower_update, origins
+from funcgrad.compiler.rewrite import products
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, JaxprEqn, Literal, Var
@@ -152,7 +153,7 @@ class Planner:
         (left, right), out = fusion.accesses(eqn), eqn.outvars[0]
         if not isinstance(left.source, Var) or not isinstance(right.source, Var):
             return _host(fusion, eqn)  # a number written into the equation has no address
-        a, b = contract.matrix(left.view), contract.matrix(right.view)
+        a, b = products.matrix(left.view), products.matrix(right.view)
         assert a is not None and b is not None
         batch, m, k = eqn.invars[0].aval.shape
         dtype = out.aval.dtype

@@ -1,7 +1,7 @@
 """Scalar operations on the device, as Python functions that numba.cuda compiles.
 
 Functions of real numbers come from libdevice, which has one for each width (`expf`, `exp`); the simulator
-has no libdevice and takes the references of `compiler.scalars`. The rest are written here once for every
+has no libdevice and takes the references of `compiler.loops.scalars`. The rest are written here once for every
 dtype T, and the simulator runs the same text that the device does.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.compiler.scalars import SCALARS, bitcast
+from funcgrad.compiler.loops.scalars import SCALARS, bitcast
 from funcgrad.compiler.targets.cuda import target
 from funcgrad.dtypes import float32, is_float
 

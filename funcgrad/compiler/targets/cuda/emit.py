@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.compiler.loops import Expr, For, Kernel, Op
-from funcgrad.compiler.python import Renderer
-from funcgrad.compiler.scalars import DTYPES, SCALARS
+from funcgrad.compiler.loops.language import Expr, For, Kernel, Op
+from funcgrad.compiler.loops.python import Renderer
+from funcgrad.compiler.loops.scalars import DTYPES, SCALARS
 from funcgrad.compiler.targets.cuda import device_functions, target
 from funcgrad.dtypes import bool_, float32, float64, is_float
 from funcgrad.errors import DTypeError

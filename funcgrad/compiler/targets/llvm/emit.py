@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 
 from llvmlite import ir
 
-from funcgrad.compiler.loops import (
+from funcgrad.compiler.loops.language import (
     Const,
     Expr,
     For,

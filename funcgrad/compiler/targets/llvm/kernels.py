@@ -10,8 +10,8 @@ import hashlib
 import weakref
 from pathlib import Path
 
-from funcgrad.compiler import loops
-from funcgrad.compiler.loops import Kernel
+from funcgrad.compiler.loops import language as loops
+from funcgrad.compiler.loops.language import Kernel
 from funcgrad.compiler.targets.llvm import cache, runtime, toolchain
 
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from funcgrad.compiler.loops import For, Kernel, Op, Stmt, While
+from funcgrad.compiler.loops.language import For, Kernel, Op, Stmt, While
 
 # Scalar operations between two safepoints: a hundred microseconds, or some milliseconds of the slowest ones.
 _OPERATIONS = 1 << 18

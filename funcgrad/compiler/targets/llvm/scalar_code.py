@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from llvmlite import ir
 
-from funcgrad.compiler.scalars import SCALARS
+from funcgrad.compiler.loops.scalars import SCALARS
 from funcgrad.compiler.targets.llvm import vector_math
 from funcgrad.dtypes import bfloat16, bool_, float16, float64, is_float
 

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from funcgrad.compiler.loops import Expr, Kernel, Load, Op, Stmt, Store, Update, format_index
-from funcgrad.compiler.python import Renderer
-from funcgrad.compiler.scalars import SCALARS
+from funcgrad.compiler.loops.language import Expr, Kernel, Load, Op, Stmt, Store, Update, format_index
+from funcgrad.compiler.loops.python import Renderer
+from funcgrad.compiler.loops.scalars import SCALARS
 from funcgrad.compiler.targets.numba.functions import SIXTEEN_BIT, Functions
 from funcgrad.dtypes import bool_, float32, is_float
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.compiler.loops import Kernel
+from funcgrad.compiler.loops.language import Kernel
 from funcgrad.compiler.program.host_calls import memory
 from funcgrad.compiler.program.instructions import (
     BranchCall,

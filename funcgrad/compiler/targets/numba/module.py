@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from funcgrad.compiler.loops import Kernel
+from funcgrad.compiler.loops.language import Kernel
 from funcgrad.compiler.program.instructions import (
     BranchCall,
     Carry,

@@ -24,7 +24,7 @@ The grammar, on one page (every node is frozen and hashable: a kernel is its own
          | Name(name, dtype)        a Let or an accumulator
          | Load(param, index, dtype, mask, other)   where the mask is false nothing is read: it is `other`
          | IndexValue(index)        an index as an int64 value
-         | Op(op, args, dtype)      a scalar operation of `compiler.scalars`
+         | Op(op, args, dtype)      a scalar operation of `compiler.loops.scalars`
     Index(terms: ((name, stride)…), offset)     the sum of name·stride, plus offset
              name: a loop index or an int64 Let (an indirect access); stride: an int or a size
              offset: an int, a size, or a tuple of these, which are added
@@ -44,7 +44,7 @@ from typing import Literal
 
 import numpy as np
 
-from funcgrad.compiler.scalars import result_dtype
+from funcgrad.compiler.loops.scalars import result_dtype
 from funcgrad.dtypes import int64, is_float, short_name
 from funcgrad.errors import FuncgradError
 

@@ -16,8 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcgrad import dtypes
-from funcgrad.compiler.analysis import COSTLY
-from funcgrad.compiler.loops import (
+from funcgrad.compiler.loops.language import (
     Const,
     Expr,
     Index,
@@ -30,8 +29,8 @@ from funcgrad.compiler.loops import (
     Store,
     op,
 )
-from funcgrad.compiler.nest import INT64, builder
-from funcgrad.compiler.scalars import DTYPES
+from funcgrad.compiler.loops.scalars import COSTLY, DTYPES
+from funcgrad.compiler.lowering.nest import INT64, builder
 from funcgrad.core.jaxprs import Atom, JaxprEqn, Literal, Var
 from funcgrad.core.lowering import (
     Concatenate,

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.compiler.loops import (
+from funcgrad.compiler.loops.language import (
     Const,
     Expr,
     For,
@@ -40,7 +40,7 @@ from funcgrad.compiler.loops import (
     format_const,
     format_index,
 )
-from funcgrad.compiler.scalars import DTYPES, SCALARS, bitcast, cast
+from funcgrad.compiler.loops.scalars import DTYPES, SCALARS, bitcast, cast
 from funcgrad.dtypes import as_dtype, bool_
 
 _file_numbers = itertools.count()

@@ -13,11 +13,9 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from funcgrad.compiler import positional
-from funcgrad.compiler import schedule as sch
-from funcgrad.compiler.analysis import COSTLY, Analysis, is_rounded_sum, op_name
-from funcgrad.compiler.fuse import Fusion, Group
-from funcgrad.compiler.loops import (
+from funcgrad.compiler.fusion.fuse import Fusion, Group
+from funcgrad.compiler.loops.equations import op_name
+from funcgrad.compiler.loops.language import (
     Const,
     Expr,
     For,
@@ -32,8 +30,12 @@ from funcgrad.compiler.loops import (
     op,
     unique_indices,
 )
-from funcgrad.compiler.nest import INT64, NestWriter, builder
-from funcgrad.compiler.row_values import ColumnValues, RowValues
+from funcgrad.compiler.loops.scalars import COSTLY
+from funcgrad.compiler.lowering import positional
+from funcgrad.compiler.lowering import schedule as sch
+from funcgrad.compiler.lowering.analysis import Analysis, is_rounded_sum
+from funcgrad.compiler.lowering.nest import INT64, builder
+from funcgrad.compiler.lowering.row_values import ColumnValues, PhaseWriter, RowValues
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import Atom, JaxprEqn, Var
 from funcgrad.core.lowering import Concatenate, Gather, Iota, Pad, Scalar, contiguous
@@ -67,7 +69,7 @@ def _cut(info: Analysis, blocks: int) -> list[Launch]:
     return [first, second]
 
 
-class Writer(NestWriter):
+class Writer(PhaseWriter):
     """Writes one kernel, phase by phase."""
 
     def expression(self, eqn: JaxprEqn, operands: Sequence[Expr], body: list[Stmt]) -> Expr:

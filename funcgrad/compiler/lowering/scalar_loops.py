@@ -16,9 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from funcgrad import dtypes
-from funcgrad.compiler import scalar_writer
-from funcgrad.compiler.analysis import COSTLY
-from funcgrad.compiler.loops import (
+from funcgrad.compiler.loops.language import (
     Const,
     Expr,
     For,
@@ -28,10 +26,12 @@ from funcgrad.compiler.loops import (
     Name,
     op,
 )
-from funcgrad.compiler.loops import Update as Set
-from funcgrad.compiler.loops import While as WhileLoop
-from funcgrad.compiler.lower import Launch
-from funcgrad.compiler.scalar_writer import (
+from funcgrad.compiler.loops.language import Update as Set
+from funcgrad.compiler.loops.language import While as WhileLoop
+from funcgrad.compiler.loops.scalars import COSTLY
+from funcgrad.compiler.lowering import scalar_writer
+from funcgrad.compiler.lowering.lower import Launch
+from funcgrad.compiler.lowering.scalar_writer import (
     Memory,
     Scalars,
     ScalarWriter,

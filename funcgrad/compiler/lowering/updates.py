@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from funcgrad.compiler.fuse import Access, Fusion
-from funcgrad.compiler.loops import (
+from funcgrad.compiler.fusion.fuse import Access, Fusion
+from funcgrad.compiler.loops.language import (
     Const,
     Expr,
     For,
@@ -27,9 +27,9 @@ from funcgrad.compiler.loops import (
     Store,
     op,
 )
-from funcgrad.compiler.lower import Launch
-from funcgrad.compiler.nest import INT64, builder
-from funcgrad.compiler.schedule import GRAIN
+from funcgrad.compiler.lowering.lower import Launch
+from funcgrad.compiler.lowering.nest import INT64, builder
+from funcgrad.compiler.lowering.schedule import GRAIN
 from funcgrad.core.jaxprs import JaxprEqn, Literal, Var
 from funcgrad.core.lowering import contiguous
 

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from funcgrad.compiler.analysis import domain_dimensions
-from funcgrad.compiler.fuse import Access
-from funcgrad.compiler.loops import Const, Expr, Index, IndexValue, Load, Stmt, op
-from funcgrad.compiler.nest import INT64, NestWriter, builder
+from funcgrad.compiler.fusion.fuse import Access
+from funcgrad.compiler.loops.language import Const, Expr, Index, IndexValue, Load, Stmt, op
+from funcgrad.compiler.lowering.analysis import domain_dimensions
+from funcgrad.compiler.lowering.nest import INT64, NestWriter, builder
 from funcgrad.core.jaxprs import JaxprEqn, Literal
 from funcgrad.core.lowering import Strided
 

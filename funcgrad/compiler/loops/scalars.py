@@ -41,7 +41,7 @@ class Scalar:
     `domain` lists the kinds of dtype it takes: b(ool), i(nt), u(int), f(loat). `result` is "same", "bool" or
     "free" (a conversion, whose result dtype the expression states). `infix` is a Python operator; without
     one, or where the operator means something else (`/` on integers), source calls the operation by its name.
-    `vector_math`: the CPU emitter takes it from `compiler.cpu.vector_math`.
+    `vector_math`: the CPU emitter takes it from `compiler.targets.llvm.vector_math`.
     """
 
     name: str
@@ -273,3 +273,6 @@ SCALARS: dict[str, Scalar] = {
 }
 
 DTYPES: tuple[np.dtype, ...] = tuple(d for d in dtypes.ALL if not dtypes.is_complex(d))
+
+# Operations that take long: worth a place in memory rather than a second evaluation.
+COSTLY = {name for name, s in SCALARS.items() if s.vector_math} | {"div", "sqrt", "rem"}

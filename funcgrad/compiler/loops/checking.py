@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.compiler.loops import (
+from funcgrad.compiler.loops.language import (
     UPDATE_OPS,
     Const,
     Expr,
@@ -29,7 +29,7 @@ from funcgrad.compiler.loops import (
     While,
     headline,
 )
-from funcgrad.compiler.scalars import DTYPES, SCALARS, result_dtype
+from funcgrad.compiler.loops.scalars import DTYPES, SCALARS, result_dtype
 from funcgrad.dtypes import bool_, int64
 from funcgrad.errors import DTypeError
 

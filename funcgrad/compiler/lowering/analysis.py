@@ -7,14 +7,12 @@ import itertools
 from collections.abc import Iterable
 
 from funcgrad import dtypes
-from funcgrad.compiler import schedule as sch
-from funcgrad.compiler.fuse import MOST_PARTS, Access, Fusion, Group, domain_of, level_of, without_units
-from funcgrad.compiler.scalars import SCALARS
+from funcgrad.compiler.fusion.fuse import Access, Fusion, Group, domain_of, level_of, without_units
+from funcgrad.compiler.loops.equations import MOST_PARTS, op_name
+from funcgrad.compiler.loops.scalars import COSTLY
+from funcgrad.compiler.lowering import schedule as sch
 from funcgrad.core.jaxprs import JaxprEqn, Var
-from funcgrad.core.lowering import Concatenate, Gather, Iota, Pad, Reduce, Scalar, contiguous
-
-# Operations worth a place in scratch rather than a second evaluation.
-COSTLY = {name for name, s in SCALARS.items() if s.vector_math} | {"div", "sqrt", "rem"}
+from funcgrad.core.lowering import Concatenate, Gather, Iota, Pad, Reduce, contiguous
 
 
 def is_rounded_sum(eqn: JaxprEqn) -> bool:
@@ -129,8 +127,3 @@ def reduction_of(eqn: JaxprEqn) -> Reduce:
     lowering = eqn.primitive.lowering
     assert isinstance(lowering, Reduce)
     return lowering
-
-
-def op_name(eqn: JaxprEqn) -> str:
-    lowering = eqn.primitive.lowering
-    return lowering.op if isinstance(lowering, Scalar) and isinstance(lowering.op, str) else eqn.primitive.name

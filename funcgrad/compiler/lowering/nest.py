@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcgrad import dtypes
-from funcgrad.compiler import schedule as sch
-from funcgrad.compiler.analysis import Analysis
-from funcgrad.compiler.fuse import Access
-from funcgrad.compiler.loops import Const, Expr, For, Index, IndexValue, Let, Load, Name, Param, Stmt, op
+from funcgrad.compiler.fusion.fuse import Access
+from funcgrad.compiler.loops.language import Const, Expr, For, Index, IndexValue, Let, Load, Name, Param, Stmt, op
+from funcgrad.compiler.lowering import schedule as sch
+from funcgrad.compiler.lowering.analysis import Analysis
 from funcgrad.core.jaxprs import Literal, Var
 
 INT64 = dtypes.int64

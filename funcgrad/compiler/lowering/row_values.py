@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from funcgrad.compiler.analysis import is_rounded_sum, reduction_of
-from funcgrad.compiler.loops import Const, Expr, For, Index, Init, Let, Load, Name, Stmt, Store, Update, op
-from funcgrad.compiler.nest import NestWriter, builder
+from funcgrad.compiler.loops.language import Const, Expr, For, Index, Init, Let, Load, Name, Stmt, Store, Update, op
+from funcgrad.compiler.lowering.analysis import is_rounded_sum, reduction_of
+from funcgrad.compiler.lowering.nest import NestWriter, builder
 from funcgrad.core.jaxprs import Atom, JaxprEqn, Var
 from funcgrad.core.lowering import contiguous
 from funcgrad.dtypes import float64
 
-if TYPE_CHECKING:
-    from funcgrad.compiler.lower import Writer
+
+class PhaseWriter(NestWriter):
+    """A kernel that is written phase by phase, as far as row values know it."""
+
+    def expression(self, eqn: JaxprEqn, operands: Sequence[Expr], body: list[Stmt]) -> Expr:
+        """Return an equation's value, given those of its operands."""
+        raise NotImplementedError
+
+    def operand(self, atom: Atom, level: str, env: dict[Var, Expr], rows: Any, eqn: JaxprEqn, place: int) -> Expr:
+        """Return the value of an operand where it is read."""
+        raise NotImplementedError
+
+    def fold_input(self, eqn: JaxprEqn, env: dict[Var, Expr], form: Any) -> Expr:
+        """Return the value that a fold takes at a point."""
+        raise NotImplementedError
 
 
 class Fold(NamedTuple):
@@ -30,7 +43,7 @@ class Fold(NamedTuple):
 class RowValues:
     """Row values of the row form: scalars between the phases."""
 
-    def __init__(self, writer: Writer):
+    def __init__(self, writer: PhaseWriter):
         self.w = writer
         self.env: dict[Var, Expr] = {}
         self.partial: dict[JaxprEqn, Var] = {}
@@ -87,7 +100,7 @@ class RowValues:
 class ColumnValues:
     """Row values of the column form: arrays over the block of columns, in scratch."""
 
-    def __init__(self, writer: Writer):
+    def __init__(self, writer: PhaseWriter):
         self.w = writer
         self.arrays: dict[Var, str] = {}
         self.partial: dict[JaxprEqn, Var] = {}

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from funcgrad.compiler.analysis import COSTLY, op_name
-from funcgrad.compiler.control import is_control
+from funcgrad.compiler.loops.equations import op_name
+from funcgrad.compiler.loops.scalars import COSTLY
+from funcgrad.compiler.rewrite.control import is_control
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 from funcgrad.core.lowering import Contract, Native, Scalar, host
 

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from funcgrad.compiler.fuse import Shape
+from funcgrad.compiler.fusion.groups import Shape
 
 # Elements of simple work that pay for handing a chunk to another thread (about 2 µs).
 GRAIN = 16384

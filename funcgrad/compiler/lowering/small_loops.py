@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from funcgrad.compiler.lane_blocks import lower_lanes
-from funcgrad.compiler.lower import Launch
-from funcgrad.compiler.scalar_loops import lower_scalars
-from funcgrad.compiler.scalar_writer import Unsuitable
+from funcgrad.compiler.lowering.lane_blocks import lower_lanes
+from funcgrad.compiler.lowering.lower import Launch
+from funcgrad.compiler.lowering.scalar_loops import lower_scalars
+from funcgrad.compiler.lowering.scalar_writer import Unsuitable
 from funcgrad.core.jaxprs import Atom, JaxprEqn, Var
 from funcgrad.core.lowering import Scan
 

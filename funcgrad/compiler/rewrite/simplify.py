@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
-from funcgrad.compiler import contract, control
-from funcgrad.compiler.fission import products_of_slices, without
-from funcgrad.compiler.rotate import rotate
+from funcgrad.compiler.rewrite import control, products
+from funcgrad.compiler.rewrite.fission import products_of_slices, without
+from funcgrad.compiler.rewrite.rotate import rotate
 from funcgrad.core.arrays import evaluate
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, literal_of
@@ -207,7 +207,7 @@ class _Simplifier:
                 self.control(eqn, [v.aval for v in traced.invars])
             elif isinstance(lowering, Rewrite) and lowering.applies(*(v.aval for v in traced.invars), **eqn.params):
                 self.splice(_expanded(traced), eqn)
-            elif (product := contract.canonical(traced)) is not None:
+            elif (product := products.canonical(traced)) is not None:
                 self.splice(product, eqn)
             elif isinstance(lowering, Native):  # operands have addresses: no numbers are written into the equation
                 self.add(
@@ -408,7 +408,7 @@ def simplify(closed: ClosedJaxpr, rules: Sequence[Rule] = RULES) -> ClosedJaxpr:
         s.env[var] = s.constant(const)
     s.walk(closed.jaxpr.eqns)
     outvars = [s.read(v) for v in closed.jaxpr.outvars]
-    eqns = control.live(contract.in_wanted_order(control.live(s.eqns, outvars), outvars), outvars)
+    eqns = control.live(products.in_wanted_order(control.live(s.eqns, outvars), outvars), outvars)
     used = {v for e in eqns for v in e.invars if isinstance(v, Var)} | {v for v in outvars if isinstance(v, Var)}
     kept = [(v, c) for v, c in s.consts.items() if v in used]
     jaxpr = Jaxpr([v for v, _ in kept], closed.jaxpr.invars, eqns, outvars, closed.jaxpr.name)

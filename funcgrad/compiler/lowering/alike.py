@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.compiler.fuse import Fusion
-from funcgrad.compiler.groups import Group
-from funcgrad.compiler.lower import Launch, lower_group
+from funcgrad.compiler.fusion.fuse import Fusion
+from funcgrad.compiler.fusion.groups import Group
+from funcgrad.compiler.lowering.lower import Launch, lower_group
 from funcgrad.core.interning import param_key
 from funcgrad.core.jaxprs import Atom, Literal, Var
 

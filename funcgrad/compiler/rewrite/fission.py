@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from funcgrad.compiler import contract
+from funcgrad.compiler.rewrite import products
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Var
 from funcgrad.core.lowering import Contract, View
@@ -56,7 +56,7 @@ def products_of_slices(body: Jaxpr, num_consts: int, num_carry: int, length: int
     first = num_consts + num_carry
     found = []
     for eqn in body.eqns:
-        if not isinstance(eqn.primitive.lowering, Contract) or not contract.is_canonical(eqn):
+        if not isinstance(eqn.primitive.lowering, Contract) or not products.is_canonical(eqn):
             continue
         out = eqn.outvars[0].aval
         left, right = (_views(v, defined) for v in eqn.invars)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from funcgrad.compiler.loops import (
+from funcgrad.compiler.loops.language import (
     Const,
     Expr,
     For,
@@ -25,12 +25,12 @@ from funcgrad.compiler.loops import (
     Store,
     op,
 )
-from funcgrad.compiler.loops import Update as Set
-from funcgrad.compiler.loops import While as WhileLoop
-from funcgrad.compiler.lower import Launch
-from funcgrad.compiler.nest import INT64, builder
-from funcgrad.compiler.scalar_loops import ScalarLoops
-from funcgrad.compiler.scalar_writer import Memory, Unsuitable, Value, shaped
+from funcgrad.compiler.loops.language import Update as Set
+from funcgrad.compiler.loops.language import While as WhileLoop
+from funcgrad.compiler.lowering.lower import Launch
+from funcgrad.compiler.lowering.nest import INT64, builder
+from funcgrad.compiler.lowering.scalar_loops import ScalarLoops
+from funcgrad.compiler.lowering.scalar_writer import Memory, Unsuitable, Value, shaped
 from funcgrad.core.jaxprs import Atom, Jaxpr, JaxprEqn, Literal, Var
 from funcgrad.core.lowering import Cond, Scan, Strided, While
 from funcgrad.dtypes import bool_, int32

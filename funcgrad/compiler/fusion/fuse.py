@@ -24,17 +24,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from funcgrad import dtypes
-from funcgrad.compiler import contract
-from funcgrad.compiler.control import is_control
-from funcgrad.compiler.groups import Group, Kind, Order, Shape
-from funcgrad.compiler.scalars import DTYPES, SCALARS
+from funcgrad.compiler.fusion.groups import Group, Kind, Order, Shape
+from funcgrad.compiler.loops.equations import is_loop
+from funcgrad.compiler.loops.scalars import DTYPES, SCALARS
+from funcgrad.compiler.rewrite import products
+from funcgrad.compiler.rewrite.control import is_control
 from funcgrad.core.jaxprs import Atom, JaxprEqn, Literal, Var
 from funcgrad.core.lowering import (
     Barrier,
     Concatenate,
     Contract,
     Gather,
-    Iota,
     Native,
     Pad,
     Reduce,
@@ -50,8 +50,6 @@ from funcgrad.ops.shapes import reshape_p
 MOST_WORK = 512
 # How many folds of a kernel wait for each other at most: each such phase is a loop, which takes LLVM about 30 ms.
 MOST_PHASES = 6
-# Arrays that a loop joins at most: it is cut into a piece for each, or asks at every element which one it is in.
-MOST_PARTS = 7
 # How many earlier groups that read the same values a group is compared with.
 _MOST_SIBLINGS = 8
 
@@ -79,20 +77,6 @@ def is_whole(view: Strided, shape: Shape) -> bool:
     """Whether an access reads a whole buffer of `shape` in order, in whatever shape."""
     plain = without_units(view)
     return plain == contiguous(plain.shape) and math.prod(view.shape) == math.prod(shape)
-
-
-def is_loop(eqn: JaxprEqn) -> bool:
-    """Whether the loop IR can express an equation."""
-    lowering = eqn.primitive.lowering
-    if any(dtypes.is_complex(v.aval.dtype) or v.aval.dtype == dtypes.float0 for v in [*eqn.invars, *eqn.outvars]):
-        return False
-    if isinstance(lowering, Gather):
-        return eqn.primitive.name == "dynamic_slice"
-    if isinstance(lowering, Concatenate):
-        return len(eqn.invars) <= MOST_PARTS
-    if isinstance(lowering, Scalar) and isinstance(lowering.op, str):
-        return lowering.op in SCALARS
-    return isinstance(lowering, (Scalar, Pad, Iota, Reduce, View))
 
 
 class Fusion:
@@ -218,7 +202,7 @@ class Fusion:
             pass  # nothing to compute
         elif isinstance(lowering, Contract):
             for v in eqn.invars:
-                if contract.matrix(self.resolve(v).view) is None:
+                if products.matrix(self.resolve(v).view) is None:
                     self._store_view(v)
             self._new_group("contract", eqn)
         elif isinstance(lowering, Concatenate) and eqn.outvars[0].aval.dtype != dtypes.float0:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections import Counter
 
-from funcgrad.compiler import contract
-from funcgrad.compiler.analysis import COSTLY
-from funcgrad.compiler.fuse import Fusion, Group
-from funcgrad.compiler.program import nested
+from funcgrad.compiler.fusion.fuse import Fusion, Group
+from funcgrad.compiler.fusion.inner import fusions
+from funcgrad.compiler.loops.scalars import COSTLY
+from funcgrad.compiler.rewrite import products
 from funcgrad.core.jaxprs import JaxprEqn, Var
 from funcgrad.core.lowering import Cond, Contract, Reduce, Scalar, Scan
 
@@ -28,7 +28,7 @@ def costs(fusion: Fusion) -> Counter[str]:
 
 def _of_control(eqn: JaxprEqn) -> Counter[str]:
     """A scan's body as often as it runs, other bodies once, of branches the one with the most flops."""
-    parts = [costs(inner) for _, inner in nested.fusions(eqn)]
+    parts = [costs(inner) for _, inner in fusions(eqn)]
     lowering = eqn.primitive.lowering
     if isinstance(lowering, Cond):
         return max(parts, key=lambda c: c["flops"] + c["transcendentals"])
@@ -39,7 +39,7 @@ def _of_control(eqn: JaxprEqn) -> Counter[str]:
 def _of_equation(eqn: JaxprEqn) -> dict[str, int]:
     lowering = eqn.primitive.lowering
     size = sum(v.aval.size for v in eqn.outvars)
-    if isinstance(lowering, Contract) and contract.is_canonical(eqn):
+    if isinstance(lowering, Contract) and products.is_canonical(eqn):
         return {"flops": 2 * size * eqn.invars[0].aval.shape[2]}
     if isinstance(lowering, Reduce):
         return {"flops": eqn.invars[0].aval.size}

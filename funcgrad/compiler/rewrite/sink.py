@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from funcgrad.compiler.analysis import COSTLY
-from funcgrad.compiler.control import is_control
-from funcgrad.compiler.fuse import is_loop
+from funcgrad.compiler.loops.equations import is_loop
+from funcgrad.compiler.loops.scalars import COSTLY
+from funcgrad.compiler.rewrite.control import is_control
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, JaxprEqn, Literal, Var, live
 from funcgrad.core.lowering import Barrier, Scalar, Update, View
 from funcgrad.ops.barriers import optimization_barrier_p

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
-from funcgrad.compiler.masks import Chosen, seen_of
+from funcgrad.compiler.rewrite.masks import Chosen, seen_of
 from funcgrad.core import finite
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.finite import Kinds

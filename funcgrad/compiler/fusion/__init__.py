@@ -1,0 +1,1 @@
+"""jaxpr → groups: which equations one kernel computes."""

@@ -1,0 +1,1 @@
+"""The loop language: its grammar, scalar operations, checker, and rendering as Python."""

@@ -1,0 +1,1 @@
+"""groups → loops: the schedule, and the writers of kernels."""

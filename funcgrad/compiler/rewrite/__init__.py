@@ -1,0 +1,1 @@
+"""jaxpr → jaxpr: the passes that rewrite equations."""
