@@ -88,7 +88,7 @@ _SUBMODULES = {
 
 
 # Functions of modules that are slow to import.
-_LAZY = {"low_level_callable": "interop.numba_callable", "numba_callable": "interop.numba_callable"}
+_LAZY = {"low_level_callable": "interop", "numba_callable": "interop"}
 
 
 def __getattr__(name: str) -> _Any:

@@ -140,7 +140,7 @@ def test_pruning_removes_what_was_not_used_for_longest(root):
 def test_processes_racing_for_one_entry_all_get_it(root):
     script = (
         "import ctypes\n"
-        "from funcgrad.compiler import cache\n"
+        "from funcgrad.compiler.targets.llvm import cache\n"
         "from funcgrad.compiler.targets.llvm import toolchain\n"
         f"text = {IR!r}\n"
         "for i in range(30):\n"

@@ -112,7 +112,7 @@ def test_the_number_of_threads_changes_programs_and_results_stay(updates):
         results.append(float(f(x)))
         closed = f.trace(x).jaxpr
         programs.append(pipeline.executable(closed, "f"))
-        assert programs[-1]._program.threads == count
+        assert programs[-1]._run.__self__.threads == count
         assert pipeline.executable(closed, "f") is programs[-1]
     assert len(set(results)) == 1
     assert f.cache_info().traces == 2

@@ -546,7 +546,9 @@ SUMMARIES = {
 @pytest.mark.parametrize("name", SUMMARIES)
 def test_operands_are_summarised_where_they_have_no_such_index(name, compiled):
     f, expected = SUMMARIES[name]
-    assert message(maybe_jit(f, compiled), jnp.asarray(X))[0] == expected
+    found = message(maybe_jit(f, compiled), jnp.asarray(X))[0]
+    # Eagerly, the function is named that was called where the operation has another name.
+    assert found.removeprefix("sum: ") == expected
 
 
 def test_infinities():

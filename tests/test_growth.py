@@ -197,4 +197,5 @@ def test_the_stack_does_not_grow_with_the_program(name: str) -> None:
     for stage, run in STAGES.items():
         run(LONG[name](2))  # imports what is imported when first used
         few, many = (growth.depth(run, LONG[name](n)) for n in (3, 30))
-        assert many <= few + 8, f"{stage}: {few} frames for 3 steps, {many} for 30"
+        # A recursion would add a frame or more for each of the 27 further steps.
+        assert many <= few + 16, f"{stage}: {few} frames for 3 steps, {many} for 30"

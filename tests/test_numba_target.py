@@ -168,8 +168,8 @@ def test_programs_give_what_the_llvm_target_gives(name):
     compared(PROGRAMS[name][0], *args)
 
 
-# A law takes about half a second there, the time of numba's compiler: those of every seventh primitive run by default.
-SAMPLE = [name for name in sorted(CALLS)][::7]
+# A law takes about half a second there, the time of numba's compiler: those of every twelfth primitive run by default.
+SAMPLE = [name for name in sorted(CALLS)][::12]
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from funcgrad.compiler.pipeline import kernels_of
 from funcgrad.compiler.program.plan import plan
 from funcgrad.compiler.rewrite.simplify import simplify
 from funcgrad.compiler.rewrite.sink import sink
+from funcgrad.compiler.targets.llvm.link import target as LLVM
 
 FUNCGRAD = frameworks.load("funcgrad")
 SHORT = 400  # equations
@@ -49,10 +50,18 @@ def steps_of_passes(kind: Kind, equations: int) -> dict[str, int]:
     simplified, simplifying = steps(lambda: simplify(closed))
     sunk, sinking = steps(lambda: sink(simplified))
     fusion, fusing = steps(lambda: Fusion(sunk.jaxpr.eqns, sunk.jaxpr.outvars))
-    held = plan(sunk, fusion, closed.out_avals)  # loads the kernels: what follows finds them loaded
-    _, planning = steps(lambda: plan(sunk, fusion, closed.out_avals))
-    assert held.instructions
-    return {"trace": tracing, "simplify": simplifying, "sink": sinking, "fuse": fusing, "lower and plan": planning}
+    held = LLVM.link(plan(sunk, fusion, closed.out_avals, LLVM))  # what follows finds the kernels loaded
+    planned, planning = steps(lambda: plan(sunk, fusion, closed.out_avals, LLVM))
+    _, linking = steps(lambda: LLVM.link(planned))
+    assert held.origins
+    return {
+        "trace": tracing,
+        "simplify": simplifying,
+        "sink": sinking,
+        "fuse": fusing,
+        "lower and plan": planning,
+        "link": linking,
+    }
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=[k.name for k in KINDS])

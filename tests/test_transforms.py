@@ -362,7 +362,7 @@ def test_python_control_flow_under_grad():
     assert float(grad(f)(2.0)) == 4.0 and float(grad(f)(0.5)) == 27.0
     assert float(grad(grad(f))(2.0)) == 2.0
     assert float(jvp(grad(f), (2.0,), (1.0,))[1]) == 2.0
-    assert float(value_and_grad(lambda x: x * int(x) + float(x))(2.5)[1]) == 2.0
+    assert float(value_and_grad(lambda x: x * int(x) + x.item())(2.5)[1]) == 2.0
 
 
 def test_python_control_flow_on_unbatched_values_under_vmap():

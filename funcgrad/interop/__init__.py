@@ -1,1 +1,7 @@
 """Other ecosystems: what funcgrad gives to them, and takes from them."""
+
+from funcgrad.errors import explain_missing_names as _explain_missing_names
+from funcgrad.interop.numba_callable import low_level_callable as low_level_callable
+from funcgrad.interop.numba_callable import numba_callable as numba_callable
+
+_explain_missing_names(__name__)

@@ -151,9 +151,10 @@ def reciprocal(x: Any, /) -> Any:
 
 def _log_of_base(x: Any, base: int, name: str) -> Any:
     (x,) = promote_inexact(x, operation=name)
-    log, scale = uf.log(x), math.log(base)
+    log = uf.log(x)
+    scale = ar.full((), math.log(base), dtypes.real_dtype(x.aval.dtype))  # strongly typed, and so is the result
     if not dtypes.is_complex(x.aval.dtype):
-        return uf.divide(log, ar.full((), scale, x.aval.dtype))
+        return uf.divide(log, scale)
     # Part by part: the quotient of complex numbers loses the other part where one is infinite.
     return ar.complex_p.bind(uf.divide(ar.real_p.bind(log), scale), uf.divide(ar.imag_p.bind(log), scale))
 
