@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,8 +18,9 @@ from funcgrad.core.primitives import registry
 from funcgrad.errors import JaxprError
 from funcgrad.testing import assert_close
 from funcgrad.transforms.jit import jit_p
+from tests.paths import GOLDEN
 
-GOLDEN = Path(__file__).parent / "golden" / "jaxprs"
+JAXPRS = GOLDEN / "jaxprs"
 UPDATE = os.environ.get("FUNCGRAD_UPDATE_GOLDEN")
 X = np.arange(1, 4, dtype=np.float32)
 M = np.arange(6, dtype=np.float32).reshape(2, 3)
@@ -95,14 +95,14 @@ OURS = {
 @pytest.mark.parametrize("name", [*SAME_AS_JAX, *OURS])
 def test_golden(name: str):
     text = str((SAME_AS_JAX | OURS)[name](FUNCGRAD)) + "\n"
-    path = GOLDEN / f"{name}.txt"
+    path = JAXPRS / f"{name}.txt"
     if UPDATE:
         path.write_text(text)
     assert text == path.read_text()
 
 
 def test_every_golden_file_has_a_program():
-    assert {p.stem for p in GOLDEN.glob("*.txt")} == {*SAME_AS_JAX, *OURS}
+    assert {p.stem for p in JAXPRS.glob("*.txt")} == {*SAME_AS_JAX, *OURS}
 
 
 @pytest.mark.oracle

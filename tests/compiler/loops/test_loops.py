@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import linecache
 import os
-import pathlib
 import traceback
 
 import numpy as np
@@ -36,8 +35,7 @@ from funcgrad.compiler.loops.scalars import DTYPES, SCALARS
 from funcgrad.dtypes import bfloat16, bool_, complex64, float16, float32, float64, int32, int64, uint8
 from funcgrad.errors import DTypeError
 from tests.kernels import concatenate, elementwise, loads, row_reduction, softmax
-
-GOLDEN = pathlib.Path(__file__).parent / "golden"
+from tests.paths import GOLDEN
 
 ONE = Const(1, float32)
 X = Load("x", at("i"), float32)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,11 +13,12 @@ import pytest
 
 import funcgrad as fg
 import funcgrad.numpy as jnp
+from tests.paths import GOLDEN
 
 pytestmark = pytest.mark.oracle
 # These compose primitives in JAX in a way that loses or keeps weak types by accident.
 STRONG_IN_JAX = {"hypot", "logaddexp2", "gcd", "lcm", "heaviside"}
-GOLDEN = Path(__file__).parent / "golden" / "numpy_missing.txt"
+MISSING = GOLDEN / "numpy_missing.txt"
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def test_all_results_are_jaxs(oracle: Any, calls: list[cases.Call]) -> None:
 def test_missing_names_only_shrink(oracle: Any) -> None:
     """The golden file lists what of jax.numpy does not exist here; what is written must be struck off."""
     missing = sorted(n for n in dir(oracle) if not n.startswith("_") and not hasattr(jnp, n))
-    assert missing == GOLDEN.read_text().split(), "update tests/golden/numpy_missing.txt; it may only get shorter"
+    assert missing == MISSING.read_text().split(), "update tests/golden/numpy_missing.txt; it may only get shorter"
 
 
 def test_methods_of_arrays(oracle: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +11,8 @@ import funcgrad as fg
 import funcgrad.numpy as jnp
 from funcgrad import lax
 from funcgrad.errors import ArgumentError
+from tests.paths import GOLDEN
 
-GOLDEN = Path(__file__).parent / "golden" / "stages"
 STAGES = ("jaxpr", "simplified", "groups", "loops", "kernels")
 
 
@@ -93,7 +92,7 @@ def rendered(name: str) -> str:
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_stages_are_as_reviewed(name: str) -> None:
-    path = GOLDEN / f"{name}.txt"
+    path = GOLDEN / "stages" / f"{name}.txt"
     text = rendered(name)
     if os.environ.get("FUNCGRAD_UPDATE_GOLDEN"):
         path.parent.mkdir(exist_ok=True)

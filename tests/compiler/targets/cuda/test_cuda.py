@@ -26,6 +26,7 @@ from funcgrad.dtypes import bfloat16, bool_, float16
 from funcgrad.errors import ArgumentError, DependencyError
 from tests.compiled_programs import PROGRAMS, gelu, programs
 from tests.kernels import cases, elementwise, loads, nests, softmax
+from tests.paths import ROOT
 
 CUDA_DTYPES = [d for d in DTYPES if d not in (float16, bfloat16)]
 
@@ -126,10 +127,9 @@ def ptx_in_the_simulator() -> None:
 
 
 def run(main: str, **environment: str) -> str:
-    code = f"from tests.test_cuda import {main}; {main}()"
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    code = f"from tests.compiler.targets.cuda.test_cuda import {main}; {main}()"
     env = {k: v for k, v in os.environ.items() if k != "NUMBA_ENABLE_CUDASIM"} | environment
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, env=env, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import types
-from pathlib import Path
 
 import hypothesis.strategies as st
 import ml_dtypes
@@ -17,6 +16,7 @@ import funcgrad.numpy as jnp
 from funcgrad import errors, lax
 from funcgrad.testing import assert_close, check_grads
 from funcgrad.testing.strategies import arrays, shapes
+from tests.paths import GOLDEN
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 X = np.float32([[0.5, -1.5, 2.5], [1.25, 0.0, -2.0]])
@@ -324,7 +324,7 @@ def test_names_that_are_missing_only_become_fewer():
     def names(module: types.ModuleType) -> set[str]:
         return {n for n in dir(module) if not n.startswith("_") and not n.endswith("_p")}
 
-    recorded = set((Path(__file__).parent / "golden" / "lax_missing.txt").read_text().split())
+    recorded = set((GOLDEN / "lax_missing.txt").read_text().split())
     missing = {n for n in names(their_lax) if not hasattr(lax, n)}
     assert missing <= recorded, f"no longer there: {sorted(missing - recorded)}"
     assert recorded <= missing, f"now there, so take them off the list: {sorted(recorded - missing)}"
