@@ -11,7 +11,7 @@ from funcgrad import dtypes, tree
 from funcgrad.core.tracing import aval_of
 from funcgrad.errors import ArgumentError
 from funcgrad.errors import explain_missing_names as _explain_missing_names
-from funcgrad.ops.arithmetic import convert_element_type
+from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.shapes import full, reshape
 from funcgrad.ops.slicing import concatenate, slice_
 from funcgrad.transforms.api import as_arrays, places

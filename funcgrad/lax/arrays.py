@@ -16,8 +16,7 @@ from funcgrad.lax.operands import of_one_dtype, with_dtype
 from funcgrad.numpy import promotion
 from funcgrad.numpy.axes import as_axes, as_axis, as_int, as_shape
 from funcgrad.numpy.promotion import as_operand
-from funcgrad.ops import arithmetic as ar
-from funcgrad.ops import shapes, slicing
+from funcgrad.ops import casts, shapes, slicing
 
 __all__ = [
     "broadcast", "broadcast_in_dim", "broadcast_like", "broadcast_shapes", "broadcast_to_rank", "broadcasted_iota",
@@ -38,7 +37,7 @@ def full(shape: Any, fill_value: Any, dtype: Any = None) -> Any:
     if aval_of(value).shape:
         raise ShapeError(f"full: fill_value has type {aval_of(value)}", fix="give a scalar, or use broadcast_in_dim")
     if dtype is not None:
-        value = ar.convert_element_type(value, dtypes.requested(dtype, "full"))
+        value = casts.convert_element_type(value, dtypes.requested(dtype, "full"))
     return shapes.broadcast_in_dim(value, shape, ())
 
 
@@ -48,7 +47,7 @@ def full_like(x: Any, fill_value: Any, dtype: Any = None, shape: Any = None) -> 
     shape = aval.shape if shape is None else as_shape(shape, "full_like")
     if dtype is not None:
         return full(shape, fill_value, dtype)
-    value = ar.convert_element_type(as_operand(fill_value, "full_like"), aval.dtype, aval.weak_type)
+    value = casts.convert_element_type(as_operand(fill_value, "full_like"), aval.dtype, aval.weak_type)
     return full(shape, value)
 
 

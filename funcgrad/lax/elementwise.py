@@ -14,7 +14,7 @@ from funcgrad.lax.operands import of_one_dtype, of_one_shape
 from funcgrad.numpy.bits import view
 from funcgrad.numpy.promotion import as_operand
 from funcgrad.ops import arithmetic as ar
-from funcgrad.ops import logic, shapes
+from funcgrad.ops import casts, logic, selection, shapes
 from funcgrad.ops import special as sp
 from funcgrad.ops.composite import atan2_p
 
@@ -199,8 +199,8 @@ def select_n(which: Any, *cases: Any) -> Any:
         raise ArgumentError("select_n: there are no cases", fix="give at least one array")
     index = as_operand(which, "select_n")
     if dtypes.is_integer(aval_of(index).dtype):
-        index = ar.convert_element_type(index, dtypes.int32)
-    return ar.select_n_p.bind(index, *of_one_dtype("select_n", *cases))
+        index = casts.convert_element_type(index, dtypes.int32)
+    return selection.select_n_p.bind(index, *of_one_dtype("select_n", *cases))
 
 
 def clamp(min: Any, x: Any, max: Any) -> Any:
@@ -209,7 +209,7 @@ def clamp(min: Any, x: Any, max: Any) -> Any:
     >>> clamp(0.0, 1.5, 1.0)
     Array(1., dtype=float32, weak_type=True)
     """
-    return ar.clamp_p.bind(*of_one_dtype("clamp", min, x, max))
+    return selection.clamp_p.bind(*of_one_dtype("clamp", min, x, max))
 
 
 # ---------------------------------------------------------------- types
@@ -222,7 +222,7 @@ def convert_element_type(operand: Any, new_dtype: Any) -> Any:
     Array(3, dtype=int32)
     """
     x = as_operand(operand, "convert_element_type")
-    return ar.convert_element_type(x, dtypes.requested(new_dtype, "convert_element_type"))
+    return casts.convert_element_type(x, dtypes.requested(new_dtype, "convert_element_type"))
 
 
 def bitcast_convert_type(operand: Any, new_dtype: Any) -> Any:
@@ -237,7 +237,7 @@ def bitcast_convert_type(operand: Any, new_dtype: Any) -> Any:
     dtype = dtypes.requested(new_dtype, "bitcast_convert_type")
     have, want = aval_of(x).dtype.itemsize, dtype.itemsize
     if have == want or dtypes.bool_ in (dtype, aval_of(x).dtype):
-        return ar.bitcast_convert_type_p.bind(x, new_dtype=dtype)
+        return casts.bitcast_convert_type_p.bind(x, new_dtype=dtype)
     shape = aval_of(x).shape
     if want > have and (not shape or shape[-1] * have != want):
         raise ShapeError(
@@ -254,6 +254,6 @@ def stop_gradient(x: Any) -> Any:
     def stopped(leaf: Any) -> Any:
         if not isinstance(leaf, ArrayLike) or not dtypes.is_inexact(aval_of(leaf).dtype):
             return leaf
-        return ar.stop_gradient_p.bind(leaf)
+        return casts.stop_gradient_p.bind(leaf)
 
     return tree.map(stopped, x)

@@ -15,7 +15,7 @@ from funcgrad.errors import ConcretizationError, IndexingError, ShapeError, warn
 from funcgrad.numpy import ufuncs
 from funcgrad.numpy.index_expressions import BASIC, index_vectors, layout, parse, read
 from funcgrad.numpy.promotion import as_operand
-from funcgrad.ops.arithmetic import convert_element_type, select_n_p
+from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.indexing import GatherScatterMode
 from funcgrad.ops.logic import gt_p
 from funcgrad.ops.scatters import (
@@ -27,6 +27,7 @@ from funcgrad.ops.scatters import (
     scatter_p,
     scatter_sub_p,
 )
+from funcgrad.ops.selection import select_n_p
 from funcgrad.ops.shapes import broadcast_in_dim, expand_dims, full, reshape
 
 

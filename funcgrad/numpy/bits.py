@@ -13,7 +13,7 @@ from funcgrad.numpy import ufuncs as uf
 from funcgrad.numpy.axes import as_axis
 from funcgrad.numpy.promotion import as_operand, broadcast_to
 from funcgrad.ops import arithmetic as ar
-from funcgrad.ops import shapes, slicing
+from funcgrad.ops import casts, shapes, slicing
 
 __all__ = [
     "packbits", "unpackbits",
@@ -56,14 +56,14 @@ def _unsigned(width: int) -> np.dtype:
 
 
 def _bitcast(x: Any, dtype: np.dtype) -> Any:
-    return x if aval_of(x).dtype == dtype else ar.bitcast_convert_type_p.bind(x, new_dtype=dtype)
+    return x if aval_of(x).dtype == dtype else casts.bitcast_convert_type_p.bind(x, new_dtype=dtype)
 
 
 def _to_bits(x: Any) -> Any:
     """Unsigned integers with the bits of x."""
     dtype = aval_of(x).dtype
     if dtype == dtypes.bool_:
-        return ar.convert_element_type(x, dtypes.uint8)
+        return casts.convert_element_type(x, dtypes.uint8)
     return _bitcast(x, _unsigned(dtype.itemsize))
 
 
@@ -82,8 +82,8 @@ def _resized(x: Any, width: int) -> Any:
     offsets = uf.multiply(slicing.iota(_unsigned(wide), (factor,), 0), 8 * narrow)
     if width < have:
         shifted = uf.right_shift(shapes.expand_dims(x, (len(lead) + 1,)), offsets)
-        return shapes.reshape(ar.convert_element_type(shifted, _unsigned(width)), (*lead, n * factor))
-    grouped = ar.convert_element_type(shapes.reshape(x, (*lead, n // factor, factor)), _unsigned(width))
+        return shapes.reshape(casts.convert_element_type(shifted, _unsigned(width)), (*lead, n * factor))
+    grouped = casts.convert_element_type(shapes.reshape(x, (*lead, n // factor, factor)), _unsigned(width))
     return shapes.reduce_sum(uf.left_shift(grouped, offsets), (len(lead) + 1,))
 
 
@@ -102,7 +102,7 @@ def packbits(a: Any, axis: int | None = None, bitorder: str = "big") -> Any:
     if axis is None:
         a, axis = shapes.reshape(a, (a.aval.size,)), 0
     axis = as_axis(axis, a.aval.ndim, "packbits")
-    bits = shapes.move_axis(ar.convert_element_type(uf.not_equal(a, 0), dtypes.uint8), axis, a.aval.ndim - 1)
+    bits = shapes.move_axis(casts.convert_element_type(uf.not_equal(a, 0), dtypes.uint8), axis, a.aval.ndim - 1)
     *lead, n = aval_of(bits).shape
     bits = slicing.pad(bits, np.zeros((), np.uint8), [*[(0, 0, 0)] * len(lead), (0, -n % 8, 0)])
     grouped = shapes.reshape(bits, (*lead, -(-n // 8), 8))

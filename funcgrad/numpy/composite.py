@@ -14,7 +14,7 @@ from funcgrad.numpy import ufuncs as uf
 from funcgrad.numpy.promotion import as_operand, promote, promote_inexact, promote_shapes
 from funcgrad.numpy.ufuncs import pick, where
 from funcgrad.ops import arithmetic as ar
-from funcgrad.ops import logic
+from funcgrad.ops import casts, logic
 from funcgrad.ops.composite import gcd_p, hypot_p, logaddexp_p
 
 __all__ = [
@@ -113,7 +113,7 @@ def power(x: Any, y: Any, /) -> Any:
     x, y = as_operand(x, "power"), as_operand(y, "power")
     if dtypes.is_inexact(x.aval.dtype) and dtypes.is_integer(y.aval.dtype):
         dtype, weak = dtypes.promote(tuple((a.aval.dtype, a.aval.weak_type) for a in (x, y)))
-        return ar.pow_p.bind(*promote_shapes(ar.convert_element_type(x, dtype, weak), y, operation="power"))
+        return ar.pow_p.bind(*promote_shapes(casts.convert_element_type(x, dtype, weak), y, operation="power"))
     x, y = promote(x, y, operation="power")
     if dtypes.is_inexact(x.aval.dtype):
         return ar.pow_p.bind(x, y)
@@ -248,15 +248,15 @@ def round(x: Any, decimals: int = 0, out: None = None) -> Any:
     if dtypes.is_integer(dtype) or dtype == dtypes.bool_:
         if decimals < 0:
             step = 10**-decimals
-            return ar.convert_element_type(uf.multiply(uf.rint(uf.divide(x, step)), step), dtype)
+            return casts.convert_element_type(uf.multiply(uf.rint(uf.divide(x, step)), step), dtype)
         return x
     if dtypes.is_complex(dtype):
         return ar.complex_p.bind(round(uf.real(x), decimals), round(uf.imag(x), decimals))
     if decimals == 0:
         return uf.rint(x)
-    wide = ar.convert_element_type(x, dtypes.float32, x.aval.weak_type) if dtype.itemsize == 2 else x
+    wide = casts.convert_element_type(x, dtypes.float32, x.aval.weak_type) if dtype.itemsize == 2 else x
     scale = 10.0**decimals
-    return ar.convert_element_type(uf.divide(uf.rint(uf.multiply(wide, scale)), scale), dtype, x.aval.weak_type)
+    return casts.convert_element_type(uf.divide(uf.rint(uf.multiply(wide, scale)), scale), dtype, x.aval.weak_type)
 
 
 around = round
@@ -278,9 +278,9 @@ def clip(arr: Any, /, min: Any = None, max: Any = None) -> Any:
 def clip_rounding(x: Any, low: Any = None, high: Any = None) -> Any:
     """x limited to bounds that only rounding takes it across: the derivative is that of x, at the bounds too."""
     if low is not None:
-        x = uf.add(x, ar.stop_gradient_p.bind(uf.maximum(uf.subtract(low, x), 0)))
+        x = uf.add(x, casts.stop_gradient_p.bind(uf.maximum(uf.subtract(low, x), 0)))
     if high is not None:
-        x = uf.subtract(x, ar.stop_gradient_p.bind(uf.maximum(uf.subtract(x, high), 0)))
+        x = uf.subtract(x, casts.stop_gradient_p.bind(uf.maximum(uf.subtract(x, high), 0)))
     return x
 
 
@@ -371,7 +371,7 @@ def signbit(x: Any, /) -> Any:
 
 
 def _bits(x: Any) -> Any:
-    return ar.bitcast_convert_type_p.bind(x, new_dtype=np.dtype(f"i{x.aval.dtype.itemsize}"))
+    return casts.bitcast_convert_type_p.bind(x, new_dtype=np.dtype(f"i{x.aval.dtype.itemsize}"))
 
 
 def copysign(x: Any, y: Any, /) -> Any:
@@ -394,7 +394,7 @@ def nan_to_num(x: Any, copy: bool = True, nan: Any = 0.0, posinf: Any = None, ne
     low = float(limits.min) if neginf is None else neginf
 
     def replaced(condition: Any, value: Any, x: Any) -> Any:
-        value = ar.convert_element_type(as_operand(value, "nan_to_num"), dtype)
+        value = casts.convert_element_type(as_operand(value, "nan_to_num"), dtype)
         return pick(condition, value, x, "nan_to_num")
 
     out = replaced(isnan(x), nan, x)
@@ -441,11 +441,11 @@ def frexp(x: Any, /) -> tuple[Any, Any]:
     # 0, ∞ and NaN are their own mantissa: they are given the field of an exponent of 0.
     field = where(uf.bitwise_or(uf.equal(x, 0), uf.bitwise_not(isfinite(x))), bias - 1, field)
     exponent = uf.subtract(
-        ar.convert_element_type(field, dtypes.int32), where(subnormal, bias - 1 + limits.nmant, bias - 1)
+        casts.convert_element_type(field, dtypes.int32), where(subnormal, bias - 1 + limits.nmant, bias - 1)
     )
     # A product, not the bits put together: its derivative is the right one. 2^(2 − exponent) is always a normal number.
     scale_bits = uf.left_shift(uf.subtract(2 * bias + 1, field), limits.nmant)
-    scale = ar.bitcast_convert_type_p.bind(scale_bits, new_dtype=x.aval.dtype)
+    scale = casts.bitcast_convert_type_p.bind(scale_bits, new_dtype=x.aval.dtype)
     return uf.multiply(uf.multiply(normal, scale), 0.25), exponent
 
 
@@ -455,11 +455,13 @@ def ldexp(x: Any, y: Any, /) -> Any:
     y = as_operand(y, "ldexp")
     if not (dtypes.is_integer(y.aval.dtype) or y.aval.dtype == dtypes.bool_):
         raise DTypeError(f"ldexp: the exponent has type {y.aval}", fix="pass integers: y.astype(int)")
-    y = ar.convert_element_type(y, dtypes.int32)
+    y = casts.convert_element_type(y, dtypes.int32)
     # In three steps, so that no intermediate 2ⁿ leaves the range while the result is inside it.
     third = uf.right_shift(y, 2)
     for n in (third, third, third, uf.subtract(y, uf.multiply(third, 3))):
-        x = uf.multiply(x, ar.convert_element_type(uf.exp2(ar.convert_element_type(n, x.aval.dtype)), x.aval.dtype))
+        x = uf.multiply(
+            x, casts.convert_element_type(uf.exp2(casts.convert_element_type(n, x.aval.dtype)), x.aval.dtype)
+        )
     return x
 
 

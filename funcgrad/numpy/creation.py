@@ -20,7 +20,7 @@ from funcgrad.numpy import ufuncs as uf
 from funcgrad.numpy.axes import as_int, as_shape
 from funcgrad.numpy.promotion import as_operand, broadcast_to, promote_inexact
 from funcgrad.ops import arithmetic as ar
-from funcgrad.ops import shapes, slicing
+from funcgrad.ops import casts, shapes, slicing
 
 __all__ = [
     "arange", "array", "asarray", "astype", "copy", "diag", "diagflat", "diagonal", "empty", "empty_like",
@@ -46,8 +46,8 @@ def array(
     if hasattr(object, "__jax_array__"):
         object = object.__jax_array__()
     if isinstance(object, ArrayLike):
-        out = object if wanted is None else ar.convert_element_type(object, wanted)
-        out = ar.copy_p.bind(out) if copy and out is object else out
+        out = object if wanted is None else casts.convert_element_type(object, wanted)
+        out = casts.copy_p.bind(out) if copy and out is object else out
     elif isinstance(object, (builtins.bool, int, float, complex)) and not isinstance(object, np.generic):
         out = _of_scalar(object, wanted)
     elif isinstance(object, (list, tuple)) and _holds_arrays(object):
@@ -63,7 +63,7 @@ def _of_scalar(x: Any, dtype: np.dtype | None) -> Array:
     assert found is not None
     weak = dtype is None and found != dtypes.bool_
     if dtype is not None and isinstance(x, float) and dtypes.is_integer(found):
-        return Array(ShapedArray((), found), ar.cast(np.asarray(x), found))
+        return Array(ShapedArray((), found), casts.cast(np.asarray(x), found))
     if isinstance(x, complex) and not dtypes.is_complex(found):
         raise DTypeError(f"{x!r} is complex, dtype {found.name} is not", fix="take .real first")
     return Array(ShapedArray((), found, weak), _checked_integer(x, found))
@@ -90,7 +90,7 @@ def _of_arrays(x: Any, dtype: np.dtype | None) -> Any:
 
     def stacked(node: Any) -> Any:
         if not isinstance(node, (list, tuple)):
-            return ar.convert_element_type(as_operand(node, "array"), common)
+            return casts.convert_element_type(as_operand(node, "array"), common)
         rows = [stacked(v) for v in node]
         if len({aval_of(r).shape for r in rows}) > 1:
             raise ArgumentError(
@@ -119,7 +119,7 @@ def _of_numpy(x: Any, dtype: np.dtype | None) -> Array:
     found = dtype or (host.dtype if host.dtype == dtypes.float0 else dtypes.canonicalize(host.dtype))
     if isinstance(x, (list, tuple)) and dtypes.is_integer(host.dtype) and host.size and dtypes.is_integer(found):
         _checked_integer(int(host.max()), found), _checked_integer(int(host.min()), found)
-    return Array(ShapedArray(host.shape, found), host if host.dtype == found else ar.cast(host, found))
+    return Array(ShapedArray(host.shape, found), host if host.dtype == found else casts.cast(host, found))
 
 
 def asarray(
@@ -140,7 +140,7 @@ def astype(x: Any, dtype: Any, /, *, copy: bool = False, device: Any = None) -> 
     wanted = dtypes.canonicalize(float) if dtype is None else dtypes.requested(dtype, "astype")
     if wanted == dtypes.bool_ and x.aval.dtype != dtypes.bool_:
         return uf.not_equal(x, 0)
-    return ar.convert_element_type(x, wanted)
+    return casts.convert_element_type(x, wanted)
 
 
 def frombuffer(buffer: Any, dtype: Any = float, count: int = -1, offset: int = 0) -> Any:
@@ -225,7 +225,7 @@ def full(shape: Any, fill_value: Any, dtype: Any = None, *, device: Any = None) 
     value = as_operand(fill_value, "full") if not isinstance(fill_value, (list, tuple)) else asarray(fill_value)
     weak = value.aval.weak_type and dtype is None
     found = value.aval.dtype if dtype is None else dtypes.requested(dtype, "full")
-    value = ar.convert_element_type(value, found, weak)
+    value = casts.convert_element_type(value, found, weak)
     if type(value) is Array and not value.aval.shape:
         return filled(sizes, value.host[()], found, weak)
     return broadcast_to(value, sizes, "full")
@@ -262,7 +262,7 @@ def empty_like(a: Any, dtype: Any = None, shape: Any = None, *, device: Any = No
 def full_like(a: Any, fill_value: Any, dtype: Any = None, shape: Any = None, *, device: Any = None) -> Any:
     """`fill_value` in the shape and dtype of `a`."""
     sizes, found, weak = _like(a, dtype, shape, "full_like")
-    value = ar.convert_element_type(as_operand(fill_value, "full_like"), found, weak)
+    value = casts.convert_element_type(as_operand(fill_value, "full_like"), found, weak)
     if type(value) is Array and not value.aval.shape:
         return filled(sizes, value.host[()], found, weak, "full_like")
     return broadcast_to(value, sizes, "full_like")
@@ -329,7 +329,7 @@ def linspace(
     steps = num - 1 if endpoint else num
     shape = uf.promotion.broadcast_shapes(start.aval.shape, stop.aval.shape, operation="linspace")
     start, stop = (
-        shapes.expand_dims(broadcast_to(ar.convert_element_type(v, computed), shape), (0,)) for v in (start, stop)
+        shapes.expand_dims(broadcast_to(casts.convert_element_type(v, computed), shape), (0,)) for v in (start, stop)
     )
     delta = uf.divide(uf.subtract(stop, start), steps) if steps > 0 else full(start.aval.shape, math.nan, computed)
     if num > 1:
@@ -344,7 +344,7 @@ def linspace(
     out = shapes.move_axis(out, 0, axis % (len(shape) + 1))
     if found is not None and dtypes.is_integer(found) and not dtypes.is_integer(computed):
         out = uf.floor(out)
-    out = out if found is None else ar.convert_element_type(out, found)
+    out = out if found is None else casts.convert_element_type(out, found)
     return (out, shapes.reshape(delta, shape)) if retstep else out
 
 
@@ -370,7 +370,7 @@ def geomspace(start: Any, stop: Any, num: Any = 50, endpoint: bool = True, dtype
     )  # fmt: skip
     out = uf.multiply(signs, out)
     shape = aval_of(out).shape[1:]
-    ends = [broadcast_to(ar.convert_element_type(v, aval_of(out).dtype), (1, *shape)) for v in (start, stop)]
+    ends = [broadcast_to(casts.convert_element_type(v, aval_of(out).dtype), (1, *shape)) for v in (start, stop)]
     if num > 1:
         inner = slicing.slice_(out, (1,) + (0,) * len(shape), (num - 1 if endpoint else num, *shape))
         out = slicing.concatenate([ends[0], inner, *([ends[1]] if endpoint else [])], 0)
@@ -416,7 +416,7 @@ def eye(N: Any, M: Any = None, k: Any = 0, dtype: Any = None, *, device: Any = N
     columns = rows if M is None else as_int(M, "M", "eye")
     as_shape((rows, columns), "eye")
     row, column = (slicing.iota(dtypes.int32, (rows, columns), d) for d in (0, 1))
-    return ar.convert_element_type(uf.equal(uf.add(row, k), column), _dtype_or_float(dtype, "eye"))
+    return casts.convert_element_type(uf.equal(uf.add(row, k), column), _dtype_or_float(dtype, "eye"))
 
 
 def identity(n: Any, dtype: Any = None) -> Any:
@@ -428,7 +428,7 @@ def tri(N: Any, M: Any = None, k: int = 0, dtype: Any = None) -> Any:
     """Ones at and below diagonal k of an (N, M) matrix."""
     rows = as_int(N, "N", "tri")
     columns = rows if M is None else as_int(M, "M", "tri")
-    return ar.convert_element_type(_below_diagonal(rows, columns, k), _dtype_or_float(dtype, "tri"))
+    return casts.convert_element_type(_below_diagonal(rows, columns, k), _dtype_or_float(dtype, "tri"))
 
 
 def _triangle(m: Any, k: int, lower: bool, operation: str) -> Any:
@@ -498,7 +498,7 @@ def diagflat(v: Any, k: int = 0) -> Any:
 def vander(x: Any, N: int | None = None, increasing: bool = False) -> Any:
     """Vandermonde matrix: powers of x in its columns, from N − 1 down to 0 unless `increasing`."""
     x = as_operand(x, "vander")
-    x = ar.convert_element_type(x, x.aval.dtype)
+    x = casts.convert_element_type(x, x.aval.dtype)
     if x.aval.ndim != 1:
         raise ArgumentError(f"vander: argument has type {x.aval}", fix="pass a vector")
     n = x.aval.size if N is None else as_int(N, "N", "vander")

@@ -19,7 +19,7 @@ from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.tracing import ArrayLike, Tracer, aval_of, eval_trace, state
 from funcgrad.errors import ConcretizationError, IndexingError, ShapeError
-from funcgrad.ops.arithmetic import convert_element_type
+from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.dynamic_slices import dynamic_slice_p
 from funcgrad.ops.indexing import GatherDimensionNumbers, GatherScatterMode, gather, wrap_index
 from funcgrad.ops.shapes import broadcast_in_dim, expand_dims, rev, squeeze

@@ -22,10 +22,11 @@ from funcgrad.numpy.promotion import (
     broadcast_to,
     promote_dtypes,
 )
-from funcgrad.ops.arithmetic import convert_element_type, select_n_p
+from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.indexing import GatherDimensionNumbers, GatherScatterMode, gather, wrap_index
 from funcgrad.ops.reductions import cumsum
 from funcgrad.ops.scatters import ScatterDimensionNumbers, scatter_p
+from funcgrad.ops.selection import select_n_p
 from funcgrad.ops.shapes import broadcast_in_dim, full, reshape
 from funcgrad.ops.slicing import concatenate, iota
 

@@ -16,7 +16,7 @@ from funcgrad.numpy.creation import asarray
 from funcgrad.numpy.promotion import as_operand, promote_dtypes
 from funcgrad.numpy.shaping import atleast_1d, atleast_2d, atleast_3d, expand_dims, moveaxis, ravel, reshape
 from funcgrad.ops import shapes, slicing
-from funcgrad.ops.arithmetic import convert_element_type
+from funcgrad.ops.casts import convert_element_type
 
 __all__ = [
     "append", "apply_along_axis", "apply_over_axes", "array_split", "block", "column_stack", "concat",

@@ -16,10 +16,12 @@ from funcgrad import dtypes
 from funcgrad.core.tracing import aval_of
 from funcgrad.errors import ArgumentError, ShapeError
 from funcgrad.numpy.promotion import as_operand, broadcast_shapes, promote_dtypes
-from funcgrad.ops.arithmetic import conj, convert_element_type, mul_p, select_n_p
+from funcgrad.ops.arithmetic import conj, mul_p
+from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.dot import DotDimensionNumbers, check_precision, dot_general
 from funcgrad.ops.logic import eq_p
 from funcgrad.ops.reductions import reduce_or
+from funcgrad.ops.selection import select_n_p
 from funcgrad.ops.shapes import broadcast_in_dim, expand_dims, full, reduce_sum, reshape, squeeze, transpose
 from funcgrad.ops.slicing import iota
 

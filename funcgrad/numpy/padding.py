@@ -17,7 +17,7 @@ from funcgrad.numpy.promotion import as_operand, broadcast_to
 from funcgrad.numpy.quantiles import median
 from funcgrad.numpy.ufuncs import rint
 from funcgrad.ops import shapes, slicing
-from funcgrad.ops.arithmetic import convert_element_type
+from funcgrad.ops.casts import convert_element_type
 
 __all__ = [
     "pad",

@@ -13,7 +13,8 @@ from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 from funcgrad.numpy import ufuncs
 from funcgrad.numpy.axes import as_axes
 from funcgrad.numpy.promotion import as_operand, promote_inexact
-from funcgrad.ops.arithmetic import ceil_p, convert_element_type, floor_p
+from funcgrad.ops.arithmetic import ceil_p, floor_p
+from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.reductions import accumulator, reduce_or
 from funcgrad.ops.shapes import broadcast_in_dim, expand_dims, full, reduce_sum, reshape, transpose
 from funcgrad.ops.sorting import along_axis, sort

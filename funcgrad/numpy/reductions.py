@@ -17,7 +17,8 @@ from funcgrad.numpy.composite import where
 from funcgrad.numpy.promotion import as_operand, broadcast_to, promote_inexact
 from funcgrad.ops import reductions as rd
 from funcgrad.ops import shapes, slicing
-from funcgrad.ops.arithmetic import complex_p, convert_element_type
+from funcgrad.ops.arithmetic import complex_p
+from funcgrad.ops.casts import convert_element_type
 
 __all__ = [
     "all", "amax", "amin", "any", "argmax", "argmin", "average", "count_nonzero", "cumprod", "cumsum",

@@ -14,7 +14,7 @@ from funcgrad.numpy import masks, ufuncs
 from funcgrad.numpy.axes import as_axis, as_int
 from funcgrad.numpy.promotion import as_operand, promote_dtypes
 from funcgrad.ops import sorting as ops
-from funcgrad.ops.arithmetic import convert_element_type
+from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.reductions import cumsum
 from funcgrad.ops.shapes import broadcast_in_dim, full, move_axis, reshape, rev
 from funcgrad.ops.slicing import concatenate, iota, slice_

@@ -24,7 +24,7 @@ from funcgrad.numpy.reductions import average, max, min, sum
 from funcgrad.numpy.shaping import atleast_2d, ravel
 from funcgrad.numpy.signals import diff
 from funcgrad.numpy.sorting import searchsorted
-from funcgrad.ops.arithmetic import convert_element_type
+from funcgrad.ops.casts import convert_element_type
 
 __all__ = [
     "bincount", "corrcoef", "cov", "histogram", "histogram2d", "histogram_bin_edges", "histogramdd",

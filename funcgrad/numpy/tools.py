@@ -16,7 +16,7 @@ from funcgrad.numpy import ufuncs as uf
 from funcgrad.numpy.axes import as_axis
 from funcgrad.numpy.creation import asarray
 from funcgrad.numpy.promotion import broadcast_shapes, promote_dtypes
-from funcgrad.ops.arithmetic import convert_element_type
+from funcgrad.ops.casts import convert_element_type
 from funcgrad.transforms.vmap import vmap
 
 __all__ = [

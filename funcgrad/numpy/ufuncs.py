@@ -17,7 +17,7 @@ from funcgrad.errors import DTypeError
 from funcgrad.numpy import eager, promotion
 from funcgrad.numpy.promotion import as_operand, promote, promote_inexact, promote_shapes
 from funcgrad.ops import arithmetic as ar
-from funcgrad.ops import logic
+from funcgrad.ops import casts, logic, selection
 from funcgrad.ops.composite import atan2_p
 
 __all__ = [
@@ -103,7 +103,7 @@ def _binary(
 
 def without_bools(x: Any) -> Any:
     """Return bools as the default integer, other operands as they are."""
-    return x if x.aval.dtype != dtypes.bool_ else ar.convert_element_type(x, dtypes.canonicalize(int))
+    return x if x.aval.dtype != dtypes.bool_ else casts.convert_element_type(x, dtypes.canonicalize(int))
 
 
 # ---------------------------------------------------------------- arithmetic
@@ -195,7 +195,7 @@ def bitwise_count(x: Any, /) -> Any:
     x = without_bools(x)
     if not dtypes.is_integer(x.aval.dtype):
         raise DTypeError(f"bitwise_count: operand has type {x.aval}", fix="pass integers")
-    return ar.convert_element_type(logic.population_count_p.bind(absolute(x)), dtypes.uint8)
+    return casts.convert_element_type(logic.population_count_p.bind(absolute(x)), dtypes.uint8)
 
 
 def _truth(x: Any, name: str) -> Any:
@@ -235,7 +235,7 @@ def rint(x: Any, /) -> Any:
     """Round to the nearest integer, ties to even; integers become floats, complex numbers are rounded by parts."""
     x = as_operand(x, "rint")
     if not dtypes.is_inexact(x.aval.dtype):
-        return ar.convert_element_type(x, dtypes.canonicalize(float))
+        return casts.convert_element_type(x, dtypes.canonicalize(float))
     if dtypes.is_complex(x.aval.dtype):
         return ar.complex_p.bind(rint(ar.real_p.bind(x)), rint(ar.imag_p.bind(x)))
     return ar.round_p.bind(x, rounding_method=ar.TO_NEAREST_EVEN)
@@ -287,7 +287,7 @@ def where(condition: Any, x: Any, y: Any) -> Any:
 def pick(condition: Any, x: Any, y: Any, operation: str) -> Any:
     """`where` for operands of one dtype."""
     condition, x, y = broadcast_together([condition, x, y], operation)
-    return ar.select_n_p.bind(condition, y, x)
+    return selection.select_n_p.bind(condition, y, x)
 
 
 def broadcast_together(operands: Sequence[Any], operation: str) -> list[Any]:

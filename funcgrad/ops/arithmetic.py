@@ -1,4 +1,4 @@
-"""Elementwise arithmetic, exponentials, trigonometry, selection and casts."""
+"""Elementwise arithmetic, exponentials, trigonometry and complex parts."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
-from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
-from funcgrad.core.quiet import quiet
 from funcgrad.core.tracing import Tracer, Zero, aval_of, is_undefined
-from funcgrad.errors import ArgumentError, DTypeError, ShapeError
+from funcgrad.errors import ArgumentError, DTypeError
+from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.elementwise import (
-    ANY,
     IDENTITY,
     INEXACT,
     NEGATION,
@@ -29,7 +27,8 @@ from funcgrad.ops.elementwise import (
     linear,
     unbroadcast,
 )
-from funcgrad.ops.logic import and_p, eq_p, ge_p, gt_p, lt_p
+from funcgrad.ops.logic import and_p, eq_p, ge_p
+from funcgrad.ops.selection import select_n_p
 from funcgrad.ops.shapes import broadcast_scalar, full, zeros_of
 
 # ---------------------------------------------------------------- arithmetic
@@ -433,174 +432,3 @@ conj_p = linear(
 def conj(x: Any) -> Any:
     """Complex conjugate."""
     return conj_p.bind(x, input_dtype=aval_of(x).dtype)
-
-
-# ---------------------------------------------------------------- selection
-
-
-def _select_infer(which: ShapedArray, *cases: ShapedArray) -> ShapedArray:
-    if which.dtype != dtypes.bool_ and which.dtype != dtypes.int32:
-        raise DTypeError(f"select_n: the selector has type {which}", fix="it must be bool (two cases) or int32")
-    if which.dtype == dtypes.bool_ and len(cases) > 2:
-        raise ArgumentError(f"select_n: a bool selector chooses between two cases, {len(cases)} are given",
-                            fix="use an int32 selector")  # fmt: skip
-    shapes_ = {c.shape for c in cases}
-    if len(shapes_) > 1 or (which.shape and which.shape != cases[0].shape):
-        raise ShapeError(
-            f"select_n: selector {which} and cases {', '.join(map(repr, cases))} differ in shape",
-            fix="cases must have one shape, the selector that shape or be a scalar",
-        )
-    check_operands("select_n", cases, ANY)
-    return ShapedArray(cases[0].shape, cases[0].dtype, all(c.weak_type for c in cases))
-
-
-def _select_evaluate(which: Any, *cases: Any) -> Any:
-    if len(cases) == 1:
-        return cases[0]
-    if which.dtype == np.bool_:
-        return np.where(which, cases[1], cases[0])
-    index = np.clip(which, 0, len(cases) - 1)
-    return np.select([index == i for i in range(len(cases))], cases)
-
-
-def _select_jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
-    which, *cases = primals
-    ans = select_n_p.bind(which, *cases)
-    if all(type(t) is Zero for t in tangents[1:]):
-        return ans, Zero(aval_of(ans).tangent())
-    return ans, select_n_p.bind(which, *(zeros_of(t.aval) if type(t) is Zero else t for t in tangents[1:]))
-
-
-def _select_transpose(ct: Any, which: Any, *cases: Any) -> list[Any]:
-    zero = _filled(ct, 0)
-    back = [
-        select_n_p.bind(which, *(ct if j == i else zero for j in range(len(cases)))) if is_undefined(c) else None
-        for i, c in enumerate(cases)
-    ]
-    return [None, *back]
-
-
-def _select_scalar(b: Any, which: Any, *cases: Any) -> Any:
-    if which.dtype == dtypes.bool_:
-        return cases[0] if len(cases) == 1 else b.op("select", which, cases[1], cases[0])
-    out = cases[-1]
-    for i in reversed(range(len(cases) - 1)):
-        out = b.op("select", b.op("le", which, b.const(i, which.dtype)), cases[i], out)
-    return out
-
-
-select_n_p = elementwise(
-    "select_n",
-    _select_evaluate,
-    infer=_select_infer,
-    jvp=_select_jvp,
-    transpose=_select_transpose,
-    scalar=_select_scalar,
-    full_operands=slice(1, None),
-)
-
-
-def _clamp_infer(lo: ShapedArray, x: ShapedArray, hi: ShapedArray) -> ShapedArray:
-    for bound in (lo, hi):
-        if bound.shape and bound.shape != x.shape:
-            raise ShapeError(f"clamp: bound {bound} does not fit operand {x}", fix="bounds are scalars or of its shape")
-    check_operands("clamp", [x, lo, hi], ("int", "float"))
-    return ShapedArray(x.shape, x.dtype, x.weak_type)
-
-
-def _inside(ans: Any, lo: Any, x: Any, hi: Any) -> Any:
-    inside = and_p.bind(
-        gt_p.bind(x, broadcast_scalar(lo, aval_of(x).shape)), lt_p.bind(x, broadcast_scalar(hi, aval_of(x).shape))
-    )
-    return convert_element_type(inside, aval_of(x).dtype)
-
-
-def _below(ans: Any, lo: Any, x: Any, hi: Any) -> Any:
-    lo, hi = (broadcast_scalar(bound, aval_of(x).shape) for bound in (lo, hi))
-    return convert_element_type(and_p.bind(lt_p.bind(x, lo), lt_p.bind(lo, hi)), aval_of(x).dtype)
-
-
-def _above(ans: Any, lo: Any, x: Any, hi: Any) -> Any:
-    return convert_element_type(gt_p.bind(x, broadcast_scalar(hi, aval_of(x).shape)), aval_of(x).dtype)
-
-
-clamp_p = elementwise(
-    "clamp",
-    lambda lo, x, hi: np.minimum(np.maximum(x, lo), hi),
-    infer=_clamp_infer,
-    derivative=(_below, _inside, _above),
-    full_operands=slice(1, 2),
-)
-
-# ---------------------------------------------------------------- casts, and values that block derivatives
-
-
-def cast(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Convert as XLA does: float → int saturates and sends NaN to 0, complex → real drops the imaginary part."""
-    return quiet.run(_cast, x, dtype)
-
-
-def _cast(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    if x.dtype.kind == "c" and dtype.kind != "c":
-        if dtype == dtypes.bool_:
-            return x != 0
-        x = x.real
-    if dtypes.is_float(x.dtype) and dtype.kind in "iu":
-        limits = np.iinfo(dtype)
-        wide = x.astype(np.float64)
-        # float64 rounds the int64 maximum up: compare, then pick the integer limit itself.
-        clipped = np.where((wide < float(limits.max)) & (wide > float(limits.min)), wide, 0).astype(dtype)
-        out = np.where(wide >= float(limits.max), limits.max, np.where(wide <= float(limits.min), limits.min, clipped))
-        return np.where(np.isnan(wide), 0, out).astype(dtype)
-    return x.astype(dtype)
-
-
-def _convert_infer(x: ShapedArray, *, new_dtype: np.dtype, weak_type: bool) -> ShapedArray:
-    return ShapedArray(x.shape, new_dtype, weak_type)
-
-
-def _convert_jvp(primals: Sequence[Any], tangents: Sequence[Any], *, new_dtype: np.dtype, weak_type: bool) -> Any:
-    ans = convert_element_type_p.bind(*primals, new_dtype=new_dtype, weak_type=weak_type)
-    if not dtypes.is_inexact(new_dtype) or not dtypes.is_inexact(aval_of(primals[0]).dtype):
-        return ans, Zero(aval_of(ans).tangent())
-    return ans, convert_element_type_p.bind(*tangents, new_dtype=new_dtype, weak_type=weak_type)
-
-
-convert_element_type_p = elementwise(
-    "convert_element_type",
-    lambda x, *, new_dtype, weak_type: cast(x, new_dtype),
-    infer=_convert_infer,
-    jvp=_convert_jvp,
-    transpose=lambda ct, x, *, new_dtype, weak_type: [convert_element_type(ct, aval_of(x).dtype, aval_of(x).weak_type)],
-    scalar=lambda b, x, *, new_dtype, weak_type: b.cast(x, new_dtype),
-)
-
-
-def convert_element_type(x: Any, dtype: np.dtype, weak_type: bool = False) -> Any:
-    """Cast to a dtype; the same array when it has that type already."""
-    aval = aval_of(x)
-    if aval.dtype == dtype and aval.weak_type == weak_type:
-        return x
-    if not aval.shape and not isinstance(x, Tracer):
-        # A constant scalar becomes a literal of the new type, not an equation.
-        value = quiet.run(np.asarray, x, aval.dtype)
-        return Array(ShapedArray((), dtype, weak_type), cast(value, dtype))
-    return convert_element_type_p.bind(x, new_dtype=dtype, weak_type=weak_type)
-
-
-def _bitcast_infer(x: ShapedArray, *, new_dtype: np.dtype) -> ShapedArray:
-    if x.dtype.itemsize != new_dtype.itemsize:
-        raise DTypeError(
-            f"bitcast_convert_type: {x} and {new_dtype.name} differ in width", fix="choose a dtype of the same width"
-        )
-    return ShapedArray(x.shape, new_dtype)
-
-
-bitcast_convert_type_p = elementwise(
-    "bitcast_convert_type",
-    lambda x, *, new_dtype: np.ascontiguousarray(x).view(new_dtype).reshape(x.shape),
-    infer=_bitcast_infer,
-    scalar=lambda b, x, *, new_dtype: b.op("bitcast", x, dtype=new_dtype),
-)
-stop_gradient_p = elementwise("stop_gradient", np.array, kinds=ANY, scalar=lambda b, x: x)
-copy_p = linear("copy", np.array, lambda ct, x: ct, kinds=ANY, scalar=lambda b, x: x)

@@ -9,9 +9,10 @@ import numpy as np
 
 from funcgrad.core.lowering import host
 from funcgrad.core.tracing import aval_of
-from funcgrad.ops.arithmetic import exp_p, is_finite_p, select_n_p
+from funcgrad.ops.arithmetic import exp_p, is_finite_p
 from funcgrad.ops.elementwise import elementwise
 from funcgrad.ops.logic import eq_p, ne_p, or_p
+from funcgrad.ops.selection import select_n_p
 from funcgrad.ops.shapes import broadcast_scalar, full
 
 # ---------------------------------------------------------------- lengths and angles

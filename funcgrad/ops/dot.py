@@ -17,7 +17,7 @@ from funcgrad.core.primitives import Primitive
 from funcgrad.core.tracing import Zero, aval_of, is_undefined
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 from funcgrad.ops.accumulation import accumulator, sum_over
-from funcgrad.ops.arithmetic import convert_element_type
+from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.elementwise import add_tangents, check_bilinear
 from funcgrad.ops.shapes import transpose
 

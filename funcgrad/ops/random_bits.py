@@ -22,7 +22,8 @@ from funcgrad.core.primitives import Primitive
 from funcgrad.core.tracing import Zero, aval_of
 from funcgrad.errors import DTypeError
 from funcgrad.ops import shapes, slicing
-from funcgrad.ops.arithmetic import add_p, convert_element_type
+from funcgrad.ops.arithmetic import add_p
+from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.elementwise import batch_elementwise, common_shape
 from funcgrad.ops.logic import or_p, shift_left_p, shift_right_logical_p, xor_p
 

@@ -14,7 +14,8 @@ from funcgrad.core.primitives import Primitive
 from funcgrad.core.tracing import Zero, aval_of
 from funcgrad.errors import ArgumentError, ShapeError
 from funcgrad.ops.accumulation import accumulator, run_over
-from funcgrad.ops.arithmetic import convert_element_type, max_p, min_p, mul_p
+from funcgrad.ops.arithmetic import max_p, min_p, mul_p
+from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.composite import logaddexp_p
 from funcgrad.ops.elementwise import BITS, NUMBER, REAL, check_operands
 from funcgrad.ops.logic import eq_p

@@ -23,7 +23,8 @@ from funcgrad.core.primitives import Primitive, registry
 from funcgrad.core.tracing import Zero, aval_of, is_undefined
 from funcgrad.errors import DTypeError, NotDifferentiableError, ShapeError
 from funcgrad.ops.accumulation import widest
-from funcgrad.ops.arithmetic import convert_element_type, mul_p, neg_p, select_n_p
+from funcgrad.ops.arithmetic import mul_p, neg_p
+from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.dynamic_slices import check_starts, clamped_starts, dynamic_slice_p, stacked_starts, wrapped_starts
 from funcgrad.ops.elementwise import ANY, NUMBER, add_tangents, check_operands
 from funcgrad.ops.indexing import (
@@ -38,6 +39,7 @@ from funcgrad.ops.indexing import (
     windows_first,
 )
 from funcgrad.ops.logic import eq_p
+from funcgrad.ops.selection import select_n_p
 from funcgrad.ops.shapes import Dims, batch_size, full, instantiate, move_axis, reshape, squeeze, to_dim, zeros_of
 from funcgrad.ops.slicing import iota, slice_
 

@@ -13,9 +13,11 @@ from funcgrad import dtypes
 from funcgrad.core.lowering import host
 from funcgrad.core.tracing import aval_of
 from funcgrad.errors import MissingRuleError
-from funcgrad.ops.arithmetic import exp_p, log1p_p, log_p, pow_p, select_n_p, sign_p, stop_gradient_p
+from funcgrad.ops.arithmetic import exp_p, log1p_p, log_p, pow_p, sign_p
+from funcgrad.ops.casts import stop_gradient_p
 from funcgrad.ops.elementwise import elementwise, linear
 from funcgrad.ops.logic import eq_p
+from funcgrad.ops.selection import select_n_p
 from funcgrad.ops.shapes import full
 
 

@@ -18,7 +18,7 @@ from funcgrad.numpy import composite, promotion, reductions
 from funcgrad.numpy import ufuncs as uf
 from funcgrad.numpy.axes import as_shape
 from funcgrad.ops import arithmetic as ar
-from funcgrad.ops import logic
+from funcgrad.ops import casts, logic
 from funcgrad.ops.shapes import full
 from funcgrad.ops.special import erf_inv_p, erf_p
 from funcgrad.random.keys import bits_of, float_dtype, single, split_words
@@ -34,7 +34,7 @@ def parameters(name: str, shape: Any, dtype: np.dtype | None, *values: Any) -> t
             f"{name}: parameters of shape {common} do not broadcast to shape {sizes}",
             fix=f"the shape must end in the parameters' shape, e.g. shape=(n, {', '.join(map(str, common))})",
         )
-    return sizes, operands if dtype is None else [ar.convert_element_type(v, dtype) for v in operands]
+    return sizes, operands if dtype is None else [casts.convert_element_type(v, dtype) for v in operands]
 
 
 def unit_floats(words: Any, shape: Sequence[int], dtype: np.dtype) -> Any:
@@ -44,11 +44,11 @@ def unit_floats(words: Any, shape: Sequence[int], dtype: np.dtype) -> Any:
     # A short mantissa (bfloat16) takes 8 random bits, others as many as the type is wide.
     drawn = unsigned if info.nmant >= 8 else dtypes.uint8
     mantissa = logic.shift_right_logical_p.bind(
-        ar.convert_element_type(bits_of(words, shape, drawn), unsigned),
+        casts.convert_element_type(bits_of(words, shape, drawn), unsigned),
         full((), drawn.itemsize * 8 - info.nmant, unsigned),
     )
     one = full((), int(np.ones((), dtype).view(unsigned)), unsigned)
-    in_one_two = ar.bitcast_convert_type_p.bind(logic.or_p.bind(mantissa, one), new_dtype=dtype)
+    in_one_two = casts.bitcast_convert_type_p.bind(logic.or_p.bind(mantissa, one), new_dtype=dtype)
     return ar.sub_p.bind(in_one_two, full((), 1, dtype))
 
 
@@ -57,7 +57,7 @@ def uniform_of(words: Any, shape: Sequence[int], dtype: np.dtype, minval: Any, m
     unit = unit_floats(words, shape, dtype)
     if isinstance(minval, (int, float)) and isinstance(maxval, (int, float)) and minval == 0 and maxval == 1:
         return unit
-    minval, maxval = (ar.convert_element_type(promotion.as_operand(v, "uniform"), dtype) for v in (minval, maxval))
+    minval, maxval = (casts.convert_element_type(promotion.as_operand(v, "uniform"), dtype) for v in (minval, maxval))
     return uf.maximum(minval, unit * (maxval - minval) + minval)
 
 
@@ -107,7 +107,7 @@ def truncated_normal(key: Any, lower: Any, upper: Any, shape: Any = None, dtype:
     out = root2 * erf_inv_p.bind(uniform_of(words, shape, dtype, low, high))
     # Rounding may land on a bound, which is outside.
     inside = [
-        ar.nextafter_p.bind(ar.stop_gradient_p.bind(bound), full((), direction, dtype))
+        ar.nextafter_p.bind(casts.stop_gradient_p.bind(bound), full((), direction, dtype))
         for bound, direction in ((lower, np.inf), (upper, -np.inf))
     ]
     return composite.clip(out, *inside)

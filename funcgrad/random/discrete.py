@@ -14,6 +14,7 @@ from funcgrad.numpy import composite, creation, indexing, joining, padding, prom
 from funcgrad.numpy import ufuncs as uf
 from funcgrad.numpy.axes import as_axis, as_int, as_shape
 from funcgrad.ops import arithmetic as ar
+from funcgrad.ops import casts
 from funcgrad.ops import sorting as sorting_ops
 from funcgrad.ops.shapes import expand_dims, full
 from funcgrad.random.continuous import gumbel_of, parameters, uniform_of, unit_floats
@@ -41,7 +42,7 @@ def randint(key: Any, shape: Any, minval: Any, maxval: Any, dtype: Any = None) -
         limits, drawn = np.iinfo(wanted), dtypes.int32
         low = composite.clip(low.astype(drawn), int(limits.min), int(limits.max))
         high = composite.clip(high.astype(drawn), int(limits.min), int(limits.max) + 1)
-    return ar.convert_element_type(_integers(words, shape, low, high, drawn), wanted)
+    return casts.convert_element_type(_integers(words, shape, low, high, drawn), wanted)
 
 
 def _integers(words: Any, shape: Sequence[int], low: Any, high: Any, dtype: np.dtype) -> Any:
@@ -51,14 +52,14 @@ def _integers(words: Any, shape: Sequence[int], low: Any, high: Any, dtype: np.d
     past_end = high > _clipped(creation.array(np.iinfo(dtype).max, dtype), high.aval.dtype)
     low, high = _clipped(low, dtype), _clipped(high, dtype)
     some = high > low
-    span = ar.convert_element_type(high - low, unsigned)
+    span = casts.convert_element_type(high - low, unsigned)
     span = uf.where(some, span, full((), 1, unsigned))
     span = uf.where(past_end & some, span + full((), 1, unsigned), span)
     upper, lower = (bits_of(k, shape, unsigned) for k in split_words(words))
     half = _rem(full((), 1 << (dtype.itemsize * 4), unsigned), span)
     factor = _rem(half * half, span)
     offset = _rem(_rem(upper, span) * factor + _rem(lower, span), span)
-    return low + ar.convert_element_type(offset, dtype)
+    return low + casts.convert_element_type(offset, dtype)
 
 
 def _rem(x: Any, y: Any) -> Any:
@@ -71,7 +72,7 @@ def _clipped(x: Any, dtype: np.dtype) -> Any:
     low, high = (
         full((), v, x.aval.dtype) for v in (max(int(have.min), int(want.min)), min(int(have.max), int(want.max)))
     )
-    return ar.convert_element_type(composite.clip(x, low, high), dtype)
+    return casts.convert_element_type(composite.clip(x, low, high), dtype)
 
 
 def bernoulli(key: Any, p: Any = 0.5, shape: Any = None, mode: str = "low") -> Any:
@@ -95,7 +96,7 @@ def bernoulli(key: Any, p: Any = 0.5, shape: Any = None, mode: str = "low") -> A
 def rademacher(key: Any, shape: Any = (), dtype: Any = None) -> Any:
     """Draw −1 and 1 with equal probability."""
     wanted = dtypes.canonicalize(int) if dtype is None else dtypes.requested(dtype, "rademacher")
-    heads = ar.convert_element_type(bernoulli(key, 0.5, as_shape(shape, "rademacher")), wanted)
+    heads = casts.convert_element_type(bernoulli(key, 0.5, as_shape(shape, "rademacher")), wanted)
     return heads * 2 - 1
 
 
@@ -107,7 +108,7 @@ def geometric(key: Any, p: Any, shape: Any = None, dtype: Any = None) -> Any:
     (p,) = promotion.promote_inexact(p, operation="geometric")
     unit = unit_floats(words, shape, p.aval.dtype)
     trials = uf.floor(uf.log(uf.where(unit == 0, 1.0, unit)) / uf.log1p(-p)) + 1
-    return ar.convert_element_type(trials, wanted)
+    return casts.convert_element_type(trials, wanted)
 
 
 def categorical(

@@ -19,7 +19,7 @@ from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 from funcgrad.numpy import creation, joining, reductions, shaping
 from funcgrad.numpy.axes import as_axis, as_shape
 from funcgrad.numpy.promotion import as_operand
-from funcgrad.ops.arithmetic import convert_element_type
+from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.logic import or_p, shift_left_p, shift_right_logical_p, xor_p
 from funcgrad.ops.random_bits import counters, threefry2x32
 from funcgrad.ops.shapes import full

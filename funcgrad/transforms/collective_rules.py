@@ -31,7 +31,8 @@ from funcgrad.core.avals import ShapedArray
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.tracing import Zero, aval_of
 from funcgrad.errors import UnboundAxisError
-from funcgrad.ops.arithmetic import convert_element_type, mul_p
+from funcgrad.ops.arithmetic import mul_p
+from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.indexing import GatherDimensionNumbers, gather
 from funcgrad.ops.logic import eq_p
 from funcgrad.ops.reductions import reduce_max, reduce_min

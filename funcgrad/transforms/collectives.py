@@ -18,7 +18,8 @@ from funcgrad.core.arrays import as_array
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.tracing import ArrayLike, aval_of
 from funcgrad.errors import ArgumentError, ShapeError
-from funcgrad.ops.arithmetic import add_p, convert_element_type
+from funcgrad.ops.arithmetic import add_p
+from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.dynamic_slices import dynamic_slice
 from funcgrad.ops.shapes import move_axis, reshape
 from funcgrad.ops.slicing import slice_

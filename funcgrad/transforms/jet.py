@@ -23,7 +23,7 @@ from funcgrad.core.primitives import Primitive
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.core.tracing import Trace, Tracer, Zero, aval_of
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
-from funcgrad.ops.arithmetic import convert_element_type
+from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.shapes import broadcast_scalar, instantiate, zeros_of
 from funcgrad.transforms.api import FlatFunction, as_arrays, callable_or_error
 from funcgrad.transforms.control_flow.common import fixpoint

@@ -34,7 +34,7 @@ from funcgrad.core.primitives import Primitive
 from funcgrad.core.staging import JaxprTrace, trace_to_jaxpr
 from funcgrad.core.tracing import ArrayLike, Reference, Trace, Tracer, aval_of, eval_trace
 from funcgrad.errors import ArgumentError, DeletedArrayError, DTypeError, IndexingError, LeakedTracerError, ShapeError
-from funcgrad.ops.arithmetic import convert_element_type
+from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.shapes import zeros_of
 from funcgrad.transforms.api import abstract
 from funcgrad.transforms.partial_eval import PartialEvalTrace

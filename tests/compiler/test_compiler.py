@@ -21,7 +21,7 @@ from funcgrad.core.arrays import as_array
 from funcgrad.core.checking import check_jaxpr
 from funcgrad.core.tracing import aval_of
 from funcgrad.ops import arithmetic as ar
-from funcgrad.ops import logic, slicing
+from funcgrad.ops import casts, logic, selection, slicing
 from funcgrad.ops import reductions as red
 from funcgrad.ops import shapes as sh
 from funcgrad.ops.dot import dot_general
@@ -40,7 +40,7 @@ shapes = st.lists(st.sampled_from([1, 2, 3, 5, 17]), min_size=0, max_size=3).map
 
 def _tame(x: Any) -> Any:
     """Keep values in [-2, 2], so that no drawn chain overflows or loses all its digits."""
-    return ar.clamp_p.bind(np.float32(-2), x, np.float32(2))
+    return selection.clamp_p.bind(np.float32(-2), x, np.float32(2))
 
 
 def _axis(x: Any, n: int) -> int:
@@ -119,7 +119,7 @@ OPERATIONS = [
     lambda x, y, n: _binary(x, y, ar.add_p.bind),
     lambda x, y, n: _tame(_binary(x, y, ar.mul_p.bind)),
     lambda x, y, n: _binary(x, y, ar.max_p.bind),
-    lambda x, y, n: ar.select_n_p.bind(logic.lt_p.bind(x, np.float32(0.1)), x, ar.tanh_p.bind(x)),
+    lambda x, y, n: selection.select_n_p.bind(logic.lt_p.bind(x, np.float32(0.1)), x, ar.tanh_p.bind(x)),
     lambda x, y, n: _fold(x, n),
     lambda x, y, n: _permute(x, n),
     lambda x, y, n: _slice(x, n),
@@ -167,7 +167,7 @@ def _fori(x: Any, y: Any, n: int) -> Any:
 
 def _while(x: Any, y: Any, n: int) -> Any:
     """As long as the values are small, but four times at most; it has no derivative in reverse."""
-    x, y = ar.stop_gradient_p.bind(x), ar.stop_gradient_p.bind(y)
+    x, y = casts.stop_gradient_p.bind(x), casts.stop_gradient_p.bind(y)
 
     def goes_on(state: Any) -> Any:
         return logic.and_p.bind(state[0] < 4, logic.lt_p.bind(sh.sum_all(state[1]), np.float32(2.3)))

@@ -19,7 +19,8 @@ from funcgrad import dtypes
 from funcgrad.config import enable_x64
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.primitives import Primitive, registry
-from funcgrad.ops.arithmetic import mul_p, sin_p, stop_gradient_p
+from funcgrad.ops.arithmetic import mul_p, sin_p
+from funcgrad.ops.casts import stop_gradient_p
 from funcgrad.ops.elementwise import elementwise
 from funcgrad.testing import assert_close, check_grads, check_jit, check_jvp_vjp, check_vmap, laws
 from funcgrad.testing.calls import CALLS, DOUBLE, WITHOUT_LAWS, Call, calls, calls_of

@@ -21,7 +21,8 @@ from funcgrad.core.jaxprs import Atom, ClosedJaxpr, JaxprEqn, Var
 from funcgrad.core.lowering import Contract, Strided
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.core.tracing import aval_of, source_of
-from funcgrad.ops.arithmetic import convert_element_type, mul_p
+from funcgrad.ops.arithmetic import mul_p
+from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.dot import DotDimensionNumbers, blocks_of_contraction, dot_general_p
 from funcgrad.ops.shapes import broadcast_in_dim, reduce_sum, reshape, reshape_p, transpose, transpose_p
 from funcgrad.ops.slicing import slice_

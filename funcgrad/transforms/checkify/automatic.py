@@ -12,7 +12,8 @@ from funcgrad import dtypes
 from funcgrad.core import tracing
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.tracing import aval_of
-from funcgrad.ops.arithmetic import convert_element_type, rem_p
+from funcgrad.ops.arithmetic import rem_p
+from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.dynamic_slices import dynamic_slice_p
 from funcgrad.ops.logic import eq_p, gt_p, lt_p, ne_p, or_p
 from funcgrad.ops.reductions import argmax, reduce_or

@@ -20,10 +20,11 @@ from funcgrad.core.lowering import Rewrite
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.tracing import ArrayLike, Tracer, aval_of, state
 from funcgrad.errors import ArgumentError, SourceLocation, user_location
-from funcgrad.ops.arithmetic import convert_element_type, select_n_p, stop_gradient_p
+from funcgrad.ops.casts import convert_element_type, stop_gradient_p
 from funcgrad.ops.dynamic_slices import dynamic_slice_p
 from funcgrad.ops.logic import eq_p, ne_p, not_p
 from funcgrad.ops.reductions import reduce_max
+from funcgrad.ops.selection import select_n_p
 from funcgrad.ops.shapes import batch_size, full, reshape, to_dim, zeros_of
 from funcgrad.ops.slicing import iota
 from funcgrad.transforms.checkify.exceptions import BatchedError, FailedCheckError, JaxException, JaxRuntimeError

@@ -17,7 +17,7 @@ from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Va
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.core.tracing import aval_of
 from funcgrad.errors import ArgumentError
-from funcgrad.ops.arithmetic import stop_gradient_p
+from funcgrad.ops.casts import stop_gradient_p
 from funcgrad.transforms.api import FlatFunction, callable_or_error, name_of
 from funcgrad.transforms.checkify.automatic import checked_result
 from funcgrad.transforms.checkify.error import (

@@ -14,7 +14,7 @@ from funcgrad.core.devices import default_backend
 from funcgrad.core.jaxprs import ClosedJaxpr, Var
 from funcgrad.core.tracing import ArrayLike, Tracer, aval_of
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
-from funcgrad.ops.arithmetic import convert_element_type
+from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.logic import ne_p
 from funcgrad.tracebacks import boundary
 from funcgrad.transforms.api import as_arrays, callable_or_error, name_of, places

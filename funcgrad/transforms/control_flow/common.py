@@ -16,7 +16,7 @@ from funcgrad.core.primitives import Primitive
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.core.tracing import aval_of
 from funcgrad.errors import ArgumentError, DTypeError, JaxprError, ShapeError
-from funcgrad.ops.arithmetic import convert_element_type
+from funcgrad.ops.casts import convert_element_type
 from funcgrad.transforms.api import FlatFunction, argument_names, name_of
 
 T = TypeVar("T")

@@ -22,8 +22,9 @@ from funcgrad.core.primitives import Primitive
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.core.tracing import aval_of, is_undefined
 from funcgrad.errors import BatchingError, JaxprError
-from funcgrad.ops.arithmetic import clamp_p, select_n_p, stop_gradient_p
+from funcgrad.ops.casts import stop_gradient_p
 from funcgrad.ops.logic import eq_p
+from funcgrad.ops.selection import clamp_p, select_n_p
 from funcgrad.ops.shapes import broadcast_in_batch, broadcast_in_dim, leading, zeros_of
 from funcgrad.transforms.control_flow.common import check_operands, join_lanes, same_type
 from funcgrad.transforms.control_flow.refs import discharge_cond

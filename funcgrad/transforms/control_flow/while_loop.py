@@ -11,7 +11,7 @@ from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, live, variables_read
 from funcgrad.core.tracing import Tracer, aval_of
 from funcgrad.errors import ArgumentError, ConcretizationError, DTypeError, ShapeError
-from funcgrad.ops.arithmetic import convert_element_type
+from funcgrad.ops.casts import convert_element_type
 from funcgrad.tracebacks import boundary
 from funcgrad.transforms.api import as_arrays, callable_or_error, name_of, places
 from funcgrad.transforms.control_flow.common import Body, check_carry, promoted, same_type, trace_body

@@ -20,8 +20,8 @@ from funcgrad.core.primitives import Primitive
 from funcgrad.core.staging import hoist_tracers, trace_to_jaxpr
 from funcgrad.core.tracing import aval_of
 from funcgrad.errors import JaxprError, NotDifferentiableError
-from funcgrad.ops.arithmetic import select_n_p
 from funcgrad.ops.reductions import reduce_or
+from funcgrad.ops.selection import select_n_p
 from funcgrad.ops.shapes import broadcast_in_dim, instantiate, to_dim
 from funcgrad.transforms.control_flow.common import check_operands, fixpoint, needs_lockstep, run_compiled, same_type
 from funcgrad.transforms.control_flow.refs import discharge_while

@@ -10,7 +10,7 @@ from funcgrad.core.lowering import Inline
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.tracing import Tracer, Zero, aval_of
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
-from funcgrad.ops.arithmetic import stop_gradient_p
+from funcgrad.ops.casts import stop_gradient_p
 from funcgrad.ops.elementwise import add_tangents
 from funcgrad.ops.shapes import instantiate, leading
 from funcgrad.transforms.api import as_arrays, name_of, of_positional, places

@@ -16,7 +16,7 @@ from funcgrad.core.lowering import Inline, Rewrite
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.tracing import Tracer, Zero, aval_of
 from funcgrad.errors import ArgumentError, DTypeError, LeakedTracerError, NotDifferentiableError, ShapeError
-from funcgrad.ops.arithmetic import convert_element_type
+from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.shapes import instantiate, leading, reduce_sum
 from funcgrad.transforms.api import as_arrays, name_of, of_positional, places
 from funcgrad.transforms.custom_rules.common import (

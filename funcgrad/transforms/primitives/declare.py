@@ -14,7 +14,7 @@ from funcgrad.core.lowering import Lowering, Rewrite, host
 from funcgrad.core.primitives import Primitive, missing_rule, registry
 from funcgrad.core.tracing import aval_of
 from funcgrad.errors import ArgumentError, ShapeError, StaticArgumentError, user_location
-from funcgrad.ops.arithmetic import convert_element_type
+from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.elementwise import elementwise as elementwise_family
 from funcgrad.ops.shapes import broadcast_in_dim
 from funcgrad.transforms.api import as_arrays

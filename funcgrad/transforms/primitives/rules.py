@@ -17,7 +17,7 @@ from funcgrad.core.avals import ShapedArray, ShapeDtypeStruct
 from funcgrad.core.primitives import missing_rule
 from funcgrad.core.tracing import ArrayLike, Zero, aval_of, is_undefined
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
-from funcgrad.ops.arithmetic import convert_element_type
+from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.elementwise import add_tangents
 from funcgrad.ops.shapes import instantiate
 
