@@ -52,6 +52,8 @@ class HostFunction(NamedTuple):
 SPIN_SECONDS = 30e-6
 SIGNAL_SECONDS = 5e-3  # between two looks at signals: see @safepoint of runtime.ll
 CHUNKS_PER_THREAD = 4
+# The files that the runtime is made of, in this order.
+_PARTS = ("runtime", "instructions", "signals", "pool")
 _EXPORTS = ("run", *Functions._fields, "safepoint", "worker", "reset", "configure", "stop", "spin")
 # What runtime.ll calls of the interpreter.
 _PYTHON = (
@@ -205,7 +207,8 @@ class _Native:
     """The linked functions of runtime.ll as ctypes callables, which release the GIL."""
 
     def __init__(self) -> None:
-        text = _platform_text() + Path(__file__).with_suffix(".ll").read_text(encoding="utf-8")
+        here = Path(__file__).parent
+        text = _platform_text() + "\n".join((here / f"{name}.ll").read_text(encoding="utf-8") for name in _PARTS)
         python = {name: ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value or 0 for name in _PYTHON}
         library = toolchain.link(cache.compiled(text), _EXPORTS, python)
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(library))  # workers may run in it when the interpreter is gone
