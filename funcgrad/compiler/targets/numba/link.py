@@ -52,7 +52,7 @@ class NumbaTarget:
         unpack = struct.Struct(f"={plan.n_slots}Q").unpack
         runner = _Runner()
         runner.prepare(plan.routine)
-        return Linked(lambda slots: runner.run(plan.routine, unpack(slots)), ("compiled",) * len(runner.kernels))
+        return Linked(lambda slots: runner.run(plan.routine, unpack(slots)), tuple(runner.origins))
 
 
 class _Runner:
@@ -60,13 +60,16 @@ class _Runner:
 
     def __init__(self) -> None:
         self.kernels: dict[Kernel, Function] = {}
+        self.origins: list[str] = []
         self.functions: dict[int, Function] = {}  # of branches and loops, by the identity of their callee
 
     def prepare(self, routine: Routine) -> None:
         """Make the functions that a routine calls."""
         for i in routine.instructions:
             if isinstance(i.callee, KernelCall):
+                made = _kernel.cache_info().misses
                 self.kernels[i.callee.kernel] = _kernel(i.callee.kernel)
+                self.origins.append("reused" if _kernel.cache_info().misses == made else "compiled")
             elif isinstance(i.callee, BranchCall | LoopCall):
                 inner = [r for _, r in routines(i.callee)]
                 if not any(any(host_calls(r)) for r in inner):

@@ -261,3 +261,10 @@ def test_numba_is_chosen_where_the_native_runtime_cannot_be_built(monkeypatch):
         assert fg.jit(lambda x: jnp.sin(x) * 2)(0.0) == 0.0
     finally:
         targets._has_runtime.cache_clear()
+
+
+def test_a_kernel_is_counted_as_compiled_once():
+    one, other = (fg.jit(lambda x, n=n: jnp.cos(x) * 3.0 + 7.0, target="numba") for n in range(2))
+    assert one(jnp.ones(5)) is not None and other(jnp.ones(9)) is not None
+    assert (one.cache_info().kernels_compiled, one.cache_info().kernels_reused) == (1, 0)
+    assert (other.cache_info().kernels_compiled, other.cache_info().kernels_reused) == (0, 1)
