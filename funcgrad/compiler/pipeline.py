@@ -140,7 +140,7 @@ def _group_lines(fusion: Fusion, indent: str = "") -> Iterator[str]:
 STAGES = ("jaxpr", "simplified", "groups", "loops", "kernels", "program", "llvm", "assembly", "numba", "cuda", "ptx")
 
 
-def as_text(closed: ClosedJaxpr, name: str, stage: str) -> str:
+def as_text(closed: ClosedJaxpr, name: str, stage: str, target: str | None = None) -> str:
     """Return one stage of the compilation as text; see `STAGES`."""
     if stage == "jaxpr":
         return str(closed)
@@ -149,7 +149,7 @@ def as_text(closed: ClosedJaxpr, name: str, stage: str) -> str:
     if stage == "groups":
         return "\n".join(_group_lines(_front(closed)[1]))
     if stage == "program":
-        return str(executable(closed, name).plan)
+        return str(executable(closed, name, target).plan)
     if stage == "numba":
         return numba_source(closed, name)
     texts: dict[str, Callable[[Kernel], str]] = {
@@ -198,9 +198,9 @@ class MemoryAnalysis(NamedTuple):
     generated_code_size_in_bytes = property(lambda self: 0)
 
 
-def memory_analysis(closed: ClosedJaxpr, name: str) -> MemoryAnalysis:
+def memory_analysis(closed: ClosedJaxpr, name: str, target: str | None = None) -> MemoryAnalysis:
     """Return the bytes of arguments, outputs and temporaries of a compiled jaxpr."""
-    program = executable(closed, name).plan
+    program = executable(closed, name, target).plan
     arguments = sum(a.nbytes for a in closed.in_avals)
     return MemoryAnalysis(arguments, sum(program.buffer_sizes), program.routine.arena_bytes)
 

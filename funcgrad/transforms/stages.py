@@ -118,7 +118,7 @@ class Lowered(_Signature):
         "assembly"; "numba" is the module of `numba_source`. For an NVIDIA card: "cuda" (the kernels in
         the Python that numba.cuda compiles), "ptx" (for sm_90; no card is needed).
         """
-        return pipeline.as_text(self._traced.jaxpr, self._traced.fun_name, stage)
+        return pipeline.as_text(self._traced.jaxpr, self._traced.fun_name, stage, self._traced._target)
 
     def numba_source(self) -> str:
         """Return the program as the source of a Python module that needs NumPy and numba alone.
@@ -210,7 +210,7 @@ class Compiled(_Signature):
 
     def as_text(self, stage: str = "assembly") -> str:
         """Return a stage of the compilation as text; see `Lowered.as_text`."""
-        return pipeline.as_text(self._traced.jaxpr, self._traced.fun_name, stage)
+        return pipeline.as_text(self._traced.jaxpr, self._traced.fun_name, stage, self._traced._target)
 
     def cost_analysis(self) -> dict[str, float]:
         """Return "flops" (arithmetic operations), "transcendentals" (exp, tanh, …) and "bytes accessed" of a call.
@@ -222,7 +222,7 @@ class Compiled(_Signature):
 
     def memory_analysis(self) -> pipeline.MemoryAnalysis:
         """Return sizes in bytes: arguments, outputs, temporaries."""
-        return pipeline.memory_analysis(self._traced.jaxpr, self._traced.fun_name)
+        return pipeline.memory_analysis(self._traced.jaxpr, self._traced.fun_name, self._traced._target)
 
     def __repr__(self) -> str:
         return f"<Compiled {self._traced.fun_name}>"

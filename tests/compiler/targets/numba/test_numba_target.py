@@ -268,3 +268,11 @@ def test_a_kernel_is_counted_as_compiled_once():
     assert one(jnp.ones(5)) is not None and other(jnp.ones(9)) is not None
     assert (one.cache_info().kernels_compiled, one.cache_info().kernels_reused) == (1, 0)
     assert (other.cache_info().kernels_compiled, other.cache_info().kernels_reused) == (0, 1)
+
+
+def test_stages_are_those_of_the_target_that_was_chosen():
+    x = jnp.ones((1000, 1000))
+    lowered = fg.jit(lambda x: x @ x, target="numba").lower(x)
+    assert lowered.as_text("program").endswith("× 1 by 1")
+    with config.override("cpu_target", "numba"):
+        assert lowered.as_text("program") == fg.jit(lambda x: x @ x).lower(x).as_text("program")
