@@ -105,9 +105,12 @@ def _neural_ode() -> list[Case]:
     weights = [normal(8, 64) * numpy.float32(0.3), normal(64), normal(64, 8) * numpy.float32(0.1), normal(8)]
     return [
         Case("neural ODE", "loops", _weighted(loops.neural_ode, weights, normal(64, 8))),
-        Case("neural ODE, gradient", "loops",
-             _weighted(loops.mean_square_gradient(loops.neural_ode), weights, normal(64, 8))),
-    ]  # fmt: skip
+        Case(
+            "neural ODE, gradient",
+            "loops",
+            _weighted(loops.mean_square_gradient(loops.neural_ode), weights, normal(64, 8)),
+        ),
+    ]
 
 
 def _matmul(n: int) -> Case:

@@ -59,9 +59,14 @@ def measure(framework: str, kind: Kind, length: int) -> Sample | None:
         command = [sys.executable, "-m", "benchmarks.scaling", framework, kind.name, str(repetitions)]
         try:
             out = subprocess.run(
-                command, env=environment, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                command,
+                env=environment,
+                check=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
                 timeout=PATIENCE,
-            ).stdout  # fmt: skip
+            ).stdout
         except subprocess.TimeoutExpired:
             return None
     return Sample(*json.loads(out.splitlines()[-1]))

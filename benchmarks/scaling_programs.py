@@ -144,8 +144,14 @@ def _transformer(fw: Framework, n: int) -> Program:
             x = x + np.tanh(norm(x, p["scale2"]) @ p["up"]) @ p["down"]
         return np.mean(x**2)
 
-    shapes = {"scale1": (width,), "qkv": (width, 3 * width), "out": (width, width), "scale2": (width,),
-              "up": (width, 4 * width), "down": (4 * width, width)}  # fmt: skip
+    shapes = {
+        "scale1": (width,),
+        "qkv": (width, 3 * width),
+        "out": (width, width),
+        "scale2": (width,),
+        "up": (width, 4 * width),
+        "down": (4 * width, width),
+    }
     layers = [{name: fw.array(0.1 * normal(*shape, seed=i)) for name, shape in shapes.items()} for i in range(n)]
     return fw.lib.jit(fw.lib.grad(loss)), (layers, fw.array(normal(16, width)))
 

@@ -82,9 +82,22 @@ __version__ = "0.1.0"
 
 # Imported when first used, so that `import funcgrad` stays fast.
 _SUBMODULES = {
-    "ad_checkpoint", "custom_batching", "custom_derivatives", "data", "debug", "experimental", "flatten_util", "lax",
-    "interop", "nn", "optim", "random", "ref", "stages", "testing",
-}  # fmt: skip
+    "ad_checkpoint",
+    "custom_batching",
+    "custom_derivatives",
+    "data",
+    "debug",
+    "experimental",
+    "flatten_util",
+    "lax",
+    "interop",
+    "nn",
+    "optim",
+    "random",
+    "ref",
+    "stages",
+    "testing",
+}
 
 
 # Functions of modules that are slow to import.

@@ -100,9 +100,15 @@ class Config(threading.local):
 
 _OPTIONS = tuple(name for name in Config.__annotations__ if "ClassVar" not in Config.__annotations__[name])
 _SPECIALISING = (
-    "enable_x64", "disable_jit", "debug_nans", "debug_infs", "numpy_dtype_promotion", "numpy_rank_promotion",
-    "num_threads", "cpu_target",
-)  # fmt: skip
+    "enable_x64",
+    "disable_jit",
+    "debug_nans",
+    "debug_infs",
+    "numpy_dtype_promotion",
+    "numpy_rank_promotion",
+    "num_threads",
+    "cpu_target",
+)
 CPU_TARGETS = ("llvm", "numba")
 _CHOICES: dict[str, tuple[str, ...]] = {
     "cpu_target": CPU_TARGETS,

@@ -27,8 +27,23 @@ complex64, complex128 = np.dtype(np.complex64), np.dtype(np.complex128)
 # JAX spells the tangent type of integers as a void NumPy dtype; so do we.
 float0 = np.dtype([("float0", np.void, 0)])
 
-ALL = (bool_, int8, int16, int32, int64, uint8, uint16, uint32, uint64,
-       bfloat16, float16, float32, float64, complex64, complex128)  # fmt: skip
+ALL = (
+    bool_,
+    int8,
+    int16,
+    int32,
+    int64,
+    uint8,
+    uint16,
+    uint32,
+    uint64,
+    bfloat16,
+    float16,
+    float32,
+    float64,
+    complex64,
+    complex128,
+)
 
 _SHORT = {"bool": "bool", "bfloat16": "bf16"} | {
     f"{kind}{bits}": f"{letter}{bits}"
@@ -135,12 +150,23 @@ def finfo(dtype: Any) -> Any:
 _ABOVE: dict[Any, tuple[Any, ...]] = {
     bool_: ("i*",),
     "i*": (uint8, int8),
-    uint8: (int16, uint16), uint16: (int32, uint32), uint32: (int64, uint64), uint64: ("f*",),
-    int8: (int16,), int16: (int32,), int32: (int64,), int64: ("f*",),
+    uint8: (int16, uint16),
+    uint16: (int32, uint32),
+    uint32: (int64, uint64),
+    uint64: ("f*",),
+    int8: (int16,),
+    int16: (int32,),
+    int32: (int64,),
+    int64: ("f*",),
     "f*": (bfloat16, float16, "c*"),
-    bfloat16: (float32,), float16: (float32,), float32: (float64, complex64), float64: (complex128,),
-    "c*": (complex64,), complex64: (complex128,), complex128: (),
-}  # fmt: skip
+    bfloat16: (float32,),
+    float16: (float32,),
+    float32: (float64, complex64),
+    float64: (complex128,),
+    "c*": (complex64,),
+    complex64: (complex128,),
+    complex128: (),
+}
 _WEAK_NODE = {"i": "i*", "u": "i*", "f": "f*", "c": "c*", "V": "f*"}
 _WEAK_DTYPE = {"i*": int64, "f*": float64, "c*": complex128}
 

@@ -26,9 +26,13 @@ _BOUNDARIES = _PACKAGE + "tracebacks.py"
 _TOP = __name__.partition(".")[0]
 # What the library calls, or is called through: NumPy calls back when it is given a tracer.
 _INTERNAL = (
-    _PACKAGE, _STANDARD + "functools.py", _STANDARD + "contextlib.py", "<frozen", "<string>",
+    _PACKAGE,
+    _STANDARD + "functools.py",
+    _STANDARD + "contextlib.py",
+    "<frozen",
+    "<string>",
     *(os.path.dirname(os.path.abspath(module.__file__)) + os.sep for module in (np, optree)),
-)  # fmt: skip
+)
 
 
 class SourceLocation(NamedTuple):

@@ -34,10 +34,25 @@ from funcgrad.tree_registry import (
 )
 
 __all__ = [
-    "PyTreeDef", "all", "broadcast", "describe_mismatch", "flatten", "flatten_axes", "flatten_with_path",
-    "leaves", "leaves_with_path", "map", "map_with_path", "reduce", "reduce_associative", "static",
-    "structure", "transpose", "treedef_tuple", "unflatten",
-]  # fmt: skip
+    "PyTreeDef",
+    "all",
+    "broadcast",
+    "describe_mismatch",
+    "flatten",
+    "flatten_axes",
+    "flatten_with_path",
+    "leaves",
+    "leaves_with_path",
+    "map",
+    "map_with_path",
+    "reduce",
+    "reduce_associative",
+    "static",
+    "structure",
+    "transpose",
+    "treedef_tuple",
+    "unflatten",
+]
 
 IsLeaf = Callable[[Any], bool] | None
 

@@ -285,10 +285,22 @@ def test_every_name_jax_exports_exists(jtu):
 
 @pytest.mark.parametrize(
     "leaf",
-    [{1, 2}, frozenset("a"), collections.deque([1, 2]), "text", b"bytes", Plain(1), range(3), os.stat("."),
-     time.gmtime(0), {"a": 1}.keys(), collections.UserDict(a=1), type("D", (dict,), {})(a=1)],
+    [
+        {1, 2},
+        frozenset("a"),
+        collections.deque([1, 2]),
+        "text",
+        b"bytes",
+        Plain(1),
+        range(3),
+        os.stat("."),
+        time.gmtime(0),
+        {"a": 1}.keys(),
+        collections.UserDict(a=1),
+        type("D", (dict,), {})(a=1),
+    ],
     ids=lambda leaf: type(leaf).__name__,
-)  # fmt: skip
+)
 def test_leaves(leaf):
     assert tree.flatten(leaf) == ([leaf], tree.structure(0))
     (first, second), treedef = tree.flatten({"b": (leaf, None), "a": 1})
@@ -508,14 +520,22 @@ def test_mismatches_name_the_place():
     )
     raises(
         "tree 1 is a dict with key 'a', tree 2 a dict with key 'c'",
-        tree.map, add, {"a": 1, "b": 2}, {"b": 1, "c": 2},
-    )  # fmt: skip
+        tree.map,
+        add,
+        {"a": 1, "b": 2},
+        {"b": 1, "c": 2},
+    )
     raises("tree 1[1] is None, tree 2[1] a leaf", tree.map, add, (1, None), (1, 2))
     raises("a Layer of 2 and metadata ('p',)", tree.map, add, Layer(1, 2, "p"), Layer(1, 2, "q"))
     raises("has 2 leaves, got 3", tree.unflatten, tree.structure((1, 2)), [1, 2, 3])
     raises("has 2 leaves, got 1", tree.unflatten, tree.structure((1, 2)), iter([1]))
-    raises("outer and inner structure make PyTreeDef([(*, *)])", tree.transpose, tree.structure([0]),
-           tree.structure((0, 0)), [[1]])  # fmt: skip
+    raises(
+        "outer and inner structure make PyTreeDef([(*, *)])",
+        tree.transpose,
+        tree.structure([0]),
+        tree.structure((0, 0)),
+        [[1]],
+    )
     raises("no leaves", tree.reduce_associative, add, ())
     raises("is a leaf", tree_util.flatten_one_level, 1)
 
@@ -618,6 +638,9 @@ def test_paths_of_a_structure_are_those_of_the_tree():
     assert tree.structure(example).paths() == expected
     assert tree.structure(0).paths() == [()] and tree.structure(None).paths() == []
     assert [tree.keystr(path) for path in expected][:5] == [
-        "['d'].weight", "['d'].bias[0]", "['d'].bias[2][0]", "['k'][0]['child 0'][<flat index 0>]",
+        "['d'].weight",
+        "['d'].bias[0]",
+        "['d'].bias[2][0]",
+        "['k'][0]['child 0'][<flat index 0>]",
         "['k'][0]['child 0'][<flat index 1>].x",
-    ]  # fmt: skip
+    ]

@@ -433,7 +433,7 @@ def main() -> None:
         errors = ", ".join(f"{p} 2^{e:.1f}" for p, (_, e) in found.items() if e is not None)
         print(f"{fit.name:16s} {errors}", flush=True)
         rows = "".join(f"    {precision}={table(row)},\n" for precision, (row, _) in found.items())
-        blocks.append(f"\n# {fit.meaning}: {errors}.\n{fit.name} = Coefficients(\n{rows})  # fmt: skip\n")
+        blocks.append(f"\n# {fit.meaning}: {errors}.\n{fit.name} = Coefficients(\n{rows})\n")
     OUTPUT.write_text("".join(blocks))
 
 

@@ -139,10 +139,12 @@ class Tracer(ArrayLike):
         return f"{type(self).__name__}<{self.aval.short()}{spec and ':' + spec} #{number}>"
 
     def __bool__(self) -> bool:
-        return bool(self._known(
-            "used as a Python bool (in `if`, `while`, `and`, `or`, `not`)",
-            "use funcgrad.numpy.where or lax.cond for a choice, & | ~ for logic, or make the argument static",
-        ))  # fmt: skip
+        return bool(
+            self._known(
+                "used as a Python bool (in `if`, `while`, `and`, `or`, `not`)",
+                "use funcgrad.numpy.where or lax.cond for a choice, & | ~ for logic, or make the argument static",
+            )
+        )
 
     def __int__(self) -> int:
         return int(self._known("converted with int()", "use .astype(int), or make the argument static"))

@@ -19,10 +19,33 @@ from funcgrad.numpy.promotion import as_operand
 from funcgrad.ops import casts, shapes, slicing
 
 __all__ = [
-    "broadcast", "broadcast_in_dim", "broadcast_like", "broadcast_shapes", "broadcast_to_rank", "broadcasted_iota",
-    "collapse", "concatenate", "dtype", "empty", "expand_dims", "full", "full_like", "iota", "pad", "reshape", "rev",
-    "shape_as_value", "slice", "slice_in_dim", "split", "squeeze", "stack", "tile", "transpose", "unstack",
-]  # fmt: skip
+    "broadcast",
+    "broadcast_in_dim",
+    "broadcast_like",
+    "broadcast_shapes",
+    "broadcast_to_rank",
+    "broadcasted_iota",
+    "collapse",
+    "concatenate",
+    "dtype",
+    "empty",
+    "expand_dims",
+    "full",
+    "full_like",
+    "iota",
+    "pad",
+    "reshape",
+    "rev",
+    "shape_as_value",
+    "slice",
+    "slice_in_dim",
+    "split",
+    "squeeze",
+    "stack",
+    "tile",
+    "transpose",
+    "unstack",
+]
 
 # ---------------------------------------------------------------- made
 

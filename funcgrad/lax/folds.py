@@ -21,9 +21,22 @@ from funcgrad.ops import shapes, slicing
 from funcgrad.transforms.vmap import vmap
 
 __all__ = [
-    "argmax", "argmin", "cumlogsumexp", "cummax", "cummin", "cumprod", "cumsum", "reduce", "reduce_and", "reduce_max",
-    "reduce_min", "reduce_or", "reduce_prod", "reduce_sum", "reduce_xor",
-]  # fmt: skip
+    "argmax",
+    "argmin",
+    "cumlogsumexp",
+    "cummax",
+    "cummin",
+    "cumprod",
+    "cumsum",
+    "reduce",
+    "reduce_and",
+    "reduce_max",
+    "reduce_min",
+    "reduce_or",
+    "reduce_prod",
+    "reduce_sum",
+    "reduce_xor",
+]
 
 Operation = Callable[[Any, Any], Any]
 
@@ -124,9 +137,14 @@ def _of_lists(computation: Operation, structure: Any) -> Callable[[list[Any], li
 
 
 _PRIMITIVES = {
-    "add": "reduce_sum", "mul": "reduce_prod", "max": "reduce_max", "min": "reduce_min", "and": "reduce_and",
-    "or": "reduce_or", "xor": "reduce_xor",
-}  # fmt: skip
+    "add": "reduce_sum",
+    "mul": "reduce_prod",
+    "max": "reduce_max",
+    "min": "reduce_min",
+    "and": "reduce_and",
+    "or": "reduce_or",
+    "xor": "reduce_xor",
+}
 
 
 def _recognised(combine: Callable[..., list[Any]], avals: list[ShapedArray]) -> str | None:

@@ -94,13 +94,20 @@ def _write_known(primitive: Primitive, x: Array, index: Any, values: Any) -> Arr
 
 
 _UFUNC = {
-    "scatter-add": np.add, "scatter-sub": np.subtract, "scatter-mul": np.multiply,
-    "scatter-min": np.minimum, "scatter-max": np.maximum,
-}  # fmt: skip
+    "scatter-add": np.add,
+    "scatter-sub": np.subtract,
+    "scatter-mul": np.multiply,
+    "scatter-min": np.minimum,
+    "scatter-max": np.maximum,
+}
 _METHOD = {
-    "scatter": "set", "scatter-add": "add", "scatter-sub": "subtract", "scatter-mul": "multiply",
-    "scatter-min": "min", "scatter-max": "max",
-}  # fmt: skip
+    "scatter": "set",
+    "scatter-add": "add",
+    "scatter-sub": "subtract",
+    "scatter-mul": "multiply",
+    "scatter-min": "min",
+    "scatter-max": "max",
+}
 
 
 def _of_type(values: Any, dtype: np.dtype) -> Any:

@@ -16,8 +16,9 @@ from funcgrad.ops import arithmetic as ar
 from funcgrad.ops import casts, shapes, slicing
 
 __all__ = [
-    "packbits", "unpackbits",
-]  # fmt: skip
+    "packbits",
+    "unpackbits",
+]
 
 
 def view(x: Any, dtype: Any = None) -> Any:

@@ -21,9 +21,16 @@ from funcgrad.numpy.shaping import ravel
 from funcgrad.numpy.sorting import argsort, searchsorted, sort, unique
 
 __all__ = [
-    "allclose", "array_equal", "array_equiv", "intersect1d", "isclose", "isin", "setdiff1d", "setxor1d",
+    "allclose",
+    "array_equal",
+    "array_equiv",
+    "intersect1d",
+    "isclose",
+    "isin",
+    "setdiff1d",
+    "setxor1d",
     "union1d",
-]  # fmt: skip
+]
 
 
 def _array(x: Any, operation: str) -> Any:
@@ -137,9 +144,9 @@ def setxor1d(
     """The sorted elements that are in exactly one of the arrays."""
     (a, first_a), (b, first_b) = (_unique_with_mask(_array(x, "setxor1d")) for x in (ar1, ar2))
     values = concatenate([a, b])
-    mask = concatenate([
-        uf.logical_and(isin(a, b, invert=True), first_a), uf.logical_and(isin(b, a, invert=True), first_b)
-    ])  # fmt: skip
+    mask = concatenate(
+        [uf.logical_and(isin(a, b, invert=True), first_a), uf.logical_and(isin(b, a, invert=True), first_b)]
+    )
     order = argsort(values)
     return _chosen(
         values[order], mask[order], size, 0 if fill_value is None and size is not None else fill_value, "setxor1d"
@@ -147,9 +154,14 @@ def setxor1d(
 
 
 def intersect1d(
-    ar1: Any, ar2: Any, assume_unique: bool = False, return_indices: bool = False,
-    *, size: int | None = None, fill_value: Any = None,
-) -> Any:  # fmt: skip
+    ar1: Any,
+    ar2: Any,
+    assume_unique: bool = False,
+    return_indices: bool = False,
+    *,
+    size: int | None = None,
+    fill_value: Any = None,
+) -> Any:
     """The sorted elements that are in both arrays, each once; with `return_indices`, where each is first in both."""
     a, b = promote_dtypes(*(ravel(_array(x, "intersect1d")) for x in (ar1, ar2)), operation="intersect1d")
     order = argsort(a)

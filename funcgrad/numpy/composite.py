@@ -18,12 +18,51 @@ from funcgrad.ops import casts, logic
 from funcgrad.ops.composite import gcd_p, hypot_p, logaddexp_p
 
 __all__ = [
-    "angle", "around", "clip", "copysign", "deg2rad", "degrees", "divmod", "fabs", "float_power",
-    "floor_divide", "fmax", "fmin", "fmod", "frexp", "gcd", "heaviside", "hypot", "iscomplex", "isfinite",
-    "isinf", "isnan", "isneginf", "isposinf", "isreal", "lcm", "ldexp", "log10", "log2", "logaddexp",
-    "logaddexp2", "mod", "modf", "nan_to_num", "positive", "pow", "power", "rad2deg", "radians",
-    "reciprocal", "remainder", "round", "signbit", "sinc", "spacing",
-]  # fmt: skip
+    "angle",
+    "around",
+    "clip",
+    "copysign",
+    "deg2rad",
+    "degrees",
+    "divmod",
+    "fabs",
+    "float_power",
+    "floor_divide",
+    "fmax",
+    "fmin",
+    "fmod",
+    "frexp",
+    "gcd",
+    "heaviside",
+    "hypot",
+    "iscomplex",
+    "isfinite",
+    "isinf",
+    "isnan",
+    "isneginf",
+    "isposinf",
+    "isreal",
+    "lcm",
+    "ldexp",
+    "log10",
+    "log2",
+    "logaddexp",
+    "logaddexp2",
+    "mod",
+    "modf",
+    "nan_to_num",
+    "positive",
+    "pow",
+    "power",
+    "rad2deg",
+    "radians",
+    "reciprocal",
+    "remainder",
+    "round",
+    "signbit",
+    "sinc",
+    "spacing",
+]
 
 # ---------------------------------------------------------------- division
 
@@ -33,8 +72,9 @@ def floor_divide(x: Any, y: Any, /) -> Any:
     x, y = (uf.without_bools(v) for v in promote(x, y, operation="floor_divide"))
     dtype = x.aval.dtype
     if dtypes.is_complex(dtype):
-        raise DTypeError(f"floor_divide: operands have type {x.aval}; complex numbers have no order",
-                         fix="divide and take .real")  # fmt: skip
+        raise DTypeError(
+            f"floor_divide: operands have type {x.aval}; complex numbers have no order", fix="divide and take .real"
+        )
     if dtypes.is_float(dtype):
         return _divmod_float(x, y)[0]
     quotient = ar.div_p.bind(x, y)
@@ -49,8 +89,10 @@ def remainder(x: Any, y: Any, /) -> Any:
     """x − y·⌊x / y⌋: the remainder with the sign of y; x mod 0 is 0 for integers and NaN for floats."""
     x, y = (uf.without_bools(v) for v in promote(x, y, operation="remainder"))
     if dtypes.is_complex(x.aval.dtype):
-        raise DTypeError(f"remainder: operands have type {x.aval}; complex numbers have no order",
-                         fix="apply it to real and imaginary parts")  # fmt: skip
+        raise DTypeError(
+            f"remainder: operands have type {x.aval}; complex numbers have no order",
+            fix="apply it to real and imaginary parts",
+        )
     if dtypes.is_integer(x.aval.dtype):
         y = pick(uf.equal(y, 0), ar.full((), 1, y.aval.dtype, y.aval.weak_type), y, "remainder")
     truncated = ar.rem_p.bind(x, y)

@@ -23,11 +23,39 @@ from funcgrad.ops import arithmetic as ar
 from funcgrad.ops import casts, shapes, slicing
 
 __all__ = [
-    "arange", "array", "asarray", "astype", "copy", "diag", "diagflat", "diagonal", "empty", "empty_like",
-    "eye", "from_dlpack", "frombuffer", "fromfile", "fromfunction", "fromiter", "fromstring", "full",
-    "full_like", "geomspace", "identity", "linspace", "logspace", "meshgrid", "ones", "ones_like", "tri",
-    "tril", "triu", "vander", "zeros", "zeros_like",
-]  # fmt: skip
+    "arange",
+    "array",
+    "asarray",
+    "astype",
+    "copy",
+    "diag",
+    "diagflat",
+    "diagonal",
+    "empty",
+    "empty_like",
+    "eye",
+    "from_dlpack",
+    "frombuffer",
+    "fromfile",
+    "fromfunction",
+    "fromiter",
+    "fromstring",
+    "full",
+    "full_like",
+    "geomspace",
+    "identity",
+    "linspace",
+    "logspace",
+    "meshgrid",
+    "ones",
+    "ones_like",
+    "tri",
+    "tril",
+    "triu",
+    "vander",
+    "zeros",
+    "zeros_like",
+]
 
 # ---------------------------------------------------------------- from values
 
@@ -312,9 +340,16 @@ def _static_number(x: Any, operation: str) -> Any:
 
 
 def linspace(
-    start: Any, stop: Any, num: Any = 50, endpoint: bool = True, retstep: bool = False, dtype: Any = None,
-    axis: int = 0, *, device: Any = None,
-) -> Any:  # fmt: skip
+    start: Any,
+    stop: Any,
+    num: Any = 50,
+    endpoint: bool = True,
+    retstep: bool = False,
+    dtype: Any = None,
+    axis: int = 0,
+    *,
+    device: Any = None,
+) -> Any:
     """`num` evenly spaced numbers from `start` to `stop`, which may be arrays.
 
     >>> linspace(0, 1, 5)
@@ -366,8 +401,11 @@ def geomspace(start: Any, stop: Any, num: Any = 50, endpoint: bool = True, dtype
     out = logspace(
         uf.divide(uf.log(uf.divide(start, signs)), math.log(10)),
         uf.divide(uf.log(uf.divide(stop, signs)), math.log(10)),
-        num, endpoint=endpoint, base=10.0, axis=0,
-    )  # fmt: skip
+        num,
+        endpoint=endpoint,
+        base=10.0,
+        axis=0,
+    )
     out = uf.multiply(signs, out)
     shape = aval_of(out).shape[1:]
     ends = [broadcast_to(casts.convert_element_type(v, aval_of(out).dtype), (1, *shape)) for v in (start, stop)]

@@ -229,10 +229,15 @@ def read(
     if 0 in aval_of(x).shape and not chosen.checks_bounds and 0 not in plan.result_shape:
         raise IndexingError(f"indexing {aval_of(x)}: there is no element to read", fix="check x.size first")
     out = gather(
-        x, index_vectors(plan, aval_of(x).shape, wrap_negative_indices), plan.numbers, plan.window,
-        indices_are_sorted=indices_are_sorted, unique_indices=unique_indices or not plan.batch_shape,
-        mode=chosen, fill_value=fill_value,
-    )  # fmt: skip
+        x,
+        index_vectors(plan, aval_of(x).shape, wrap_negative_indices),
+        plan.numbers,
+        plan.window,
+        indices_are_sorted=indices_are_sorted,
+        unique_indices=unique_indices or not plan.batch_shape,
+        mode=chosen,
+        fill_value=fill_value,
+    )
     return expand_dims(out, plan.new_axes) if plan.new_axes else out
 
 

@@ -31,10 +31,24 @@ from funcgrad.ops.shapes import broadcast_in_dim, full, reshape
 from funcgrad.ops.slicing import concatenate, iota
 
 __all__ = [
-    "choose", "diag_indices", "diag_indices_from", "fill_diagonal", "indices", "ix_", "place", "put", "put_along_axis",
-    "ravel_multi_index", "take", "take_along_axis", "tril_indices", "tril_indices_from", "triu_indices",
-    "triu_indices_from", "unravel_index",
-]  # fmt: skip
+    "choose",
+    "diag_indices",
+    "diag_indices_from",
+    "fill_diagonal",
+    "indices",
+    "ix_",
+    "place",
+    "put",
+    "put_along_axis",
+    "ravel_multi_index",
+    "take",
+    "take_along_axis",
+    "tril_indices",
+    "tril_indices_from",
+    "triu_indices",
+    "triu_indices_from",
+    "unravel_index",
+]
 
 # ---------------------------------------------------------------- take and put
 
@@ -90,8 +104,10 @@ def take(
     axis = as_axis(axis, aval_of(a).ndim, "take")
     size = aval_of(a).shape[axis]
     if size == 0 and aval_of(indices).size:
-        raise IndexingError(f"take: axis {axis} of {aval_of(a)} is empty, indices are {aval_of(indices)}",
-                            fix="take no elements of it, or check its size first")  # fmt: skip
+        raise IndexingError(
+            f"take: axis {axis} of {aval_of(a)} is empty, indices are {aval_of(indices)}",
+            fix="take no elements of it, or check its size first",
+        )
     if mode == "wrap":
         indices, mode = remainder(indices, size), "promise_in_bounds"
     elif mode != "clip":
@@ -105,9 +121,15 @@ def take(
     sizes = tuple(min(1, n) if d == axis else n for d, n in enumerate(aval_of(a).shape))
     shape = aval_of(indices).shape
     return gather(
-        a, broadcast_in_dim(indices, (*shape, 1), range(picked)), numbers, sizes,
-        mode=mode, fill_value=fill_value, unique_indices=unique_indices, indices_are_sorted=indices_are_sorted,
-    )  # fmt: skip
+        a,
+        broadcast_in_dim(indices, (*shape, 1), range(picked)),
+        numbers,
+        sizes,
+        mode=mode,
+        fill_value=fill_value,
+        unique_indices=unique_indices,
+        indices_are_sorted=indices_are_sorted,
+    )
 
 
 def _along_axis(
@@ -153,8 +175,10 @@ def take_along_axis(
     arr, indices = as_operand(arr, "take_along_axis"), _integers(indices, "indices", "take_along_axis")
     if axis is None:
         if aval_of(indices).ndim != 1:
-            raise ShapeError(f"take_along_axis: axis is None, indices are {aval_of(indices)}",
-                             fix="give one-dimensional indices, or an axis")  # fmt: skip
+            raise ShapeError(
+                f"take_along_axis: axis is None, indices are {aval_of(indices)}",
+                fix="give one-dimensional indices, or an axis",
+            )
         arr, axis = reshape(arr, (aval_of(arr).size,)), 0
     axis = as_axis(axis, aval_of(arr).ndim, "take_along_axis")
     wrap = wrap_negative_indices and GatherScatterMode.from_any(mode) is not GatherScatterMode.CLIP
@@ -182,14 +206,21 @@ def put_along_axis(
     axis = as_axis(axis, aval_of(arr).ndim, "put_along_axis")
     whole, vectors, numbers, axis = _along_axis("put_along_axis", arr, indices, axis, True)
     if aval_of(whole).shape != aval_of(arr).shape:
-        raise ShapeError(f"put_along_axis: indices {aval_of(indices)} do not broadcast to array {aval_of(arr)}",
-                         fix="indices have the array's shape but along the axis")  # fmt: skip
+        raise ShapeError(
+            f"put_along_axis: indices {aval_of(indices)} do not broadcast to array {aval_of(arr)}",
+            fix="indices have the array's shape but along the axis",
+        )
     values = convert_element_type(as_operand(values, "put_along_axis"), aval_of(arr).dtype)
     updates = broadcast_to(values, aval_of(vectors).shape[:-1], "put_along_axis")
     out = scatter_p.bind(
-        arr, vectors, updates, dimension_numbers=ScatterDimensionNumbers(*numbers), indices_are_sorted=False,
-        mode=GatherScatterMode.from_any(mode), unique_indices=False,
-    )  # fmt: skip
+        arr,
+        vectors,
+        updates,
+        dimension_numbers=ScatterDimensionNumbers(*numbers),
+        indices_are_sorted=False,
+        mode=GatherScatterMode.from_any(mode),
+        unique_indices=False,
+    )
     return reshape(out, shape)
 
 
@@ -380,8 +411,10 @@ def ravel_multi_index(
         if mode == "raise":
             known = concrete_value(i, "ravel_multi_index", "positions", "pass mode='clip' or mode='wrap'")
             if np.any((known < 0) | (known >= n)):
-                raise IndexingError(f"ravel_multi_index: positions {known!r:.60} are outside a dimension of size {n}",
-                                    fix="keep them inside, or pass mode='clip' or mode='wrap'")  # fmt: skip
+                raise IndexingError(
+                    f"ravel_multi_index: positions {known!r:.60} are outside a dimension of size {n}",
+                    fix="keep them inside, or pass mode='clip' or mode='wrap'",
+                )
         i = remainder(i, n) if mode == "wrap" else ufuncs.minimum(ufuncs.maximum(i, 0), n - 1)
         total = ufuncs.add(total, ufuncs.multiply(i, stride))
         stride *= n

@@ -19,9 +19,24 @@ from funcgrad.ops import shapes, slicing
 from funcgrad.ops.casts import convert_element_type
 
 __all__ = [
-    "append", "apply_along_axis", "apply_over_axes", "array_split", "block", "column_stack", "concat",
-    "concatenate", "dsplit", "dstack", "hsplit", "hstack", "split", "stack", "unstack", "vsplit", "vstack",
-]  # fmt: skip
+    "append",
+    "apply_along_axis",
+    "apply_over_axes",
+    "array_split",
+    "block",
+    "column_stack",
+    "concat",
+    "concatenate",
+    "dsplit",
+    "dstack",
+    "hsplit",
+    "hstack",
+    "split",
+    "stack",
+    "unstack",
+    "vsplit",
+    "vstack",
+]
 
 
 def _operands(arrays: Any, operation: str, dtype: Any = None) -> list[Any]:

@@ -25,8 +25,21 @@ from funcgrad.ops.selection import select_n_p
 from funcgrad.ops.shapes import broadcast_in_dim, expand_dims, full, reduce_sum, reshape, squeeze, transpose
 from funcgrad.ops.slicing import iota
 
-__all__ = ["dot", "einsum", "einsum_path", "inner", "kron", "matmul", "matvec", "outer", "tensordot", "trace", "vdot",
-           "vecdot", "vecmat"]  # fmt: skip
+__all__ = [
+    "dot",
+    "einsum",
+    "einsum_path",
+    "inner",
+    "kron",
+    "matmul",
+    "matvec",
+    "outer",
+    "tensordot",
+    "trace",
+    "vdot",
+    "vecdot",
+    "vecmat",
+]
 
 Labels = tuple[Hashable, ...]
 Labelled = tuple[Any, Labels]
@@ -138,8 +151,9 @@ def _one_axis(i: int, j: int) -> DotDimensionNumbers:
 def _matrix_product(operation: str, a: Any, b: Any, a_core: Labels, b_core: Labels, dtype: np.dtype) -> Any:
     """Sum over label k of the trailing axes; leading axes are batch axes that broadcast."""
     a_shape, b_shape = aval_of(a).shape, aval_of(b).shape
-    _check_contracted(operation, a, len(a_shape) - len(a_core) + a_core.index("k"), b,
-                      len(b_shape) - len(b_core) + b_core.index("k"))  # fmt: skip
+    _check_contracted(
+        operation, a, len(a_shape) - len(a_core) + a_core.index("k"), b, len(b_shape) - len(b_core) + b_core.index("k")
+    )
     a_batch, b_batch = a_shape[: len(a_shape) - len(a_core)], b_shape[: len(b_shape) - len(b_core)]
     batch = broadcast_shapes(a_batch, b_batch, operation=operation)
     # Axes of size 1 in both operands come back at the end: a batch of one matrix is a matrix.

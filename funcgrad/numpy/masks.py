@@ -28,9 +28,18 @@ from funcgrad.ops.shapes import expand_dims, full, move_axis, reshape
 from funcgrad.ops.slicing import concatenate, iota
 
 __all__ = [
-    "argwhere", "compress", "delete", "extract", "flatnonzero", "insert", "mask_indices", "nonzero", "piecewise",
-    "select", "where",
-]  # fmt: skip
+    "argwhere",
+    "compress",
+    "delete",
+    "extract",
+    "flatnonzero",
+    "insert",
+    "mask_indices",
+    "nonzero",
+    "piecewise",
+    "select",
+    "where",
+]
 
 
 def truth(x: Any, operation: str) -> Any:
@@ -195,8 +204,10 @@ def delete(arr: Any, obj: Any, axis: int | None = None, *, assume_unique_indices
         try:
             kept = np.delete(np.arange(n), obj)
         except (IndexError, ValueError) as e:
-            raise IndexingError(f"delete: positions {obj!r:.60} are not in axis {axis} of {aval_of(arr)}",
-                                fix=f"give positions in [{-n}, {n})") from e  # fmt: skip
+            raise IndexingError(
+                f"delete: positions {obj!r:.60} are not in axis {axis} of {aval_of(arr)}",
+                fix=f"give positions in [{-n}, {n})",
+            ) from e
     return take(arr, kept, axis)
 
 
@@ -220,8 +231,10 @@ def insert(arr: Any, obj: Any, values: Any, axis: int | None = None) -> Any:
     try:
         return take(both, np.insert(np.arange(n), obj, n + np.arange(count)), axis)
     except (IndexError, ValueError) as e:
-        raise IndexingError(f"insert: positions {obj!r:.60} are not in axis {axis} of {aval_of(arr)}",
-                            fix=f"give positions in [{-n}, {n}]") from e  # fmt: skip
+        raise IndexingError(
+            f"insert: positions {obj!r:.60} are not in axis {axis} of {aval_of(arr)}",
+            fix=f"give positions in [{-n}, {n}]",
+        ) from e
 
 
 def _number_of(positions: Any, n: int) -> int:

@@ -12,9 +12,18 @@ from funcgrad.numpy.composite import isnan, where
 from funcgrad.numpy.promotion import as_operand
 
 __all__ = [
-    "nanargmax", "nanargmin", "nancumprod", "nancumsum", "nanmax", "nanmean", "nanmin", "nanprod",
-    "nanstd", "nansum", "nanvar",
-]  # fmt: skip
+    "nanargmax",
+    "nanargmin",
+    "nancumprod",
+    "nancumsum",
+    "nanmax",
+    "nanmean",
+    "nanmin",
+    "nanprod",
+    "nanstd",
+    "nansum",
+    "nanvar",
+]
 
 
 def _replaced(a: Any, value: Any, operation: str) -> Any:
@@ -29,17 +38,27 @@ def _number(a: Any, mask: Any) -> Any:
 
 
 def nansum(
-    a: Any, axis: Any = None, dtype: Any = None, out: None = None, keepdims: bool = False, initial: Any = None,
+    a: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    out: None = None,
+    keepdims: bool = False,
+    initial: Any = None,
     where: Any = None,
-) -> Any:  # fmt: skip
+) -> Any:
     """Sum, NaN counting as 0."""
     return rd.sum(_replaced(a, 0, "nansum"), axis, dtype, out, keepdims, initial, where)
 
 
 def nanprod(
-    a: Any, axis: Any = None, dtype: Any = None, out: None = None, keepdims: bool = False, initial: Any = None,
+    a: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    out: None = None,
+    keepdims: bool = False,
+    initial: Any = None,
     where: Any = None,
-) -> Any:  # fmt: skip
+) -> Any:
     """Product, NaN counting as 1."""
     return rd.prod(_replaced(a, 1, "nanprod"), axis, dtype, out, keepdims, initial, where)
 
@@ -95,18 +114,30 @@ def nanmean(
 
 
 def nanvar(
-    a: Any, axis: Any = None, dtype: Any = None, out: None = None, ddof: int = 0, keepdims: bool = False,
-    where: Any = None, mean: Any = None,
-) -> Any:  # fmt: skip
+    a: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    out: None = None,
+    ddof: int = 0,
+    keepdims: bool = False,
+    where: Any = None,
+    mean: Any = None,
+) -> Any:
     """Variance of the numbers; NaN where there are `ddof` or fewer."""
     found = _number(a, where)
     return rd.var(_replaced(a, 0, "nanvar"), axis, dtype, out, ddof, keepdims, where=found, mean=mean)
 
 
 def nanstd(
-    a: Any, axis: Any = None, dtype: Any = None, out: None = None, ddof: int = 0, keepdims: bool = False,
-    where: Any = None, mean: Any = None,
-) -> Any:  # fmt: skip
+    a: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    out: None = None,
+    ddof: int = 0,
+    keepdims: bool = False,
+    where: Any = None,
+    mean: Any = None,
+) -> Any:
     """Standard deviation of the numbers."""
     return uf.sqrt(nanvar(a, axis, dtype, out, ddof, keepdims, where, mean))
 

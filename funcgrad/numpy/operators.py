@@ -77,24 +77,41 @@ def _unary(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 for _name, _function in {
-    "add": ufuncs.add, "sub": ufuncs.subtract, "mul": ufuncs.multiply, "truediv": ufuncs.divide,
-    "floordiv": composite.floor_divide, "mod": composite.remainder, "divmod": composite.divmod, "pow": composite.power,
-    "matmul": linear.matmul, "and": ufuncs.bitwise_and, "or": ufuncs.bitwise_or, "xor": ufuncs.bitwise_xor,
-    "lshift": ufuncs.left_shift, "rshift": ufuncs.right_shift,
-}.items():  # fmt: skip
+    "add": ufuncs.add,
+    "sub": ufuncs.subtract,
+    "mul": ufuncs.multiply,
+    "truediv": ufuncs.divide,
+    "floordiv": composite.floor_divide,
+    "mod": composite.remainder,
+    "divmod": composite.divmod,
+    "pow": composite.power,
+    "matmul": linear.matmul,
+    "and": ufuncs.bitwise_and,
+    "or": ufuncs.bitwise_or,
+    "xor": ufuncs.bitwise_xor,
+    "lshift": ufuncs.left_shift,
+    "rshift": ufuncs.right_shift,
+}.items():
     _operator, _reflected = _binary(_function)
     setattr(ArrayLike, f"__{_name}__", _operator)
     setattr(ArrayLike, f"__r{_name}__", _reflected)
 
 for _name, _function in {
-    "eq": ufuncs.equal, "ne": ufuncs.not_equal, "lt": ufuncs.less, "le": ufuncs.less_equal, "gt": ufuncs.greater,
+    "eq": ufuncs.equal,
+    "ne": ufuncs.not_equal,
+    "lt": ufuncs.less,
+    "le": ufuncs.less_equal,
+    "gt": ufuncs.greater,
     "ge": ufuncs.greater_equal,
-}.items():  # fmt: skip
+}.items():
     setattr(ArrayLike, f"__{_name}__", _binary(_function)[0])
 
 for _name, _function in {
-    "neg": ufuncs.negative, "pos": composite.positive, "abs": ufuncs.absolute, "invert": ufuncs.bitwise_not,
-}.items():  # fmt: skip
+    "neg": ufuncs.negative,
+    "pos": composite.positive,
+    "abs": ufuncs.absolute,
+    "invert": ufuncs.bitwise_not,
+}.items():
     setattr(ArrayLike, f"__{_name}__", _unary(_function))
 
 
@@ -191,17 +208,27 @@ def _devices(self: Any) -> set[Device]:
 
 
 _METHODS = {
-    "reshape": _reshape, "transpose": _transpose, "astype": _astype, "flatten": _flatten, "clip": _clip,
-    "clone": _clone, "compress": _compress, "to_device": _to_device, "devices": _devices,
-}  # fmt: skip
+    "reshape": _reshape,
+    "transpose": _transpose,
+    "astype": _astype,
+    "flatten": _flatten,
+    "clip": _clip,
+    "clone": _clone,
+    "compress": _compress,
+    "to_device": _to_device,
+    "devices": _devices,
+}
 for _name, _function in _METHODS.items():
     _function.__name__, _function.__qualname__ = _name, f"ArrayLike.{_name}"
     setattr(ArrayLike, _name, _function)
 
 for _name, _function in {
-    "T": shaping.transpose, "mT": shaping.matrix_transpose, "real": ufuncs.real, "imag": ufuncs.imag,
+    "T": shaping.transpose,
+    "mT": shaping.matrix_transpose,
+    "real": ufuncs.real,
+    "imag": ufuncs.imag,
     "flat": shaping.ravel,
-}.items():  # fmt: skip
+}.items():
     setattr(ArrayLike, _name, property(_unary(_function), doc=_function.__doc__))
 setattr(ArrayLike, "device", property(lambda self: devices()[0], doc="The device that holds the array."))  # noqa: B010
 setattr(ArrayLike, "platform", property(lambda self: devices()[0].platform, doc="The kind of that device."))  # noqa: B010
@@ -209,6 +236,7 @@ setattr(ArrayLike, "platform", property(lambda self: devices()[0].platform, doc=
 # ---------------------------------------------------------------- NumPy's functions on tracers
 
 for _name, _function in {
-    "__array_ufunc__": protocols.array_ufunc, "__array_function__": protocols.array_function,
-}.items():  # fmt: skip
+    "__array_ufunc__": protocols.array_ufunc,
+    "__array_function__": protocols.array_function,
+}.items():
     setattr(Tracer, _name, _function)

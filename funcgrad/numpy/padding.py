@@ -21,13 +21,19 @@ from funcgrad.ops.casts import convert_element_type
 
 __all__ = [
     "pad",
-]  # fmt: skip
+]
 
 _STATISTICS = {"maximum": reductions.max, "minimum": reductions.min, "mean": reductions.mean, "median": median}
 _OPTIONS = {
-    "constant": {"constant_values"}, "edge": set(), "wrap": set(), "empty": set(), "linear_ramp": {"end_values"},
-    "reflect": {"reflect_type"}, "symmetric": {"reflect_type"}, **{m: {"stat_length"} for m in _STATISTICS},
-}  # fmt: skip
+    "constant": {"constant_values"},
+    "edge": set(),
+    "wrap": set(),
+    "empty": set(),
+    "linear_ramp": {"end_values"},
+    "reflect": {"reflect_type"},
+    "symmetric": {"reflect_type"},
+    **{m: {"stat_length"} for m in _STATISTICS},
+}
 
 
 def pad(array: Any, pad_width: Any, mode: str | Callable[..., Any] = "constant", **kwargs: Any) -> Any:
@@ -120,8 +126,9 @@ def _spread(x: Any, axis: int, n: int) -> Any:
 def _not_empty(x: Any, axis: int, mode: str) -> int:
     n = x.aval.shape[axis]
     if n == 0:
-        raise ArgumentError(f"pad: axis {axis} of {x.aval} is empty: mode {mode!r} has nothing to repeat",
-                            fix="use mode='constant'")  # fmt: skip
+        raise ArgumentError(
+            f"pad: axis {axis} of {x.aval} is empty: mode {mode!r} has nothing to repeat", fix="use mode='constant'"
+        )
     return n
 
 
@@ -201,9 +208,14 @@ def _empty(x: Any, axis: int, before: int, after: int) -> Any:
 
 
 _AXIS: dict[str, Callable[..., Any]] = {
-    "edge": _edge, "wrap": _wrap, "reflect": _reflect, "symmetric": _symmetric, "linear_ramp": _linear_ramp,
-    "empty": _empty, **{name: _statistic(name) for name in _STATISTICS},
-}  # fmt: skip
+    "edge": _edge,
+    "wrap": _wrap,
+    "reflect": _reflect,
+    "symmetric": _symmetric,
+    "linear_ramp": _linear_ramp,
+    "empty": _empty,
+    **{name: _statistic(name) for name in _STATISTICS},
+}
 
 
 def _pad_by_function(

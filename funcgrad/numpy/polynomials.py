@@ -17,8 +17,15 @@ from funcgrad.numpy.signals import convolve
 from funcgrad.ops import shapes, slicing
 
 __all__ = [
-    "poly", "polyadd", "polyder", "polydiv", "polyint", "polymul", "polysub", "polyval",
-]  # fmt: skip
+    "poly",
+    "polyadd",
+    "polyder",
+    "polydiv",
+    "polyint",
+    "polymul",
+    "polysub",
+    "polyval",
+]
 
 
 def _coefficients(p: Any, operation: str) -> Any:

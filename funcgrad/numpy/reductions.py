@@ -21,9 +21,27 @@ from funcgrad.ops.arithmetic import complex_p
 from funcgrad.ops.casts import convert_element_type
 
 __all__ = [
-    "all", "amax", "amin", "any", "argmax", "argmin", "average", "count_nonzero", "cumprod", "cumsum",
-    "cumulative_prod", "cumulative_sum", "max", "mean", "min", "prod", "ptp", "std", "sum", "var",
-]  # fmt: skip
+    "all",
+    "amax",
+    "amin",
+    "any",
+    "argmax",
+    "argmin",
+    "average",
+    "count_nonzero",
+    "cumprod",
+    "cumsum",
+    "cumulative_prod",
+    "cumulative_sum",
+    "max",
+    "mean",
+    "min",
+    "prod",
+    "ptp",
+    "std",
+    "sum",
+    "var",
+]
 
 # ---------------------------------------------------------------- shared by all
 
@@ -62,9 +80,19 @@ def _summed_dtype(dtype: np.dtype) -> np.dtype:
 
 
 def _fold(
-    a: Any, axis: Any, dtype: Any, keepdims: bool, initial: Any, mask: Any, promote_integers: bool,
-    *, operation: str, fold: Callable[..., Any], identity: int, combine: Callable[..., Any],
-) -> Any:  # fmt: skip
+    a: Any,
+    axis: Any,
+    dtype: Any,
+    keepdims: bool,
+    initial: Any,
+    mask: Any,
+    promote_integers: bool,
+    *,
+    operation: str,
+    fold: Callable[..., Any],
+    identity: int,
+    combine: Callable[..., Any],
+) -> Any:
     """Sum and product: convert, mask, fold, add in the initial value."""
     x = as_operand(a, operation)
     axes = as_axes(axis, x.aval.ndim, operation)
@@ -81,9 +109,15 @@ def _fold(
 
 
 def sum(
-    a: Any, axis: Any = None, dtype: Any = None, out: None = None, keepdims: bool = False, initial: Any = None,
-    where: Any = None, promote_integers: bool = True,
-) -> Any:  # fmt: skip
+    a: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    out: None = None,
+    keepdims: bool = False,
+    initial: Any = None,
+    where: Any = None,
+    promote_integers: bool = True,
+) -> Any:
     """Sum over axes, all by default. Narrow integers are summed in 32 bits, narrow floats in float32.
 
     >>> import funcgrad.numpy as jnp
@@ -91,18 +125,46 @@ def sum(
     Array([3., 3.], dtype=float32)
     """
     _check_out(out, "sum")
-    return _fold(a, axis, dtype, keepdims, initial, where, promote_integers,
-                 operation="sum", fold=shapes.reduce_sum, identity=0, combine=uf.add)  # fmt: skip
+    return _fold(
+        a,
+        axis,
+        dtype,
+        keepdims,
+        initial,
+        where,
+        promote_integers,
+        operation="sum",
+        fold=shapes.reduce_sum,
+        identity=0,
+        combine=uf.add,
+    )
 
 
 def prod(
-    a: Any, axis: Any = None, dtype: Any = None, out: None = None, keepdims: bool = False, initial: Any = None,
-    where: Any = None, promote_integers: bool = True,
-) -> Any:  # fmt: skip
+    a: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    out: None = None,
+    keepdims: bool = False,
+    initial: Any = None,
+    where: Any = None,
+    promote_integers: bool = True,
+) -> Any:
     """Product over axes, all by default."""
     _check_out(out, "prod")
-    return _fold(a, axis, dtype, keepdims, initial, where, promote_integers,
-                 operation="prod", fold=rd.reduce_prod, identity=1, combine=uf.multiply)  # fmt: skip
+    return _fold(
+        a,
+        axis,
+        dtype,
+        keepdims,
+        initial,
+        where,
+        promote_integers,
+        operation="prod",
+        fold=rd.reduce_prod,
+        identity=1,
+        combine=uf.multiply,
+    )
 
 
 # ---------------------------------------------------------------- extremes
@@ -113,8 +175,10 @@ def _extreme(a: Any, axis: Any, keepdims: bool, initial: Any, mask: Any, operati
     x = as_operand(a, operation)
     axes = as_axes(axis, x.aval.ndim, operation)
     if mask is not None and initial is None:
-        raise ArgumentError(f"{operation}: where= leaves perhaps nothing to choose from",
-                            fix="pass initial=, the result for no elements")  # fmt: skip
+        raise ArgumentError(
+            f"{operation}: where= leaves perhaps nothing to choose from",
+            fix="pass initial=, the result for no elements",
+        )
     if initial is None and builtins.any(x.aval.shape[d] == 0 for d in axes):
         raise ShapeError(
             f"{operation}: axes {axes} of {x.aval} are empty, and nothing has no {operation}imum",
@@ -281,9 +345,17 @@ def average(a: Any, axis: Any = None, weights: Any = None, returned: bool = Fals
 
 
 def var(
-    a: Any, axis: Any = None, dtype: Any = None, out: None = None, ddof: int = 0, keepdims: bool = False,
-    *, where: Any = None, mean: Any = None, correction: Any = None,
-) -> Any:  # fmt: skip
+    a: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    out: None = None,
+    ddof: int = 0,
+    keepdims: bool = False,
+    *,
+    where: Any = None,
+    mean: Any = None,
+    correction: Any = None,
+) -> Any:
     """Mean squared distance from the mean: Σ|x − x̄|² / (n − ddof); NaN where n ≤ ddof."""
     _check_out(out, "var")
     return _variance(a, axis, dtype, ddof if correction is None else correction, keepdims, where, mean, "var")
@@ -316,9 +388,17 @@ def _variance(a: Any, axis: Any, dtype: Any, ddof: Any, keepdims: bool, mask: An
 
 
 def std(
-    a: Any, axis: Any = None, dtype: Any = None, out: None = None, ddof: int = 0, keepdims: bool = False,
-    *, where: Any = None, mean: Any = None, correction: Any = None,
-) -> Any:  # fmt: skip
+    a: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    out: None = None,
+    ddof: int = 0,
+    keepdims: bool = False,
+    *,
+    where: Any = None,
+    mean: Any = None,
+    correction: Any = None,
+) -> Any:
     """Standard deviation: the square root of `var`."""
     _check_out(out, "std")
     return uf.sqrt(_variance(a, axis, dtype, ddof if correction is None else correction, keepdims, where, mean, "std"))

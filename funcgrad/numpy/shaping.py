@@ -21,11 +21,32 @@ from funcgrad.ops.dynamic_slices import dynamic_slice
 from funcgrad.ops.reductions import cumsum
 
 __all__ = [
-    "atleast_1d", "atleast_2d", "atleast_3d", "broadcast_arrays", "broadcast_shapes", "broadcast_to",
-    "expand_dims", "flip", "fliplr", "flipud", "matrix_transpose", "moveaxis", "permute_dims", "ravel",
-    "repeat", "reshape", "resize", "roll", "rollaxis", "rot90", "squeeze", "swapaxes", "tile",
-    "transpose", "trim_zeros",
-]  # fmt: skip
+    "atleast_1d",
+    "atleast_2d",
+    "atleast_3d",
+    "broadcast_arrays",
+    "broadcast_shapes",
+    "broadcast_to",
+    "expand_dims",
+    "flip",
+    "fliplr",
+    "flipud",
+    "matrix_transpose",
+    "moveaxis",
+    "permute_dims",
+    "ravel",
+    "repeat",
+    "reshape",
+    "resize",
+    "roll",
+    "rollaxis",
+    "rot90",
+    "squeeze",
+    "swapaxes",
+    "tile",
+    "transpose",
+    "trim_zeros",
+]
 
 # ---------------------------------------------------------------- reshape
 
@@ -282,8 +303,9 @@ def tile(A: Any, reps: Any) -> Any:
     return shapes.reshape(repeated, tuple(c * n for c, n in zip(counts, sizes, strict=True)))
 
 
-def repeat(a: Any, repeats: Any, axis: int | None = None, *, total_repeat_length: int | None = None,
-           out_sharding: Any = None) -> Any:  # fmt: skip
+def repeat(
+    a: Any, repeats: Any, axis: int | None = None, *, total_repeat_length: int | None = None, out_sharding: Any = None
+) -> Any:
     """Repeat each element along an axis (flat without one): `repeats` times, or as many times as its entry says.
 
     Traced `repeats` need `total_repeat_length`, the size of the result: what is more is cut, the last element fills up.

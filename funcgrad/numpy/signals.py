@@ -26,9 +26,21 @@ from funcgrad.ops.special import bessel_ive
 from funcgrad.transforms.custom_rules.jvp import custom_jvp
 
 __all__ = [
-    "bartlett", "blackman", "convolve", "correlate", "diff", "ediff1d", "gradient", "hamming", "hanning",
-    "i0", "interp", "kaiser", "trapezoid", "unwrap",
-]  # fmt: skip
+    "bartlett",
+    "blackman",
+    "convolve",
+    "correlate",
+    "diff",
+    "ediff1d",
+    "gradient",
+    "hamming",
+    "hanning",
+    "i0",
+    "interp",
+    "kaiser",
+    "trapezoid",
+    "unwrap",
+]
 
 
 def _array(x: Any, operation: str) -> Any:

@@ -20,9 +20,20 @@ from funcgrad.ops.shapes import broadcast_in_dim, full, move_axis, reshape, rev
 from funcgrad.ops.slicing import concatenate, iota, slice_
 
 __all__ = [
-    "argpartition", "argsort", "digitize", "lexsort", "partition", "searchsorted", "sort", "sort_complex", "unique",
-    "unique_all", "unique_counts", "unique_inverse", "unique_values",
-]  # fmt: skip
+    "argpartition",
+    "argsort",
+    "digitize",
+    "lexsort",
+    "partition",
+    "searchsorted",
+    "sort",
+    "sort_complex",
+    "unique",
+    "unique_all",
+    "unique_counts",
+    "unique_inverse",
+    "unique_values",
+]
 
 # ---------------------------------------------------------------- sort
 

@@ -27,8 +27,14 @@ from funcgrad.numpy.sorting import searchsorted
 from funcgrad.ops.casts import convert_element_type
 
 __all__ = [
-    "bincount", "corrcoef", "cov", "histogram", "histogram2d", "histogram_bin_edges", "histogramdd",
-]  # fmt: skip
+    "bincount",
+    "corrcoef",
+    "cov",
+    "histogram",
+    "histogram2d",
+    "histogram_bin_edges",
+    "histogramdd",
+]
 
 
 def _array(x: Any, operation: str) -> Any:
@@ -39,9 +45,15 @@ def _array(x: Any, operation: str) -> Any:
 
 
 def cov(
-    m: Any, y: Any = None, rowvar: bool = True, bias: bool = False, ddof: int | None = None, fweights: Any = None,
-    aweights: Any = None, dtype: Any = None,
-) -> Any:  # fmt: skip
+    m: Any,
+    y: Any = None,
+    rowvar: bool = True,
+    bias: bool = False,
+    ddof: int | None = None,
+    fweights: Any = None,
+    aweights: Any = None,
+    dtype: Any = None,
+) -> Any:
     """Covariance matrix of variables in rows (columns unless `rowvar`): Σ w (x − x̄)(x − x̄)ᴴ / (Σw − ddof)."""
     given = [_array(v, "cov") for v in (m, y) if v is not None]
     x, *rest = promote_inexact(*given, operation="cov")

@@ -20,9 +20,23 @@ from funcgrad.ops.casts import convert_element_type
 from funcgrad.transforms.vmap import vmap
 
 __all__ = [
-    "array_repr", "array_str", "c_", "cross", "get_printoptions", "index_exp", "load", "mgrid", "ogrid",
-    "printoptions", "r_", "s_", "save", "savez", "set_printoptions", "vectorize",
-]  # fmt: skip
+    "array_repr",
+    "array_str",
+    "c_",
+    "cross",
+    "get_printoptions",
+    "index_exp",
+    "load",
+    "mgrid",
+    "ogrid",
+    "printoptions",
+    "r_",
+    "s_",
+    "save",
+    "savez",
+    "set_printoptions",
+    "vectorize",
+]
 
 s_, index_exp = np.s_, np.index_exp
 set_printoptions, get_printoptions, printoptions = np.set_printoptions, np.get_printoptions, np.printoptions
@@ -155,8 +169,10 @@ def vectorize(
         leads = []
         for i, (a, rank) in enumerate(zip(arrays, ranks, strict=True)):
             if a.ndim < rank:
-                raise ShapeError(f"vectorize: argument {i} has shape {a.shape}, {rank} core dimensions are wanted",
-                                 fix=f"the signature is {signature}")  # fmt: skip
+                raise ShapeError(
+                    f"vectorize: argument {i} has shape {a.shape}, {rank} core dimensions are wanted",
+                    fix=f"the signature is {signature}",
+                )
             leads.append(a.shape[: a.ndim - rank])
         shape = broadcast_shapes(*leads, operation="vectorize")
         # Innermost first: the last leading axis is mapped around the core, then the one before it.

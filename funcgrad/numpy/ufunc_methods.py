@@ -20,9 +20,13 @@ from funcgrad.ops import shapes
 __all__ = ["frompyfunc", "ufunc"]
 
 _REDUCERS: dict[Callable[..., Any], Callable[..., Any]] = {
-    uf.add: reductions.sum, uf.multiply: reductions.prod, uf.maximum: reductions.max, uf.minimum: reductions.min,
-    uf.logical_and: reductions.all, uf.logical_or: reductions.any,
-}  # fmt: skip
+    uf.add: reductions.sum,
+    uf.multiply: reductions.prod,
+    uf.maximum: reductions.max,
+    uf.minimum: reductions.min,
+    uf.logical_and: reductions.all,
+    uf.logical_or: reductions.any,
+}
 
 
 class ufunc:
@@ -55,9 +59,15 @@ class ufunc:
         return rd.associative_scan(combine, [a], axis)[0]
 
     def reduce(
-        self, a: Any, axis: int | None = 0, dtype: Any = None, out: None = None, keepdims: bool = False,
-        initial: Any = None, where: Any = None,
-    ) -> Any:  # fmt: skip
+        self,
+        a: Any,
+        axis: int | None = 0,
+        dtype: Any = None,
+        out: None = None,
+        keepdims: bool = False,
+        initial: Any = None,
+        where: Any = None,
+    ) -> Any:
         """Fold along an axis (None: all); the function must be associative."""
         reducer = _REDUCERS.get(self.function)
         if reducer is not None and dtype is None:
@@ -102,8 +112,15 @@ class ufunc:
         a = as_operand(a, self.__name__)
         if b is None:
             return a.at[indices].set(self.function(a[indices]))
-        method = {"add": "add", "subtract": "subtract", "multiply": "multiply", "divide": "divide", "maximum": "max",
-                  "minimum": "min", "power": "power"}.get(self.__name__)  # fmt: skip
+        method = {
+            "add": "add",
+            "subtract": "subtract",
+            "multiply": "multiply",
+            "divide": "divide",
+            "maximum": "max",
+            "minimum": "min",
+            "power": "power",
+        }.get(self.__name__)
         if method is not None:
             return getattr(a.at[indices], method)(b)
         return a.at[indices].set(self.function(a[indices], b))
@@ -129,11 +146,35 @@ def frompyfunc(func: Callable[..., Any], /, nin: int, nout: int, *, identity: An
 
 def _give_methods() -> None:
     """Give the namespace's own binary functions the methods; they stay plain functions, which are quicker to call."""
-    identities = {uf.add: 0, uf.multiply: 1, uf.logical_and: True, uf.logical_or: False, uf.logical_xor: False,
-                  uf.bitwise_and: -1, uf.bitwise_or: 0, uf.bitwise_xor: 0}  # fmt: skip
-    binary = (*_REDUCERS, uf.subtract, uf.divide, uf.logical_xor, uf.bitwise_and, uf.bitwise_or, uf.bitwise_xor,
-              uf.equal, uf.not_equal, uf.less, uf.less_equal, uf.greater, uf.greater_equal, uf.arctan2, uf.left_shift,
-              uf.right_shift, uf.nextafter)  # fmt: skip
+    identities = {
+        uf.add: 0,
+        uf.multiply: 1,
+        uf.logical_and: True,
+        uf.logical_or: False,
+        uf.logical_xor: False,
+        uf.bitwise_and: -1,
+        uf.bitwise_or: 0,
+        uf.bitwise_xor: 0,
+    }
+    binary = (
+        *_REDUCERS,
+        uf.subtract,
+        uf.divide,
+        uf.logical_xor,
+        uf.bitwise_and,
+        uf.bitwise_or,
+        uf.bitwise_xor,
+        uf.equal,
+        uf.not_equal,
+        uf.less,
+        uf.less_equal,
+        uf.greater,
+        uf.greater_equal,
+        uf.arctan2,
+        uf.left_shift,
+        uf.right_shift,
+        uf.nextafter,
+    )
     for function in binary:
         methods = ufunc(function, 2, 1, identities.get(function))
         for name in ("reduce", "accumulate", "outer", "at", "reduceat", "nin", "nout", "nargs", "identity"):

@@ -21,15 +21,76 @@ from funcgrad.ops import casts, logic, selection
 from funcgrad.ops.composite import atan2_p
 
 __all__ = [
-    "abs", "absolute", "acos", "acosh", "add", "arccos", "arccosh", "arcsin", "arcsinh", "arctan",
-    "arctan2", "arctanh", "asin", "asinh", "atan", "atan2", "atanh", "bitwise_and", "bitwise_count",
-    "bitwise_invert", "bitwise_left_shift", "bitwise_not", "bitwise_or", "bitwise_right_shift",
-    "bitwise_xor", "cbrt", "ceil", "conj", "conjugate", "cos", "cosh", "divide", "equal", "exp", "exp2",
-    "expm1", "floor", "greater", "greater_equal", "imag", "invert", "left_shift", "less", "less_equal",
-    "log", "log1p", "logical_and", "logical_not", "logical_or", "logical_xor", "maximum", "minimum",
-    "multiply", "negative", "nextafter", "not_equal", "real", "right_shift", "rint", "sign", "sin",
-    "sinh", "sqrt", "square", "subtract", "tan", "tanh", "true_divide", "trunc",
-]  # fmt: skip
+    "abs",
+    "absolute",
+    "acos",
+    "acosh",
+    "add",
+    "arccos",
+    "arccosh",
+    "arcsin",
+    "arcsinh",
+    "arctan",
+    "arctan2",
+    "arctanh",
+    "asin",
+    "asinh",
+    "atan",
+    "atan2",
+    "atanh",
+    "bitwise_and",
+    "bitwise_count",
+    "bitwise_invert",
+    "bitwise_left_shift",
+    "bitwise_not",
+    "bitwise_or",
+    "bitwise_right_shift",
+    "bitwise_xor",
+    "cbrt",
+    "ceil",
+    "conj",
+    "conjugate",
+    "cos",
+    "cosh",
+    "divide",
+    "equal",
+    "exp",
+    "exp2",
+    "expm1",
+    "floor",
+    "greater",
+    "greater_equal",
+    "imag",
+    "invert",
+    "left_shift",
+    "less",
+    "less_equal",
+    "log",
+    "log1p",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "logical_xor",
+    "maximum",
+    "minimum",
+    "multiply",
+    "negative",
+    "nextafter",
+    "not_equal",
+    "real",
+    "right_shift",
+    "rint",
+    "sign",
+    "sin",
+    "sinh",
+    "sqrt",
+    "square",
+    "subtract",
+    "tan",
+    "tanh",
+    "true_divide",
+    "trunc",
+]
 
 
 class BinaryFunction(Protocol):
@@ -115,8 +176,12 @@ divide = true_divide = _binary(
     "divide", ar.div_p, "x / y; integers and bools give floats.", inexact=True, numpy_ufunc=np.divide
 )
 negative = _unary("negative", ar.neg_p, "−x; not defined on bools.")
-absolute = abs = _unary("absolute", ar.abs_p, "|x|; of a complex number its modulus, a real number.",
-                        exact=lambda x: ar.abs_p.bind(x) if x.aval.dtype.kind == "i" else x)  # fmt: skip
+absolute = abs = _unary(
+    "absolute",
+    ar.abs_p,
+    "|x|; of a complex number its modulus, a real number.",
+    exact=lambda x: ar.abs_p.bind(x) if x.aval.dtype.kind == "i" else x,
+)
 sign = _unary("sign", ar.sign_p, "−1, 0 or 1; of a complex number x / |x|.")
 square = _unary("square", ar.square_p, "x²; of bools, 0 or 1.", exact=lambda x: ar.square_p.bind(without_bools(x)))
 nextafter = _binary("nextafter", ar.nextafter_p, "The float next to x in the direction of y.", inexact=True)
@@ -244,18 +309,26 @@ def rint(x: Any, /) -> Any:
 # ---------------------------------------------------------------- exponentials and trigonometry
 
 _INEXACT = {
-    "exp": (ar.exp_p, "eˣ."), "exp2": (ar.exp2_p, "2ˣ."), "expm1": (ar.expm1_p, "eˣ − 1, exact near 0."),
-    "log": (ar.log_p, "Natural logarithm."), "log1p": (ar.log1p_p, "log(1 + x), exact near 0."),
-    "sqrt": (ar.sqrt_p, "Square root; NaN below 0."), "cbrt": (ar.cbrt_p, "Cube root."),
-    "sin": (ar.sin_p, "Sine of an angle in radians."), "cos": (ar.cos_p, "Cosine of an angle in radians."),
+    "exp": (ar.exp_p, "eˣ."),
+    "exp2": (ar.exp2_p, "2ˣ."),
+    "expm1": (ar.expm1_p, "eˣ − 1, exact near 0."),
+    "log": (ar.log_p, "Natural logarithm."),
+    "log1p": (ar.log1p_p, "log(1 + x), exact near 0."),
+    "sqrt": (ar.sqrt_p, "Square root; NaN below 0."),
+    "cbrt": (ar.cbrt_p, "Cube root."),
+    "sin": (ar.sin_p, "Sine of an angle in radians."),
+    "cos": (ar.cos_p, "Cosine of an angle in radians."),
     "tan": (ar.tan_p, "Tangent of an angle in radians."),
     "arcsin": (ar.asin_p, "Angle in [−π/2, π/2] whose sine is x."),
     "arccos": (ar.acos_p, "Angle in [0, π] whose cosine is x."),
     "arctan": (ar.atan_p, "Angle in (−π/2, π/2) whose tangent is x."),
-    "sinh": (ar.sinh_p, "Hyperbolic sine."), "cosh": (ar.cosh_p, "Hyperbolic cosine."),
-    "tanh": (ar.tanh_p, "Hyperbolic tangent."), "arcsinh": (ar.asinh_p, "Inverse of sinh."),
-    "arccosh": (ar.acosh_p, "Inverse of cosh, in [0, ∞)."), "arctanh": (ar.atanh_p, "Inverse of tanh."),
-}  # fmt: skip
+    "sinh": (ar.sinh_p, "Hyperbolic sine."),
+    "cosh": (ar.cosh_p, "Hyperbolic cosine."),
+    "tanh": (ar.tanh_p, "Hyperbolic tangent."),
+    "arcsinh": (ar.asinh_p, "Inverse of sinh."),
+    "arccosh": (ar.acosh_p, "Inverse of cosh, in [0, ∞)."),
+    "arctanh": (ar.atanh_p, "Inverse of tanh."),
+}
 exp, exp2, expm1, log, log1p, sqrt, cbrt = (
     _unary(n, *_INEXACT[n], inexact=True) for n in ("exp", "exp2", "expm1", "log", "log1p", "sqrt", "cbrt")
 )

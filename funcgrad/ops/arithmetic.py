@@ -242,8 +242,9 @@ log1p_p = elementwise("log1p", np.log1p, derivative=lambda ans, x: Over(x + 1))
 sqrt_p = elementwise("sqrt", np.sqrt, derivative=lambda ans, x: 0.5 / ans)
 rsqrt_p = elementwise("rsqrt", lambda x: x.dtype.type(1) / np.sqrt(x), derivative=lambda ans, x: -0.5 * ans / x)
 cbrt_p = elementwise("cbrt", np.cbrt, derivative=lambda ans, x: integer_pow_p.bind(ans, y=-2) / 3, kinds=("float",))
-square_p = elementwise("square", np.square, derivative=lambda ans, x: x * 2, kinds=NUMBER,
-                       scalar=lambda b, x: b.op("mul", x, x))  # fmt: skip
+square_p = elementwise(
+    "square", np.square, derivative=lambda ans, x: x * 2, kinds=NUMBER, scalar=lambda b, x: b.op("mul", x, x)
+)
 
 
 def _integer_power(x: Any, *, y: int) -> Any:
@@ -379,10 +380,20 @@ def _other_part(ct: Any) -> Any:
     return full(aval_of(ct).shape, 0, aval_of(ct).dtype)
 
 
-real_p = linear("real", lambda x: np.real(x).copy(), lambda ct, x: complex_p.bind(ct, _other_part(ct)),
-                kinds=("complex",), result=dtypes.real_dtype)  # fmt: skip
-imag_p = linear("imag", lambda x: np.imag(x).copy(), lambda ct, x: complex_p.bind(_other_part(ct), -ct),
-                kinds=("complex",), result=dtypes.real_dtype)  # fmt: skip
+real_p = linear(
+    "real",
+    lambda x: np.real(x).copy(),
+    lambda ct, x: complex_p.bind(ct, _other_part(ct)),
+    kinds=("complex",),
+    result=dtypes.real_dtype,
+)
+imag_p = linear(
+    "imag",
+    lambda x: np.imag(x).copy(),
+    lambda ct, x: complex_p.bind(_other_part(ct), -ct),
+    kinds=("complex",),
+    result=dtypes.real_dtype,
+)
 
 
 def _complex_of(dtype: np.dtype, **_: Any) -> np.dtype:

@@ -218,9 +218,11 @@ def _operand_cotangent(
     batch = tuple(range(len(xb)))
     wide = aval_of(ct).dtype
     out = dot_general(
-        ct, convert_element_type(y, wide), (((of_y, yf)), (batch, yb)),
+        ct,
+        convert_element_type(y, wide),
+        (((of_y, yf)), (batch, yb)),
         preferred_element_type=preferred_element_type and wide,
-    )  # fmt: skip
+    )
     # What remains of y are its contracted axes in ascending order; each belongs to the x axis it was paired with.
     contracted = [xc[i] for i in np.argsort(yc)] if yc else []
     order = [*xb, *xf, *contracted]

@@ -92,10 +92,15 @@ def _dynamic_slice_batch(args: Sequence[Any], dims: Dims, *, slice_sizes: tuple[
     indices, indices_dim = stacked_starts(starts, start_dims)
     every = tuple(range(len(slice_sizes)))
     return _gather_batch(
-        (operand, indices), (operand_dim, indices_dim),
-        dimension_numbers=GatherDimensionNumbers(every, (), every), slice_sizes=slice_sizes,
-        fill_value=None, indices_are_sorted=True, mode=GatherScatterMode.CLIP, unique_indices=True,
-    )  # fmt: skip
+        (operand, indices),
+        (operand_dim, indices_dim),
+        dimension_numbers=GatherDimensionNumbers(every, (), every),
+        slice_sizes=slice_sizes,
+        fill_value=None,
+        indices_are_sorted=True,
+        mode=GatherScatterMode.CLIP,
+        unique_indices=True,
+    )
 
 
 dynamic_slice_p = Primitive(

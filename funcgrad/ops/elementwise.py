@@ -172,8 +172,11 @@ def batch_elementwise(
             return primitive.bind(*args, **params), dim
     full = next(aval_of(a).shape for a, d, r in zip(args, dims, ranks, strict=True) if r == rank)
     size = shapes.batch_size(args, dims)
-    unbatched = {aval_of(a).shape[:d] + aval_of(a).shape[d + 1 :] if d is not None else aval_of(a).shape
-                 for a, d, r in zip(args, dims, ranks, strict=True) if r == rank}  # fmt: skip
+    unbatched = {
+        aval_of(a).shape[:d] + aval_of(a).shape[d + 1 :] if d is not None else aval_of(a).shape
+        for a, d, r in zip(args, dims, ranks, strict=True)
+        if r == rank
+    }
     shape = (size, *next(iter(unbatched))) if unbatched else full
     aligned = []
     for a, d, r in zip(args, dims, ranks, strict=True):
@@ -235,9 +238,13 @@ def _add_any_transpose(ct: Any, x: Any, y: Any) -> list[Any]:
 
 
 add_any_p = elementwise(
-    "add_any", np.add, derivative=(lambda *_: IDENTITY, lambda *_: IDENTITY), scalar="add", kinds=ANY,
+    "add_any",
+    np.add,
+    derivative=(lambda *_: IDENTITY, lambda *_: IDENTITY),
+    scalar="add",
+    kinds=ANY,
     transpose=_add_any_transpose,
-)  # fmt: skip
+)
 
 
 def add_any(a: Any, b: Any) -> Any:

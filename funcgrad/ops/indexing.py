@@ -133,30 +133,58 @@ def check_windows(
             raise error(f"{name}: {problem} (operand {operand}, indices {indices}, {numbers})", fix=fix)
 
     offset, collapsed, index_map, batching, index_batching = map(tuple, numbers)
-    require(dtypes.is_integer(indices.dtype), DTypeError, f"indices have dtype {indices.dtype.name}",
-            "cast them with .astype('int32')")  # fmt: skip
+    require(
+        dtypes.is_integer(indices.dtype),
+        DTypeError,
+        f"indices have dtype {indices.dtype.name}",
+        "cast them with .astype('int32')",
+    )
     require(indices.ndim >= 1, ShapeError, "indices are a scalar", "the last dimension holds the index vector: i[None]")
-    require(len(index_map) == indices.shape[-1], ShapeError,
-            f"index vectors have {indices.shape[-1]} entries for {len(index_map)} dimensions",
-            "give one operand dimension per entry of the last dimension of the indices")  # fmt: skip
+    require(
+        len(index_map) == indices.shape[-1],
+        ShapeError,
+        f"index vectors have {indices.shape[-1]} entries for {len(index_map)} dimensions",
+        "give one operand dimension per entry of the last dimension of the indices",
+    )
     for label, dims in (("index map", index_map), ("window dimensions dropped", (*collapsed, *batching))):
-        require(len(set(dims)) == len(dims) and all(0 <= d < operand.ndim for d in dims), ArgumentError,
-                f"{label} {dims} are not distinct operand dimensions", f"choose in [0, {operand.ndim})")  # fmt: skip
+        require(
+            len(set(dims)) == len(dims) and all(0 <= d < operand.ndim for d in dims),
+            ArgumentError,
+            f"{label} {dims} are not distinct operand dimensions",
+            f"choose in [0, {operand.ndim})",
+        )
     rank = indices.ndim - 1 + len(offset)
-    require(list(offset) == sorted(set(offset)) and all(0 <= d < rank for d in offset), ArgumentError,
-            f"window dimensions {offset} are not increasing dimensions in [0, {rank})", "sort them")  # fmt: skip
-    require(len(offset) + len(collapsed) + len(batching) == operand.ndim, ShapeError,
-            f"{len(offset)} window, {len(collapsed)} dropped and {len(batching)} batching dimensions",
-            "each operand dimension is exactly one of these")  # fmt: skip
-    require(len(sizes) == operand.ndim and all(0 <= m <= n for m, n in zip(sizes, operand.shape, strict=True)),
-            ShapeError, f"window sizes {tuple(sizes)} exceed the operand", "keep them inside it")  # fmt: skip
-    require(all(sizes[d] == 1 for d in (*collapsed, *batching) if operand.shape[d]), ShapeError,
-            f"window sizes {tuple(sizes)} are not 1 where dimensions are dropped", "give size 1 there")  # fmt: skip
+    require(
+        list(offset) == sorted(set(offset)) and all(0 <= d < rank for d in offset),
+        ArgumentError,
+        f"window dimensions {offset} are not increasing dimensions in [0, {rank})",
+        "sort them",
+    )
+    require(
+        len(offset) + len(collapsed) + len(batching) == operand.ndim,
+        ShapeError,
+        f"{len(offset)} window, {len(collapsed)} dropped and {len(batching)} batching dimensions",
+        "each operand dimension is exactly one of these",
+    )
+    require(
+        len(sizes) == operand.ndim and all(0 <= m <= n for m, n in zip(sizes, operand.shape, strict=True)),
+        ShapeError,
+        f"window sizes {tuple(sizes)} exceed the operand",
+        "keep them inside it",
+    )
+    require(
+        all(sizes[d] == 1 for d in (*collapsed, *batching) if operand.shape[d]),
+        ShapeError,
+        f"window sizes {tuple(sizes)} are not 1 where dimensions are dropped",
+        "give size 1 there",
+    )
     require(
         len(batching) == len(index_batching)
         and [operand.shape[d] for d in batching] == [indices.shape[d] for d in index_batching],
-        ShapeError, "batching dimensions of operand and indices differ", "they go together, one size each",
-    )  # fmt: skip
+        ShapeError,
+        "batching dimensions of operand and indices differ",
+        "they go together, one size each",
+    )
 
 
 def window_dims(numbers: GatherDimensionNumbers, rank: int) -> tuple[int, ...]:
@@ -299,10 +327,14 @@ def _gather_transpose(
     aval = aval_of(operand)
     # By name: scattering is above this module.
     back = registry["scatter-add"].bind(
-        full(aval.shape, 0, aval.dtype), indices, ct,
-        dimension_numbers=as_scatter_numbers(dimension_numbers), indices_are_sorted=indices_are_sorted,
-        unique_indices=unique_indices, mode=mode,
-    )  # fmt: skip
+        full(aval.shape, 0, aval.dtype),
+        indices,
+        ct,
+        dimension_numbers=as_scatter_numbers(dimension_numbers),
+        indices_are_sorted=indices_are_sorted,
+        unique_indices=unique_indices,
+        mode=mode,
+    )
     return [back, None]
 
 

@@ -132,9 +132,13 @@ def _scatter(
     primitive `combine` elementwise (none: values replace what is there)."""
 
     def infer(
-        operand: ShapedArray, indices: ShapedArray, updates: ShapedArray, *,
-        dimension_numbers: ScatterDimensionNumbers, **_: Any,
-    ) -> ShapedArray:  # fmt: skip
+        operand: ShapedArray,
+        indices: ShapedArray,
+        updates: ShapedArray,
+        *,
+        dimension_numbers: ScatterDimensionNumbers,
+        **_: Any,
+    ) -> ShapedArray:
         check_operands(name, [operand.update(shape=()), updates.update(shape=())], kinds)
         numbers = as_gather_numbers(dimension_numbers)
         rank = indices.ndim - 1 + len(numbers.offset_dims)
@@ -173,9 +177,15 @@ def _has_one_window(operand: ShapedArray, indices: ShapedArray, updates: ShapedA
 
 
 def _as_window_update(
-    combine: str, operand: Any, indices: Any, updates: Any, *, dimension_numbers: ScatterDimensionNumbers,
-    mode: GatherScatterMode, **_: Any,
-) -> Any:  # fmt: skip
+    combine: str,
+    operand: Any,
+    indices: Any,
+    updates: Any,
+    *,
+    dimension_numbers: ScatterDimensionNumbers,
+    mode: GatherScatterMode,
+    **_: Any,
+) -> Any:
     """A scatter of a single window by dynamic_slice and dynamic_update_slice: x[w] = combine(x[w], updates)."""
     shape = aval_of(operand).shape
     sizes = window_sizes(shape, aval_of(updates).shape, dimension_numbers)
@@ -199,13 +209,15 @@ def _read(operand: Any, indices: Any, updates: ShapedArray, params: dict[str, An
     """Gather what a scatter with these params writes; windows that it drops read as zero."""
     numbers = params["dimension_numbers"]
     return gather_p.bind(
-        operand, indices,
+        operand,
+        indices,
         dimension_numbers=as_gather_numbers(numbers),
         fill_value=0 if params["mode"].checks_bounds else None,
-        indices_are_sorted=params["indices_are_sorted"], mode=params["mode"],
+        indices_are_sorted=params["indices_are_sorted"],
+        mode=params["mode"],
         slice_sizes=window_sizes(aval_of(operand).shape, updates.shape, numbers),
         unique_indices=params["unique_indices"],
-    )  # fmt: skip
+    )
 
 
 def _linear_jvp(name: str) -> Callable[..., Any]:
@@ -305,9 +317,13 @@ scatter_add_p = _scatter(
     transpose=_sum_transpose,
 )
 scatter_sub_p = _scatter(
-    "scatter-sub", _accumulate(np.subtract, np.add), NUMBER, "sub", jvp=_linear_jvp("scatter-sub"),
+    "scatter-sub",
+    _accumulate(np.subtract, np.add),
+    NUMBER,
+    "sub",
+    jvp=_linear_jvp("scatter-sub"),
     transpose=_difference_transpose,
-)  # fmt: skip
+)
 scatter_mul_p = _scatter(
     "scatter-mul", _accumulate(np.multiply, np.multiply), NUMBER, "mul", jvp=_product_jvp, transpose=_product_transpose
 )
@@ -402,10 +418,13 @@ def _update_batch(args: Sequence[Any], dims: Dims) -> tuple[Any, int]:
     indices, indices_dim = stacked_starts(starts, start_dims)
     every = tuple(range(len(starts)))
     return scatter_p.batch(
-        (operand, indices, update), (operand_dim, indices_dim, update_dim),
-        dimension_numbers=ScatterDimensionNumbers(every, (), every), indices_are_sorted=True,
-        mode=GatherScatterMode.CLIP, unique_indices=True,
-    )  # fmt: skip
+        (operand, indices, update),
+        (operand_dim, indices_dim, update_dim),
+        dimension_numbers=ScatterDimensionNumbers(every, (), every),
+        indices_are_sorted=True,
+        mode=GatherScatterMode.CLIP,
+        unique_indices=True,
+    )
 
 
 dynamic_update_slice_p = Primitive(

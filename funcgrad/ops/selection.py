@@ -21,8 +21,9 @@ def _select_infer(which: ShapedArray, *cases: ShapedArray) -> ShapedArray:
     if which.dtype != dtypes.bool_ and which.dtype != dtypes.int32:
         raise DTypeError(f"select_n: the selector has type {which}", fix="it must be bool (two cases) or int32")
     if which.dtype == dtypes.bool_ and len(cases) > 2:
-        raise ArgumentError(f"select_n: a bool selector chooses between two cases, {len(cases)} are given",
-                            fix="use an int32 selector")  # fmt: skip
+        raise ArgumentError(
+            f"select_n: a bool selector chooses between two cases, {len(cases)} are given", fix="use an int32 selector"
+        )
     shapes_ = {c.shape for c in cases}
     if len(shapes_) > 1 or (which.shape and which.shape != cases[0].shape):
         raise ShapeError(

@@ -135,8 +135,9 @@ def add_decayed_weights(weight_decay: float, mask: Any = None) -> Optimizer:
         chosen: Any = mask(params) if callable(mask) else mask
         if chosen is None:
             return each_leaf(name, lambda g, p: g + weight_decay * p, updates=updates, params=params)
-        return tree.map(lambda m, g, p: tree.map(lambda g, p: g + weight_decay * p, g, p) if m else g,
-                        chosen, updates, params)  # fmt: skip
+        return tree.map(
+            lambda m, g, p: tree.map(lambda g, p: g + weight_decay * p, g, p) if m else g, chosen, updates, params
+        )
 
     return stateless(update)
 

@@ -10,9 +10,13 @@ from funcgrad import dtypes, tree
 from funcgrad.core.tracing import aval_of
 
 _TOLERANCE = {
-    dtypes.bfloat16: 2e-2, dtypes.float16: 2e-3, dtypes.float32: 1e-5, dtypes.complex64: 1e-5,
-    dtypes.float64: 1e-12, dtypes.complex128: 1e-12,
-}  # fmt: skip
+    dtypes.bfloat16: 2e-2,
+    dtypes.float16: 2e-3,
+    dtypes.float32: 1e-5,
+    dtypes.complex64: 1e-5,
+    dtypes.float64: 1e-12,
+    dtypes.complex128: 1e-12,
+}
 
 
 def tolerance(dtype: np.dtype) -> float:

@@ -254,8 +254,9 @@ def pure_callback(
         raise ArgumentError(
             f"pure_callback: vmap_method is {vmap_method!r}", fix=f"give one of {', '.join(VMAP_METHODS)}, or None"
         )
-    return _call(pure_callback_p, callback, result_shape_dtypes, args, kwargs, sharding=sharding,
-                 vmap_method=vmap_method)  # fmt: skip
+    return _call(
+        pure_callback_p, callback, result_shape_dtypes, args, kwargs, sharding=sharding, vmap_method=vmap_method
+    )
 
 
 def io_callback(

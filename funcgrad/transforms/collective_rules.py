@@ -120,9 +120,14 @@ def _collective(
         return along(rows, **params)
 
     primitive = Primitive(
-        name, infer=infer, evaluate=_unbound(name), jvp=jvp, batch=batch, axis_names=_names,
+        name,
+        infer=infer,
+        evaluate=_unbound(name),
+        jvp=jvp,
+        batch=batch,
+        axis_names=_names,
         transpose=lambda ct, x, **params: [transpose(ct, **params)],
-    )  # fmt: skip
+    )
     return primitive
 
 

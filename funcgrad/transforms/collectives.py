@@ -170,9 +170,7 @@ def pmin(x: Any, axis_name: Any, *, axis_index_groups: Any = None) -> Any:
     return _extreme(pmin_p, x, axis_name, axis_index_groups)
 
 
-def all_gather(
-    x: Any, axis_name: Any, *, axis_index_groups: Any = None, axis: int = 0, tiled: bool = False
-) -> Any:  # fmt: skip
+def all_gather(x: Any, axis_name: Any, *, axis_index_groups: Any = None, axis: int = 0, tiled: bool = False) -> Any:
     """Return the values of `x`, a pytree, of all elements of the named axis, stacked along a new dimension `axis`.
 
     With `tiled` they are concatenated along the dimension `axis` that is there already.

@@ -309,9 +309,14 @@ class _Chosen(NamedTuple):
 
 
 def _choose(
-    fun: Any, args: tuple, kwargs: dict[str, Any], argnums: int | Sequence[int], transform: str,
-    holomorphic: bool, allow_int: bool = False,
-) -> _Chosen:  # fmt: skip
+    fun: Any,
+    args: tuple,
+    kwargs: dict[str, Any],
+    argnums: int | Sequence[int],
+    transform: str,
+    holomorphic: bool,
+    allow_int: bool = False,
+) -> _Chosen:
     """Take the arguments that `argnums` names; raise unless they can be differentiated."""
     positions, single = split_argnums(args, argnums, f"{transform} of {name_of(fun)}")
     leaves, structure = tree.flatten(tuple(args[i] for i in positions))
@@ -529,5 +534,15 @@ def hessian(
     return jacfwd(jacrev(fun, argnums, has_aux, holomorphic), argnums, has_aux, holomorphic)
 
 
-__all__ = ["grad", "hessian", "jacfwd", "jacobian", "jacrev", "jvp", "linear_transpose", "linearize",
-           "value_and_grad", "vjp"]  # fmt: skip
+__all__ = [
+    "grad",
+    "hessian",
+    "jacfwd",
+    "jacobian",
+    "jacrev",
+    "jvp",
+    "linear_transpose",
+    "linearize",
+    "value_and_grad",
+    "vjp",
+]

@@ -224,9 +224,11 @@ def _jet_jaxpr(
 
     def fun(*flat: Any) -> list[Any]:
         series = _unflatten(flat, varying, order)
-        outs = jet_flat(lambda *xs: eval_jaxpr(closed.jaxpr, closed.consts, *xs), series) if series else [
-            [x, *[Zero(aval_of(x).tangent())] * order] for x in eval_jaxpr(closed.jaxpr, closed.consts)
-        ]  # fmt: skip
+        outs = (
+            jet_flat(lambda *xs: eval_jaxpr(closed.jaxpr, closed.consts, *xs), series)
+            if series
+            else [[x, *[Zero(aval_of(x).tangent())] * order] for x in eval_jaxpr(closed.jaxpr, closed.consts)]
+        )
         varying_out[:] = [f or _varies(s) for s, f in zip(outs, force, strict=True)]
         return _flatten(outs, varying_out)
 

@@ -421,8 +421,10 @@ def _signature(
     donate = complete(_as_tuple(donate_argnums, int), _as_tuple(donate_argnames, str), "donate")
     both = set(static[0]) & set(donate[0])
     if both:
-        raise StaticArgumentError(f"jit({name}): arguments {sorted(both)} are both static and donated",
-                                  fix="static arguments cannot be donated")  # fmt: skip
+        raise StaticArgumentError(
+            f"jit({name}): arguments {sorted(both)} are both static and donated",
+            fix="static arguments cannot be donated",
+        )
     return _Signature(*static, *donate)
 
 
@@ -464,9 +466,15 @@ def jit(
         raise ArgumentError(f"jit: unexpected options {sorted(unknown)}", fix="see help(funcgrad.jit)")
     if fun is None:
         return functools.partial(
-            jit, static_argnums=static_argnums, static_argnames=static_argnames, donate_argnums=donate_argnums,
-            donate_argnames=donate_argnames, keep_unused=keep_unused, inline=inline, target=target,
-        )  # fmt: skip
+            jit,
+            static_argnums=static_argnums,
+            static_argnames=static_argnames,
+            donate_argnums=donate_argnums,
+            donate_argnames=donate_argnames,
+            keep_unused=keep_unused,
+            inline=inline,
+            target=target,
+        )
     if target not in (None, *CPU_TARGETS):
         raise ArgumentError(f"jit: target={target!r}", fix=f"choose {' or '.join(map(repr, CPU_TARGETS))}")
     callable_or_error(fun, "jit")

@@ -35,8 +35,9 @@ def newton(a: Any) -> Any:
     """The square root of each number, each with as many steps as it takes."""
 
     def root(a: Any) -> Any:
-        return lax.while_loop(lambda s: abs(s[0] * s[0] - a) > 1e-4 * a,
-                              lambda s: (0.5 * (s[0] + a / s[0]), s[1] + 1), (a, 0))  # fmt: skip
+        return lax.while_loop(
+            lambda s: abs(s[0] * s[0] - a) > 1e-4 * a, lambda s: (0.5 * (s[0] + a / s[0]), s[1] + 1), (a, 0)
+        )
 
     return lax.map(root, abs(a) + 0.5)
 
@@ -87,7 +88,8 @@ PROGRAMS = {
     "no carry": (lambda x: lax.map(lambda r: jnp.tanh(r) * r.sum(), x), values(50, 4)),
     "stored in another shape": (lambda x: lax.map(lambda r: r[0] * 2, x.T), values(1, 7)),
     "lanes stored in another shape": (
-        lambda x: lax.map(lambda r: lax.while_loop(lambda v: v < 5, lambda v: v + 1, r[0]), x.T), values(1, 40),
+        lambda x: lax.map(lambda r: lax.while_loop(lambda v: v < 5, lambda v: v + 1, r[0]), x.T),
+        values(1, 40),
     ),
     "of length 0": (lambda c, x: lax.scan(lambda c, x: (c + x, c), c, x), jnp.ones(3), values(0, 3)),
     "of length 1": (lambda c, x: lax.scan(lambda c, x: (c + x, c), c, x), jnp.ones(3), values(1, 3)),
@@ -107,23 +109,28 @@ PROGRAMS = {
     "large matrix power": (matrix_power, 0.1 * values(20, 20), 13),
     "recurrent network": (
         lambda w, h, x: lax.scan(lambda h, x: (jnp.tanh(h @ w + x), h.sum(1)), h, x),
-        0.3 * values(24, 24), values(5, 24), values(9, 5, 24),
+        0.3 * values(24, 24),
+        values(5, 24),
+        values(9, 5, 24),
     ),
     "written windows": (lambda x: lax.fori_loop(1, 50, lambda i, x: x.at[i].add(0.5 * x[i - 1]), x), values(50)),
     "written and read": (
-        lambda x: lax.scan(lambda x, i: (x.at[i].set(2.0).at[i + 1].add(1.0), x), x, jnp.arange(20)), values(40),
+        lambda x: lax.scan(lambda x, i: (x.at[i].set(2.0).at[i + 1].add(1.0), x), x, jnp.arange(20)),
+        values(40),
     ),
     "written small": (
         lambda x, k: lax.fori_loop(0, 7, lambda i, x: x.at[(i + k) % 3, i % 4].add(x[i % 3, k].sum()), x),
-        values(3, 4), 1,
+        values(3, 4),
+        1,
     ),
     "integers of 8 bits": (
-        lambda x: lax.scan(lambda c, x: (c * jnp.int8(3) + x, c > x), jnp.int8(0), x), jnp.arange(30).astype("int8"),
+        lambda x: lax.scan(lambda c, x: (c * jnp.int8(3) + x, c > x), jnp.int8(0), x),
+        jnp.arange(30).astype("int8"),
     ),
     "halves": (lambda x: lax.scan(lambda c, x: (c * 0.5 + x, c), x[0], x), values(6, 3).astype("float16")),
     "complex numbers": (lambda x: lax.scan(lambda c, x: (c * 0.5j + x, c), x[0], x), values(6, 3).astype("complex64")),
     "sorting inside": (lambda x: lax.scan(lambda c, x: (jnp.sort(c + x), c), x[0], x), values(6, 5)),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(params=["as it comes", "nested programs"])

@@ -60,7 +60,8 @@ PROGRAMS: dict[str, tuple[Callable[[Any], Any], Callable[[int], Any]]] = {
     "vmap of cond": (fg.vmap(lambda x: lax.cond(x > 0, fnp.sin, fnp.cos, x)), vector),
     "an update or none": (adam_or_skip, vector),
     "cond in scan": (
-        lambda x: lax.scan(lambda c, i: (lax.cond(i > 2, lambda c: c * 2, fnp.sin, c), i), x, fnp.arange(5)), vector,
+        lambda x: lax.scan(lambda c, i: (lax.cond(i > 2, lambda c: c * 2, fnp.sin, c), i), x, fnp.arange(5)),
+        vector,
     ),
     "scan": (lambda x: lax.scan(lambda c, _: (c * 1.1 + 1, c.sum()), x, None, length=5), vector),
     "scan over elements": (scanned, vector),
@@ -106,7 +107,7 @@ PROGRAMS: dict[str, tuple[Callable[[Any], Any], Callable[[int], Any]]] = {
     "numbers of other kinds": (lambda x: (abs(x * 1j + 2), x.astype("float16") * 2, x > 0, x.astype("int8")), vector),
     "checkpoint": (fg.grad(lambda x: fg.checkpoint(fnp.sin)(x).sum()), vector),
     "second derivatives": (fg.grad(lambda x: fg.grad(lambda x: (x**3).sum())(x).sum()), vector),
-}  # fmt: skip
+}
 
 
 def compiled(function: Callable[[Any], Any], x: Any) -> None:

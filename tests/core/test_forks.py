@@ -56,8 +56,11 @@ def python(script: str, cache: os.PathLike) -> None:
     environment = os.environ | {"FUNCGRAD_CACHE_DIR": str(cache)}
     done = subprocess.run(
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c", PREAMBLE + script],
-        capture_output=True, text=True, timeout=120, env=environment,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=environment,
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
 
 

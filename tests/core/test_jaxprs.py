@@ -37,10 +37,14 @@ def _inner(m: Any) -> Any:
 def _movement(m: Any) -> Any:
     def movement(x):
         return (
-            m.lax.transpose(x), m.lax.reshape(x, (3, 2)), m.lax.broadcast_in_dim(x, (4, 2, 3), (1, 2)),
-            m.lax.rev(x, (0,)), m.lax.pad(x, np.float32(0), [(1, 1, 0), (0, 0, 1)]), m.lax.slice(x, (0, 1), (2, 3)),
+            m.lax.transpose(x),
+            m.lax.reshape(x, (3, 2)),
+            m.lax.broadcast_in_dim(x, (4, 2, 3), (1, 2)),
+            m.lax.rev(x, (0,)),
+            m.lax.pad(x, np.float32(0), [(1, 1, 0), (0, 0, 1)]),
+            m.lax.slice(x, (0, 1), (2, 3)),
             m.lax.concatenate([x, x], 0),
-        )  # fmt: skip
+        )
 
     return m.make_jaxpr(movement)(M)
 

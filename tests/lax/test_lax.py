@@ -140,10 +140,13 @@ def test_reduce_by_any_associative_operation(n: int):
 @pytest.mark.parametrize(
     ("computation", "init", "name"),
     [
-        (lax.add, 0, "reduce_sum"), (lambda a, b: b + a, 0.0, "reduce_sum"), (lax.mul, 1, "reduce_prod"),
-        (jnp.maximum, -np.inf, "reduce_max"), (lax.min, np.inf, "reduce_min"),
+        (lax.add, 0, "reduce_sum"),
+        (lambda a, b: b + a, 0.0, "reduce_sum"),
+        (lax.mul, 1, "reduce_prod"),
+        (jnp.maximum, -np.inf, "reduce_max"),
+        (lax.min, np.inf, "reduce_min"),
     ],
-)  # fmt: skip
+)
 def test_reduce_knows_the_primitives(computation: object, init: float, name: str):
     jaxpr = fg.make_jaxpr(lambda x: lax.reduce(x, init, computation, (1,)))(X).jaxpr
     assert [e.primitive.name for e in jaxpr.eqns] == [name]
@@ -161,13 +164,19 @@ def test_reduce_of_logic():
 
 A, S = np.random.default_rng(1).uniform(0.2, 4, size=(2, 200))
 SPECIAL = {
-    "digamma": (scipy.special.digamma, A), "lgamma": (scipy.special.gammaln, A), "erf": (scipy.special.erf, A - 2),
-    "erfc": (scipy.special.erfc, A - 2), "erf_inv": (scipy.special.erfinv, A / 4 - 0.5),
-    "bessel_i0e": (scipy.special.i0e, A - 2), "bessel_i1e": (scipy.special.i1e, A - 2),
-    "igamma": (scipy.special.gammainc, A, S), "igammac": (scipy.special.gammaincc, A, S),
-    "zeta": (scipy.special.zeta, A + 1.2, S), "betainc": (scipy.special.betainc, A, S, A / 5),
+    "digamma": (scipy.special.digamma, A),
+    "lgamma": (scipy.special.gammaln, A),
+    "erf": (scipy.special.erf, A - 2),
+    "erfc": (scipy.special.erfc, A - 2),
+    "erf_inv": (scipy.special.erfinv, A / 4 - 0.5),
+    "bessel_i0e": (scipy.special.i0e, A - 2),
+    "bessel_i1e": (scipy.special.i1e, A - 2),
+    "igamma": (scipy.special.gammainc, A, S),
+    "igammac": (scipy.special.gammaincc, A, S),
+    "zeta": (scipy.special.zeta, A + 1.2, S),
+    "betainc": (scipy.special.betainc, A, S, A / 5),
     "polygamma": (scipy.special.polygamma, np.arange(200) % 5, S),
-}  # fmt: skip
+}
 # Operands by which no derivative is known.
 CONSTANT = {"zeta": (0,), "betainc": (0, 1), "polygamma": (0,)}
 
@@ -208,7 +217,7 @@ def test_missing_derivatives_are_named():
     for call, text in (
         (lambda a: lax.betainc(a, 1.0, 0.5), "betainc in a"),
         (lambda m: lax.polygamma(m, 1.0), "polygamma in its order"),
-    ):  # fmt: skip
+    ):
         with pytest.raises(errors.MissingRuleError, match=text):
             fg.grad(call)(np.float32(2))
 
@@ -220,48 +229,69 @@ UNARY = {
     "acosh atanh": (X, P, Z),
     "floor ceil is_finite cbrt round erf erfc erf_inv lgamma": (X, P, P.astype(np.float16), P.astype(BFLOAT16)),
     "digamma": (X - 0.25, P),
-    "bitwise_not population_count clz": (N, U), "real imag conj": (Z,), "reciprocal": (P, Z),
-}  # fmt: skip
+    "bitwise_not population_count clz": (N, U),
+    "real imag conj": (Z,),
+    "reciprocal": (P, Z),
+}
 BINARY = {
-    "add sub mul div max min": ((X, P), (N, N[::-1]), (U, U[::-1])), "rem": ((X, P), (N, N[::-1])),
-    "add sub mul div pow eq ne": ((Z, Z[::-1]),), "pow atan2 nextafter": ((P, X),), "complex": ((X, P),),
+    "add sub mul div max min": ((X, P), (N, N[::-1]), (U, U[::-1])),
+    "rem": ((X, P), (N, N[::-1])),
+    "add sub mul div pow eq ne": ((Z, Z[::-1]),),
+    "pow atan2 nextafter": ((P, X),),
+    "complex": ((X, P),),
     "eq ne lt le gt ge": ((X, X[::-1]), (N, N[::-1]), (U, U)),
     "bitwise_and bitwise_or bitwise_xor": ((N, N[::-1]), (B, B[::-1]), (U, U[::-1])),
     "shift_left shift_right_logical shift_right_arithmetic": ((N, np.int32([[1, 2, 31], [33, 0, -1]])),),
-}  # fmt: skip
+}
 EXPRESSIONS = {
-    "select": lambda m: m.lax.select(B, X, P), "select by a scalar": lambda m: m.lax.select(False, X, P),
+    "select": lambda m: m.lax.select(B, X, P),
+    "select by a scalar": lambda m: m.lax.select(False, X, P),
     "select_n": lambda m: m.lax.select_n(np.int32([[0, 1, 2]] * 2), X, P, X + P),
-    "clamp": lambda m: m.lax.clamp(-1.0, X, 1.0), "clamp by arrays": lambda m: m.lax.clamp(-P, X, P),
-    "pow of an integer": lambda m: m.lax.pow(X, 3), "integer_pow": lambda m: m.lax.integer_pow(X, -2),
+    "clamp": lambda m: m.lax.clamp(-1.0, X, 1.0),
+    "clamp by arrays": lambda m: m.lax.clamp(-P, X, P),
+    "pow of an integer": lambda m: m.lax.pow(X, 3),
+    "integer_pow": lambda m: m.lax.integer_pow(X, -2),
     "round to even": lambda m: m.lax.round(X, m.lax.RoundingMethod.TO_NEAREST_EVEN),
     "saturating cast": lambda m: m.lax.convert_element_type(X * 1e10, np.int32),
     "cast of a scalar": lambda m: m.lax.convert_element_type(1, float),
     "bitcast": lambda m: m.lax.bitcast_convert_type(X, np.int32),
     "bitcast down": lambda m: m.lax.bitcast_convert_type(X, np.int8),
-    "full": lambda m: m.lax.full((2,), 1), "full of a dtype": lambda m: m.lax.full((2, 0), 1.5, np.int8),
-    "full_like": lambda m: m.lax.full_like(X, 2), "full_like shape": lambda m: m.lax.full_like(N, 2, np.int8, (1,)),
-    "iota": lambda m: m.lax.iota(np.float32, 3), "broadcasted_iota": lambda m: m.lax.broadcasted_iota(int, (2, 3), 1),
+    "full": lambda m: m.lax.full((2,), 1),
+    "full of a dtype": lambda m: m.lax.full((2, 0), 1.5, np.int8),
+    "full_like": lambda m: m.lax.full_like(X, 2),
+    "full_like shape": lambda m: m.lax.full_like(N, 2, np.int8, (1,)),
+    "iota": lambda m: m.lax.iota(np.float32, 3),
+    "broadcasted_iota": lambda m: m.lax.broadcasted_iota(int, (2, 3), 1),
     "shape_as_value": lambda m: m.numpy.asarray(m.lax.shape_as_value((2, 3))),
-    "broadcast": lambda m: m.lax.broadcast(X, (4, 1)), "broadcast_like": lambda m: m.lax.broadcast_like(1.0, X),
+    "broadcast": lambda m: m.lax.broadcast(X, (4, 1)),
+    "broadcast_like": lambda m: m.lax.broadcast_like(1.0, X),
     "broadcast_in_dim": lambda m: m.lax.broadcast_in_dim(X[0], (3, 2), (0,)),
     "broadcast_in_dim of a scalar": lambda m: m.lax.broadcast_in_dim(1.0, (2,), ()),
-    "broadcast_to_rank": lambda m: m.lax.broadcast_to_rank(X, 4), "tile": lambda m: m.lax.tile(X, (2, 0)),
-    "reshape": lambda m: m.lax.reshape(X, (3, 2)), "reshape of transposed": lambda m: m.lax.reshape(X, (3, 2), (1, 0)),
-    "collapse": lambda m: m.lax.collapse(X[None], 0, 2), "collapse all": lambda m: m.lax.collapse(X, 0),
+    "broadcast_to_rank": lambda m: m.lax.broadcast_to_rank(X, 4),
+    "tile": lambda m: m.lax.tile(X, (2, 0)),
+    "reshape": lambda m: m.lax.reshape(X, (3, 2)),
+    "reshape of transposed": lambda m: m.lax.reshape(X, (3, 2), (1, 0)),
+    "collapse": lambda m: m.lax.collapse(X[None], 0, 2),
+    "collapse all": lambda m: m.lax.collapse(X, 0),
     "collapse to the last but one": lambda m: m.lax.collapse(X[None], 0, -1),
-    "transpose": lambda m: m.lax.transpose(X, (1, 0)), "squeeze": lambda m: m.lax.squeeze(X[None, :, None], (-2, 0)),
-    "expand_dims": lambda m: m.lax.expand_dims(X, (-1, 0)), "rev": lambda m: m.lax.rev(X, (0, 1)),
+    "transpose": lambda m: m.lax.transpose(X, (1, 0)),
+    "squeeze": lambda m: m.lax.squeeze(X[None, :, None], (-2, 0)),
+    "expand_dims": lambda m: m.lax.expand_dims(X, (-1, 0)),
+    "rev": lambda m: m.lax.rev(X, (0, 1)),
     "slice": lambda m: m.lax.slice(X, (0, 1), (2, 3)),
     "strided slice": lambda m: m.lax.slice(X, (0, 0), (2, 3), (1, 2)),
     "slice_in_dim": lambda m: m.lax.slice_in_dim(X, -2, None, axis=-1),
     "pad": lambda m: m.lax.pad(X, 7.0, ((1, -1, 0), (0, 2, 1))),
-    "concatenate": lambda m: m.lax.concatenate([X, P], 1), "stack": lambda m: m.lax.stack([X, P], 1),
-    "dot": lambda m: m.lax.dot(X, X.T), "dot of vectors": lambda m: m.lax.dot(X[0], P[0]),
+    "concatenate": lambda m: m.lax.concatenate([X, P], 1),
+    "stack": lambda m: m.lax.stack([X, P], 1),
+    "dot": lambda m: m.lax.dot(X, X.T),
+    "dot of vectors": lambda m: m.lax.dot(X[0], P[0]),
     "dot into a wider type": lambda m: m.lax.dot(U, U, preferred_element_type=np.int32),
     "batch_matmul": lambda m: m.lax.batch_matmul(X[None], P.T[None], m.lax.Precision.HIGHEST),
-    "sort_key_val": lambda m: m.lax.sort_key_val(X, P)[1], "sort down": lambda m: m.lax.sort(X, 0),
-    "reduce": lambda m: m.lax.reduce(X, 1.0, m.lax.add, (0,)), "reduce_xor": lambda m: m.lax.reduce_xor(N, (0,)),
+    "sort_key_val": lambda m: m.lax.sort_key_val(X, P)[1],
+    "sort down": lambda m: m.lax.sort(X, 0),
+    "reduce": lambda m: m.lax.reduce(X, 1.0, m.lax.add, (0,)),
+    "reduce_xor": lambda m: m.lax.reduce_xor(N, (0,)),
     "dynamic_slice": lambda m: m.lax.dynamic_slice(X, (1, 2), (2, 2)),
     "dynamic_slice from the end": lambda m: m.lax.dynamic_slice(X, (0, -1), (1, 1)),
     "dynamic_index_in_dim": lambda m: m.lax.dynamic_index_in_dim(X, 7, 1, keepdims=False),
@@ -275,7 +305,7 @@ EXPRESSIONS = {
     ),
     "batched scalars": lambda m: m.vmap(lambda x: m.lax.clamp(0.0, m.lax.mul(x, 2.0), 1.0))(X),
     "gradients of ties": lambda m: m.grad(lambda x: m.lax.max(x, x[:, ::-1]).sum())(m.numpy.asarray(X)),
-}  # fmt: skip
+}
 
 
 def same_as(ours: object, theirs: object) -> None:
@@ -363,7 +393,7 @@ BAD = {
     "starts": (lambda: lax.dynamic_slice(X, (0,), (1, 1)), errors.ShapeError, "dynamic_slice: 1 start indices for"),
     "window": (lambda: lax.dynamic_slice_in_dim(X, 0, 5), errors.ShapeError, "dynamic_slice"),
     "approx": (lambda: lax.approx_min_k(N, 1), errors.DTypeError, "approx_min_k: operand has type i32[2,3]"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", BAD)

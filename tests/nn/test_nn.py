@@ -15,10 +15,30 @@ RNG = np.random.default_rng(0)
 # Kinks and their neighbours, and values far out.
 POINTS = np.float32([-300, -20, -6, -3, -1.5, -1, -0.3, -1e-4, -0.0, 0, 1e-4, 0.4, 1, 2, 3, 6, 7, 20, 300])
 ACTIVATIONS = [
-    "celu", "elu", "gelu", "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh", "identity", "leaky_relu",
-    "log_sigmoid", "mish", "relu", "relu6", "selu", "sigmoid", "silu", "soft_sign", "softplus", "sparse_plus",
-    "sparse_sigmoid", "squareplus", "swish", "tanh",
-]  # fmt: skip
+    "celu",
+    "elu",
+    "gelu",
+    "hard_sigmoid",
+    "hard_silu",
+    "hard_swish",
+    "hard_tanh",
+    "identity",
+    "leaky_relu",
+    "log_sigmoid",
+    "mish",
+    "relu",
+    "relu6",
+    "selu",
+    "sigmoid",
+    "silu",
+    "soft_sign",
+    "softplus",
+    "sparse_plus",
+    "sparse_sigmoid",
+    "squareplus",
+    "swish",
+    "tanh",
+]
 
 
 def _slopes(module, function, x):
@@ -86,10 +106,18 @@ def test_normalizers_are_jax(name, options):
 
 
 @pytest.mark.oracle
-@pytest.mark.parametrize("options", [
-    {}, {"axis": 1}, {"axis": (0,), "keepdims": True}, {"where": MASK, "axis": 1}, {"b": np.abs(X), "axis": 1},
-    {"b": X, "axis": 1, "return_sign": True}, {"b": X, "axis": 1},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"axis": 1},
+        {"axis": (0,), "keepdims": True},
+        {"where": MASK, "axis": 1},
+        {"b": np.abs(X), "axis": 1},
+        {"b": X, "axis": 1, "return_sign": True},
+        {"b": X, "axis": 1},
+    ],
+)
 def test_logsumexp_is_jax(options):
     import jax
 
@@ -122,9 +150,9 @@ def test_one_hot():
 
 
 @pytest.mark.oracle
-@pytest.mark.parametrize("name", [
-    f"{n}_{d}" for n in ("lecun", "glorot", "xavier", "he", "kaiming") for d in ("normal", "uniform")
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name", [f"{n}_{d}" for n in ("lecun", "glorot", "xavier", "he", "kaiming") for d in ("normal", "uniform")]
+)
 def test_initializers_are_jax(name):
     import jax
 
@@ -139,10 +167,17 @@ def test_initializers_are_jax(name):
 
 
 @pytest.mark.oracle
-@pytest.mark.parametrize("name, args", [
-    ("constant", (2.5,)), ("uniform", (0.3,)), ("normal", (0.3,)), ("truncated_normal", (0.3,)),
-    ("variance_scaling", (2.0, "fan_out", "normal")), ("variance_scaling", (0.5, "fan_geo_avg", "truncated_normal")),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, args",
+    [
+        ("constant", (2.5,)),
+        ("uniform", (0.3,)),
+        ("normal", (0.3,)),
+        ("truncated_normal", (0.3,)),
+        ("variance_scaling", (2.0, "fan_out", "normal")),
+        ("variance_scaling", (0.5, "fan_geo_avg", "truncated_normal")),
+    ],
+)
 def test_other_initializers_are_jax(name, args):
     import jax
 
@@ -216,13 +251,16 @@ def _cross_entropy(targets, class_weights=1.0):
     return -(targets * class_weights * special.log_softmax(LOGITS, -1)).sum(-1)
 
 
-@pytest.mark.parametrize("options, expected", [
-    ({}, lambda q: _cross_entropy(q).mean()),
-    ({"reduction": "sum"}, lambda q: _cross_entropy(q).sum()),
-    ({"reduction": "none"}, _cross_entropy),
-    ({"weights": WEIGHTS}, lambda q: (_cross_entropy(q) * WEIGHTS).sum() / WEIGHTS.sum()),
-    ({"label_smoothing": 0.1}, lambda q: _cross_entropy(0.9 * q + 0.025).mean()),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "options, expected",
+    [
+        ({}, lambda q: _cross_entropy(q).mean()),
+        ({"reduction": "sum"}, lambda q: _cross_entropy(q).sum()),
+        ({"reduction": "none"}, _cross_entropy),
+        ({"weights": WEIGHTS}, lambda q: (_cross_entropy(q) * WEIGHTS).sum() / WEIGHTS.sum()),
+        ({"label_smoothing": 0.1}, lambda q: _cross_entropy(0.9 * q + 0.025).mean()),
+    ],
+)
 def test_cross_entropy_is_its_definition(options, expected):
     with fg.enable_x64():
         assert np.allclose(nn.cross_entropy(LOGITS, LABELS, **options), expected(ONE_HOT))
@@ -251,16 +289,22 @@ A, B = RNG.standard_normal((2, 5, 2)) * 2
 P = special.expit(B)
 
 
-@pytest.mark.parametrize("loss, args, expected", [
-    (nn.mse, (A, B), (A - B) ** 2),
-    (nn.mae, (A, B), np.abs(A - B)),
-    (nn.huber, (A, B), special.huber(1.0, A - B)),
-    (lambda *a, **k: nn.huber(*a, 0.3, **k), (A, B), special.huber(0.3, A - B)),
-    (nn.hinge, (A, np.sign(B)), np.maximum(0, 1 - A * np.sign(B))),
-    (nn.binary_cross_entropy, (A, P), -P * special.log_expit(A) - (1 - P) * special.log_expit(-A)),
-    (nn.kl_divergence, (special.log_softmax(A, -1), special.softmax(B, -1)),
-     special.rel_entr(special.softmax(B, -1), special.softmax(A, -1)).sum(-1)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "loss, args, expected",
+    [
+        (nn.mse, (A, B), (A - B) ** 2),
+        (nn.mae, (A, B), np.abs(A - B)),
+        (nn.huber, (A, B), special.huber(1.0, A - B)),
+        (lambda *a, **k: nn.huber(*a, 0.3, **k), (A, B), special.huber(0.3, A - B)),
+        (nn.hinge, (A, np.sign(B)), np.maximum(0, 1 - A * np.sign(B))),
+        (nn.binary_cross_entropy, (A, P), -P * special.log_expit(A) - (1 - P) * special.log_expit(-A)),
+        (
+            nn.kl_divergence,
+            (special.log_softmax(A, -1), special.softmax(B, -1)),
+            special.rel_entr(special.softmax(B, -1), special.softmax(A, -1)).sum(-1),
+        ),
+    ],
+)
 def test_losses_are_their_definition(loss, args, expected):
     weights = RNG.random(expected.shape)
     with fg.enable_x64():
@@ -278,20 +322,27 @@ def test_binary_cross_entropy_is_finite_far_out():
 # ---------------------------------------------------------------- errors
 
 
-@pytest.mark.parametrize("call, error, message", [
-    (lambda: nn.glu(jnp.ones(3)), ShapeError, "glu: axis 0 of f32.3. has odd size"),
-    (lambda: nn.mse(jnp.ones(3), jnp.ones((3, 1))), ShapeError, r"mse: predictions f32\[3\] and targets f32\[3,1\]"),
-    (lambda: nn.mse(jnp.ones(3), jnp.ones(3), reduction="avg"), ArgumentError, "unknown reduction 'avg'"),
-    (lambda: nn.cross_entropy(jnp.ones((3, 2)), jnp.ones(2, int)), ShapeError, "do not fit logits"),
-    (lambda: nn.standardize(X, algorithm="slow"), ArgumentError, "unknown algorithm 'slow'"),
-    (lambda: nn.Dropout(1.0), ArgumentError, r"Dropout: rate, the share of elements dropped, is 1.0"),
-    (lambda: nn.Dropout(0.5).apply((), X, train=True), ArgumentError, "training needs a key"),
-    (lambda: nn.Linear(3).init(random.key(0), ()), ShapeError, "the input is a scalar"),
-    (lambda: nn.Sequential(nn.Relu()).apply([], X), ArgumentError, "0 layers' parameters for 1 layers"),
-    (lambda: nn.initializers.he_normal()(random.key(0), (3,)), ShapeError, "no input and output axis"),
-    (lambda: nn.initializers.he_normal()(random.key(0), (3, 3), "int32"), DTypeError, "not a float"),
-    (lambda: nn.initializers.variance_scaling(1, "fan", "normal"), ArgumentError, "'fan' is unknown"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "call, error, message",
+    [
+        (lambda: nn.glu(jnp.ones(3)), ShapeError, "glu: axis 0 of f32.3. has odd size"),
+        (
+            lambda: nn.mse(jnp.ones(3), jnp.ones((3, 1))),
+            ShapeError,
+            r"mse: predictions f32\[3\] and targets f32\[3,1\]",
+        ),
+        (lambda: nn.mse(jnp.ones(3), jnp.ones(3), reduction="avg"), ArgumentError, "unknown reduction 'avg'"),
+        (lambda: nn.cross_entropy(jnp.ones((3, 2)), jnp.ones(2, int)), ShapeError, "do not fit logits"),
+        (lambda: nn.standardize(X, algorithm="slow"), ArgumentError, "unknown algorithm 'slow'"),
+        (lambda: nn.Dropout(1.0), ArgumentError, r"Dropout: rate, the share of elements dropped, is 1.0"),
+        (lambda: nn.Dropout(0.5).apply((), X, train=True), ArgumentError, "training needs a key"),
+        (lambda: nn.Linear(3).init(random.key(0), ()), ShapeError, "the input is a scalar"),
+        (lambda: nn.Sequential(nn.Relu()).apply([], X), ArgumentError, "0 layers' parameters for 1 layers"),
+        (lambda: nn.initializers.he_normal()(random.key(0), (3,)), ShapeError, "no input and output axis"),
+        (lambda: nn.initializers.he_normal()(random.key(0), (3, 3), "int32"), DTypeError, "not a float"),
+        (lambda: nn.initializers.variance_scaling(1, "fan", "normal"), ArgumentError, "'fan' is unknown"),
+    ],
+)
 def test_errors(call, error, message):
     with pytest.raises(error, match=message):
         call()

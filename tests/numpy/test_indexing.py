@@ -30,14 +30,49 @@ MASK = X[0] > 4
 FULL = slice(None)
 
 EXPRESSIONS = [
-    0, -1, 7, -9, (0, 1), slice(1, None), (FULL, slice(None, None, -1)), (FULL, None, 1), (..., 0),
-    (..., slice(3, 0, -2)), None, (None, ..., None, 2), slice(5, 2), slice(None, None, 7), ...,
-    I, (FULL, I), (0, I), (I, 0), (I, FULL, I), (slice(0, 1), I, slice(1, 3)), (I, None, 1), (0, FULL, I),
-    (J, I[:2]), (FULL, MASK), (FULL, slice(None, None, 1), J), (slice(None, None, -1), J, slice(None, None, 2), None),
-    np.array(1), (slice(2, 2), 0), (None, I, None, I), (I, ..., I), (FULL, slice(1, 2), None, J, ...),
-    MASK[:2, 0], (MASK[:2, 0], FULL, I[:1]), (I.astype(np.uint8), 1), (np.zeros((0,), int),), X > 100, X > 3,
-    (True, I), True, (False, 0), ([0, 1], FULL, 2),
-]  # fmt: skip
+    0,
+    -1,
+    7,
+    -9,
+    (0, 1),
+    slice(1, None),
+    (FULL, slice(None, None, -1)),
+    (FULL, None, 1),
+    (..., 0),
+    (..., slice(3, 0, -2)),
+    None,
+    (None, ..., None, 2),
+    slice(5, 2),
+    slice(None, None, 7),
+    ...,
+    I,
+    (FULL, I),
+    (0, I),
+    (I, 0),
+    (I, FULL, I),
+    (slice(0, 1), I, slice(1, 3)),
+    (I, None, 1),
+    (0, FULL, I),
+    (J, I[:2]),
+    (FULL, MASK),
+    (FULL, slice(None, None, 1), J),
+    (slice(None, None, -1), J, slice(None, None, 2), None),
+    np.array(1),
+    (slice(2, 2), 0),
+    (None, I, None, I),
+    (I, ..., I),
+    (FULL, slice(1, 2), None, J, ...),
+    MASK[:2, 0],
+    (MASK[:2, 0], FULL, I[:1]),
+    (I.astype(np.uint8), 1),
+    (np.zeros((0,), int),),
+    X > 100,
+    X > 3,
+    (True, I),
+    True,
+    (False, 0),
+    ([0, 1], FULL, 2),
+]
 
 
 def dynamic(index: object) -> tuple[list, object]:
@@ -177,9 +212,13 @@ def test_dtypes_and_fill_values_agree_with_jax(dtype: str) -> None:
     ours = as_array(np.asarray(theirs))
     index = (np.array([1, 5, 0]), np.array([2, 0, -1]))
     for f in (
-        lambda x: x[index], lambda x: x.at[index].get(mode="fill"), lambda x: x.at[index].set(x[0, 1]),
-        lambda x: x.at[index].max(x[1, 0]), lambda x: x[0, 0], lambda x: x.at[0].set(True),
-    ):  # fmt: skip
+        lambda x: x[index],
+        lambda x: x.at[index].get(mode="fill"),
+        lambda x: x.at[index].set(x[0, 1]),
+        lambda x: x.at[index].max(x[1, 0]),
+        lambda x: x[0, 0],
+        lambda x: x.at[0].set(True),
+    ):
         if dtype == "complex64" and f(theirs).shape == (2, 3) and "max" in f.__code__.co_names:
             continue
         mine, wanted = np.asarray(f(ours)), np.asarray(f(theirs))
@@ -219,8 +258,13 @@ def test_at_laws(positions: list[int], drawn: list[int]) -> None:
     index, values = np.array(positions, np.int32), np.array(drawn[: len(positions)], np.float32)
     x = np.arange(5, dtype=np.float32)
     ref = as_array(x).at[index]
-    for method, ufunc in (("add", np.add), ("subtract", np.subtract), ("multiply", np.multiply), ("min", np.minimum),
-                          ("max", np.maximum)):  # fmt: skip
+    for method, ufunc in (
+        ("add", np.add),
+        ("subtract", np.subtract),
+        ("multiply", np.multiply),
+        ("min", np.minimum),
+        ("max", np.maximum),
+    ):
         expected = x.copy()
         ufunc.at(expected, index, values)
         np.testing.assert_array_equal(getattr(ref, method)(values), expected)
@@ -455,28 +499,59 @@ P = np.array([0, 2, 2, 9, -1])
 
 CALLS: dict[str, list] = {
     "take": [
-        (V, P), (V, P, dict(mode="clip")), (V, P, dict(mode="wrap")), (W, P, 1), (W, P.reshape(5, 1), 0), (W, P),
-        (W, 1, -1), (np.arange(5), P), (V, P, dict(fill_value=7)), (V, np.zeros((0,), int)),
+        (V, P),
+        (V, P, dict(mode="clip")),
+        (V, P, dict(mode="wrap")),
+        (W, P, 1),
+        (W, P.reshape(5, 1), 0),
+        (W, P),
+        (W, 1, -1),
+        (np.arange(5), P),
+        (V, P, dict(fill_value=7)),
+        (V, np.zeros((0,), int)),
     ],
     "take_along_axis": [
-        (W, np.array([[0, 9, -1]]), 1), (W, np.array([[1], [0], [2]]), 1), (W, np.array([[0, 1, 2, 5]]), 0),
-        (W, P, None), (W, np.array([[0], [1], [2]]), 1, "clip"), (W, np.array([[0, 9, -1]]), 1, None, 7),
+        (W, np.array([[0, 9, -1]]), 1),
+        (W, np.array([[1], [0], [2]]), 1),
+        (W, np.array([[0, 1, 2, 5]]), 0),
+        (W, P, None),
+        (W, np.array([[0], [1], [2]]), 1, "clip"),
+        (W, np.array([[0, 9, -1]]), 1, None, 7),
     ],
-    "put": [(V, P, np.array([7.0, 8.0]), dict(inplace=False)),
-            (V, P, 3.0, dict(mode="wrap", inplace=False)),
-            (W, np.array([1, -1]), 3.0, dict(inplace=False))],
-    "put_along_axis": [(W, np.array([[1], [2], [3]]), 9.0, 1, dict(inplace=False)),
-                       (W, np.array([[1, 9, -1, 0]]), np.ones((1, 4)), 0, dict(inplace=False))],
-    "place": [(V, V > 1, np.array([7.0, 8.0]), dict(inplace=False)),
-              (W, W % 2 == 0, np.array([7]), dict(inplace=False))],
-    "choose": [(np.array([0, 1, 1]), [np.arange(3), np.arange(3) * 10]),
-               (np.array([0, 1, 5]), [np.arange(3), np.arange(3) * 10.0], dict(mode="wrap")),
-               (np.array([[0], [7]]), [np.arange(3), 4], dict(mode="clip"))],
-    "compress": [(np.array([True, False, True]), W, 0), (np.array([True, False, True]), W),
-                 (np.array([True, False, True]), W, 0, dict(size=3)), (np.array([0, 1, 1]), W, 1, dict(size=1))],
+    "put": [
+        (V, P, np.array([7.0, 8.0]), dict(inplace=False)),
+        (V, P, 3.0, dict(mode="wrap", inplace=False)),
+        (W, np.array([1, -1]), 3.0, dict(inplace=False)),
+    ],
+    "put_along_axis": [
+        (W, np.array([[1], [2], [3]]), 9.0, 1, dict(inplace=False)),
+        (W, np.array([[1, 9, -1, 0]]), np.ones((1, 4)), 0, dict(inplace=False)),
+    ],
+    "place": [
+        (V, V > 1, np.array([7.0, 8.0]), dict(inplace=False)),
+        (W, W % 2 == 0, np.array([7]), dict(inplace=False)),
+    ],
+    "choose": [
+        (np.array([0, 1, 1]), [np.arange(3), np.arange(3) * 10]),
+        (np.array([0, 1, 5]), [np.arange(3), np.arange(3) * 10.0], dict(mode="wrap")),
+        (np.array([[0], [7]]), [np.arange(3), 4], dict(mode="clip")),
+    ],
+    "compress": [
+        (np.array([True, False, True]), W, 0),
+        (np.array([True, False, True]), W),
+        (np.array([True, False, True]), W, 0, dict(size=3)),
+        (np.array([0, 1, 1]), W, 1, dict(size=1)),
+    ],
     "extract": [(W > 3, W), (W > 3, W, dict(size=3)), (W > 9, W, dict(size=5, fill_value=-1))],
-    "nonzero": [(W > 3,), (W,), (V,), (V, dict(size=7, fill_value=-1)), (W > 9, dict(size=4, fill_value=(5, 6))),
-                (W, dict(size=2)), (W, dict(size=0))],
+    "nonzero": [
+        (W > 3,),
+        (W,),
+        (V,),
+        (V, dict(size=7, fill_value=-1)),
+        (W > 9, dict(size=4, fill_value=(5, 6))),
+        (W, dict(size=2)),
+        (W, dict(size=0)),
+    ],
     "flatnonzero": [(W > 8,), (W > 8, dict(size=5, fill_value=99))],
     "argwhere": [(W > 9,), (W > 9, dict(size=4)), (W > 9, dict(size=1)), (np.float32(3.0),)],
     "where": [(V > 1,), (V > 1, dict(size=2, fill_value=9)), (V > 1, dict(size=5, fill_value=9)), (V > 1, V, 0)],
@@ -489,21 +564,37 @@ CALLS: dict[str, list] = {
     "indices": [((2, 3),), ((2, 3), dict(sparse=True)), ((4,), dict(dtype="float32")), ((),)],
     "ix_": [(np.array([1, 2]), np.array([0, 1, 2])), (np.array([3]),)],
     "unravel_index": [(np.array([5, -1, 100, -100]), (3, 4)), (np.array([[1, 2]]), (2, 2, 2)), (np.int32(5), (3, 4))],
-    "ravel_multi_index": [((np.array([2, 1]), np.array([1, 3])), (3, 4)),
-                          ((np.array([2, 5]), np.array([1, -1])), (3, 4), dict(mode="clip")),
-                          ((np.array([2, 5]), np.array([1, -1])), (3, 4), dict(mode="wrap", order="F"))],
+    "ravel_multi_index": [
+        ((np.array([2, 1]), np.array([1, 3])), (3, 4)),
+        ((np.array([2, 5]), np.array([1, -1])), (3, 4), dict(mode="clip")),
+        ((np.array([2, 5]), np.array([1, -1])), (3, 4), dict(mode="wrap", order="F")),
+    ],
     "delete": [(V, np.array([1, 1])), (V, slice(1, 3)), (W, 1, dict(axis=1)), (W, 2), (V, V > 2), (V, -1)],
-    "insert": [(V, np.array([1, 1]), np.array([7, 8.0])), (V, 2, 9), (W, 1, 9, dict(axis=1)),
-               (W, 1, np.arange(4), dict(axis=0)), (W, np.array([0, 2]), np.arange(3)[:, None], dict(axis=1)),
-               (V, slice(1, 3), 5), (V, np.array([5, 0]), 5),
-               (V, 5, np.array([1, 2])), (W, 1, np.arange(3), dict(axis=1)),
-               (V, np.array([-1]), 4), (W, np.array([1]), np.arange(4)[None], dict(axis=0))],
+    "insert": [
+        (V, np.array([1, 1]), np.array([7, 8.0])),
+        (V, 2, 9),
+        (W, 1, 9, dict(axis=1)),
+        (W, 1, np.arange(4), dict(axis=0)),
+        (W, np.array([0, 2]), np.arange(3)[:, None], dict(axis=1)),
+        (V, slice(1, 3), 5),
+        (V, np.array([5, 0]), 5),
+        (V, 5, np.array([1, 2])),
+        (W, 1, np.arange(3), dict(axis=1)),
+        (V, np.array([-1]), 4),
+        (W, np.array([1]), np.arange(4)[None], dict(axis=0)),
+    ],
     "select": [([W > 5, W > 2], [W, W * 2], -1), ([W > 5], [1], 0), ([V > 2, V > 1], [V, np.arange(5)], 0.5)],
-    "piecewise": [(V, [V < 1, V > 3], [lambda x: -x, lambda x: x * 2, 7.0]), (V, [V > 1, V > 2], [1, 2]),
-                  (np.arange(5), [np.arange(5) > 2], [lambda x: x * 2, 9.5])],
-    "fill_diagonal": [(W, 7.0, dict(inplace=False)), (W.T, np.array([1.0, 2.0]), dict(inplace=False)),
-                      (np.zeros((2, 2, 2), np.float32), 7.0, dict(inplace=False))],
-}  # fmt: skip
+    "piecewise": [
+        (V, [V < 1, V > 3], [lambda x: -x, lambda x: x * 2, 7.0]),
+        (V, [V > 1, V > 2], [1, 2]),
+        (np.arange(5), [np.arange(5) > 2], [lambda x: x * 2, 9.5]),
+    ],
+    "fill_diagonal": [
+        (W, 7.0, dict(inplace=False)),
+        (W.T, np.array([1.0, 2.0]), dict(inplace=False)),
+        (np.zeros((2, 2, 2), np.float32), 7.0, dict(inplace=False)),
+    ],
+}
 
 
 def function(name: str) -> object:

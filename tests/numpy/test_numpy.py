@@ -24,10 +24,29 @@ CALLS = cases.unary_calls() + cases.binary_calls() + cases.reduction_calls() + c
 
 # NumPy answers another question: how many zeros, which dtype, what of values that are not defined.
 OTHERWISE_IN_NUMPY = {
-    "nanargmax", "nanargmin", "array", "resize", "cross", "histogramdd", "histogram2d", "floor_divide",
-    "divmod", "ldexp", "left_shift", "right_shift", "empty", "polydiv", "issubdtype", "promote_types",
-    "result_type", "can_cast", "isdtype", "reciprocal", "spacing", "bincount",
-}  # fmt: skip
+    "nanargmax",
+    "nanargmin",
+    "array",
+    "resize",
+    "cross",
+    "histogramdd",
+    "histogram2d",
+    "floor_divide",
+    "divmod",
+    "ldexp",
+    "left_shift",
+    "right_shift",
+    "empty",
+    "polydiv",
+    "issubdtype",
+    "promote_types",
+    "result_type",
+    "can_cast",
+    "isdtype",
+    "reciprocal",
+    "spacing",
+    "bincount",
+}
 
 
 def numpys(call: cases.Call) -> Any:
@@ -74,10 +93,28 @@ def array_positions(call: cases.Call) -> list[int]:
 
 # Their results' shapes depend on values, their parameters are static, or they return no arrays.
 STATIC = {
-    "repeat", "full", "bincount", "union1d", "setdiff1d", "setxor1d", "intersect1d", "trim_zeros", "arange",
-    "array_split", "split", "isscalar", "iterable", "iscomplexobj", "isrealobj", "shape", "ndim", "size",
-    "can_cast", "histogram2d", "histogramdd",
-}  # fmt: skip
+    "repeat",
+    "full",
+    "bincount",
+    "union1d",
+    "setdiff1d",
+    "setxor1d",
+    "intersect1d",
+    "trim_zeros",
+    "arange",
+    "array_split",
+    "split",
+    "isscalar",
+    "iterable",
+    "iscomplexobj",
+    "isrealobj",
+    "shape",
+    "ndim",
+    "size",
+    "can_cast",
+    "histogram2d",
+    "histogramdd",
+}
 
 
 @pytest.mark.parametrize("calls", by_name([c for c in CALLS if c.name not in STATIC]))
@@ -104,17 +141,31 @@ def test_compiled_equals_eager(calls: list[cases.Call]) -> None:
 
 
 DIFFERENTIABLE = {
-    "logaddexp": lambda x: jnp.logaddexp(x, x[::-1] * 2), "hypot": lambda x: jnp.hypot(x, x[::-1] + 3),
-    "sinc": jnp.sinc, "var": jnp.var, "std": jnp.std, "power": lambda x: jnp.abs(x) ** 2.5, "prod": jnp.prod,
+    "logaddexp": lambda x: jnp.logaddexp(x, x[::-1] * 2),
+    "hypot": lambda x: jnp.hypot(x, x[::-1] + 3),
+    "sinc": jnp.sinc,
+    "var": jnp.var,
+    "std": jnp.std,
+    "power": lambda x: jnp.abs(x) ** 2.5,
+    "prod": jnp.prod,
     "interp": lambda x: jnp.interp(x, jnp.arange(5.0) - 2.1, jnp.sin(jnp.arange(5.0))),
     "cov": lambda x: jnp.cov(x, x**2),
-    "convolve": lambda x: jnp.convolve(x, x[:3]), "pad": lambda x: jnp.pad(x, 2, "reflect"), "diag": jnp.diag,
-    "linspace": lambda x: jnp.linspace(x[0], x[1], 5), "roll": lambda x: jnp.roll(x, 2) * x, "cumsum": jnp.cumsum,
-    "polyval": lambda x: jnp.polyval(x, x), "average": lambda x: jnp.average(x, weights=x**2 + 1), "max": jnp.max,
-    "remainder": lambda x: jnp.remainder(x, 0.7), "nanmean": jnp.nanmean, "kaiser": lambda x: jnp.kaiser(5, x[0]),
-    "where": lambda x: jnp.where(x > 0, x**3, jnp.exp(x)), "clip": lambda x: jnp.clip(x, -0.5, 0.5),
+    "convolve": lambda x: jnp.convolve(x, x[:3]),
+    "pad": lambda x: jnp.pad(x, 2, "reflect"),
+    "diag": jnp.diag,
+    "linspace": lambda x: jnp.linspace(x[0], x[1], 5),
+    "roll": lambda x: jnp.roll(x, 2) * x,
+    "cumsum": jnp.cumsum,
+    "polyval": lambda x: jnp.polyval(x, x),
+    "average": lambda x: jnp.average(x, weights=x**2 + 1),
+    "max": jnp.max,
+    "remainder": lambda x: jnp.remainder(x, 0.7),
+    "nanmean": jnp.nanmean,
+    "kaiser": lambda x: jnp.kaiser(5, x[0]),
+    "where": lambda x: jnp.where(x > 0, x**3, jnp.exp(x)),
+    "clip": lambda x: jnp.clip(x, -0.5, 0.5),
     "ldexp": lambda x: jnp.ldexp(x, 3),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", DIFFERENTIABLE)
@@ -303,7 +354,7 @@ BAD = {
     "promote implicitly|float8": lambda: jnp.asarray(np.zeros(2, ml_dtypes.float8_e4m3fn)),
     "bincount: x has type f32[2]": lambda: jnp.bincount(jnp.ones(2)),
     "ravel_pytree|unravel: a vector of type f32[3]": lambda: fg.flatten_util.ravel_pytree(jnp.ones(2))[1](jnp.ones(3)),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("text", BAD)

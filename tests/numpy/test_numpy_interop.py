@@ -79,9 +79,17 @@ def test_numpy_functions_of_tracers_are_ours(program: Function) -> None:
         size = f(jnp.asarray(V))
         scalar = lambda v: jnp.sum(f(v) * jnp.cos(jnp.arange(np.size(size)).reshape(np.shape(size))))  # noqa: E731
         batch = np.stack([V, V + 1])
-        return [fg.grad(scalar)(V), *fg.jvp(f, (V,), (V,)), *fg.linearize(f, V)[:1], fg.jacrev(f)(V), fg.jit(f)(V),
-                fg.vmap(f)(batch), fg.vmap(fg.grad(scalar))(batch), fg.hessian(scalar)(V),
-                *jet.jet(f, (V,), [[V, V]])[1]]  # fmt: skip
+        return [
+            fg.grad(scalar)(V),
+            *fg.jvp(f, (V,), (V,)),
+            *fg.linearize(f, V)[:1],
+            fg.jacrev(f)(V),
+            fg.jit(f)(V),
+            fg.vmap(f)(batch),
+            fg.vmap(fg.grad(scalar))(batch),
+            fg.hessian(scalar)(V),
+            *jet.jet(f, (V,), [[V, V]])[1],
+        ]
 
     for actual, expected in zip(with_namespace(np), with_namespace(jnp), strict=True):
         assert actual.aval == expected.aval
@@ -231,8 +239,21 @@ def test_augmented_assignment_binds_the_sum() -> None:
 
 
 LEFT = [np.ones(3), np.arange(3, dtype=np.int8), np.float32(2), np.float64(2), np.int64(3), np.array(2.0), np.True_]
-OPERATORS = [operator.add, operator.sub, operator.mul, operator.truediv, operator.floordiv, operator.mod, operator.pow,
-             operator.lt, operator.le, operator.eq, operator.ne, operator.gt, operator.ge]  # fmt: skip
+OPERATORS = [
+    operator.add,
+    operator.sub,
+    operator.mul,
+    operator.truediv,
+    operator.floordiv,
+    operator.mod,
+    operator.pow,
+    operator.lt,
+    operator.le,
+    operator.eq,
+    operator.ne,
+    operator.gt,
+    operator.ge,
+]
 
 
 @pytest.mark.parametrize("op", OPERATORS, ids=lambda f: f.__name__)

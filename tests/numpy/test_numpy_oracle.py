@@ -117,11 +117,23 @@ def test_missing_names_only_shrink(oracle: Any) -> None:
 def test_methods_of_arrays(oracle: Any) -> None:
     # What concerns sharding, several devices and JAX's own runtime has no meaning here.
     absent = {
-        "addressable_data", "addressable_shards", "committed", "copy_to_host_async", "device_buffer", "device_buffers",
-        "global_shards", "is_fully_addressable", "is_fully_replicated", "is_ready", "on_device_size_in_bytes",
+        "addressable_data",
+        "addressable_shards",
+        "committed",
+        "copy_to_host_async",
+        "device_buffer",
+        "device_buffers",
+        "global_shards",
+        "is_fully_addressable",
+        "is_fully_replicated",
+        "is_ready",
+        "on_device_size_in_bytes",
         "sharding",
-        "traceback", "unsafe_buffer_pointer", "byteswap", "format",
-    }  # fmt: skip
+        "traceback",
+        "unsafe_buffer_pointer",
+        "byteswap",
+        "format",
+    }
     theirs = {n for n in dir(oracle.zeros(3)) if not n.startswith("_")}
     assert sorted(theirs - absent - set(dir(jnp.zeros(3)))) == []
 

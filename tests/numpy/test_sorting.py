@@ -213,8 +213,10 @@ def test_unique_of_a_size_is_cut_or_filled_up(x: list[int], size: int, fill: int
     missing = max(0, size - len(values))
     expected = [
         np.append(values[:size], [values[0] if fill is None else fill] * missing),
-        np.append(index[:size], [index[0]] * missing), inverse, np.append(counts[:size], [0] * missing),
-    ]  # fmt: skip
+        np.append(index[:size], [index[0]] * missing),
+        inverse,
+        np.append(counts[:size], [0] * missing),
+    ]
 
     def program(x: object) -> object:
         return jnp.unique(x, True, True, True, size=size, fill_value=fill)
@@ -264,9 +266,11 @@ def test_nan_versions_leave_nan_out(axis: object):
     x[0, 0], x[1, 2, 1], x[:, 4] = NAN, NAN, NAN
     with np.errstate(all="ignore"), pytest.warns(RuntimeWarning) if axis == 0 else _nothing():
         for ours, theirs, q in (
-            (jnp.nanquantile, np.nanquantile, (0.3,)), (jnp.nanpercentile, np.nanpercentile, (70,)),
-            (jnp.nanmedian, np.nanmedian, ()), (jnp.median, np.median, ()),
-        ):  # fmt: skip
+            (jnp.nanquantile, np.nanquantile, (0.3,)),
+            (jnp.nanpercentile, np.nanpercentile, (70,)),
+            (jnp.nanmedian, np.nanmedian, ()),
+            (jnp.median, np.median, ()),
+        ):
             assert_close(ours(x, *q, axis=axis), np.asarray(theirs(x, *q, axis=axis), np.float32), rtol=1e-5, atol=1e-6)
 
 
@@ -305,7 +309,7 @@ PROGRAMS = {
     "grad of sort": lambda m, x: m.grad(lambda v: (m.lax.sort(v) * x).sum())(x),
     "median": lambda m, x: m.numpy.median(x, axis=0),
     "searchsorted": lambda m, x: m.numpy.searchsorted(m.numpy.sort(x[0]), x),
-}  # fmt: skip
+}
 
 
 @pytest.mark.oracle
@@ -344,7 +348,9 @@ def test_order_of_complex_numbers_is_jaxs():
 X = np.zeros((2, 3), np.float32)
 BAD = {
     "shapes": (
-        lambda: lax.sort((X, X[:1])), errors.ShapeError, "sort: operands have different shapes: f32[2,3], f32[1,3]"
+        lambda: lax.sort((X, X[:1])),
+        errors.ShapeError,
+        "sort: operands have different shapes: f32[2,3], f32[1,3]",
     ),
     "dimension": (lambda: lax.sort(X, 2), errors.ArgumentError, "sort: axis 2 is out of range"),
     "keys": (lambda: lax.sort(X, num_keys=2), errors.ArgumentError, "sort: num_keys=2 with 1 operands"),
@@ -359,7 +365,9 @@ BAD = {
     "rank": (lambda: jnp.searchsorted(X, 1.0), errors.ShapeError, "searchsorted: the sorted array has type f32[2,3]"),
     "bins": (lambda: jnp.digitize(X, X), errors.ShapeError, "digitize: bins have type f32[2,3]"),
     "traced": (
-        lambda: fg.jit(jnp.unique)(X), errors.ConcretizationError, "unique: elements of type f32[2,3] are traced"
+        lambda: fg.jit(jnp.unique)(X),
+        errors.ConcretizationError,
+        "unique: elements of type f32[2,3] are traced",
     ),
     "fill": (lambda: jnp.unique(X[:0], size=2), errors.ArgumentError, "unique: size=2 of the empty array f32[0,3]"),
     "method": (lambda: jnp.quantile(X, 0.5, method="cubic"), errors.ArgumentError, "quantile: method is 'cubic'"),
@@ -367,7 +375,7 @@ BAD = {
     "no order": (lambda: jnp.quantile(X * 1j, 0.5), errors.DTypeError, "quantile: operand c64[2,3]"),
     "axis": (lambda: jnp.median(X, (0, 0)), errors.ArgumentError, "median: axis (0, 0) names an axis twice"),
     "out": (lambda: jnp.median(X, out=X), errors.ArgumentError, "median: out="),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", BAD)

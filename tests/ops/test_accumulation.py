@@ -89,7 +89,8 @@ FOLDS: dict[str, tuple[Callable[[Any], Any], Callable[[np.ndarray], Any]]] = {
     "add.reduce": (fnp.add.reduce, np.add.reduce),
     "add.accumulate": (fnp.add.accumulate, np.add.accumulate),
     "within a loop": (
-        lambda x: lax.fori_loop(0, 2, lambda i, s: s + fnp.sum(x, 0), fnp.zeros(2)), lambda x: 2 * np.sum(x, 0),
+        lambda x: lax.fori_loop(0, 2, lambda i, s: s + fnp.sum(x, 0), fnp.zeros(2)),
+        lambda x: 2 * np.sum(x, 0),
     ),
     "mapped": (lambda x: fg.vmap(lambda c: fnp.sum(c * c), 1)(x), lambda x: np.sum(x * x, 0)),
     "sum of squares": (lambda x: fnp.sum(x * x, 0), lambda x: np.sum(x * x, 0)),
@@ -106,17 +107,20 @@ FOLDS: dict[str, tuple[Callable[[Any], Any], Callable[[np.ndarray], Any]]] = {
     "cumlogsumexp": (lambda x: lax.cumlogsumexp(x, 0), lambda x: np.logaddexp.accumulate(x, 0)),
     "einsum": (lambda x: fnp.einsum("ij->j", x), lambda x: np.sum(x, 0)),
     "gradient of a broadcast": (
-        lambda x: fg.grad(lambda b: fnp.sum((x + b) * x))(fnp.zeros(x.shape[1])), lambda x: np.sum(x, 0),
+        lambda x: fg.grad(lambda b: fnp.sum((x + b) * x))(fnp.zeros(x.shape[1])),
+        lambda x: np.sum(x, 0),
     ),
     "inner product": (lambda x: fnp.dot(x[:, 0], x[:, 1]), lambda x: np.dot(x[:, 0], x[:, 1])),
     "matrix by vector": (lambda x: x.T @ x[:, 0], lambda x: x.T @ x[:, 0]),
     "matrix product": (lambda x: x.T @ x, lambda x: x.T @ x),
     "batch of products": (
-        lambda x: x.reshape(2, 1, -1) @ x.reshape(2, -1, 1), lambda x: x.reshape(2, 1, -1) @ x.reshape(2, -1, 1),
+        lambda x: x.reshape(2, 1, -1) @ x.reshape(2, -1, 1),
+        lambda x: x.reshape(2, 1, -1) @ x.reshape(2, -1, 1),
     ),
     "odd product": (lambda x: x[7:, 0] @ x[7:], lambda x: x[7:, 0] @ x[7:]),
     "odd batch of products": (
-        lambda x: x[7:].T[:, None] @ x[None, 7:], lambda x: x[7:].T[:, None] @ x[None, 7:],
+        lambda x: x[7:].T[:, None] @ x[None, 7:],
+        lambda x: x[7:].T[:, None] @ x[None, 7:],
     ),
     "scatter to few places": (
         lambda x: fnp.zeros(3).at[fnp.arange(len(x)) % 3].add(x[:, 0]),
@@ -128,7 +132,7 @@ FOLDS: dict[str, tuple[Callable[[Any], Any], Callable[[np.ndarray], Any]]] = {
     ),
     "histogram": (lambda x: fnp.bincount(fnp.zeros(len(x), int), x[:, 0], length=1), lambda x: x[:, :1].sum(0)),
     "einsum of two": (lambda x: fnp.einsum("ij,ij->", x, x), lambda x: np.sum(x * x)),
-}  # fmt: skip
+}
 
 
 def check_fold(name: str, n: int) -> None:
@@ -160,14 +164,16 @@ def _normal(mean: float, deviation: float, shape: tuple[int, ...]) -> np.ndarray
 # What users met: a function, its operand, and the right value.
 REPORTED: dict[str, tuple[Callable[[Any], Any], Callable[[], np.ndarray], Callable[[np.ndarray], Any]]] = {
     "deviation of columns": (
-        lambda x: fnp.std(x, 0), lambda: _normal(2000, 10, (1_000_000, 4)), lambda x: np.std(x, 0),
+        lambda x: fnp.std(x, 0),
+        lambda: _normal(2000, 10, (1_000_000, 4)),
+        lambda x: np.std(x, 0),
     ),
     "mean of columns": (lambda x: fnp.mean(x, 0), lambda: np.ones((20_000_000, 2), np.float32), lambda x: np.ones(2)),
     "count by cumsum": (lambda x: fnp.cumsum(x)[-1], lambda: np.ones(20_000_000, np.float32), lambda x: x.size),
     "cumsum": (fnp.cumsum, lambda: _normal(100, 1, (1_000_000,)), np.cumsum),
     "variance": (fnp.var, lambda: 1000 + np.random.default_rng(7).random(10_000_000, np.float32), np.var),
     "sum of tenths": (fnp.sum, lambda: np.full(50_000_000, 0.1, np.float32), lambda x: x[0] * x.size),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", REPORTED)

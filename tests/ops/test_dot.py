@@ -81,10 +81,22 @@ def test_gradient_in_a_narrow_type_has_that_type():
 # ---------------------------------------------------------------- products under NumPy's names
 
 SHAPES = [
-    ((3,), (3,)), ((2, 3), (3,)), ((3,), (3, 4)), ((2, 3), (3, 4)), ((5, 2, 3), (3, 4)), ((2, 3), (5, 3, 4)),
-    ((5, 2, 3), (5, 3, 4)), ((1, 2, 3), (5, 3, 4)), ((6, 1, 2, 3), (5, 3, 4)), ((3,), (5, 3, 4)), ((5, 2, 3), (3,)),
-    ((1, 2, 3), (1, 3, 4)), ((0, 3), (3, 4)), ((2, 0), (0, 4)), ((7, 1, 0, 2), (1, 4, 2, 3)),
-]  # fmt: skip
+    ((3,), (3,)),
+    ((2, 3), (3,)),
+    ((3,), (3, 4)),
+    ((2, 3), (3, 4)),
+    ((5, 2, 3), (3, 4)),
+    ((2, 3), (5, 3, 4)),
+    ((5, 2, 3), (5, 3, 4)),
+    ((1, 2, 3), (5, 3, 4)),
+    ((6, 1, 2, 3), (5, 3, 4)),
+    ((3,), (5, 3, 4)),
+    ((5, 2, 3), (3,)),
+    ((1, 2, 3), (1, 3, 4)),
+    ((0, 3), (3, 4)),
+    ((2, 0), (0, 4)),
+    ((7, 1, 0, 2), (1, 4, 2, 3)),
+]
 
 
 @pytest.mark.parametrize("shapes", SHAPES)
@@ -133,7 +145,7 @@ PRODUCTS = {
     "trace above": lambda np, x, y: np.trace(y, 1),
     "trace below": lambda np, x, y: np.trace(y, -2),
     "trace of axes": lambda np, x, y: np.trace(np.stack([x, 2 * x]), 1, 2, 0),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", PRODUCTS)
@@ -149,16 +161,34 @@ def test_products_are_numpys(name: str):
 # ---------------------------------------------------------------- einsum
 
 EINSUMS = {
-    "ij,jk": [(2, 3), (3, 4)], "ij,kj->ki": [(2, 3), (4, 3)], "ii->i": [(3, 3)], "ii": [(3, 3)], "ij->ji": [(2, 3)],
-    "ij->": [(2, 3)], "ij->j": [(2, 3)], "bhqd,bkhd->bhqk": [(2, 3, 4, 5), (2, 6, 3, 5)], "i,j": [(2,), (3,)],
-    "...ij,...jk->...ik": [(2, 3, 4), (4, 5)], "...,...->...": [(2, 3), (3,)], "i...->...": [(2, 3, 4)],
-    "ij,kj,kl->l": [(3, 4), (3, 4), (3, 4)], "ij,jk,kl,lm->im": [(2, 3), (3, 4), (4, 5), (5, 6)],
-    "iij,jk->k": [(3, 3, 2), (2, 4)], "ij,ij->ij": [(2, 3), (2, 3)], "ab,bc": [(3, 1), (4, 5)], "a,a,a->": [(3,)] * 3,
-    "a,a,b,b,ab->": [(3,), (3,), (4,), (4,), (3, 4)], "ab,bc->ca": [(2, 3), (3, 4)],
-    "abc,abd->": [(2, 3, 4), (2, 3, 5)], "i,->i": [(3,), ()], "iii->i": [(3, 3, 3)], "aabb->ab": [(2, 2, 3, 3)],
+    "ij,jk": [(2, 3), (3, 4)],
+    "ij,kj->ki": [(2, 3), (4, 3)],
+    "ii->i": [(3, 3)],
+    "ii": [(3, 3)],
+    "ij->ji": [(2, 3)],
+    "ij->": [(2, 3)],
+    "ij->j": [(2, 3)],
+    "bhqd,bkhd->bhqk": [(2, 3, 4, 5), (2, 6, 3, 5)],
+    "i,j": [(2,), (3,)],
+    "...ij,...jk->...ik": [(2, 3, 4), (4, 5)],
+    "...,...->...": [(2, 3), (3,)],
+    "i...->...": [(2, 3, 4)],
+    "ij,kj,kl->l": [(3, 4), (3, 4), (3, 4)],
+    "ij,jk,kl,lm->im": [(2, 3), (3, 4), (4, 5), (5, 6)],
+    "iij,jk->k": [(3, 3, 2), (2, 4)],
+    "ij,ij->ij": [(2, 3), (2, 3)],
+    "ab,bc": [(3, 1), (4, 5)],
+    "a,a,a->": [(3,)] * 3,
+    "a,a,b,b,ab->": [(3,), (3,), (4,), (4,), (3, 4)],
+    "ab,bc->ca": [(2, 3), (3, 4)],
+    "abc,abd->": [(2, 3, 4), (2, 3, 5)],
+    "i,->i": [(3,), ()],
+    "iii->i": [(3, 3, 3)],
+    "aabb->ab": [(2, 2, 3, 3)],
     "ij,jk,ki->": [(2, 3), (3, 4), (4, 2)],
-    "i,ij,ijk,ijkl->l": [(2,), (2, 3), (2, 3, 4), (2, 3, 4, 5)], " i j , j k -> i k ": [(2, 3), (3, 4)],
-}  # fmt: skip
+    "i,ij,ijk,ijkl->l": [(2,), (2, 3), (2, 3, 4), (2, 3, 4, 5)],
+    " i j , j k -> i k ": [(2, 3), (3, 4)],
+}
 
 
 @pytest.mark.parametrize("subscripts", EINSUMS)
@@ -232,7 +262,7 @@ PROGRAMS = {
     "vmap of the first": lambda m, x, y: m.vmap(lambda v: m.numpy.dot(v, y))(x),
     "vmap of the second": lambda m, x, y: m.vmap(lambda v: m.numpy.dot(x, v), in_axes=1)(y),
     "vmap of columns": lambda m, x, y: m.vmap(lambda x, y: m.numpy.dot(x, y), in_axes=(0, 1))(x, y[:, :2]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.oracle
@@ -285,60 +315,78 @@ def test_type_of_trace_is_jaxs(dtype: type):
 
 BAD = {
     "contracted axes": (
-        lambda: lax.dot_general(X, X, (((1,), (0,)), ((), ()))), errors.ShapeError,
+        lambda: lax.dot_general(X, X, (((1,), (0,)), ((), ()))),
+        errors.ShapeError,
         "dot_general: contracted axes differ: axis 1 of lhs f32[2,3] is 3, axis 0 of rhs f32[2,3] is 2",
     ),
     "batch axes": (
-        lambda: lax.dot_general(X, Y, (((), ()), ((0,), (0,)))), errors.ShapeError,
+        lambda: lax.dot_general(X, Y, (((), ()), ((0,), (0,)))),
+        errors.ShapeError,
         "dot_general: batch axes differ: axis 0 of lhs f32[2,3] is 2, axis 0 of rhs f32[3,4] is 3",
     ),
     "unpaired": (
-        lambda: lax.dot_general(X, Y, (((1,), ()), ((), ()))), errors.ArgumentError,
+        lambda: lax.dot_general(X, Y, (((1,), ()), ((), ()))),
+        errors.ArgumentError,
         "1 contracted axes (1,) of lhs f32[2,3]",
     ),
     "axis twice": (
-        lambda: lax.dot_general(X, Y, (((1,), (0,)), ((1,), (0,)))), errors.ArgumentError,
+        lambda: lax.dot_general(X, Y, (((1,), (0,)), ((1,), (0,)))),
+        errors.ArgumentError,
         "axes (1, 1) of lhs do not fit",
     ),
     "malformed": (
-        lambda: lax.dot_general(X, Y, ((1, 0), 2)), errors.ArgumentError, "dimension_numbers are ((1, 0), 2)"
+        lambda: lax.dot_general(X, Y, ((1, 0), 2)),
+        errors.ArgumentError,
+        "dimension_numbers are ((1, 0), 2)",
     ),
     "precision": (lambda: jnp.dot(X, Y, precision="exact"), errors.ArgumentError, "dot: precision is 'exact'"),
     "matmul": (
-        lambda: jnp.matmul(X, X), errors.ShapeError,
+        lambda: jnp.matmul(X, X),
+        errors.ShapeError,
         "matmul: contracted axes differ: axis 1 of the first operand f32[2,3] is 3, axis 0 of the second f32[2,3] is 2",
     ),
     "operator": (lambda: jnp.asarray(X) @ X, errors.ShapeError, "matmul: contracted axes differ"),
     "matmul of a scalar": (lambda: jnp.matmul(X, 2.0), errors.ShapeError, "matmul: operand 1 is f32[]"),
     "matmul of batches": (
-        lambda: jnp.matmul(random(2, 3, 4), random(3, 4, 5)), errors.ShapeError, "matmul: shapes (2,) and (3,)"
+        lambda: jnp.matmul(random(2, 3, 4), random(3, 4, 5)),
+        errors.ShapeError,
+        "matmul: shapes (2,) and (3,)",
     ),
     "dot": (lambda: jnp.dot(X, V[:2]), errors.ShapeError, "dot: contracted axes differ: axis 1 of the first"),
     "vdot": (lambda: jnp.vdot(X, V), errors.ShapeError, "vdot: contracted axes differ"),
     "inner": (lambda: jnp.inner(X, Y), errors.ShapeError, "inner: contracted axes differ"),
     "tensordot": (
-        lambda: jnp.tensordot(X, Y, 3), errors.ArgumentError, "tensordot: axes=3 of operands f32[2,3] and f32[3,4]"
+        lambda: jnp.tensordot(X, Y, 3),
+        errors.ArgumentError,
+        "tensordot: axes=3 of operands f32[2,3] and f32[3,4]",
     ),
     "tensordot axes": (lambda: jnp.tensordot(X, Y, ([2], [0])), errors.ArgumentError, "axes=([2], [0])"),
     "vecdot axis": (
-        lambda: jnp.vecdot(X, X, axis=2), errors.ArgumentError, "vecdot: axis 2 is out of range for f32[2,3]"
+        lambda: jnp.vecdot(X, X, axis=2),
+        errors.ArgumentError,
+        "vecdot: axis 2 is out of range for f32[2,3]",
     ),
     "trace": (lambda: jnp.trace(V), errors.ShapeError, "trace: operand 0 is f32[3]"),
     "trace axes": (lambda: jnp.trace(X, axis2=-2), errors.ArgumentError, "trace: axis1=0 and axis2=-2 are one axis"),
     "list": (lambda: jnp.dot([1.0], V), errors.ArgumentError, "dot: operand [1.0] of type list"),
     "einsum sizes": (
-        lambda: jnp.einsum("ij,jk", X, X), errors.ShapeError,
+        lambda: jnp.einsum("ij,jk", X, X),
+        errors.ShapeError,
         "einsum: axis 'j' of 'ij,jk' is 3 in operand 0 f32[2,3], 2 in operand 1 f32[2,3]",
     ),
     "einsum rank": (
-        lambda: jnp.einsum("ijk->i", X), errors.ShapeError, "term 'ijk' of 'ijk->i' has 3 letters, operand 0 is"
+        lambda: jnp.einsum("ijk->i", X),
+        errors.ShapeError,
+        "term 'ijk' of 'ijk->i' has 3 letters, operand 0 is",
     ),
     "einsum operands": (lambda: jnp.einsum("ij,jk", X), errors.ArgumentError, "einsum: 'ij,jk'"),
     "einsum result": (lambda: jnp.einsum("ij->k", X), errors.ArgumentError, "einsum: "),
     "einsum syntax": (
-        lambda: jnp.einsum("ij->i->j", X), errors.ArgumentError, "einsum: 'ij->i->j' with operands f32[2,3]"
+        lambda: jnp.einsum("ij->i->j", X),
+        errors.ArgumentError,
+        "einsum: 'ij->i->j' with operands f32[2,3]",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", BAD)

@@ -19,12 +19,21 @@ from funcgrad.testing.strategies import arrays, dtypes, shapes
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 UFUNCS = {
-    "reduce_sum": np.add, "reduce_prod": np.multiply, "reduce_max": np.maximum, "reduce_min": np.minimum,
-    "reduce_and": np.bitwise_and, "reduce_or": np.bitwise_or, "reduce_xor": np.bitwise_xor,
-}  # fmt: skip
+    "reduce_sum": np.add,
+    "reduce_prod": np.multiply,
+    "reduce_max": np.maximum,
+    "reduce_min": np.minimum,
+    "reduce_and": np.bitwise_and,
+    "reduce_or": np.bitwise_or,
+    "reduce_xor": np.bitwise_xor,
+}
 RUNNING = {
-    "cumsum": np.add, "cumprod": np.multiply, "cummax": np.maximum, "cummin": np.minimum, "cumlogsumexp": np.logaddexp
-}  # fmt: skip
+    "cumsum": np.add,
+    "cumprod": np.multiply,
+    "cummax": np.maximum,
+    "cummin": np.minimum,
+    "cumlogsumexp": np.logaddexp,
+}
 TIES = np.array([[1, 2, 2, 0], [3, 3, -1, 0], [4, 0.5, 0.25, 2]], np.float32)
 WEIGHTS = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
 
@@ -132,13 +141,19 @@ def test_associative_scan_keeps_the_order_of_operands(n: int, reverse: bool):
 # ---------------------------------------------------------------- JAX
 
 PROGRAMS = {
-    **{f"{n} {axes}": (lambda m, x, n=n, axes=axes: getattr(m.lax, n)(x, axes=axes))
-       for n in ("reduce_sum", "reduce_prod", "reduce_max", "reduce_min") for axes in ((0,), (1, 0))},
-    **{f"{n} {axis} {reverse}": (lambda m, x, n=n, a=axis, r=reverse: getattr(m.lax, n)(x, axis=a, reverse=r))
-       for n in RUNNING for axis, reverse in ((0, False), (1, True))},
+    **{
+        f"{n} {axes}": (lambda m, x, n=n, axes=axes: getattr(m.lax, n)(x, axes=axes))
+        for n in ("reduce_sum", "reduce_prod", "reduce_max", "reduce_min")
+        for axes in ((0,), (1, 0))
+    },
+    **{
+        f"{n} {axis} {reverse}": (lambda m, x, n=n, a=axis, r=reverse: getattr(m.lax, n)(x, axis=a, reverse=r))
+        for n in RUNNING
+        for axis, reverse in ((0, False), (1, True))
+    },
     "argmax": lambda m, x: m.lax.argmax(x, 1, np.int32),
     "reduce": lambda m, x: m.lax.reduce(x, np.float32(-np.inf), m.lax.max, (0,)),
-}  # fmt: skip
+}
 
 
 @pytest.mark.oracle
@@ -172,13 +187,18 @@ BAD = {
     "empty argmax": (lambda: lax.argmax(TIES[:0], 0, int), errors.ShapeError, "argmax: axis 0 of f32[0,4]", "empty"),
     "float positions": (lambda: lax.argmin(TIES, 0, np.float32), errors.ArgumentError, "argmin", "float32"),
     "init of another shape": (
-        lambda: lax.reduce(TIES, np.zeros(2, np.float32), lax.add, (0,)), errors.ArgumentError, "f32[3,4]", "f32[2]"
+        lambda: lax.reduce(TIES, np.zeros(2, np.float32), lax.add, (0,)),
+        errors.ArgumentError,
+        "f32[3,4]",
+        "f32[2]",
     ),
     "init of another tree": (
         lambda: lax.reduce((TIES, TIES), 0.0, lax.add, (0,)),
-        errors.ArgumentError, "reduce: operands have structure", "*",
+        errors.ArgumentError,
+        "reduce: operands have structure",
+        "*",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", BAD)

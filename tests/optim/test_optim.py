@@ -64,16 +64,20 @@ def adam_step(rate, b1=0.9, b2=0.999, eps=1e-8, decay=0.0, nesterov=False):
     return step
 
 
-@pytest.mark.parametrize("optimizer, step", [
-    (optim.sgd(0.1), sgd_step(0.1)),
-    (optim.sgd(0.1, momentum=0.9), sgd_step(0.1, 0.9)),
-    (optim.sgd(0.1, momentum=0.9, nesterov=True), sgd_step(0.1, 0.9, nesterov=True)),
-    (optim.sgd(lambda n: 0.1 / (n + 1)), sgd_step(lambda n: 0.1 / (n + 1))),
-    (optim.adam(0.01), adam_step(0.01)),
-    (optim.adam(0.01, 0.8, 0.9, 1e-3), adam_step(0.01, 0.8, 0.9, 1e-3)),
-    (optim.adam(0.01, nesterov=True), adam_step(0.01, nesterov=True)),
-    (optim.adamw(0.01, weight_decay=0.1), adam_step(0.01, decay=0.1)),
-], ids=["sgd", "momentum", "nesterov", "scheduled", "adam", "adam-options", "nadam", "adamw"])  # fmt: skip
+@pytest.mark.parametrize(
+    "optimizer, step",
+    [
+        (optim.sgd(0.1), sgd_step(0.1)),
+        (optim.sgd(0.1, momentum=0.9), sgd_step(0.1, 0.9)),
+        (optim.sgd(0.1, momentum=0.9, nesterov=True), sgd_step(0.1, 0.9, nesterov=True)),
+        (optim.sgd(lambda n: 0.1 / (n + 1)), sgd_step(lambda n: 0.1 / (n + 1))),
+        (optim.adam(0.01), adam_step(0.01)),
+        (optim.adam(0.01, 0.8, 0.9, 1e-3), adam_step(0.01, 0.8, 0.9, 1e-3)),
+        (optim.adam(0.01, nesterov=True), adam_step(0.01, nesterov=True)),
+        (optim.adamw(0.01, weight_decay=0.1), adam_step(0.01, decay=0.1)),
+    ],
+    ids=["sgd", "momentum", "nesterov", "scheduled", "adam", "adam-options", "nadam", "adamw"],
+)
 def test_optimizers_are_their_definition(optimizer, step):
     assert_same(optimizer, step)
 
@@ -145,17 +149,24 @@ def test_descends_on_a_quadratic(optimizer):
 # ---------------------------------------------------------------- schedules
 
 
-@pytest.mark.parametrize("schedule, expected", [
-    (optim.constant(0.5), lambda n: 0.5),
-    (optim.linear(1.0, 0.0, 10), lambda n: max(0, 1 - n / 10)),
-    (optim.exponential(0.5, 4, 0.1), lambda n: 0.5 * 0.1 ** (n / 4)),
-    (optim.exponential(0.5, 4, 0.1, staircase=True, end=0.01), lambda n: max(0.01, 0.5 * 0.1 ** (n // 4))),
-    (optim.cosine(0.5, 10, 0.1), lambda n: 0.5 * (0.9 * 0.5 * (1 + math.cos(math.pi * min(n, 10) / 10)) + 0.1)),
-    (optim.warmup_cosine(1.0, 5, 15, end=0.2),
-     lambda n: n / 5 if n < 5 else 0.2 + 0.8 * 0.5 * (1 + math.cos(math.pi * min(n - 5, 10) / 10))),
-    (optim.join([optim.constant(1.0), optim.constant(2.0), optim.constant(3.0)], [3, 6]),
-     lambda n: 1 + (n >= 3) + (n >= 6)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "schedule, expected",
+    [
+        (optim.constant(0.5), lambda n: 0.5),
+        (optim.linear(1.0, 0.0, 10), lambda n: max(0, 1 - n / 10)),
+        (optim.exponential(0.5, 4, 0.1), lambda n: 0.5 * 0.1 ** (n / 4)),
+        (optim.exponential(0.5, 4, 0.1, staircase=True, end=0.01), lambda n: max(0.01, 0.5 * 0.1 ** (n // 4))),
+        (optim.cosine(0.5, 10, 0.1), lambda n: 0.5 * (0.9 * 0.5 * (1 + math.cos(math.pi * min(n, 10) / 10)) + 0.1)),
+        (
+            optim.warmup_cosine(1.0, 5, 15, end=0.2),
+            lambda n: n / 5 if n < 5 else 0.2 + 0.8 * 0.5 * (1 + math.cos(math.pi * min(n - 5, 10) / 10)),
+        ),
+        (
+            optim.join([optim.constant(1.0), optim.constant(2.0), optim.constant(3.0)], [3, 6]),
+            lambda n: 1 + (n >= 3) + (n >= 6),
+        ),
+    ],
+)
 def test_schedules_are_their_formula(schedule, expected):
     compiled = fg.jit(lambda n: jnp.asarray(schedule(n)))
     for n in (0, 1, 3, 4, 5, 6, 9, 10, 15, 40):
@@ -177,14 +188,17 @@ def test_batches_hold_every_example_once():
     assert np.array_equal(again, order[:9])
 
 
-@pytest.mark.parametrize("call, error, message", [
-    (lambda: list(data.batches(None, (np.ones(3), np.ones(4)), 2)), ShapeError, "one first axis"),
-    (lambda: list(data.batches(None, np.ones(3), 0)), ArgumentError, "size 0"),
-    (lambda: optim.add_decayed_weights(0.1).update(PARAMS, ()), ArgumentError, "the parameters are needed"),
-    (lambda: optim.sgd(0.1).update(PARAMS, ()), ArgumentError, "a state of 0 parts for a chain of 2"),
-    (lambda: optim.join([optim.constant(1.0)], [3]), ArgumentError, "1 schedules and 1 boundaries"),
-    (lambda: optim.linear(0.0, 1.0, 0)(1), ArgumentError, "linear: steps is 0"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "call, error, message",
+    [
+        (lambda: list(data.batches(None, (np.ones(3), np.ones(4)), 2)), ShapeError, "one first axis"),
+        (lambda: list(data.batches(None, np.ones(3), 0)), ArgumentError, "size 0"),
+        (lambda: optim.add_decayed_weights(0.1).update(PARAMS, ()), ArgumentError, "the parameters are needed"),
+        (lambda: optim.sgd(0.1).update(PARAMS, ()), ArgumentError, "a state of 0 parts for a chain of 2"),
+        (lambda: optim.join([optim.constant(1.0)], [3]), ArgumentError, "1 schedules and 1 boundaries"),
+        (lambda: optim.linear(0.0, 1.0, 0)(1), ArgumentError, "linear: steps is 0"),
+    ],
+)
 def test_errors(call, error, message):
     with pytest.raises(error, match=message):
         call()

@@ -88,7 +88,7 @@ BITS = [
     ("uniform", {"shape": (50,), "dtype": "bfloat16"}),
     ("uniform", {"shape": (50,), "dtype": "float16"}),
     ("uniform", {"shape": (50,), "minval": 0.0, "maxval": 2.0}),
-]  # fmt: skip
+]
 CLOSE = [
     ("uniform", {"shape": (2, 3), "minval": np.float32([[0], [3]]), "maxval": np.float32([4, 5, 6])}),
     ("normal", {"shape": (1000,)}),
@@ -110,7 +110,7 @@ CLOSE = [
     ("maxwell", {"shape": (100,)}),
     ("triangular", {"left": 0.0, "mode": 0.25, "right": 1.0, "shape": (100,)}),
     ("wald", {"mean": np.float32([0.5, 2.0])}),
-]  # fmt: skip
+]
 
 
 def _ids(table):
@@ -245,11 +245,18 @@ def test_keys_pass_through_trees_and_transforms():
     assert all(folded[i] == random.fold_in(KEY, i) for i in range(3))
 
 
-@pytest.mark.parametrize("sample", [
-    lambda k: random.uniform(k, (3,)), lambda k: random.randint(k, (3,), 0, 9), lambda k: random.permutation(k, 5),
-    lambda k: random.categorical(k, jnp.zeros((2, 3))), lambda k: random.bits(k, (2, 2), "uint8"),
-    lambda k: random.choice(k, 5, (2,), p=jnp.ones(5) / 5), lambda k: random.truncated_normal(k, -1, 1, (3,)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "sample",
+    [
+        lambda k: random.uniform(k, (3,)),
+        lambda k: random.randint(k, (3,), 0, 9),
+        lambda k: random.permutation(k, 5),
+        lambda k: random.categorical(k, jnp.zeros((2, 3))),
+        lambda k: random.bits(k, (2, 2), "uint8"),
+        lambda k: random.choice(k, 5, (2,), p=jnp.ones(5) / 5),
+        lambda k: random.truncated_normal(k, -1, 1, (3,)),
+    ],
+)
 def test_vmap_over_keys_is_the_loop(sample):
     keys = random.split(KEY, 4)
     expected = np.stack([sample(k) for k in keys])
@@ -286,16 +293,19 @@ def test_draws_have_their_distribution(name):
         assert stats.kstest(np.asarray(sample(random.key(3), (4000,))), law.cdf).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("counts, law", [
-    (lambda k: random.randint(k, (6000,), 0, 6), np.ones(6) / 6),
-    (lambda k: random.bernoulli(k, 0.3, (6000,)), [0.7, 0.3]),
-    (lambda k: random.bernoulli(k, 0.3, (6000,), mode="high"), [0.7, 0.3]),
-    (lambda k: random.categorical(k, jnp.log(jnp.array([0.2, 0.5, 0.3])), shape=(6000,)), [0.2, 0.5, 0.3]),
-    (lambda k: random.choice(k, 3, (6000,), p=jnp.array([0.2, 0.5, 0.3])), [0.2, 0.5, 0.3]),
-    (lambda k: jnp.minimum(random.geometric(k, 0.4, (6000,)), 4) - 1, [0.4, 0.24, 0.144, 0.216]),
-    (lambda k: fg.vmap(lambda k: random.permutation(k, 3)[0])(random.split(k, 3000)), np.ones(3) / 3),
-    (lambda k: fg.vmap(lambda k: random.choice(k, 3, (2,), False)[1])(random.split(k, 3000)), np.ones(3) / 3),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "counts, law",
+    [
+        (lambda k: random.randint(k, (6000,), 0, 6), np.ones(6) / 6),
+        (lambda k: random.bernoulli(k, 0.3, (6000,)), [0.7, 0.3]),
+        (lambda k: random.bernoulli(k, 0.3, (6000,), mode="high"), [0.7, 0.3]),
+        (lambda k: random.categorical(k, jnp.log(jnp.array([0.2, 0.5, 0.3])), shape=(6000,)), [0.2, 0.5, 0.3]),
+        (lambda k: random.choice(k, 3, (6000,), p=jnp.array([0.2, 0.5, 0.3])), [0.2, 0.5, 0.3]),
+        (lambda k: jnp.minimum(random.geometric(k, 0.4, (6000,)), 4) - 1, [0.4, 0.24, 0.144, 0.216]),
+        (lambda k: fg.vmap(lambda k: random.permutation(k, 3)[0])(random.split(k, 3000)), np.ones(3) / 3),
+        (lambda k: fg.vmap(lambda k: random.choice(k, 3, (2,), False)[1])(random.split(k, 3000)), np.ones(3) / 3),
+    ],
+)
 def test_counts_have_their_distribution(counts, law):
     drawn = np.asarray(counts(random.key(5))).astype(int)
     observed = np.bincount(drawn, minlength=len(law))
@@ -325,35 +335,38 @@ def test_samples_are_differentiable_in_their_parameters():
 # ---------------------------------------------------------------- errors
 
 
-@pytest.mark.parametrize("call, error, message", [
-    (lambda: random.key(1.5), DTypeError, "key: the seed is f32"),
-    (lambda: random.key(KEY), ArgumentError, "the seed is a key"),
-    (lambda: random.key(jnp.arange(3)), ShapeError, r"the seed has shape \(3,\)"),
-    (lambda: random.key(0, impl="rbg"), ArgumentError, "unknown generator 'rbg'"),
-    (lambda: random.normal(0), ArgumentError, "normal: 0 is not a key"),
-    (lambda: random.normal(jnp.arange(2)), ArgumentError, r"normal: i32\[2\] is not a key"),
-    (lambda: random.normal(random.split(KEY)), ShapeError, r"one key is needed, an array of keys of shape \(2,\)"),
-    (lambda: random.split(random.split(KEY)), ShapeError, "split: one key is needed"),
-    (lambda: random.fold_in(KEY, jnp.arange(3)), ShapeError, "fold_in: data has shape"),
-    (lambda: random.fold_in(KEY, -1), OverflowError, "out of bounds"),
-    (lambda: random.uniform(KEY, (3,), "int32"), DTypeError, "uniform: dtype int32 is not a float"),
-    (lambda: random.uniform(KEY, (3,), minval=jnp.zeros(2)), ShapeError, "uniform"),
-    (lambda: random.uniform(KEY, (), minval=jnp.zeros(2)), ShapeError, "do not broadcast to shape"),
-    (lambda: random.normal(KEY, (-1,)), ArgumentError, "negative"),
-    (lambda: random.bits(KEY, (), "int32"), DTypeError, "not an unsigned integer"),
-    (lambda: random.randint(KEY, (), 0, 9, "float32"), DTypeError, "not an integer"),
-    (lambda: random.gumbel(KEY, mode="best"), ArgumentError, "unknown mode 'best'"),
-    (lambda: random.bernoulli(KEY, 1), DTypeError, "bernoulli: p is i32"),
-    (lambda: random.choice(KEY, 3, (4,), replace=False), ArgumentError, "4 draws without replacement from 3"),
-    (lambda: random.choice(KEY, 3, (4,), p=jnp.ones(4)), ShapeError, r"p has shape \(4,\), there are 3"),
-    (lambda: random.categorical(KEY, jnp.zeros(3), shape=(4,), replace=False), ArgumentError, "4 draws"),
-    (lambda: random.permutation(KEY, 1.5), DTypeError, "permutation: x is f32"),
-    (lambda: hash(KEY), ArgumentError, "keys do not hash"),
-    (lambda: len(KEY), ArgumentError, "single key"),
-    (lambda: jnp.stack([KEY, KEY]), DTypeError, r"keys of shape \(\) are not numbers"),
-    (lambda: jnp.ones(2) + KEY, DTypeError, "are not numbers"),
-    (lambda: np.asarray(KEY), DTypeError, "are not numbers"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "call, error, message",
+    [
+        (lambda: random.key(1.5), DTypeError, "key: the seed is f32"),
+        (lambda: random.key(KEY), ArgumentError, "the seed is a key"),
+        (lambda: random.key(jnp.arange(3)), ShapeError, r"the seed has shape \(3,\)"),
+        (lambda: random.key(0, impl="rbg"), ArgumentError, "unknown generator 'rbg'"),
+        (lambda: random.normal(0), ArgumentError, "normal: 0 is not a key"),
+        (lambda: random.normal(jnp.arange(2)), ArgumentError, r"normal: i32\[2\] is not a key"),
+        (lambda: random.normal(random.split(KEY)), ShapeError, r"one key is needed, an array of keys of shape \(2,\)"),
+        (lambda: random.split(random.split(KEY)), ShapeError, "split: one key is needed"),
+        (lambda: random.fold_in(KEY, jnp.arange(3)), ShapeError, "fold_in: data has shape"),
+        (lambda: random.fold_in(KEY, -1), OverflowError, "out of bounds"),
+        (lambda: random.uniform(KEY, (3,), "int32"), DTypeError, "uniform: dtype int32 is not a float"),
+        (lambda: random.uniform(KEY, (3,), minval=jnp.zeros(2)), ShapeError, "uniform"),
+        (lambda: random.uniform(KEY, (), minval=jnp.zeros(2)), ShapeError, "do not broadcast to shape"),
+        (lambda: random.normal(KEY, (-1,)), ArgumentError, "negative"),
+        (lambda: random.bits(KEY, (), "int32"), DTypeError, "not an unsigned integer"),
+        (lambda: random.randint(KEY, (), 0, 9, "float32"), DTypeError, "not an integer"),
+        (lambda: random.gumbel(KEY, mode="best"), ArgumentError, "unknown mode 'best'"),
+        (lambda: random.bernoulli(KEY, 1), DTypeError, "bernoulli: p is i32"),
+        (lambda: random.choice(KEY, 3, (4,), replace=False), ArgumentError, "4 draws without replacement from 3"),
+        (lambda: random.choice(KEY, 3, (4,), p=jnp.ones(4)), ShapeError, r"p has shape \(4,\), there are 3"),
+        (lambda: random.categorical(KEY, jnp.zeros(3), shape=(4,), replace=False), ArgumentError, "4 draws"),
+        (lambda: random.permutation(KEY, 1.5), DTypeError, "permutation: x is f32"),
+        (lambda: hash(KEY), ArgumentError, "keys do not hash"),
+        (lambda: len(KEY), ArgumentError, "single key"),
+        (lambda: jnp.stack([KEY, KEY]), DTypeError, r"keys of shape \(\) are not numbers"),
+        (lambda: jnp.ones(2) + KEY, DTypeError, "are not numbers"),
+        (lambda: np.asarray(KEY), DTypeError, "are not numbers"),
+    ],
+)
 def test_errors(call, error, message):
     with pytest.raises(error, match=message):
         call()

@@ -67,9 +67,12 @@ def test_laws_on_any_call(law: str, data: st.DataObject):
 
 def _square(name: str, **wrong):
     """A correct squaring primitive, some of whose rules are replaced."""
-    rules = {"infer": lambda x: x, "evaluate": np.square,
-             "jvp": lambda primals, tangents: (rules_of[0].bind(*primals), tangents[0] * primals[0] * 2.0),
-             "batch": lambda args, dims: (rules_of[0].bind(*args), dims[0])}  # fmt: skip
+    rules = {
+        "infer": lambda x: x,
+        "evaluate": np.square,
+        "jvp": lambda primals, tangents: (rules_of[0].bind(*primals), tangents[0] * primals[0] * 2.0),
+        "batch": lambda args, dims: (rules_of[0].bind(*args), dims[0]),
+    }
     rules_of = [Primitive(name, **(rules | wrong))]
     del registry[name]
     return rules_of[0]

@@ -169,15 +169,17 @@ TWO_NAMES = {
     "pmean": (lambda x: lax.pmean(x, ("i", "j")), lambda x, k: x.mean(0)),
     "pmin": (lambda x: lax.pmin(x, ("i", "j")), lambda x, k: x.min(0)),
     "all_gather": (lambda x: lax.all_gather(x, ("i", "j"), axis=1), lambda x, k: np.moveaxis(x, 0, 1)),
-    "ppermute": (lambda x: lax.ppermute(x, ("i", "j"), [(5, 0), (0, 4)]),
-                 lambda x, k: x[{0: 5, 4: 0}[k]] if k in (0, 4) else 0 * x[0]),
+    "ppermute": (
+        lambda x: lax.ppermute(x, ("i", "j"), [(5, 0), (0, 4)]),
+        lambda x, k: x[{0: 5, 4: 0}[k]] if k in (0, 4) else 0 * x[0],
+    ),
     "pshuffle": (lambda x: lax.pshuffle(x, ("i", "j"), [5, 4, 3, 2, 1, 0]), lambda x, k: x[5 - k]),
     "psum_scatter": (lambda x: lax.psum_scatter(x, ("i", "j")), lambda x, k: x.sum(0)[k]),
     "all_to_all": (lambda x: lax.all_to_all(x, ("i", "j"), 0, 1), lambda x, k: x[:, k].T),
     "pbroadcast": (lambda x: lax.pbroadcast(x, ("i", "j"), 4), lambda x, k: x[4]),
     "axis_index": (lambda x: x + lax.axis_index(("i", "j")), lambda x, k: x[k] + k),
     "axis_size": (lambda x: x + lax.axis_size(("i", "j")), lambda x, k: x[k] + 6),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", TWO_NAMES)

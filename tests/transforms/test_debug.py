@@ -371,8 +371,10 @@ def test_each_run_and_each_element_stops():
     out = io.StringIO()
     f(io.StringIO("p z\nc\n" * 3), out)(X)
     assert [float(line.split("(")[2].split(",")[0]) for line in out.getvalue().splitlines() if "Array" in line] == [
-        1.0, 2.0, 4.0,
-    ]  # fmt: skip
+        1.0,
+        2.0,
+        4.0,
+    ]
     stdin, out = io.StringIO("p z\nc\np z\nc\n"), io.StringIO()
     g = stopping(stdin, out)
     g(X), g(X + 1)

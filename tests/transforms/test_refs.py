@@ -392,8 +392,10 @@ def test_tracing_alone_writes_nothing():
     assert funcgrad.eval_shape(lambda r, i: r[i], ref, 0).shape == ()
     np.testing.assert_array_equal(ref[...], X)
     assert [e.primitive.name for e in closed.eqns if e.primitive.name.startswith("ref")] == [
-        "ref_get", "ref_set", "ref_get",
-    ]  # fmt: skip
+        "ref_get",
+        "ref_set",
+        "ref_get",
+    ]
     funcgrad.core.jaxprs.eval_jaxpr(closed.jaxpr, closed.consts, X + 1)
     np.testing.assert_array_equal(ref[...], X + 1)
 

@@ -102,8 +102,13 @@ def cast(value: Any, dtype: np.dtype) -> Any:
         wide = float(value)
         if wide != wide:
             return dtype.type(0)
-        return dtype.type(min(max(int(wide), limits.min), limits.max) if abs(wide) < 2.0**65 else
-                          limits.max if wide > 0 else limits.min)  # fmt: skip
+        return dtype.type(
+            min(max(int(wide), limits.min), limits.max)
+            if abs(wide) < 2.0**65
+            else limits.max
+            if wide > 0
+            else limits.min
+        )
     if dtype == bfloat16 and isinstance(value, (int, float, np.generic)):
         return dtype.type(np.float32(value))
     return np.asarray(value).astype(dtype)[()]
@@ -213,22 +218,45 @@ def _population_count(x: Any) -> Any:
 
 
 _FLOAT_UNARY = {
-    "floor": np.floor, "ceil": np.ceil, "round": np.rint, "round_away": _round_away, "sqrt": np.sqrt,
-}  # fmt: skip
+    "floor": np.floor,
+    "ceil": np.ceil,
+    "round": np.rint,
+    "round_away": _round_away,
+    "sqrt": np.sqrt,
+}
 
 _VECTOR_MATH = {
-    "exp": np.exp, "exp2": np.exp2, "log": np.log, "log2": np.log2, "log1p": np.log1p, "expm1": np.expm1,
-    "rsqrt": lambda x: 1 / np.sqrt(x), "cbrt": np.cbrt, "sin": np.sin, "cos": np.cos, "tan": np.tan,
-    "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan,
-    "sinh": np.sinh, "cosh": np.cosh, "tanh": np.tanh, 
-    "asinh": np.arcsinh, "acosh": np.arccosh, "atanh": np.arctanh,
+    "exp": np.exp,
+    "exp2": np.exp2,
+    "log": np.log,
+    "log2": np.log2,
+    "log1p": np.log1p,
+    "expm1": np.expm1,
+    "rsqrt": lambda x: 1 / np.sqrt(x),
+    "cbrt": np.cbrt,
+    "sin": np.sin,
+    "cos": np.cos,
+    "tan": np.tan,
+    "asin": np.arcsin,
+    "acos": np.arccos,
+    "atan": np.arctan,
+    "sinh": np.sinh,
+    "cosh": np.cosh,
+    "tanh": np.tanh,
+    "asinh": np.arcsinh,
+    "acosh": np.arccosh,
+    "atanh": np.arctanh,
     "logistic": lambda x: 1 / (1 + np.exp(-x)),
-}  # fmt: skip
+}
 
 _COMPARISONS = {
-    "eq": ("==", np.equal), "ne": ("!=", np.not_equal), "lt": ("<", np.less),
-    "le": ("<=", np.less_equal), "gt": (">", np.greater), "ge": (">=", np.greater_equal),
-}  # fmt: skip
+    "eq": ("==", np.equal),
+    "ne": ("!=", np.not_equal),
+    "lt": ("<", np.less),
+    "le": ("<=", np.less_equal),
+    "gt": (">", np.greater),
+    "ge": (">=", np.greater_equal),
+}
 
 SCALARS: dict[str, Scalar] = {
     scalar.name: scalar

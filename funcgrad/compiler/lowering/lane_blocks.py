@@ -67,8 +67,12 @@ class _Blocks(ScalarLoops):
             last = IndexValue(Index((), self.size("last", length - WIDTH)))
             self.body.append(Let("first", op("min", start, last)))
             consts = [self.loaded(m) for m in given[:n]]
-            self.lanes_of(eqn.params["jaxpr"].jaxpr, consts, [_lane(m, self) for m in given[n:]],
-                          [_lane(m, self) for m in results])  # fmt: skip
+            self.lanes_of(
+                eqn.params["jaxpr"].jaxpr,
+                consts,
+                [_lane(m, self) for m in given[n:]],
+                [_lane(m, self) for m in results],
+            )
         loop = For("p", self.size("parallel", blocks), tuple(body), "parallel")
         name = "_".join(["lanes", *list(self.names)[:5], *(["more"] if len(self.names) > 5 else [])])
         kernel = Kernel(name, tuple(self.params), tuple(self.sizes), (loop,))

@@ -181,8 +181,11 @@ class Writer(PhaseWriter):
     def _targets(self, phase: int) -> list[Var]:
         """Full values that a phase must compute: those stored, kept and folded in it."""
         info = self.info
-        out = [v for v in info.made if info.level[v] == "full" and info.phase[v] == phase
-               and (v in info.stored or v in self.kept)]  # fmt: skip
+        out = [
+            v
+            for v in info.made
+            if info.level[v] == "full" and info.phase[v] == phase and (v in info.stored or v in self.kept)
+        ]
         for eqn in info.folds:
             if info.phase[eqn.outvars[0]] == phase + 1:
                 source = info.fusion.accesses(eqn)[0].source

@@ -158,10 +158,19 @@ class Planner:
         batch, m, k = eqn.invars[0].aval.shape
         dtype = out.aval.dtype
         arguments = {
-            "dtype": dtype, "batch": batch, "m": m, "n": eqn.invars[1].aval.shape[2], "k": k,
-            "transpose_a": a.transposed, "transpose_b": b.transposed, "lda": a.leading, "ldb": b.leading,
-            "stride_a": a.batch_stride, "stride_b": b.batch_stride, "threads": self.threads,
-        }  # fmt: skip
+            "dtype": dtype,
+            "batch": batch,
+            "m": m,
+            "n": eqn.invars[1].aval.shape[2],
+            "k": k,
+            "transpose_a": a.transposed,
+            "transpose_b": b.transposed,
+            "lda": a.leading,
+            "ldb": b.leading,
+            "stride_a": a.batch_stride,
+            "stride_b": b.batch_stride,
+            "threads": self.threads,
+        }
         call = LibraryCall("gemm", tuple(arguments.items()), host_call(eqn, [left, right]))
         division = self.target.division(call)
         if division is None:

@@ -32,9 +32,14 @@ def _infer(*avals: ShapedArray, **params: Any) -> list[ShapedArray]:
 
 
 def _evaluate(
-    *values: Any, primitive: Primitive, parts: Sequence[int], kinds: Kinds, given: bool, chosen: Chosen | None,
+    *values: Any,
+    primitive: Primitive,
+    parts: Sequence[int],
+    kinds: Kinds,
+    given: bool,
+    chosen: Chosen | None,
     source: SourceLocation | None,
-) -> list[Any]:  # fmt: skip
+) -> list[Any]:
     results, operands, iteration, selectors = (values[a:b] for a, b in zip([0, *parts], [*parts, None], strict=True))
     mask = None
     if chosen is not None:
@@ -97,8 +102,14 @@ class _Checks:
         values = [results, [] if eqn.primitive.higher_order else eqn.invars, iteration]
         parts = tuple(np.cumsum([len(v) for v in values]).tolist())
         selectors = chosen.selectors() if chosen is not None else []
-        params = {"primitive": eqn.primitive, "parts": parts, "kinds": self.kinds, "given": given, "chosen": chosen,
-                  "source": eqn.source}  # fmt: skip
+        params = {
+            "primitive": eqn.primitive,
+            "parts": parts,
+            "kinds": self.kinds,
+            "given": given,
+            "chosen": chosen,
+            "source": eqn.source,
+        }
         return JaxprEqn([*(v for part in values for v in part), *selectors], [], check_finite_p, params, eqn.source)
 
     def inside(self, eqn: JaxprEqn) -> JaxprEqn:

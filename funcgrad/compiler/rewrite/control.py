@@ -45,8 +45,9 @@ def straightened(eqn: JaxprEqn, avals: Sequence[ShapedArray]) -> ClosedJaxpr | N
     return None
 
 
-def _unrolled(args: Sequence[Any], *, jaxpr: ClosedJaxpr, length: int, reverse: bool, num_consts: int, num_carry: int,
-              **_: Any) -> list[Any]:  # fmt: skip
+def _unrolled(
+    args: Sequence[Any], *, jaxpr: ClosedJaxpr, length: int, reverse: bool, num_consts: int, num_carry: int, **_: Any
+) -> list[Any]:
     consts, carry = args[:num_consts], list(args[num_consts : num_consts + num_carry])
     xs = args[num_consts + num_carry :]
     rows: dict[int, list[Any]] = {}
@@ -198,9 +199,7 @@ def _prune_scan(eqn: JaxprEqn, used: list[bool]) -> JaxprEqn:
     if all(wanted) and all(keep) and len(eqns) == len(body.eqns):
         return eqn
     small = body.replace(invars=_select(body.invars, keep), eqns=eqns, outvars=_select(body.outvars, wanted))
-    params = eqn.params | {
-        "jaxpr": ClosedJaxpr(small), "num_consts": sum(keep[:nc]), "num_carry": sum(wanted[:nk])
-    }  # fmt: skip
+    params = eqn.params | {"jaxpr": ClosedJaxpr(small), "num_consts": sum(keep[:nc]), "num_carry": sum(wanted[:nk])}
     return eqn.replace(invars=_select(eqn.invars, keep), outvars=_select(eqn.outvars, wanted), params=params)
 
 
@@ -225,9 +224,11 @@ def _prune_while(eqn: JaxprEqn, used: list[bool]) -> JaxprEqn:
         invars=_select(body.invars, [*keep_body, *wanted]), eqns=eqns, outvars=_select(body.outvars, wanted)
     )
     params = {
-        "cond_jaxpr": ClosedJaxpr(new_predicate), "body_jaxpr": ClosedJaxpr(new_body),
-        "cond_nconsts": sum(keep_predicate), "body_nconsts": sum(keep_body),
-    }  # fmt: skip
+        "cond_jaxpr": ClosedJaxpr(new_predicate),
+        "body_jaxpr": ClosedJaxpr(new_body),
+        "cond_nconsts": sum(keep_predicate),
+        "body_nconsts": sum(keep_body),
+    }
     keep = [*keep_predicate, *keep_body, *wanted]
     return eqn.replace(
         invars=_select(eqn.invars, keep), outvars=_select(eqn.outvars, wanted), params=eqn.params | params

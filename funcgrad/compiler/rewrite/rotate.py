@@ -125,9 +125,11 @@ class _Shared:
         in_predicate = _read([e for e in self.predicate.eqns if e not in self.of_predicate], self.predicate.outvars)
         in_body = _read([e for e in self.body.eqns if e not in self.of_body], self.body.outvars)
         return [
-            v for e in self.of_predicate for v in e.outvars
+            v
+            for e in self.of_predicate
+            for v in e.outvars
             if v in self.twin and (v in in_predicate or self.twin[v] in in_body)
-        ]  # fmt: skip
+        ]
 
 
 def _read(eqns: Sequence[JaxprEqn], outvars: Sequence[Atom]) -> set[Atom]:

@@ -294,8 +294,12 @@ class _Simplifier:
             moving += [self.in_memory(self.read(v)) for v in rotated.values]
             outvars += [Var(v.aval) for v in rotated.values]
             predicate, body = rotated.predicate, rotated.body
-        params = {"cond_jaxpr": predicate, "body_jaxpr": body, "cond_nconsts": len(consts_of_predicate),
-                  "body_nconsts": len(consts)}  # fmt: skip
+        params = {
+            "cond_jaxpr": predicate,
+            "body_jaxpr": body,
+            "cond_nconsts": len(consts_of_predicate),
+            "body_nconsts": len(consts),
+        }
         operands = [*consts_of_predicate, *consts, *moving]
         return eqn.replace(invars=operands, outvars=outvars, params=eqn.params | params)
 

@@ -153,15 +153,24 @@ def _declare_cumulative(name: str, kinds: Sequence[str]) -> None:
 
 
 for _name, _kinds in {
-    "reduce_sum": NUMBER, "reduce_prod": NUMBER, "reduce_max": ORDERED, "reduce_min": ORDERED,
-    "reduce_and": BITS, "reduce_or": BITS, "reduce_xor": BITS,
-}.items():  # fmt: skip
+    "reduce_sum": NUMBER,
+    "reduce_prod": NUMBER,
+    "reduce_max": ORDERED,
+    "reduce_min": ORDERED,
+    "reduce_and": BITS,
+    "reduce_or": BITS,
+    "reduce_xor": BITS,
+}.items():
     _declare_reduction(_name, _kinds)
 for _name in ("argmax", "argmin"):
     _declare_arg_reduction(_name)
 for _name, _kinds in {
-    "cumsum": NUMBER, "cumprod": NUMBER, "cummax": REALS, "cummin": REALS, "cumlogsumexp": ("float",)
-}.items():  # fmt: skip
+    "cumsum": NUMBER,
+    "cumprod": NUMBER,
+    "cummax": REALS,
+    "cummin": REALS,
+    "cumlogsumexp": ("float",),
+}.items():
     _declare_cumulative(_name, _kinds)
 
 

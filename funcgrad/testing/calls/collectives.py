@@ -75,8 +75,12 @@ def _declare_collective(name: str, kinds: Sequence[str], leading: bool = False) 
 
 
 for _name, _kinds in {
-    "psum": NUMBER, "pmax": ORDERED, "pmin": ORDERED, "all_gather": ANY, "ppermute": ANY,
-}.items():  # fmt: skip
+    "psum": NUMBER,
+    "pmax": ORDERED,
+    "pmin": ORDERED,
+    "all_gather": ANY,
+    "ppermute": ANY,
+}.items():
     _declare_collective(_name, _kinds)
 for _name in ("reduce_scatter", "all_to_all"):
     _declare_collective(_name, NUMBER, leading=True)

@@ -101,8 +101,12 @@ for _names, _kinds, _domains in (
 
 elementwise_calls("bessel_ive", ("float",), POSITIVE, params=lambda draw, d: {"order": draw(st.integers(2, 4))})
 elementwise_calls("round", ("float",), REAL, params=lambda draw, d: {"rounding_method": draw(st.integers(0, 1))})
-elementwise_calls("reduce_precision", ("float",), REAL,
-                  params=lambda draw, d: {"exponent_bits": 5, "mantissa_bits": draw(st.integers(2, 10))})  # fmt: skip
+elementwise_calls(
+    "reduce_precision",
+    ("float",),
+    REAL,
+    params=lambda draw, d: {"exponent_bits": 5, "mantissa_bits": draw(st.integers(2, 10))},
+)
 
 
 def _exponent(draw: Draw, dtype: np.dtype) -> dict[str, Any]:

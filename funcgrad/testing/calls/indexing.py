@@ -110,9 +110,13 @@ def _declare_scatter(name: str, kinds: Sequence[str]) -> None:
 
 
 for _name, _kinds in {
-    "scatter": ANY, "scatter-add": NUMBER, "scatter-sub": NUMBER, "scatter-mul": NUMBER,
-    "scatter-min": REALS, "scatter-max": REALS,
-}.items():  # fmt: skip
+    "scatter": ANY,
+    "scatter-add": NUMBER,
+    "scatter-sub": NUMBER,
+    "scatter-mul": NUMBER,
+    "scatter-min": REALS,
+    "scatter-max": REALS,
+}.items():
     _declare_scatter(_name, _kinds)
 
 

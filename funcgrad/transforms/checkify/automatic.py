@@ -114,11 +114,14 @@ def _check_indices(error: Error, name: str, args: Sequence[Any], params: dict[st
     size = math.prod(aval.shape)
     place = argmax(reshape(outside, (size,)), 0)
     entry = rem_p.bind(place, np.int32(len(dims)))
-    payload = concatenate([
-        convert_element_type(_lookup(reshape(indices, (size,)), place), dtypes.int32),
-        _lookup(np.array(dims, np.int32), entry),
-        _lookup(np.array([shape[d] for d in dims], np.int32), entry),
-    ], 0)  # fmt: skip
+    payload = concatenate(
+        [
+            convert_element_type(_lookup(reshape(indices, (size,)), place), dtypes.int32),
+            _lookup(np.array(dims, np.int32), entry),
+            _lookup(np.array([shape[d] for d in dims], np.int32), entry),
+        ],
+        0,
+    )
     return first(error, error_if(_any(outside), OOBError(tracing.state.source, name, shape, payload)))
 
 

@@ -116,9 +116,9 @@ def first(error: Error, later: Error) -> Error:
     payload = dict(error.payload)
     for slot, values in later.payload.items():
         old = payload.get(slot)
-        payload[slot] = values if old is None else [
-            select_n_p.bind(none, x, y) for x, y in zip(old, values, strict=True)
-        ]  # fmt: skip
+        payload[slot] = (
+            values if old is None else [select_n_p.bind(none, x, y) for x, y in zip(old, values, strict=True)]
+        )
     return Error(code, payload, error.failures | later.failures)
 
 

@@ -113,9 +113,12 @@ def checkpoint(
     """
     if fun is None:
         return functools.partial(
-            checkpoint, prevent_cse=prevent_cse, policy=policy, static_argnums=static_argnums,
+            checkpoint,
+            prevent_cse=prevent_cse,
+            policy=policy,
+            static_argnums=static_argnums,
             static_argnames=static_argnames,
-        )  # fmt: skip
+        )
     callable_or_error(fun, "checkpoint")
     if policy is not None and not callable(policy):
         raise ArgumentError(
@@ -130,10 +133,12 @@ def checkpoint(
     @functools.wraps(fun)
     def checkpointed(*args: Any, **kwargs: Any) -> Any:
         static = _static_positions(fun, nums, len(args))
-        flat, in_tree = tree.flatten((
-            tuple(a for i, a in enumerate(args) if i not in static),
-            {k: v for k, v in kwargs.items() if k not in names},
-        ))  # fmt: skip
+        flat, in_tree = tree.flatten(
+            (
+                tuple(a for i, a in enumerate(args) if i not in static),
+                {k: v for k, v in kwargs.items() if k not in names},
+            )
+        )
 
         def of_dynamic(*dynamic: Any, **keywords: Any) -> Any:
             given = iter(dynamic)

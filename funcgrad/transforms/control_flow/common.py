@@ -34,9 +34,12 @@ class Body:
     def __init__(self, fun: Callable[..., Any], in_tree: Any, avals: Sequence[ShapedArray], operation: str):
         flat_fun = FlatFunction(fun, in_tree, transform=operation)
         traced = trace_to_jaxpr(
-            flat_fun, avals, description=f"tracing {name_of(fun)} for {operation}", name=name_of(fun),
+            flat_fun,
+            avals,
+            description=f"tracing {name_of(fun)} for {operation}",
+            name=name_of(fun),
             argument_names=argument_names(fun, in_tree, len(avals)),
-        )  # fmt: skip
+        )
         jaxpr = traced.jaxpr.replace(constvars=[], invars=traced.jaxpr.constvars + traced.jaxpr.invars)
         self.jaxpr, self.consts = ClosedJaxpr(jaxpr), traced.consts
         self.out_tree = flat_fun.out_tree
@@ -96,9 +99,13 @@ def promoted(carry: Sequence[Any], out_avals: Sequence[ShapedArray]) -> list[Any
 
 
 def check_carry(
-    operation: str, name: str, carry_tree: Any, avals: Sequence[ShapedArray], out_tree: Any,
+    operation: str,
+    name: str,
+    carry_tree: Any,
+    avals: Sequence[ShapedArray],
+    out_tree: Any,
     out_avals: Sequence[ShapedArray],
-) -> None:  # fmt: skip
+) -> None:
     """Raise unless the carry that function `name` returns has the structure and types of the one that it gets."""
     before, after = carry_tree.show(map(repr, avals)), out_tree.show(map(repr, out_avals))
     trees = f"\n    carry in:  {_shortened(before)}\n    carry out: {_shortened(after)}"

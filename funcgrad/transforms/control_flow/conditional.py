@@ -203,8 +203,9 @@ def _lane_by_lane(
         return trace_to_jaxpr(lane, [*of_consts, ShapedArray((), dtypes.int32), *of_slices], name="lane")
 
     jaxpr = branches[0].memo(("lane by lane", branches, tuple(batched)), body)
-    return scan_p.bind(*consts, index, *slices, jaxpr=jaxpr, length=size, reverse=False, num_consts=len(consts),
-                       num_carry=0, unroll=1)  # fmt: skip
+    return scan_p.bind(
+        *consts, index, *slices, jaxpr=jaxpr, length=size, reverse=False, num_consts=len(consts), num_carry=0, unroll=1
+    )
 
 
 def _all_and_select(
@@ -216,8 +217,9 @@ def _all_and_select(
     infinite at them, and 0 · inf must not reach the cotangents.
     """
     inexact = [dtypes.is_inexact(a.dtype) for a in branches[0].in_avals]
-    whole = [broadcast_in_batch(x, size, 0) if f and not b else x
-             for x, b, f in zip(operands, batched, inexact, strict=True)]  # fmt: skip
+    whole = [
+        broadcast_in_batch(x, size, 0) if f and not b else x for x, b, f in zip(operands, batched, inexact, strict=True)
+    ]
     mapped = [b or f for b, f in zip(batched, inexact, strict=True)]
     index = clamp_p.bind(np.int32(0), index, np.int32(len(branches) - 1))
     results = []

@@ -57,8 +57,15 @@ def discharge_while(loop: Primitive, args: Sequence[Any], params: dict[str, Any]
     if by_cond:
         return write_back(carried, _rotated(loop, cond, body, consts, state))
     test = ClosedJaxpr(cond.jaxpr.replace(outvars=cond.jaxpr.outvars[:1]), cond.consts)
-    out = loop.bind(*consts[0], *consts[1], *state, cond_jaxpr=test, body_jaxpr=body,
-                    cond_nconsts=len(consts[0]), body_nconsts=len(consts[1]))  # fmt: skip
+    out = loop.bind(
+        *consts[0],
+        *consts[1],
+        *state,
+        cond_jaxpr=test,
+        body_jaxpr=body,
+        cond_nconsts=len(consts[0]),
+        body_nconsts=len(consts[1]),
+    )
     return write_back(carried, out)
 
 
@@ -79,8 +86,15 @@ def _rotated(
     first = tested(consts[0], state)
     avals = [aval_of(x) for x in first]
     step_jaxpr = trace_to_jaxpr(step, [*map(aval_of, [*consts[0], *consts[1]]), *avals], name=body.jaxpr.name)
-    out = loop.bind(*consts[0], *consts[1], *first, body_jaxpr=step_jaxpr, body_nconsts=n_cond + len(consts[1]),
-                    cond_jaxpr=trace_to_jaxpr(lambda *flat: [flat[-1]], avals), cond_nconsts=0)  # fmt: skip
+    out = loop.bind(
+        *consts[0],
+        *consts[1],
+        *first,
+        body_jaxpr=step_jaxpr,
+        body_nconsts=n_cond + len(consts[1]),
+        cond_jaxpr=trace_to_jaxpr(lambda *flat: [flat[-1]], avals),
+        cond_nconsts=0,
+    )
     return out[:-1]
 
 

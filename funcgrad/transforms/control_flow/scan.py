@@ -21,8 +21,15 @@ from funcgrad.transforms.marks import select
 
 
 @boundary
-def scan(f: Callable[..., Any], init: Any, xs: Any = None, length: int | None = None, reverse: bool = False,
-         unroll: int | bool = 1, _split_transpose: bool = False) -> Any:  # fmt: skip
+def scan(
+    f: Callable[..., Any],
+    init: Any,
+    xs: Any = None,
+    length: int | None = None,
+    reverse: bool = False,
+    unroll: int | bool = 1,
+    _split_transpose: bool = False,
+) -> Any:
     """Carry a value through the slices of arrays, and stack what each step gives.
 
     The law is this loop, compiled as one; `init`, `xs` and what `f` returns are pytrees:
@@ -154,8 +161,14 @@ def _trace(
         if any(a is not b for a, b in zip(init, converted, strict=True)):
             init = converted
             body, carry_tree = traced(init)
-    check_carry(operation, name_of(f), init_tree, [aval_of(x) for x in init], carry_tree,
-                body.out_avals[: carry_tree.num_leaves])  # fmt: skip
+    check_carry(
+        operation,
+        name_of(f),
+        init_tree,
+        [aval_of(x) for x in init],
+        carry_tree,
+        body.out_avals[: carry_tree.num_leaves],
+    )
     return body, init
 
 
@@ -170,10 +183,15 @@ def _bind(body: Body, init: list[Any], xs: list[Any], params: dict[str, Any]) ->
     invars = [*select(carry, kept), *consts, *select(carry, kept, False), *slices]
     outvars = select(jaxpr.outvars, kept + [x is not None for x in passed], False)
     operands = [*select(init, kept), *body.consts, *select(init, kept, False), *xs]
-    out = iter(scan_p.bind(
-        *operands, jaxpr=ClosedJaxpr(jaxpr.replace(invars=invars, outvars=outvars)), num_consts=n + sum(kept),
-        num_carry=num_carry - sum(kept), **params,
-    ))  # fmt: skip
+    out = iter(
+        scan_p.bind(
+            *operands,
+            jaxpr=ClosedJaxpr(jaxpr.replace(invars=invars, outvars=outvars)),
+            num_consts=n + sum(kept),
+            num_carry=num_carry - sum(kept),
+            **params,
+        )
+    )
     carry_out = [x if k else next(out) for x, k in zip(init, kept, strict=True)]
     return carry_out + [next(out) if x is None else x for x in passed]
 

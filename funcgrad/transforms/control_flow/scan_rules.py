@@ -64,8 +64,9 @@ def stacked(aval: ShapedArray, length: int) -> ShapedArray:
 # ---------------------------------------------------------------- type and value
 
 
-def _infer(*avals: ShapedArray, jaxpr: ClosedJaxpr, length: int, reverse: bool, num_consts: int, num_carry: int,
-           unroll: int) -> list[ShapedArray]:  # fmt: skip
+def _infer(
+    *avals: ShapedArray, jaxpr: ClosedJaxpr, length: int, reverse: bool, num_consts: int, num_carry: int, unroll: int
+) -> list[ShapedArray]:
     consts, carry, xs = divide(avals, num_consts, num_carry)
     for x in xs:
         if x.shape[:1] != (length,):
@@ -82,8 +83,9 @@ def _evaluate(*arrays: Array, **params: Any) -> list[Array]:
     return run_compiled(scan_p, params["jaxpr"], arrays, params)
 
 
-def _interpret(*arrays: Array, jaxpr: ClosedJaxpr, length: int, reverse: bool, num_consts: int, num_carry: int,
-               unroll: int) -> list[Any]:  # fmt: skip
+def _interpret(
+    *arrays: Array, jaxpr: ClosedJaxpr, length: int, reverse: bool, num_consts: int, num_carry: int, unroll: int
+) -> list[Any]:
     consts, carry, xs = divide(arrays, num_consts, num_carry)
     rows: list[Any] = [None] * length
     for i in reversed(range(length)) if reverse else range(length):
@@ -105,8 +107,15 @@ def _bind(*operands: Any, jaxpr: ClosedJaxpr, num_consts: int, **params: Any) ->
 # ---------------------------------------------------------------- forward mode and vectorisation
 
 
-def _jvp(primals: Sequence[Any], tangents: Sequence[Any], *, jaxpr: ClosedJaxpr, num_consts: int, num_carry: int,
-         **params: Any) -> tuple[list[Any], list[Any]]:  # fmt: skip
+def _jvp(
+    primals: Sequence[Any],
+    tangents: Sequence[Any],
+    *,
+    jaxpr: ClosedJaxpr,
+    num_consts: int,
+    num_carry: int,
+    **params: Any,
+) -> tuple[list[Any], list[Any]]:
     """Scan the body's jvp: tangents are carried for the carries that get one in any step."""
     marks = divide(nonzero(tangents), num_consts, num_carry)
     num_ys = len(jaxpr.out_avals) - num_carry
@@ -125,8 +134,11 @@ def _jvp(primals: Sequence[Any], tangents: Sequence[Any], *, jaxpr: ClosedJaxpr,
     given = [instantiate(t) for t in select(tangents, marks.all())]
     out = _bind(
         *divide(primals, num_consts, num_carry).joined(divide(given, *counts[:2])),
-        jaxpr=body, num_consts=num_consts + counts[0], num_carry=num_carry + counts[1], **params,
-    )  # fmt: skip
+        jaxpr=body,
+        num_consts=num_consts + counts[0],
+        num_carry=num_carry + counts[1],
+        **params,
+    )
     carry, carry_dot, rest = divide(out, num_carry, counts[1])
     primals_out = [*carry, *rest[:num_ys]]
     return primals_out, with_zeros([*carry_dot, *rest[num_ys:]], nonzero_out, [aval_of(o) for o in primals_out])
@@ -143,8 +155,15 @@ def _regrouped(
     return ClosedJaxpr(jaxpr.replace(invars=invars, outvars=outvars), found.consts)
 
 
-def _batch(args: Sequence[Any], dims: Sequence[int | None], *, jaxpr: ClosedJaxpr, num_consts: int, num_carry: int,
-           **params: Any) -> tuple[list[Any], list[int | None]]:  # fmt: skip
+def _batch(
+    args: Sequence[Any],
+    dims: Sequence[int | None],
+    *,
+    jaxpr: ClosedJaxpr,
+    num_consts: int,
+    num_carry: int,
+    **params: Any,
+) -> tuple[list[Any], list[int | None]]:
     """Scan the batched body: xs and ys have their batch in axis 1, carries are batched that are so after any step."""
     size = tracing.state.batch_axis[1]
     batched = divide([d is not None for d in dims], num_consts, num_carry)
@@ -172,8 +191,16 @@ def _is_while(closed: ClosedJaxpr) -> bool:
     return len(closed.jaxpr.eqns) == 1 and isinstance(closed.jaxpr.eqns[0].primitive.lowering, While)
 
 
-def _lanes_of_lanes(args: Sequence[Any], dims: Sequence[int | None], size: int, jaxpr: ClosedJaxpr, num_consts: int, *,
-                    length: int, **params: Any) -> tuple[list[Any], list[int | None]]:  # fmt: skip
+def _lanes_of_lanes(
+    args: Sequence[Any],
+    dims: Sequence[int | None],
+    size: int,
+    jaxpr: ClosedJaxpr,
+    num_consts: int,
+    *,
+    length: int,
+    **params: Any,
+) -> tuple[list[Any], list[int | None]]:
     """Scan the lanes of all elements one after another, where each runs a while loop as long as it must."""
 
     def flat(x: Any) -> Any:
@@ -199,8 +226,15 @@ def _lanes_of_lanes(args: Sequence[Any], dims: Sequence[int | None], size: int, 
 # ---------------------------------------------------------------- partial evaluation
 
 
-def _partial_eval(unknown: list[bool], avals: Sequence[ShapedArray], *, jaxpr: ClosedJaxpr, num_consts: int,
-                  num_carry: int, **params: Any) -> Split | None:  # fmt: skip
+def _partial_eval(
+    unknown: list[bool],
+    avals: Sequence[ShapedArray],
+    *,
+    jaxpr: ClosedJaxpr,
+    num_consts: int,
+    num_carry: int,
+    **params: Any,
+) -> Split | None:
     """Two scans, of the known and of the unknown part of the body; a carry is known if it is so after every step."""
     key = ("scan partial_eval", tuple(unknown), num_consts, num_carry, *params.values())
     return jaxpr.memo(key, lambda: _split(divide(unknown, num_consts, num_carry), avals, jaxpr, params))
@@ -227,18 +261,24 @@ def _split(unknown: Parts, avals: Sequence[ShapedArray], jaxpr: ClosedJaxpr, par
     started = [i for i, now in enumerate(select(carry_unknown, unknown.carry, False)) if now]
     known = _known_program(body, known_counts, started, select(avals, unknown.all(), False), params)
     forwarded = [
-        *body.const_residuals, *[None] * body.num_hoisted, *(known_counts[0] + i for i in started),
-        *(known_counts[0] + known_counts[1] + i for i in body.xs_residuals), *[None] * body.num_stacked,
-    ]  # fmt: skip
+        *body.const_residuals,
+        *[None] * body.num_hoisted,
+        *(known_counts[0] + i for i in started),
+        *(known_counts[0] + known_counts[1] + i for i in body.xs_residuals),
+        *[None] * body.num_stacked,
+    ]
     n_out = len(found.unknown_out) - sum(found.unknown_out)
     known_in, returned = select(avals, unknown.all(), False), iter(known.out_avals[n_out:])
     residual_avals = [next(returned) if i is None else known_in[i] for i in forwarded]
     rest = _unknown_program(body, unknown, carry_unknown, residual_avals, select(avals, unknown.all()), params)
     program = {"name": "scan", "inline": False}
     return Split(
-        (jit_p, {"jaxpr": known, **program}), (jit_p, {"jaxpr": rest, **program}),
-        [*carry_unknown, *found.unknown_out[len(carry_unknown):]], residual_avals, forwarded,
-    )  # fmt: skip
+        (jit_p, {"jaxpr": known, **program}),
+        (jit_p, {"jaxpr": rest, **program}),
+        [*carry_unknown, *found.unknown_out[len(carry_unknown) :]],
+        residual_avals,
+        forwarded,
+    )
 
 
 def _known_program(
@@ -250,8 +290,16 @@ def _known_program(
         consts, init, xs = divide(operands, *counts[:2])
         carry = [c for i, c in enumerate(init) if i not in started]
         hoisted = eval_jaxpr(body.hoisted.jaxpr, body.hoisted.consts, *consts)
-        out = scan_p.bind(*hoisted, *consts, *carry, *xs, jaxpr=body.known, num_consts=len(hoisted) + len(consts),
-                          num_carry=len(carry), **params)  # fmt: skip
+        out = scan_p.bind(
+            *hoisted,
+            *consts,
+            *carry,
+            *xs,
+            jaxpr=body.known,
+            num_consts=len(hoisted) + len(consts),
+            num_carry=len(carry),
+            **params,
+        )
         n = len(out) - body.num_stacked
         return [*out[:n], *hoisted[: body.num_hoisted], *out[n:]]
 
@@ -259,9 +307,13 @@ def _known_program(
 
 
 def _unknown_program(
-    body: BodySplit, unknown: Parts, carry_unknown: Sequence[bool], residual_avals: Sequence[ShapedArray],
-    avals: Sequence[ShapedArray], params: dict[str, Any],
-) -> ClosedJaxpr:  # fmt: skip
+    body: BodySplit,
+    unknown: Parts,
+    carry_unknown: Sequence[bool],
+    residual_avals: Sequence[ShapedArray],
+    avals: Sequence[ShapedArray],
+    params: dict[str, Any],
+) -> ClosedJaxpr:
     """(Residuals, unknown operands) → unknown results."""
     num_last = len(body.xs_residuals) + body.num_stacked
     num_first = len(body.const_residuals) + body.num_hoisted
@@ -277,8 +329,17 @@ def _unknown_program(
             for before, now in zip(unknown.carry, carry_unknown, strict=True)
             if now
         ]
-        return scan_p.bind(*first, *consts, *carry, *xs, *last, jaxpr=body.unknown,
-                           num_consts=num_first + len(consts), num_carry=len(carry), **params)  # fmt: skip
+        return scan_p.bind(
+            *first,
+            *consts,
+            *carry,
+            *xs,
+            *last,
+            jaxpr=body.unknown,
+            num_consts=num_first + len(consts),
+            num_carry=len(carry),
+            **params,
+        )
 
     return trace_to_jaxpr(fun, [*residual_avals, *avals], name="scan")
 
@@ -286,8 +347,9 @@ def _unknown_program(
 # ---------------------------------------------------------------- transposition
 
 
-def _transpose(cts: Sequence[Any], *args: Any, jaxpr: ClosedJaxpr, num_consts: int, num_carry: int, reverse: bool,
-               **params: Any) -> list[Any]:  # fmt: skip
+def _transpose(
+    cts: Sequence[Any], *args: Any, jaxpr: ClosedJaxpr, num_consts: int, num_carry: int, reverse: bool, **params: Any
+) -> list[Any]:
     """Scan the transposed body in the opposite direction; sums of the consts' cotangents are carried too."""
     flags = [is_undefined(a) for a in args]
     linear = divide(flags, num_consts, num_carry)
@@ -305,10 +367,16 @@ def _transpose(cts: Sequence[Any], *args: Any, jaxpr: ClosedJaxpr, num_consts: i
         [instantiate(ct) for ct in select(ct_carry, back.carry)],
         [*(ct for ct in ct_ys if type(ct) is not Zero), *select(xs, linear.xs, False)],
     )
-    out = iter(_bind(
-        *operands.all(), jaxpr=back.body, num_consts=linear.consts.count(False), reverse=not reverse,
-        num_carry=sum(back.consts) + sum(back.carry), **params,
-    ))  # fmt: skip
+    out = iter(
+        _bind(
+            *operands.all(),
+            jaxpr=back.body,
+            num_consts=linear.consts.count(False),
+            reverse=not reverse,
+            num_carry=sum(back.consts) + sum(back.carry),
+            **params,
+        )
+    )
     found = Parts(
         spread(spread(out, back.consts), linear.consts),
         spread(out, back.carry),

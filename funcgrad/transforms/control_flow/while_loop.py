@@ -126,11 +126,18 @@ def _bind(cond: Body, body: Body, init: list[Any]) -> list[Any]:
             invars=[*select(carry, kept), *consts, *select(carry, kept, False)],
             outvars=select(body_jaxpr.outvars, kept, False),
         )
-    out = iter(while_p.bind(
-        *cond.consts, *select(init, kept), *body.consts, *select(init, kept, False),
-        cond_jaxpr=ClosedJaxpr(cond_jaxpr), body_jaxpr=ClosedJaxpr(body_jaxpr),
-        cond_nconsts=n_cond, body_nconsts=n_body + sum(kept),
-    ))  # fmt: skip
+    out = iter(
+        while_p.bind(
+            *cond.consts,
+            *select(init, kept),
+            *body.consts,
+            *select(init, kept, False),
+            cond_jaxpr=ClosedJaxpr(cond_jaxpr),
+            body_jaxpr=ClosedJaxpr(body_jaxpr),
+            cond_nconsts=n_cond,
+            body_nconsts=n_body + sum(kept),
+        )
+    )
     return [x if k else next(out) for x, k in zip(init, kept, strict=True)]
 
 
@@ -199,8 +206,7 @@ def _is_known(bound: Any) -> bool:
 def _bounds_dtype(lower: ShapedArray, upper: ShapedArray) -> Any:
     """The dtype of the index: that of both bounds, or of the one that is no Python int."""
     if lower.shape or upper.shape:
-        raise ShapeError(f"fori_loop: bounds must be scalars, they have types {lower} and {upper}",
-                         fix="give scalars")  # fmt: skip
+        raise ShapeError(f"fori_loop: bounds must be scalars, they have types {lower} and {upper}", fix="give scalars")
     if lower.dtype == upper.dtype:
         return lower.dtype
     signed = all(a.dtype.kind == "i" for a in (lower, upper))

@@ -54,8 +54,9 @@ def divide(values: Sequence[Any], cond_nconsts: int, body_nconsts: int) -> Parts
 # ---------------------------------------------------------------- type and value
 
 
-def _infer(*avals: ShapedArray, cond_jaxpr: ClosedJaxpr, body_jaxpr: ClosedJaxpr, cond_nconsts: int,
-           body_nconsts: int) -> list[ShapedArray]:  # fmt: skip
+def _infer(
+    *avals: ShapedArray, cond_jaxpr: ClosedJaxpr, body_jaxpr: ClosedJaxpr, cond_nconsts: int, body_nconsts: int
+) -> list[ShapedArray]:
     given = divide(avals, cond_nconsts, body_nconsts)
     check_operands("while", [*given.cond, *given.carry], cond_jaxpr.in_avals)
     check_operands("while", [*given.body, *given.carry], body_jaxpr.in_avals)
@@ -71,8 +72,9 @@ def _evaluate(*arrays: Array, **params: Any) -> list[Array]:
     return run_compiled(while_p, params["body_jaxpr"], arrays, params)
 
 
-def _interpret(*arrays: Array, cond_jaxpr: ClosedJaxpr, body_jaxpr: ClosedJaxpr, cond_nconsts: int,
-               body_nconsts: int) -> list[Any]:  # fmt: skip
+def _interpret(
+    *arrays: Array, cond_jaxpr: ClosedJaxpr, body_jaxpr: ClosedJaxpr, cond_nconsts: int, body_nconsts: int
+) -> list[Any]:
     of_cond, of_body, carry = divide(arrays, cond_nconsts, body_nconsts)
     while eval_jaxpr(cond_jaxpr.jaxpr, cond_jaxpr.consts, *of_cond, *carry)[0]:
         carry = eval_jaxpr(body_jaxpr.jaxpr, body_jaxpr.consts, *of_body, *carry)
@@ -82,8 +84,15 @@ def _interpret(*arrays: Array, cond_jaxpr: ClosedJaxpr, body_jaxpr: ClosedJaxpr,
 # ---------------------------------------------------------------- differentiation
 
 
-def _jvp(primals: Sequence[Any], tangents: Sequence[Any], *, cond_jaxpr: ClosedJaxpr, body_jaxpr: ClosedJaxpr,
-         cond_nconsts: int, body_nconsts: int) -> tuple[list[Any], list[Any]]:  # fmt: skip
+def _jvp(
+    primals: Sequence[Any],
+    tangents: Sequence[Any],
+    *,
+    cond_jaxpr: ClosedJaxpr,
+    body_jaxpr: ClosedJaxpr,
+    cond_nconsts: int,
+    body_nconsts: int,
+) -> tuple[list[Any], list[Any]]:
     """Carry tangents along; the predicate sees primals only."""
     given = divide(primals, cond_nconsts, body_nconsts)
     marks = divide(nonzero(tangents), cond_nconsts, body_nconsts)
@@ -99,10 +108,17 @@ def _jvp(primals: Sequence[Any], tangents: Sequence[Any], *, cond_jaxpr: ClosedJ
     carry_dot = [instantiate(t) for t in select(dots.carry, carry_nonzero)]
     body, closed_over = hoist_tracers(body)  # traced values that custom rules close over
     out = while_p.bind(
-        *given.cond, *closed_over, *given.body, *select(dots.body, marks.body), *given.carry, *carry_dot,
-        cond_jaxpr=_with_unused(cond_jaxpr, [aval_of(t) for t in carry_dot]), body_jaxpr=body,
-        cond_nconsts=cond_nconsts, body_nconsts=len(closed_over) + body_nconsts + counts[0],
-    )  # fmt: skip
+        *given.cond,
+        *closed_over,
+        *given.body,
+        *select(dots.body, marks.body),
+        *given.carry,
+        *carry_dot,
+        cond_jaxpr=_with_unused(cond_jaxpr, [aval_of(t) for t in carry_dot]),
+        body_jaxpr=body,
+        cond_nconsts=cond_nconsts,
+        body_nconsts=len(closed_over) + body_nconsts + counts[0],
+    )
     n = len(given.carry)
     return out[:n], with_zeros(out[n:], carry_nonzero, [aval_of(c) for c in out[:n]])
 
@@ -125,15 +141,26 @@ def _with_unused(cond_jaxpr: ClosedJaxpr, avals: Sequence[ShapedArray]) -> Close
     )
 
 
-def _partial_eval(unknown: list[bool], avals: Sequence[ShapedArray], *, cond_jaxpr: ClosedJaxpr,
-                  body_jaxpr: ClosedJaxpr, cond_nconsts: int, body_nconsts: int) -> Split | None:  # fmt: skip
+def _partial_eval(
+    unknown: list[bool],
+    avals: Sequence[ShapedArray],
+    *,
+    cond_jaxpr: ClosedJaxpr,
+    body_jaxpr: ClosedJaxpr,
+    cond_nconsts: int,
+    body_nconsts: int,
+) -> Split | None:
     """Where the predicate is known, the known carries are computed alone; the unknown part is the whole loop.
 
     Residuals of its steps cannot be kept, as their number is not known; the steps are taken again.
     """
     key = ("while partial_eval", tuple(unknown), cond_nconsts, body_nconsts, cond_jaxpr)
-    params = {"cond_jaxpr": cond_jaxpr, "body_jaxpr": body_jaxpr, "cond_nconsts": cond_nconsts,
-              "body_nconsts": body_nconsts}  # fmt: skip
+    params = {
+        "cond_jaxpr": cond_jaxpr,
+        "body_jaxpr": body_jaxpr,
+        "cond_nconsts": cond_nconsts,
+        "body_nconsts": body_nconsts,
+    }
     return body_jaxpr.memo(key, lambda: _split(divide(unknown, cond_nconsts, body_nconsts), avals, params))
 
 
@@ -153,8 +180,15 @@ def _split(unknown: Parts, avals: Sequence[ShapedArray], params: dict[str, Any])
     def known(*operands: Any) -> list[Any]:
         of_cond, of_body, init = divide(operands, unknown.cond.count(False), unknown.body.count(False))
         carry = select(init, select(carry_unknown, unknown.carry, False), False)
-        return while_p.bind(*of_cond, *of_body, *carry, cond_jaxpr=cond.known, body_jaxpr=known_body,
-                            cond_nconsts=len(of_cond), body_nconsts=len(of_body))  # fmt: skip
+        return while_p.bind(
+            *of_cond,
+            *of_body,
+            *carry,
+            cond_jaxpr=cond.known,
+            body_jaxpr=known_body,
+            cond_nconsts=len(of_cond),
+            body_nconsts=len(of_body),
+        )
 
     def rest(*flat: Any) -> list[Any]:
         flags = unknown.all()
@@ -221,15 +255,27 @@ def _lane_by_lane(operands: Sequence[Any], batched: Sequence[bool], size: int, p
 
     key = ("while lanes", tuple(batched), *map(aval_of, operands), *params.values())
     return scan_p.bind(
-        *select(operands, batched, False), *select(operands, batched), jaxpr=params["body_jaxpr"].memo(key, make),
-        length=size, reverse=False, num_consts=batched.count(False), num_carry=0, unroll=1,
-    )  # fmt: skip
+        *select(operands, batched, False),
+        *select(operands, batched),
+        jaxpr=params["body_jaxpr"].memo(key, make),
+        length=size,
+        reverse=False,
+        num_consts=batched.count(False),
+        num_carry=0,
+        unroll=1,
+    )
 
 
 def _in_lockstep(
-    operands: Sequence[Any], batched: Sequence[bool], size: int, *, cond_jaxpr: ClosedJaxpr, body_jaxpr: ClosedJaxpr,
-    cond_nconsts: int, body_nconsts: int,
-) -> list[Any]:  # fmt: skip
+    operands: Sequence[Any],
+    batched: Sequence[bool],
+    size: int,
+    *,
+    cond_jaxpr: ClosedJaxpr,
+    body_jaxpr: ClosedJaxpr,
+    cond_nconsts: int,
+    body_nconsts: int,
+) -> list[Any]:
     """One loop that runs while any lane does; lanes that are done keep their carry."""
     flags = divide(batched, cond_nconsts, body_nconsts)
     cond, _ = batch_jaxpr(cond_jaxpr, size, [*flags.cond, *flags.carry], True)
@@ -247,11 +293,13 @@ def _in_lockstep(
         return [select_n_p.bind(*three) for three in zip(chosen, old, new, strict=True)]
 
     return while_p.bind(
-        *given.cond, *operands,
+        *given.cond,
+        *operands,
         cond_jaxpr=trace_to_jaxpr(lambda *flat: [reduce_or(running(*flat), (0,))], cond.in_avals),
         body_jaxpr=trace_to_jaxpr(step, [aval_of(x) for x in operands]),
-        cond_nconsts=cond_nconsts, body_nconsts=cond_nconsts + body_nconsts,
-    )  # fmt: skip
+        cond_nconsts=cond_nconsts,
+        body_nconsts=cond_nconsts + body_nconsts,
+    )
 
 
 while_p = Primitive(

@@ -38,22 +38,39 @@ from funcgrad.transforms.vmap import BatchTrace
 
 
 def _jvp(
-    primals: Sequence[Any], tangents: Sequence[Any], *, name: str, call_jaxpr: Function, jvp: Callable[..., Any],
-    num_consts: int, symbolic_zeros: bool,
-) -> tuple[list[Any], list[Any]]:  # fmt: skip
+    primals: Sequence[Any],
+    tangents: Sequence[Any],
+    *,
+    name: str,
+    call_jaxpr: Function,
+    jvp: Callable[..., Any],
+    num_consts: int,
+    symbolic_zeros: bool,
+) -> tuple[list[Any], list[Any]]:
     given = tangents[num_consts:]
     return jvp(primals[num_consts:], given if symbolic_zeros else [instantiate(t) for t in given])
 
 
 def _batch(
-    args: Sequence[Any], dims: Sequence[int | None], trace: BatchTrace, *, name: str, call_jaxpr: Function,
-    jvp: Callable[..., Any], num_consts: int, symbolic_zeros: bool,
-) -> tuple[list[Any], list[int | None]]:  # fmt: skip
+    args: Sequence[Any],
+    dims: Sequence[int | None],
+    trace: BatchTrace,
+    *,
+    name: str,
+    call_jaxpr: Function,
+    jvp: Callable[..., Any],
+    num_consts: int,
+    symbolic_zeros: bool,
+) -> tuple[list[Any], list[int | None]]:
     batched = BatchedCall(trace, dims)
     out = custom_jvp_call_p.bind(
-        *leading(args, dims), name=name, call_jaxpr=batched.call(call_jaxpr),
-        jvp=_batched_rule(batched, jvp, num_consts), num_consts=num_consts, symbolic_zeros=symbolic_zeros,
-    )  # fmt: skip
+        *leading(args, dims),
+        name=name,
+        call_jaxpr=batched.call(call_jaxpr),
+        jvp=_batched_rule(batched, jvp, num_consts),
+        num_consts=num_consts,
+        symbolic_zeros=symbolic_zeros,
+    )
     return out, [0 if b else None for b in batched.batched_out]
 
 
@@ -175,9 +192,14 @@ class custom_jvp(CustomFunction):
         flat_fun = PrimalFunction(fun, of_positional(tree.structure(traced), *in_tree.children()))
         rule = _FlatRule(self.jvp, static, in_tree, flat_fun)
         out = custom_jvp_call_p.bind(
-            *traced, *leaves, name=name_of(self.fun), call_jaxpr=flat_fun, jvp=rule, num_consts=0,
+            *traced,
+            *leaves,
+            name=name_of(self.fun),
+            call_jaxpr=flat_fun,
+            jvp=rule,
+            num_consts=0,
             symbolic_zeros=self.symbolic_zeros,
-        )  # fmt: skip
+        )
         return (rule.out_tree if flat_fun.out_tree is None else flat_fun.out_tree).unflatten(out)
 
 

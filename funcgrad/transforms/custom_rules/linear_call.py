@@ -24,16 +24,25 @@ Transposed = tuple[ClosedJaxpr, list[Any]]
 
 
 def _transpose(
-    cts: Sequence[Any], *args: Any, callee: ClosedJaxpr, transpose_thunk: Callable[[], Transposed],
-    num_callee_consts: int, num_res: int,
-) -> list[Any]:  # fmt: skip
+    cts: Sequence[Any],
+    *args: Any,
+    callee: ClosedJaxpr,
+    transpose_thunk: Callable[[], Transposed],
+    num_callee_consts: int,
+    num_res: int,
+) -> list[Any]:
     transposed, consts = transpose_thunk()
     n = num_callee_consts + num_res
     closed_over = list(args[:num_callee_consts])
     back = linear_call_p.bind(
-        *consts, *args[num_callee_consts:n], *map(instantiate, cts), callee=transposed,
-        transpose_thunk=lambda: (callee, closed_over), num_callee_consts=len(consts), num_res=num_res,
-    )  # fmt: skip
+        *consts,
+        *args[num_callee_consts:n],
+        *map(instantiate, cts),
+        callee=transposed,
+        transpose_thunk=lambda: (callee, closed_over),
+        num_callee_consts=len(consts),
+        num_res=num_res,
+    )
     return [None] * n + back
 
 
@@ -49,9 +58,14 @@ def _jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> tupl
 
 
 def _batch(
-    args: Sequence[Any], dims: Sequence[int | None], *, callee: ClosedJaxpr,
-    transpose_thunk: Callable[[], Transposed], num_callee_consts: int, num_res: int,
-) -> tuple[list[Any], list[int]]:  # fmt: skip
+    args: Sequence[Any],
+    dims: Sequence[int | None],
+    *,
+    callee: ClosedJaxpr,
+    transpose_thunk: Callable[[], Transposed],
+    num_callee_consts: int,
+    num_res: int,
+) -> tuple[list[Any], list[int]]:
     axis_name, size = tracing.state.batch_axis
     n = num_callee_consts + num_res
     batched = [i >= n or d is not None for i, d in enumerate(dims)]
@@ -63,9 +77,12 @@ def _batch(
 
     leading = [to_dim(a, d, 0 if b else None, size) for a, d, b in zip(args, dims, batched, strict=True)]
     out = linear_call_p.bind(
-        *leading, callee=batch_jaxpr(callee, size, batched, force_out=True)[0], transpose_thunk=thunk,
-        num_callee_consts=num_callee_consts, num_res=num_res,
-    )  # fmt: skip
+        *leading,
+        callee=batch_jaxpr(callee, size, batched, force_out=True)[0],
+        transpose_thunk=thunk,
+        num_callee_consts=num_callee_consts,
+        num_res=num_res,
+    )
     return out, [0] * len(out)
 
 
@@ -123,9 +140,14 @@ def linear_call(
         return transposed, own
 
     out = linear_call_p.bind(
-        *consts, *residuals, *linear, callee=callee, transpose_thunk=transpose_thunk,
-        num_callee_consts=len(consts), num_res=len(residuals),
-    )  # fmt: skip
+        *consts,
+        *residuals,
+        *linear,
+        callee=callee,
+        transpose_thunk=transpose_thunk,
+        num_callee_consts=len(consts),
+        num_res=len(residuals),
+    )
     return out_tree.unflatten(out)
 
 

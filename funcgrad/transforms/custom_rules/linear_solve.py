@@ -89,8 +89,14 @@ def _transpose(
             fix="give transpose_solve, or symmetric=True where the operator is its own transpose",
         )
     n = len(matvec.out_avals)
-    back = linear_solve_p.bind(*args[:-n], *map(instantiate, cts[:n]), matvec=vecmat, vecmat=matvec,
-                               solve=transpose_solve, transpose_solve=solve)  # fmt: skip
+    back = linear_solve_p.bind(
+        *args[:-n],
+        *map(instantiate, cts[:n]),
+        matvec=vecmat,
+        vecmat=matvec,
+        solve=transpose_solve,
+        transpose_solve=solve,
+    )
     of_b = [ct if is_undefined(b) else None for ct, b in zip(back[:n], args[-n:], strict=True)]
     return [None] * (len(args) - n) + of_b
 

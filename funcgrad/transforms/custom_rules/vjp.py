@@ -47,9 +47,16 @@ from funcgrad.transforms.vmap import BatchTrace
 
 
 def _jvp(
-    primals: Sequence[Any], tangents: Sequence[Any], *, name: str, call_jaxpr: Function, fwd: Callable[..., Any],
-    bwd: Callable[..., Any], num_consts: int, symbolic_zeros: bool,
-) -> tuple[list[Any], list[Any]]:  # fmt: skip
+    primals: Sequence[Any],
+    tangents: Sequence[Any],
+    *,
+    name: str,
+    call_jaxpr: Function,
+    fwd: Callable[..., Any],
+    bwd: Callable[..., Any],
+    num_consts: int,
+    symbolic_zeros: bool,
+) -> tuple[list[Any], list[Any]]:
     for primal, tangent in list(zip(primals, tangents, strict=True))[:num_consts]:
         if type(tangent) is not Zero:
             raise NotDifferentiableError(
@@ -63,24 +70,42 @@ def _jvp(
     avals = [aval_of(o).tangent() for o in outs]
     linear = iter(
         custom_lin_p.bind(
-            *residuals, *select(given, marks), name=name, bwd=bwd, structure=structure,
-            in_zeros=tuple(not nz for nz in marks), num_res=len(residuals), out_avals=tuple(avals),
+            *residuals,
+            *select(given, marks),
+            name=name,
+            bwd=bwd,
+            structure=structure,
+            in_zeros=tuple(not nz for nz in marks),
+            num_res=len(residuals),
+            out_avals=tuple(avals),
             symbolic_zeros=symbolic_zeros,
         )
-    )  # fmt: skip
+    )
     return outs, [Zero(a) if a.dtype == dtypes.float0 else next(linear) for a in avals]
 
 
 def _batch(
-    args: Sequence[Any], dims: Sequence[int | None], trace: BatchTrace, *, name: str, call_jaxpr: Function,
-    fwd: Callable[..., Any], bwd: Callable[..., Any], num_consts: int, symbolic_zeros: bool,
-) -> tuple[list[Any], list[int | None]]:  # fmt: skip
+    args: Sequence[Any],
+    dims: Sequence[int | None],
+    trace: BatchTrace,
+    *,
+    name: str,
+    call_jaxpr: Function,
+    fwd: Callable[..., Any],
+    bwd: Callable[..., Any],
+    num_consts: int,
+    symbolic_zeros: bool,
+) -> tuple[list[Any], list[int | None]]:
     batched = BatchedCall(trace, dims)
     out = custom_vjp_call_p.bind(
-        *leading(args, dims), name=name, call_jaxpr=batched.call(call_jaxpr),
-        fwd=_batched_fwd(batched, fwd, num_consts), bwd=_batched_bwd(batched, bwd, batched.dims[num_consts:]),
-        num_consts=num_consts, symbolic_zeros=symbolic_zeros,
-    )  # fmt: skip
+        *leading(args, dims),
+        name=name,
+        call_jaxpr=batched.call(call_jaxpr),
+        fwd=_batched_fwd(batched, fwd, num_consts),
+        bwd=_batched_bwd(batched, bwd, batched.dims[num_consts:]),
+        num_consts=num_consts,
+        symbolic_zeros=symbolic_zeros,
+    )
     return out, [0 if b else None for b in batched.batched_out]
 
 
@@ -160,9 +185,16 @@ def _no_forward_mode(*args: Any, name: str, **params: Any) -> NoReturn:
 
 
 def _lin_transpose(
-    cts: Sequence[Any], *args: Any, name: str, bwd: Callable[..., Any], structure: Any, in_zeros: Sequence[bool],
-    num_res: int, out_avals: Sequence[ShapedArray], symbolic_zeros: bool,
-) -> list[Any]:  # fmt: skip
+    cts: Sequence[Any],
+    *args: Any,
+    name: str,
+    bwd: Callable[..., Any],
+    structure: Any,
+    in_zeros: Sequence[bool],
+    num_res: int,
+    out_avals: Sequence[ShapedArray],
+    symbolic_zeros: bool,
+) -> list[Any]:
     given = iter(cts)
     cotangents = [Zero(a) if a.dtype == dtypes.float0 else next(given) for a in out_avals]
     if not symbolic_zeros:
@@ -272,9 +304,14 @@ class custom_vjp(CustomFunction):
         fwd = _FlatForward(self.fwd, static, in_tree, flat_fun, self.symbolic_zeros)
         bwd = _FlatBackward(self.bwd, static, in_tree, [aval_of(x) for x in leaves], flat_fun.__name__)
         out = custom_vjp_call_p.bind(
-            *leaves, name=name_of(self.fun), call_jaxpr=flat_fun, fwd=fwd, bwd=bwd, num_consts=0,
+            *leaves,
+            name=name_of(self.fun),
+            call_jaxpr=flat_fun,
+            fwd=fwd,
+            bwd=bwd,
+            num_consts=0,
             symbolic_zeros=self.symbolic_zeros,
-        )  # fmt: skip
+        )
         return (fwd.out_tree if flat_fun.out_tree is None else flat_fun.out_tree).unflatten(out)
 
     def _check_static(self, static: dict[int, Any]) -> None:
@@ -292,8 +329,9 @@ class custom_vjp(CustomFunction):
 class _FlatForward:
     """A user's forward half as a function of flat primals: (results, residuals, structures of both)."""
 
-    def __init__(self, fwd: Callable[..., Any], static: dict[int, Any], in_tree: Any, fun: PrimalFunction,
-                 symbolic_zeros: bool):  # fmt: skip
+    def __init__(
+        self, fwd: Callable[..., Any], static: dict[int, Any], in_tree: Any, fun: PrimalFunction, symbolic_zeros: bool
+    ):
         self.fwd, self.static, self.in_tree = fwd, static, in_tree
         self.fun, self.symbolic_zeros = fun, symbolic_zeros
         self.__name__ = name_of(fwd)

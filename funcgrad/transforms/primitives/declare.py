@@ -134,10 +134,21 @@ def primitive(
     """
     _check_name(name, replace)
     declaration = Declaration(
-        name, expand, shape, evaluate, jvp, transpose, batch, lowering,
-        elementwise or scalar is not None or derivative is not None, derivative, scalar, kinds, multiple_results,
+        name,
+        expand,
+        shape,
+        evaluate,
+        jvp,
+        transpose,
+        batch,
+        lowering,
+        elementwise or scalar is not None or derivative is not None,
+        derivative,
+        scalar,
+        kinds,
+        multiple_results,
         origin=str(user_location()),
-    )  # fmt: skip
+    )
     operation = declaration.operation(getattr(expand or evaluate, "__doc__", None))
     _declared[name] = operation
     return operation

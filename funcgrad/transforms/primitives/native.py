@@ -71,12 +71,20 @@ def njit_op(
         raise ArgumentError(f"njit_op: dtype= is for elementwise functions, {name} is none", fix="say it in shape=")
     function = _Function(fn, elementwise or derivative is not None, multiple_results)
     declaration = Declaration(
-        name, shape=shape, jvp=jvp, transpose=transpose, batch=batch, lowering=function.native(()),
-        elementwise=function.elementwise, derivative=derivative, kinds=kinds, multiple_results=multiple_results,
+        name,
+        shape=shape,
+        jvp=jvp,
+        transpose=transpose,
+        batch=batch,
+        lowering=function.native(()),
+        elementwise=function.elementwise,
+        derivative=derivative,
+        kinds=kinds,
+        multiple_results=multiple_results,
         evaluate=function.on_elements if function.elementwise else function.on_arrays,
         result=None if dtype is None else lambda _, **params: dtypes.canonicalize(dtype),
         origin=str(user_location()),
-    )  # fmt: skip
+    )
     function.declaration = declaration
     return declaration.operation(fn.__doc__)
 

@@ -206,10 +206,11 @@ def transpose_rule(name: str, rule: Rule, multiple: bool) -> Rule:
                 fix="return one for each operand, None for those that are not linear",
             )
         return [
-            _of_type(name, "transpose", "a cotangent", ct, a.aval.tangent()) if is_undefined(a) and ct is not None
+            _of_type(name, "transpose", "a cotangent", ct, a.aval.tangent())
+            if is_undefined(a) and ct is not None
             else None
             for ct, a in zip(back, args, strict=True)
-        ]  # fmt: skip
+        ]
 
     return transpose
 

@@ -159,14 +159,17 @@ def test_kernels_are_their_own_cache_keys():
     assert softmax() != row_reduction("sum", "add", 0)
 
 
-@pytest.mark.parametrize("a, b, same", [
-    (Const(0.0, float32), Const(-0.0, float32), False),
-    (Const(np.nan, float32), Const(float("nan"), float32), True),
-    (Const(1, float32), Const(1, int32), False),
-    (Const(1, float32), Const(1.0, float32), True),
-    (Const(0.1, float32), Const(np.float32(0.1), float32), True),
-    (Const(0.1, float32), Const(0.1, float64), False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "a, b, same",
+    [
+        (Const(0.0, float32), Const(-0.0, float32), False),
+        (Const(np.nan, float32), Const(float("nan"), float32), True),
+        (Const(1, float32), Const(1, int32), False),
+        (Const(1, float32), Const(1.0, float32), True),
+        (Const(0.1, float32), Const(np.float32(0.1), float32), True),
+        (Const(0.1, float32), Const(0.1, float64), False),
+    ],
+)
 def test_constants_are_equal_when_their_bits_are(a, b, same):
     assert (a == b) is same and (len({a, b}) == 1) is same
 
@@ -215,12 +218,17 @@ def strided() -> Kernel:
         Let("row", op("cast", Load("rows", at("i"), int32), dtype=int64)),
         Let("unused", Const(0, int64)),
         Init("last", Const(True, bool_)),
-        For("j", 4, (
-            If(op("not", Name("last", bool_)), (Store("y", at("i", offset=-1), Load("x", index, float64)),)),
-            Update("last", "set", op("gt", IndexValue(at("j", offset="start")), Name("row", int64))),
-            Update("last", "or", op("is_finite", Load("x", at(), float64))),
-        ), "serial"),
-    )  # fmt: skip
+        For(
+            "j",
+            4,
+            (
+                If(op("not", Name("last", bool_)), (Store("y", at("i", offset=-1), Load("x", index, float64)),)),
+                Update("last", "set", op("gt", IndexValue(at("j", offset="start")), Name("row", int64))),
+                Update("last", "or", op("is_finite", Load("x", at(), float64))),
+            ),
+            "serial",
+        ),
+    )
     params = (Param("rows", int32, "in"), Param("x", float64, "in"), Param("y", float64, "inout"))
     return Kernel("strided", params, ("m", "n", "start"), (For("i", "m", body, "parallel"),))
 
@@ -249,24 +257,36 @@ def test_tracebacks_show_the_rendered_source():
 
 
 # ----------------------------------------------------------------------------------------------- references
-@pytest.mark.parametrize("name, arguments, expected", [
-    ("div", (np.int8(-7), np.int8(2)), -3), ("div", (np.int8(-128), np.int8(-1)), -128),
-    ("div", (np.int8(5), np.int8(0)), -1), ("div", (np.uint8(5), np.uint8(0)), 255),
-    ("rem", (np.int8(-7), np.int8(2)), -1), ("rem", (np.int8(7), np.int8(0)), 7),
-    ("rem", (np.float32(-7.5), np.float32(2)), -1.5),
-    ("pow", (np.int8(3), np.int8(5)), -13), ("pow", (np.int8(-1), np.int8(-3)), -1),
-    ("pow", (np.int8(2), np.int8(-1)), 0),
-    ("shift_left", (np.int8(1), np.int8(8)), 0), ("shift_left", (np.uint8(200), np.uint8(1)), 144),
-    ("shift_right_logical", (np.int8(-1), np.int8(4)), 15),
-    ("shift_right_logical", (np.int8(-1), np.int8(-1)), 0),
-    ("shift_right_arithmetic", (np.int8(-128), np.int8(9)), -1),
-    ("shift_right_arithmetic", (np.uint8(128), np.uint8(1)), 192),
-    ("clz", (np.int16(1),), 15), ("clz", (np.uint8(0),), 8), ("population_count", (np.int8(-1),), 8),
-    ("round", (np.float32(2.5),), 2), ("round_away", (np.float32(2.5),), 3),
-    ("round_away", (np.float32(0.49999997),), 0), ("sign", (np.float32(-3),), -1),
-    ("clamp", (np.int32(0), np.int32(-4), np.int32(9)), 0),
-    ("nextafter", (np.float32(0), np.float32(1)), 1e-45),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, arguments, expected",
+    [
+        ("div", (np.int8(-7), np.int8(2)), -3),
+        ("div", (np.int8(-128), np.int8(-1)), -128),
+        ("div", (np.int8(5), np.int8(0)), -1),
+        ("div", (np.uint8(5), np.uint8(0)), 255),
+        ("rem", (np.int8(-7), np.int8(2)), -1),
+        ("rem", (np.int8(7), np.int8(0)), 7),
+        ("rem", (np.float32(-7.5), np.float32(2)), -1.5),
+        ("pow", (np.int8(3), np.int8(5)), -13),
+        ("pow", (np.int8(-1), np.int8(-3)), -1),
+        ("pow", (np.int8(2), np.int8(-1)), 0),
+        ("shift_left", (np.int8(1), np.int8(8)), 0),
+        ("shift_left", (np.uint8(200), np.uint8(1)), 144),
+        ("shift_right_logical", (np.int8(-1), np.int8(4)), 15),
+        ("shift_right_logical", (np.int8(-1), np.int8(-1)), 0),
+        ("shift_right_arithmetic", (np.int8(-128), np.int8(9)), -1),
+        ("shift_right_arithmetic", (np.uint8(128), np.uint8(1)), 192),
+        ("clz", (np.int16(1),), 15),
+        ("clz", (np.uint8(0),), 8),
+        ("population_count", (np.int8(-1),), 8),
+        ("round", (np.float32(2.5),), 2),
+        ("round_away", (np.float32(2.5),), 3),
+        ("round_away", (np.float32(0.49999997),), 0),
+        ("sign", (np.float32(-3),), -1),
+        ("clamp", (np.int32(0), np.int32(-4), np.int32(9)), 0),
+        ("nextafter", (np.float32(0), np.float32(1)), 1e-45),
+    ],
+)
 def test_references_at_their_corners(name, arguments, expected):
     result = SCALARS[name].reference(*arguments)
     assert result == type(arguments[0])(expected) and result.dtype == arguments[0].dtype

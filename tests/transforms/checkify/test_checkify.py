@@ -85,16 +85,31 @@ CASES = {
     "last index": (lambda x, i: x[i, -4], (ROWS, np.int32(-3)), ALL, None, ()),
     "gather": (lambda x, i: x[:, i], (ROWS, np.array([0, 7, 9])), ALL, "OOBError", (7, 1, 4)),
     "take": (lambda x, i: jnp.take(x, i, axis=1), (ROWS, np.array([[1, 2], [3, 4]])), ALL, "OOBError", (4, 1, 4)),
-    "take_along_axis": (lambda x, i: jnp.take_along_axis(x, i, axis=1), (ROWS, np.array([[0], [7], [9]])), ALL,
-                        "OOBError", (7, 1, 4)),
+    "take_along_axis": (
+        lambda x, i: jnp.take_along_axis(x, i, axis=1),
+        (ROWS, np.array([[0], [7], [9]])),
+        ALL,
+        "OOBError",
+        (7, 1, 4),
+    ),
     "scatter": (lambda x, i: x.at[i].set(0.0), (jnp.asarray(ROWS), np.int32(9)), ALL, "OOBError", (9, 0, 3)),
     "scatter nan": (lambda x: x.at[1].add(jnp.nan), (jnp.asarray(ROWS),), ALL, "NaNError", ("scatter-add",)),
-    "dynamic_slice": (lambda x, i: lax.dynamic_slice(x, (i, 0), (2, 2)), (ROWS, np.int32(2)), ALL, "OOBError",
-                      (2, 0, 3)),
-    "dynamic_update_slice": (lambda x, i: lax.dynamic_update_slice(x, jnp.ones((2, 2)), (1, i)), (ROWS, np.int32(3)),
-                             ALL, "OOBError", (3, 1, 4)),
+    "dynamic_slice": (
+        lambda x, i: lax.dynamic_slice(x, (i, 0), (2, 2)),
+        (ROWS, np.int32(2)),
+        ALL,
+        "OOBError",
+        (2, 0, 3),
+    ),
+    "dynamic_update_slice": (
+        lambda x, i: lax.dynamic_update_slice(x, jnp.ones((2, 2)), (1, i)),
+        (ROWS, np.int32(3)),
+        ALL,
+        "OOBError",
+        (3, 1, 4),
+    ),
     "empty indices": (lambda x, i: x[i], (ROWS, np.zeros(0, np.int32)), ALL, None, ()),
-}  # fmt: skip
+}
 NUMBERS = {
     "FailedCheckError": lambda e: tuple(map(float, [*e.args, *e.kwargs.values()])),
     "NaNError": lambda e: (e.prim,),

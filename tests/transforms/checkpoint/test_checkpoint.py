@@ -206,9 +206,11 @@ def test_what_is_wrong_is_said():
         grad(checkpoint(lambda x: jnp.sin(jnp.sin(x)), policy=lambda *_, **__: "yes"))(1.0)
     with pytest.raises(ArgumentError, match="fix: use checkpoint_policies.save_only_these_names\\('a', 'b'\\)"):
         policies.save_and_offload_only_these_names(
-            names_which_can_be_saved=["a"], names_which_can_be_offloaded=["b"], offload_src="device",
+            names_which_can_be_saved=["a"],
+            names_which_can_be_offloaded=["b"],
+            offload_src="device",
             offload_dst="pinned_host",
-        )  # fmt: skip
+        )
     with pytest.raises(ArgumentError, match="fix: use Saveable"):
         ad_checkpoint.Offloadable("device", "pinned_host")
     with pytest.raises(ArgumentError, match="in the host's memory already"):

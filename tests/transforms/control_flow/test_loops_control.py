@@ -121,8 +121,9 @@ def test_fori_loop_is_the_loop(lower, upper, how):
 
 def test_while_loop_is_the_loop():
     def collatz(n):
-        return lax.while_loop(lambda s: s[0] != 1, lambda s: (fnp.where(s[0] % 2, 3 * s[0] + 1, s[0] // 2), s[1] + 1),
-                              (n, 0))  # fmt: skip
+        return lax.while_loop(
+            lambda s: s[0] != 1, lambda s: (fnp.where(s[0] % 2, 3 * s[0] + 1, s[0] // 2), s[1] + 1), (n, 0)
+        )
 
     for run in (collatz, fg.jit(collatz)):
         assert [int(x) for x in run(27)] == [1, 111]
@@ -216,8 +217,10 @@ def test_types_are_those_of_jax(name):
 
 PRINTED = {
     "scan": (lambda m, c, x: m.lax.scan(lambda c, x: (c + x, c * x), c, x), (0.0, X[:, 0])),
-    "scan of consts": (lambda m, c, x, w: m.lax.scan(lambda c, x: (c * w, (c, x)), c, x, unroll=2, reverse=True),
-                       (0.0, X[:, 0], 3.0)),
+    "scan of consts": (
+        lambda m, c, x, w: m.lax.scan(lambda c, x: (c * w, (c, x)), c, x, unroll=2, reverse=True),
+        (0.0, X[:, 0], 3.0),
+    ),
     "scan of an array": (lambda m, c: m.lax.scan(lambda c, _: (c * X[0], c), c, length=3), (X[1],)),
     "nested": (lambda m, c, x: m.lax.scan(lambda c, r: m.lax.scan(lambda d, y: (d * y, d), c, r), c, x), (1.0, X)),
     "fori": (lambda m, x: m.lax.fori_loop(1, 5, lambda i, c: c * 2 + i, x), (3.0,)),
@@ -226,10 +229,12 @@ PRINTED = {
     "fori int8": (lambda m, n: m.lax.fori_loop(2, n, lambda i, c: c * 2, 1.0), (np.int8(3),)),
     "while": (lambda m, x, n: m.lax.while_loop(lambda c: c[0] < n, lambda c: (c[0] + 1, c[1] * x), (0, 1.0)), (3.0, 3)),
     "while with a constant": (
-        lambda m, x: m.lax.while_loop(lambda c: c[0] < 3, lambda c: (c[0] + c[1], c[1]), (0.0, x)), (1.0,)),
+        lambda m, x: m.lax.while_loop(lambda c: c[0] < 3, lambda c: (c[0] + c[1], c[1]), (0.0, x)),
+        (1.0,),
+    ),
     "map": (lambda m, x: m.lax.map(lambda x: x * 2, x), (X,)),
     "jit in scan": (lambda m, c, x: m.lax.scan(lambda c, x: (m.jit(lambda a: a * x)(c), c), c, x), (1.0, X[:, 0])),
-}  # fmt: skip
+}
 
 
 @pytest.mark.oracle
@@ -265,8 +270,9 @@ def counting(m, w, x):
     def body(i, c):
         return m.numpy.sin(c) @ w + i * c, i
 
-    c, (steps, _) = m.lax.scan(lambda s, _: ((lambda c, i: (c, (i + 1, i)))(*body(s[1][0], s[0])), s[1]), (x, (0, 0)),
-                               length=3)[0]  # fmt: skip
+    c, (steps, _) = m.lax.scan(
+        lambda s, _: ((lambda c, i: (c, (i + 1, i)))(*body(s[1][0], s[0])), s[1]), (x, (0, 0)), length=3
+    )[0]
     return (c * steps).sum()
 
 
@@ -622,63 +628,130 @@ class Bad:
     """Programs that are refused: class of the error, program, what the message says."""
 
     scan = {
-        "carry type": (errors.ShapeError, lambda: lax.scan(bad_carry, {"h": 0.0, "n": np.float32(1)}, X[:, 0]), [
-            "scan: bad_carry changes the type of its carry", "carry['n'] is f32[] at the start and f32[2] at the end",
-           
-            "carry in:  {'h': f32[]{weak_type=True}, 'n': f32[]}",
-            "carry out: {'h': f32[], 'n': f32[2]}", "fix: start from a value"]),
-        "carry dtype": (errors.DTypeError, lambda: lax.scan(lambda c, x: (c + x, c), np.int32(0), X[:, 0]),
-                        ["carry is i32[] at the start and f32[] at the end", ".astype"]),
-        "carry structure": (errors.ArgumentError, lambda: lax.scan(lambda c, x: ((c, x), c), 0.0, X), [
-            "returns a carry of another structure", "carry in is a leaf, carry out a tuple of 2",
-            "carry out: (f32[]{weak_type=True}, f32[3])"]),
-        "no pair": (errors.ArgumentError, lambda: lax.scan(lambda c, x: c + x, 0.0, X[:, 0]),
-                    ["must return a pair (carry, y), it returned f32[]"]),
-        "lengths of xs": (errors.ShapeError, lambda: lax.scan(lambda c, x: (c, c), 0.0, (X, X[:2])),
-                          ["different leading sizes: xs[0] f32[4,3], xs[1] f32[2,3]"]),
-        "length": (errors.ShapeError, lambda: lax.scan(lambda c, x: (c, c), 0.0, X, length=5),
-                   ["length is 5", "f32[4,3]"]),
+        "carry type": (
+            errors.ShapeError,
+            lambda: lax.scan(bad_carry, {"h": 0.0, "n": np.float32(1)}, X[:, 0]),
+            [
+                "scan: bad_carry changes the type of its carry",
+                "carry['n'] is f32[] at the start and f32[2] at the end",
+                "carry in:  {'h': f32[]{weak_type=True}, 'n': f32[]}",
+                "carry out: {'h': f32[], 'n': f32[2]}",
+                "fix: start from a value",
+            ],
+        ),
+        "carry dtype": (
+            errors.DTypeError,
+            lambda: lax.scan(lambda c, x: (c + x, c), np.int32(0), X[:, 0]),
+            ["carry is i32[] at the start and f32[] at the end", ".astype"],
+        ),
+        "carry structure": (
+            errors.ArgumentError,
+            lambda: lax.scan(lambda c, x: ((c, x), c), 0.0, X),
+            [
+                "returns a carry of another structure",
+                "carry in is a leaf, carry out a tuple of 2",
+                "carry out: (f32[]{weak_type=True}, f32[3])",
+            ],
+        ),
+        "no pair": (
+            errors.ArgumentError,
+            lambda: lax.scan(lambda c, x: c + x, 0.0, X[:, 0]),
+            ["must return a pair (carry, y), it returned f32[]"],
+        ),
+        "lengths of xs": (
+            errors.ShapeError,
+            lambda: lax.scan(lambda c, x: (c, c), 0.0, (X, X[:2])),
+            ["different leading sizes: xs[0] f32[4,3], xs[1] f32[2,3]"],
+        ),
+        "length": (
+            errors.ShapeError,
+            lambda: lax.scan(lambda c, x: (c, c), 0.0, X, length=5),
+            ["length is 5", "f32[4,3]"],
+        ),
         "no length": (errors.ArgumentError, lambda: lax.scan(lambda c, x: (c, c), 0.0), ["length is not given"]),
-        "negative length": (errors.ArgumentError, lambda: lax.scan(lambda c, x: (c, c), 0.0, length=-1),
-                            ["length is -1"]),
-        "traced length": (errors.ConcretizationError,
-                          lambda: fg.jit(lambda n: lax.scan(lambda c, x: (c, c), 0.0, length=n))(3),
-                          ["length is a traced value", "fori_loop"]),
-        "scalar xs": (errors.ShapeError, lambda: lax.scan(lambda c, x: (c, c), 0.0, [1.0, 2.0]),
-                      ["without a leading axis"]),
+        "negative length": (
+            errors.ArgumentError,
+            lambda: lax.scan(lambda c, x: (c, c), 0.0, length=-1),
+            ["length is -1"],
+        ),
+        "traced length": (
+            errors.ConcretizationError,
+            lambda: fg.jit(lambda n: lax.scan(lambda c, x: (c, c), 0.0, length=n))(3),
+            ["length is a traced value", "fori_loop"],
+        ),
+        "scalar xs": (
+            errors.ShapeError,
+            lambda: lax.scan(lambda c, x: (c, c), 0.0, [1.0, 2.0]),
+            ["without a leading axis"],
+        ),
         "unroll": (errors.ArgumentError, lambda: lax.scan(lambda c, x: (c, c), 0.0, X, unroll=-1), ["unroll is -1"]),
         "no function": (errors.ArgumentError, lambda: lax.scan(3, 0.0, X), ["scan: 3 is not callable"]),
         "no array": (errors.ArgumentError, lambda: lax.scan(lambda c, x: (c, "y"), 0.0, X), ["'y' of type str at [1]"]),
-        "a Python bool": (errors.ConcretizationError, lambda: lax.scan(lambda c, x: (c if x else -c, c), 0.0, X[:, 0]),
-                          ["tracing <lambda> for scan", "argument x of <lambda>"]),
+        "a Python bool": (
+            errors.ConcretizationError,
+            lambda: lax.scan(lambda c, x: (c if x else -c, c), 0.0, X[:, 0]),
+            ["tracing <lambda> for scan", "argument x of <lambda>"],
+        ),
         "map": (errors.ArgumentError, lambda: lax.map(lambda x: x, X, batch_size=-2), ["map: batch_size is -2"]),
         "map of nothing": (errors.ArgumentError, lambda: lax.map(lambda x: x, ()), ["map: xs has no arrays"]),
-    }  # fmt: skip
+    }
     loops = {
-        "predicate dtype": (errors.DTypeError, lambda: lax.while_loop(lambda c: c, lambda c: c, 0),
-                            ["the predicate <lambda> must return a bool scalar, it returned i32[]"]),
-        "predicate shape": (errors.ShapeError, lambda: lax.while_loop(lambda c: c < 2, lambda c: c, X),
-                            ["returned bool[4,3]", ".any()"]),
-        "predicate structure": (errors.ArgumentError, lambda: lax.while_loop(lambda c: (c < 1, c), lambda c: c, 0),
-                                ["must return one bool, it returned (bool[], i32[]"]),
-        "carry dtype": (errors.DTypeError, lambda: lax.while_loop(lambda c: c < 1, lambda c: c + 0.5, np.int32(0)),
-                        ["while_loop: <lambda> changes the type", "i32[] at the start and f32[]{weak_type=True} at"]),
-        "carry structure": (errors.ArgumentError, lambda: lax.while_loop(lambda c: c[0] < 1, lambda c: c[:1], (0, 1)),
-                            ["carry in is a tuple of 2, carry out a tuple of 1"]),
-        "fori carry": (errors.ShapeError, lambda: lax.fori_loop(0, 3, lambda i, c: c[None], X),
-                       ["fori_loop: <lambda> changes the type", "f32[4,3] at the start and f32[1,4,3] at the end"]),
-        "bounds": (errors.DTypeError, lambda: lax.fori_loop(0, 2.0, lambda i, c: c, 0),
-                   ["bounds have different types, i32[]{weak_type=True} and f32[]{weak_type=True}"]),
-        "bounds of arrays": (errors.ShapeError, lambda: lax.fori_loop(0, X, lambda i, c: c, 0),
-                             ["bounds must be scalars"]),
-        "unroll": (errors.ArgumentError, lambda: fg.jit(lambda n: lax.fori_loop(0, n, lambda i, c: c, 0, unroll=2))(3),
-                   ["unroll=2 with bounds that are traced"]),
-        "reverse mode": (errors.NotDifferentiableError, lambda: fg.grad(
-            lambda x: lax.while_loop(lambda c: c < 9, lambda c: c * x, x))(2.0),
-            ["reverse-mode differentiation needs the number of steps", "fori_loop with Python ints"]),
-        "reverse mode of fori": (errors.NotDifferentiableError, lambda: fg.jit(fg.grad(
-            lambda x, n: lax.fori_loop(0, n, lambda i, c: c * x, x)))(2.0, 3), ["fori_loop with traced bounds"]),
-    }  # fmt: skip
+        "predicate dtype": (
+            errors.DTypeError,
+            lambda: lax.while_loop(lambda c: c, lambda c: c, 0),
+            ["the predicate <lambda> must return a bool scalar, it returned i32[]"],
+        ),
+        "predicate shape": (
+            errors.ShapeError,
+            lambda: lax.while_loop(lambda c: c < 2, lambda c: c, X),
+            ["returned bool[4,3]", ".any()"],
+        ),
+        "predicate structure": (
+            errors.ArgumentError,
+            lambda: lax.while_loop(lambda c: (c < 1, c), lambda c: c, 0),
+            ["must return one bool, it returned (bool[], i32[]"],
+        ),
+        "carry dtype": (
+            errors.DTypeError,
+            lambda: lax.while_loop(lambda c: c < 1, lambda c: c + 0.5, np.int32(0)),
+            ["while_loop: <lambda> changes the type", "i32[] at the start and f32[]{weak_type=True} at"],
+        ),
+        "carry structure": (
+            errors.ArgumentError,
+            lambda: lax.while_loop(lambda c: c[0] < 1, lambda c: c[:1], (0, 1)),
+            ["carry in is a tuple of 2, carry out a tuple of 1"],
+        ),
+        "fori carry": (
+            errors.ShapeError,
+            lambda: lax.fori_loop(0, 3, lambda i, c: c[None], X),
+            ["fori_loop: <lambda> changes the type", "f32[4,3] at the start and f32[1,4,3] at the end"],
+        ),
+        "bounds": (
+            errors.DTypeError,
+            lambda: lax.fori_loop(0, 2.0, lambda i, c: c, 0),
+            ["bounds have different types, i32[]{weak_type=True} and f32[]{weak_type=True}"],
+        ),
+        "bounds of arrays": (
+            errors.ShapeError,
+            lambda: lax.fori_loop(0, X, lambda i, c: c, 0),
+            ["bounds must be scalars"],
+        ),
+        "unroll": (
+            errors.ArgumentError,
+            lambda: fg.jit(lambda n: lax.fori_loop(0, n, lambda i, c: c, 0, unroll=2))(3),
+            ["unroll=2 with bounds that are traced"],
+        ),
+        "reverse mode": (
+            errors.NotDifferentiableError,
+            lambda: fg.grad(lambda x: lax.while_loop(lambda c: c < 9, lambda c: c * x, x))(2.0),
+            ["reverse-mode differentiation needs the number of steps", "fori_loop with Python ints"],
+        ),
+        "reverse mode of fori": (
+            errors.NotDifferentiableError,
+            lambda: fg.jit(fg.grad(lambda x, n: lax.fori_loop(0, n, lambda i, c: c * x, x)))(2.0, 3),
+            ["fori_loop with traced bounds"],
+        ),
+    }
 
 
 @pytest.mark.parametrize("case", [*Bad.scan.values(), *Bad.loops.values()], ids=[*Bad.scan, *Bad.loops])

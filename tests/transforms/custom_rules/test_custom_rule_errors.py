@@ -48,31 +48,58 @@ def _fwd(params, x):
 
 
 WRONG_JVP = {
-    "no pair": (lambda p, t: p[0], ArgumentError,
-                r"custom_jvp: the rule <lambda> of f must return a pair \(value, tangent\), it returned "
-                r"JaxprTracer<.*> of type JaxprTracer"),
-    "three": (lambda p, t: (p[0], t[0], t[0]), ArgumentError,
-              r"must return a pair \(value, tangent\), it returned 3 values"),
-    "arguments": (lambda p: p, ArgumentError,
-                  r"does not take the 2 arguments that it gets: too many positional.*\n.*\n?.*rules of this kind take "
-                  r"\(\*nondiff arguments, primals, tangents\)"),
-    "structures": (lambda p, t: ({"a": p[0]}, t[0]), ArgumentError,
-                   r"different structures: value is a dict of keys \['a'\], tangent a leaf\n    value: PyTreeDef"),
-    "not the function's structure": (lambda p, t: (p[0], t[0]), ArgumentError,
-                                     r"another structure than f does: the rule's value is a leaf, the function's a "
-                                     r"dict of keys \['a'\]\n    the rule: f32\[\]\n    f: \{'a': f32\[\]\}"),
-    "not the function's shape": (lambda p, t: ({"a": fnp.ones(3)}, {"a": fnp.ones(3)}), ShapeError,
-                                 r"returned a value of type f32\[3\] at \['a'\], where f returns f32\[\]\n    the "
-                                 r"rule: \{'a': f32\[3\]\}\n    f: \{'a': f32\[\]\}"),
-    "not the function's dtype": (lambda p, t: ({"a": 1}, {"a": t[0]}), DTypeError,
-                                 r"returned a value of type i32\[\] at \['a'\], where f returns f32\[\]"),
-    "shape": (lambda p, t: ({"a": p[0]}, {"a": fnp.ones(3)}), ShapeError,
-              r"returned a tangent of type f32\[3\] at \['a'\] for a value of type f32\[\], whose "
-              r"tangents have type f32\[\]"),
+    "no pair": (
+        lambda p, t: p[0],
+        ArgumentError,
+        r"custom_jvp: the rule <lambda> of f must return a pair \(value, tangent\), it returned "
+        r"JaxprTracer<.*> of type JaxprTracer",
+    ),
+    "three": (
+        lambda p, t: (p[0], t[0], t[0]),
+        ArgumentError,
+        r"must return a pair \(value, tangent\), it returned 3 values",
+    ),
+    "arguments": (
+        lambda p: p,
+        ArgumentError,
+        r"does not take the 2 arguments that it gets: too many positional.*\n.*\n?.*rules of this kind take "
+        r"\(\*nondiff arguments, primals, tangents\)",
+    ),
+    "structures": (
+        lambda p, t: ({"a": p[0]}, t[0]),
+        ArgumentError,
+        r"different structures: value is a dict of keys \['a'\], tangent a leaf\n    value: PyTreeDef",
+    ),
+    "not the function's structure": (
+        lambda p, t: (p[0], t[0]),
+        ArgumentError,
+        r"another structure than f does: the rule's value is a leaf, the function's a "
+        r"dict of keys \['a'\]\n    the rule: f32\[\]\n    f: \{'a': f32\[\]\}",
+    ),
+    "not the function's shape": (
+        lambda p, t: ({"a": fnp.ones(3)}, {"a": fnp.ones(3)}),
+        ShapeError,
+        r"returned a value of type f32\[3\] at \['a'\], where f returns f32\[\]\n    the "
+        r"rule: \{'a': f32\[3\]\}\n    f: \{'a': f32\[\]\}",
+    ),
+    "not the function's dtype": (
+        lambda p, t: ({"a": 1}, {"a": t[0]}),
+        DTypeError,
+        r"returned a value of type i32\[\] at \['a'\], where f returns f32\[\]",
+    ),
+    "shape": (
+        lambda p, t: ({"a": p[0]}, {"a": fnp.ones(3)}),
+        ShapeError,
+        r"returned a tangent of type f32\[3\] at \['a'\] for a value of type f32\[\], whose "
+        r"tangents have type f32\[\]",
+    ),
     "dtype": (lambda p, t: ({"a": p[0]}, {"a": 1}), DTypeError, r"returned a tangent of type i32\[\] at \['a'\]"),
-    "no array": (lambda p, t: ({"a": "x"}, {"a": t[0]}), ArgumentError,
-                 r"the rule <lambda> of f returned 'x' of type str at \['a'\], which is not an array"),
-}  # fmt: skip
+    "no array": (
+        lambda p, t: ({"a": "x"}, {"a": t[0]}),
+        ArgumentError,
+        r"the rule <lambda> of f returned 'x' of type str at \['a'\], which is not an array",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", WRONG_JVP)
@@ -84,31 +111,75 @@ def test_wrong_forward_mode_rules_are_described(name):
 
 
 WRONG_VJP = {
-    "no pair": (lambda params, x: x, lambda r, ct: (None, None), ArgumentError,
-                r"custom_vjp: the forward rule <lambda> of g must return a pair \(value, residuals\), it returned "),
-    "forward arguments": (lambda x: (x, x), lambda r, ct: (None, None), ArgumentError,
-                          r"forward rule <lambda> of g does not take the 2 arguments"),
-    "forward structure": (lambda params, x: (params, x), lambda r, ct: (None, None), ArgumentError,
-                          r"another structure than g does: .*\n    the rule: \{'w': f32\[\]\}\n    g: f32\[\]"),
-    "residuals": (lambda params, x: (x, "x"), lambda r, ct: (None, None), ArgumentError,
-                  r"\(residuals\) returned 'x' of type str at its result, which is not an array"),
-    "backward arguments": (_fwd, lambda ct: (None, None), ArgumentError,
-                           r"backward rule <lambda> of g does not take the 2 arguments that it gets"),
-    "no tuple": (_fwd, lambda r, ct: ct, ArgumentError,
-                 r"must return a tuple with one cotangent per argument, 2 of them; it returned a JaxprTracer\n"
-                 r"    arguments: PyTreeDef\(\(\{'w': \*\}, \*\)\)\n    returned: PyTreeDef\(\*\)"),
-    "too few": (_fwd, lambda r, ct: (ct,), ArgumentError,
-                r"one cotangent per argument, 2 of them; it returned 1 values"),
-    "structure": (_fwd, lambda r, ct: ({"v": ct}, ct), ArgumentError,
-                  r"another structure than the arguments have: the result\[0\] is a dict with key 'v', the "
-                  r"arguments\[0\] a dict with key 'w'\n    arguments: .*\n    returned: "),
-    "shape": (_fwd, lambda r, ct: ({"w": fnp.ones(3)}, ct), ShapeError,
-              r"returned a cotangent of type f32\[3\] at \[0\]\['w'\] of its result, for an argument of type f32\[\]"),
-    "dtype": (_fwd, lambda r, ct: ({"w": ct + 1j}, ct), DTypeError,
-              r"returned a cotangent of type c64\[\] at \[0\]\['w'\] of its result"),
-    "no array": (_fwd, lambda r, ct: ({"w": "x"}, ct), ArgumentError,
-                 r"returned 'x' of type str at \[0\]\['w'\] of its result, which is not an array"),
-}  # fmt: skip
+    "no pair": (
+        lambda params, x: x,
+        lambda r, ct: (None, None),
+        ArgumentError,
+        r"custom_vjp: the forward rule <lambda> of g must return a pair \(value, residuals\), it returned ",
+    ),
+    "forward arguments": (
+        lambda x: (x, x),
+        lambda r, ct: (None, None),
+        ArgumentError,
+        r"forward rule <lambda> of g does not take the 2 arguments",
+    ),
+    "forward structure": (
+        lambda params, x: (params, x),
+        lambda r, ct: (None, None),
+        ArgumentError,
+        r"another structure than g does: .*\n    the rule: \{'w': f32\[\]\}\n    g: f32\[\]",
+    ),
+    "residuals": (
+        lambda params, x: (x, "x"),
+        lambda r, ct: (None, None),
+        ArgumentError,
+        r"\(residuals\) returned 'x' of type str at its result, which is not an array",
+    ),
+    "backward arguments": (
+        _fwd,
+        lambda ct: (None, None),
+        ArgumentError,
+        r"backward rule <lambda> of g does not take the 2 arguments that it gets",
+    ),
+    "no tuple": (
+        _fwd,
+        lambda r, ct: ct,
+        ArgumentError,
+        r"must return a tuple with one cotangent per argument, 2 of them; it returned a JaxprTracer\n"
+        r"    arguments: PyTreeDef\(\(\{'w': \*\}, \*\)\)\n    returned: PyTreeDef\(\*\)",
+    ),
+    "too few": (
+        _fwd,
+        lambda r, ct: (ct,),
+        ArgumentError,
+        r"one cotangent per argument, 2 of them; it returned 1 values",
+    ),
+    "structure": (
+        _fwd,
+        lambda r, ct: ({"v": ct}, ct),
+        ArgumentError,
+        r"another structure than the arguments have: the result\[0\] is a dict with key 'v', the "
+        r"arguments\[0\] a dict with key 'w'\n    arguments: .*\n    returned: ",
+    ),
+    "shape": (
+        _fwd,
+        lambda r, ct: ({"w": fnp.ones(3)}, ct),
+        ShapeError,
+        r"returned a cotangent of type f32\[3\] at \[0\]\['w'\] of its result, for an argument of type f32\[\]",
+    ),
+    "dtype": (
+        _fwd,
+        lambda r, ct: ({"w": ct + 1j}, ct),
+        DTypeError,
+        r"returned a cotangent of type c64\[\] at \[0\]\['w'\] of its result",
+    ),
+    "no array": (
+        _fwd,
+        lambda r, ct: ({"w": "x"}, ct),
+        ArgumentError,
+        r"returned 'x' of type str at \[0\]\['w'\] of its result, which is not an array",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", WRONG_VJP)
@@ -139,7 +210,7 @@ def _mapped(rule):
         (lambda n, b, x: ((x, x[:2]), (True, True)), BatchingError, r"returned f32\[2\] as a batch of 3"),
         (lambda n, x: x, ArgumentError, r"does not take the 3 arguments that it gets"),
     ],
-)  # fmt: skip
+)
 def test_wrong_rules_for_vmap_are_described(rule, error, message):
     with pytest.raises(error, match=message):
         _mapped(rule)

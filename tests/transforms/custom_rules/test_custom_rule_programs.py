@@ -50,13 +50,15 @@ def several_arguments(m):
     out = []
     for kind in ("custom_jvp", "custom_vjp"):
         f = product(m, kind)
-        out.append((
-            m.grad(f, (0, 1))(2.0, 3.0),
-            m.grad(m.jit(f), (0, 1))(2.0, 3.0),
-            m.grad(lambda x, y: m.vmap(f, (0, None))(x, y).sum(), (0, 1))(m.numpy.ones(2), 3.0),  # noqa: B023
-            m.vmap(m.grad(f, (0, 1)))(m.numpy.ones(2), m.numpy.ones(2)),
-            (m.vmap(m.grad(m.grad(f)))(m.numpy.ones(2), m.numpy.ones(2)),),
-        ))  # fmt: skip
+        out.append(
+            (
+                m.grad(f, (0, 1))(2.0, 3.0),
+                m.grad(m.jit(f), (0, 1))(2.0, 3.0),
+                m.grad(lambda x, y: m.vmap(f, (0, None))(x, y).sum(), (0, 1))(m.numpy.ones(2), 3.0),  # noqa: B023
+                m.vmap(m.grad(f, (0, 1)))(m.numpy.ones(2), m.numpy.ones(2)),
+                (m.vmap(m.grad(m.grad(f)))(m.numpy.ones(2), m.numpy.ones(2)),),
+            )
+        )
     first, second = (m.tree.leaves(o) for o in out)
     assert all((np.asarray(a) == np.asarray(b)).all() for a, b in zip(first, second, strict=True))
     return out[0]
@@ -81,10 +83,13 @@ def nondiff_arguments_of_any_kind(m):
     apply_reverse.defvjp(lambda f, x, name: (f(x), x), bwd)
     cube = lambda x: x**3  # noqa: E731
     return (
-        apply(cube, 2.0), m.grad(apply, 1)(cube, 2.0), apply_reverse(cube, 2.0, "cube"),
-        m.grad(apply_reverse, 1)(cube, 2.0, "cube"), m.grad(lambda x: m.jit(lambda x: apply(cube, x))(x))(2.0),
+        apply(cube, 2.0),
+        m.grad(apply, 1)(cube, 2.0),
+        apply_reverse(cube, 2.0, "cube"),
+        m.grad(apply_reverse, 1)(cube, 2.0, "cube"),
+        m.grad(lambda x: m.jit(lambda x: apply(cube, x))(x))(2.0),
         m.vmap(m.grad(lambda x: apply_reverse(cube, x, name="cube")))(m.numpy.ones(1))[0],
-    )  # fmt: skip
+    )
 
 
 @program(16.0, 7.0, 7.0, 9.0, 0.0)
@@ -101,9 +106,12 @@ def keywords_and_defaults_become_positions(m):
 
     g.defvjp(lambda x, y: (x * y, None), lambda _, ct: (9.0 * ct, None))
     return (
-        f(x=4.0), m.grad(f)(4.0), m.grad(lambda x: f(power=3, x=x))(4.0), m.grad(g)(1.0),
+        f(x=4.0),
+        m.grad(f)(4.0),
+        m.grad(lambda x: f(power=3, x=x))(4.0),
+        m.grad(g)(1.0),
         m.grad(lambda y: g(1.0, y=y))(2.0),
-    )  # fmt: skip
+    )
 
 
 @program({"b": 0.0, "w": [5.0, 5.0, 5.0]}, {"b": 0.0, "w": [5.0, 5.0, 5.0]}, 3.0)
@@ -138,10 +146,12 @@ def symbolic_zeros_say_what_is_differentiated(m):
 
     f.defjvp(rule, symbolic_zeros=True)
     return (
-        m.grad(f)(2.0, 3.0), m.grad(f, 1)(2.0, 3.0), m.grad(m.jit(f))(2.0, 3.0),
+        m.grad(f)(2.0, 3.0),
+        m.grad(f, 1)(2.0, 3.0),
+        m.grad(m.jit(f))(2.0, 3.0),
         m.grad(lambda x: m.vmap(f, (0, None))(x, 3.0).sum())(m.numpy.ones(2)),
         m.grad(lambda z: f(1.0, 2.0) + 0 * z)(1.0),
-    )  # fmt: skip
+    )
 
 
 @program(4.0, 4.0, [4.0, 4.0])
@@ -188,9 +198,12 @@ def integers_have_no_tangents(m):
     g.defvjp(lambda x, n: ((x * n, n + 1), None), bwd)
     xs, ns = m.numpy.ones(2), m.numpy.arange(2)
     return (
-        f(2.0, 3)[0], m.grad(lambda x: f(x, 3)[0])(2.0), m.grad(lambda x: m.vmap(f)(x, ns)[0].sum())(xs),
-        m.jit(m.grad(lambda x: g(x, 3)[0]))(2.0), m.vmap(m.grad(lambda x, n: g(x, n)[0]))(xs, ns),
-    )  # fmt: skip
+        f(2.0, 3)[0],
+        m.grad(lambda x: f(x, 3)[0])(2.0),
+        m.grad(lambda x: m.vmap(f)(x, ns)[0].sum())(xs),
+        m.jit(m.grad(lambda x: g(x, 3)[0]))(2.0),
+        m.vmap(m.grad(lambda x, n: g(x, n)[0]))(xs, ns),
+    )
 
 
 @program((12.0, 0.0), 12.0)
@@ -267,9 +280,12 @@ def the_rule_for_vmap_maps(m):
 
     a, ones = m.numpy.arange(3.0), m.numpy.ones(3)
     return (
-        m.vmap(f)(a, ones), m.jit(m.vmap(f))(a[:2], ones[:2]), m.vmap(f, (0, None))(a, 1.0),
-        m.vmap(m.vmap(f))(m.numpy.ones((2, 3)), m.numpy.ones((2, 3))), m.vmap(lambda x: f(x, x) * 0.0 + 1.0)(a),
-    )  # fmt: skip
+        m.vmap(f)(a, ones),
+        m.jit(m.vmap(f))(a[:2], ones[:2]),
+        m.vmap(f, (0, None))(a, 1.0),
+        m.vmap(m.vmap(f))(m.numpy.ones((2, 3)), m.numpy.ones((2, 3))),
+        m.vmap(lambda x: f(x, x) * 0.0 + 1.0)(a),
+    )
 
 
 @program([4.0, 4.0], [[2.0, 0.0], [0.0, 2.0]], 3.0)

@@ -240,11 +240,13 @@ def test_methods_have_rules_too():
 
 def test_loops_and_branches_keep_the_rule_of_what_they_call():
     f, g = named(fg, "custom_jvp"), named(fg, "custom_vjp")
-    run = fg.jit(lambda x: (
-        fg.lax.fori_loop(0, 2, lambda i, c: f(c), x),
-        fg.lax.scan(lambda c, _: (g(c), f(c)), x, None, length=2),
-        fg.lax.cond(x > 0, f, g, x),
-    ))  # fmt: skip
+    run = fg.jit(
+        lambda x: (
+            fg.lax.fori_loop(0, 2, lambda i, c: f(c), x),
+            fg.lax.scan(lambda c, _: (g(c), f(c)), x, None, length=2),
+            fg.lax.cond(x > 0, f, g, x),
+        )
+    )
     once = 2 * np.sin(F32(0.5))
     twice = 2 * np.sin(once)
     close(run(0.5), (twice, (twice, F32([once, twice])), once))

@@ -404,25 +404,28 @@ BAD = {
     "matvec dtype": (_linear(lambda v: v > 0), errors.DTypeError, "matvec returns bool[3], b is f32[3]"),
     "solve": (_linear(solve=lambda f, b: b[1:]), errors.ShapeError, "solve returns f32[2], b is f32[3]"),
     "transpose_solve": (
-        _linear(lambda v: v, lambda f, b: b, lambda f, b: [b]), errors.ArgumentError,
+        _linear(lambda v: v, lambda f, b: b, lambda f, b: [b]),
+        errors.ArgumentError,
         "transpose_solve returns [f32[3]], b is f32[3]",
     ),
     "no aux": (_linear(has_aux=True), errors.ArgumentError, "solve returns f32[3], not a pair"),
     "no function": (_linear(3), errors.ArgumentError, "custom_linear_solve: 3 is not callable"),
     "not linear": (
-        _linear(lambda v: v * v, lambda f, b: b, lambda f, b: b), errors.NotDifferentiableError,
+        _linear(lambda v: v * v, lambda f, b: b, lambda f, b: b),
+        errors.NotDifferentiableError,
         "transposing a function that is not linear",
     ),
     "no transpose": (
         lambda: grad(lambda b: lax.custom_linear_solve(lambda v: v, b, lambda f, b: b).sum())(B),
-        errors.NotDifferentiableError, "give transpose_solve, or symmetric=True",
+        errors.NotDifferentiableError,
+        "give transpose_solve, or symmetric=True",
     ),
     "f structure": (_root(lambda x: [x]), errors.ArgumentError, "f returns [f32[3]], initial_guess is f32[3]"),
     "root shape": (_root(solve=lambda f, x: x[0]), errors.ShapeError, "solve returns f32[], initial_guess is f32[3]"),
     "tangent": (_root(tangent=lambda g, y: y > 0), errors.DTypeError, "tangent_solve returns bool[3]"),
     "integers": (_root(guess=1), errors.DTypeError, "custom_root: initial_guess has a leaf of type i32[]"),
     "not a function": (_root(None), errors.ArgumentError, "custom_root: None is not callable"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", BAD)

@@ -198,8 +198,11 @@ def _library(element: _Element, accumulate: bool) -> toolchain.Library:
     template = string.Template(Path(__file__).with_suffix(".ll").read_text(encoding="utf-8"))
     text = template.substitute(
         element=f"[2 x {element.real}]" if element.complex else element.real,
-        real=element.real, scalar=scalar, one=one, beta=one if accumulate else zero,
-    )  # fmt: skip
+        real=element.real,
+        scalar=scalar,
+        one=one,
+        beta=one if accumulate else zero,
+    )
     imports = {f"blas_{name}": _address(element.letter + name) for name in ("gemm", "gemv")} | runtime.safepoint()
     return toolchain.link(cache.compiled(text), ("gemm", "rows", "columns"), imports)
 

@@ -28,9 +28,7 @@ from funcgrad.errors import ArgumentError, DTypeError
 Flags = tuple[bool, ...]
 # Elements of results and operands that are worth handing to another thread.
 _GRAIN = 2048
-_KERNEL = types.void(
-    types.CPointer(types.voidptr), types.CPointer(types.int64), types.int64, types.int64, types.int64
-)  # fmt: skip
+_KERNEL = types.void(types.CPointer(types.voidptr), types.CPointer(types.int64), types.int64, types.int64, types.int64)
 
 
 def check_function(fn: Any, name: str) -> None:
@@ -55,9 +53,13 @@ def check_dtype(name: str, aval: ShapedArray) -> None:
 
 
 def check_result(
-    fn: Dispatcher, name: str, elementwise: bool, inputs: Sequence[ShapedArray], outputs: Sequence[ShapedArray],
+    fn: Dispatcher,
+    name: str,
+    elementwise: bool,
+    inputs: Sequence[ShapedArray],
+    outputs: Sequence[ShapedArray],
     params: dict[str, Any],
-) -> None:  # fmt: skip
+) -> None:
     """Compile `fn` for these types; raise unless it returns a number that the result can hold, or nothing."""
     for aval in (*inputs, *outputs):
         check_dtype(name, aval)

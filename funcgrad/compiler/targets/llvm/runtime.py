@@ -57,9 +57,18 @@ _PARTS = ("runtime", "instructions", "signals", "pool")
 _EXPORTS = ("run", *Functions._fields, "safepoint", "worker", "reset", "configure", "stop", "spin")
 # What runtime.ll calls of the interpreter.
 _PYTHON = (
-    "PyEval_SaveThread", "PyEval_RestoreThread", "PyGILState_Ensure", "PyGILState_Release", "PyThread_get_thread_ident",
-    "PyErr_CheckSignals", "PyErr_Fetch", "PyErr_Restore", "PyErr_Clear", "PyObject_CallFunction", "Py_DecRef",
-)  # fmt: skip
+    "PyEval_SaveThread",
+    "PyEval_RestoreThread",
+    "PyGILState_Ensure",
+    "PyGILState_Release",
+    "PyThread_get_thread_ident",
+    "PyErr_CheckSignals",
+    "PyErr_Fetch",
+    "PyErr_Restore",
+    "PyErr_Clear",
+    "PyObject_CallFunction",
+    "Py_DecRef",
+)
 
 # The number of the futex system call; elsewhere there are no workers and programs run serially.
 _FUTEX = {"x86_64": 202, "aarch64": 98, "riscv64": 98, "ppc64le": 221, "s390x": 238}

@@ -22,9 +22,16 @@ CONTRACT = ("contract",)
 
 _COMPARISONS = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 _SHIFTS = {"shift_left": "shl", "shift_right_logical": "lshr", "shift_right_arithmetic": "ashr"}
-_FLOAT_INTRINSICS = {"abs": "fabs", "floor": "floor", "ceil": "ceil", "round": "roundeven", 
-                     "round_away": "round",
-                     "sqrt": "sqrt", "max": "maximum", "min": "minimum"}  # fmt: skip
+_FLOAT_INTRINSICS = {
+    "abs": "fabs",
+    "floor": "floor",
+    "ceil": "ceil",
+    "round": "roundeven",
+    "round_away": "round",
+    "sqrt": "sqrt",
+    "max": "maximum",
+    "min": "minimum",
+}
 # Operations whose result is representable in a 16-bit float when the arguments are.
 _EXACT = {
     "neg",
@@ -69,8 +76,14 @@ class ScalarCode:
         self.in_series = False  # whether the code is in a loop whose iterations wait for each other
         self.math_calls: list[ir.CallInstr] = []  # those outside of such loops
 
-    def operation(self, name: str, values: Sequence[ir.Value], argument: np.dtype, result: np.dtype,
-                  flags: tuple[str, ...] = CONTRACT) -> ir.Value:  # fmt: skip
+    def operation(
+        self,
+        name: str,
+        values: Sequence[ir.Value],
+        argument: np.dtype,
+        result: np.dtype,
+        flags: tuple[str, ...] = CONTRACT,
+    ) -> ir.Value:
         """Emit operation `name` on `values` of dtype `argument` (of `select`: that of its two values)."""
         if name == "cast":
             return self.cast(values[0], argument, result)
@@ -335,8 +348,10 @@ class ScalarCode:
             rest = b.select(b.fcmp_ordered("<", rest, ir.Constant(DOUBLE, 0.0)), b.fadd(rest, scaled), rest)
         rest = self.intrinsic("copysign", [b.fptrunc(rest, FLOAT), x])
         infinity = ir.Constant(FLOAT, float("inf"))
-        whole = b.and_(b.fcmp_ordered("==", self.intrinsic("fabs", [y]), infinity),
-                       b.fcmp_ordered("<", self.intrinsic("fabs", [x]), infinity))  # fmt: skip
+        whole = b.and_(
+            b.fcmp_ordered("==", self.intrinsic("fabs", [y]), infinity),
+            b.fcmp_ordered("<", self.intrinsic("fabs", [x]), infinity),
+        )
         return b.select(whole, x, rest)
 
     # ------------------------------------------------------------------------------------------- intrinsics

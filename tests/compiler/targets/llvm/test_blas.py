@@ -77,9 +77,20 @@ def test_leading_dimensions_and_batch_strides(shape, transposed):
     b = random(rng, (n + 2, k + 5) if transposed else (k + 2, n + 5), np.float32)  # one matrix for the whole batch
     c = np.full((batch, m + 2, n + 4), 7, np.float32)
     product = blas.gemm(
-        np.float32, batch, m, n, k, transpose_b=transposed, lda=k + 3, ldb=b.shape[1], ldc=n + 4,
-        stride_a=a[0].size, stride_b=0, stride_c=c[0].size, threads=2,
-    )  # fmt: skip
+        np.float32,
+        batch,
+        m,
+        n,
+        k,
+        transpose_b=transposed,
+        lda=k + 3,
+        ldb=b.shape[1],
+        ldc=n + 4,
+        stride_a=a[0].size,
+        stride_b=0,
+        stride_c=c[0].size,
+        threads=2,
+    )
     multiply(product, c, a, b)
     expected = a[:, :m, :k] @ (b[:n, :k].T if transposed else b[:k, :n])
     np.testing.assert_allclose(c[:, :m, :n], expected, rtol=0, atol=bound(k, np.float32))

@@ -192,10 +192,15 @@ def test_bitcasts(source):
 # trees with no products must agree bit for bit; everywhere else all trees must.
 INEXACT_CHOICE = {"mul", "pow", "rem"}
 TREE_OPS = {
-    dtype: [s for s in EXACT if s.result == "same" and kind(dtype) in s.domain
-            and not (is_float(dtype) and (s.vector_math or dtype.itemsize > 2 and s.name in INEXACT_CHOICE))]
+    dtype: [
+        s
+        for s in EXACT
+        if s.result == "same"
+        and kind(dtype) in s.domain
+        and not (is_float(dtype) and (s.vector_math or dtype.itemsize > 2 and s.name in INEXACT_CHOICE))
+    ]
     for dtype in DTYPES
-}  # fmt: skip
+}
 
 
 @st.composite
@@ -386,11 +391,25 @@ def test_conditionals_and_plain_assignment():
     """argmax with the first of equals, by Update set; rows whose flag is off are left alone."""
     x = Load("x", at(("i", "n"), "j"), float32)
     better = op("gt", Name("value", float32), Name("best", float32))
-    search = For("j", "n", (Let("value", x), Let("found", better), If(Name("found", bool_), (
-        Update("best", "set", Name("value", float32)), Update("where", "set", IndexValue(at("j"))))),
-    ), "serial")  # fmt: skip
-    body = (Init("best", Const(-np.inf, float32)), Init("where", Const(0, int64)), search,
-            Store("y", at("i"), op("cast", Name("where", int64), dtype=int32)))  # fmt: skip
+    search = For(
+        "j",
+        "n",
+        (
+            Let("value", x),
+            Let("found", better),
+            If(
+                Name("found", bool_),
+                (Update("best", "set", Name("value", float32)), Update("where", "set", IndexValue(at("j")))),
+            ),
+        ),
+        "serial",
+    )
+    body = (
+        Init("best", Const(-np.inf, float32)),
+        Init("where", Const(0, int64)),
+        search,
+        Store("y", at("i"), op("cast", Name("where", int64), dtype=int32)),
+    )
     guard = If(op("ne", Load("flag", at("i"), uint8), Const(0, uint8)), body)
     params = (Param("x", float32, "in"), Param("flag", uint8, "in"), Param("y", int32, "inout"))
     kernel = Kernel("argmax", params, ("m", "n"), (For("i", "m", (guard,), "parallel"),))
@@ -417,8 +436,12 @@ def test_a_running_sum_reads_its_accumulator_in_order():
 def test_the_extent_of_an_inner_loop_may_be_a_let():
     """Row i of a triangle: y[i] = sum of x[: i + 1]."""
     inner = For("j", "count", (Update("acc", "add", Load("x", at("j"), float64)),), "vector")
-    body = (Let("count", IndexValue(at("i", offset=1))), Init("acc", Const(0, float64)), inner,
-            Store("y", at("i"), Name("acc", float64)))  # fmt: skip
+    body = (
+        Let("count", IndexValue(at("i", offset=1))),
+        Init("acc", Const(0, float64)),
+        inner,
+        Store("y", at("i"), Name("acc", float64)),
+    )
     params = (Param("x", float64, "in"), Param("y", float64, "out"))
     x = np.arange(100, dtype=float64)
     kernel = Kernel("triangle", params, ("n",), (For("i", "n", body, "parallel"),))

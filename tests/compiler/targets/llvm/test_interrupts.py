@@ -65,9 +65,17 @@ def check_that_all_is_well():
 """
 
 KINDS = (
-    "products", "scalar while", "scalar scan", "while in a scan", "lanes", "few lanes", "nested while", "nested scans",
-    "large arrays", "callbacks",
-)  # fmt: skip
+    "products",
+    "scalar while",
+    "scalar scan",
+    "while in a scan",
+    "lanes",
+    "few lanes",
+    "nested while",
+    "nested scans",
+    "large arrays",
+    "callbacks",
+)
 
 
 def python(script: str) -> None:

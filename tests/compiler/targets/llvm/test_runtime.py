@@ -391,8 +391,10 @@ def test_programs_run_in_exit_handlers():
     # A handler registered before the pool's runs after the workers are gone.
     done = subprocess.run(
         [sys.executable, "-c", "import atexit\natexit.register(lambda: (run(), print('done')))\n" + PREAMBLE],
-        capture_output=True, text=True, timeout=30,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
 
 

@@ -143,17 +143,36 @@ def digamma(x: np.ndarray) -> np.ndarray:
 
 # Each is evaluated in float64 for float32, and in long double for float64.
 UNARY = {
-    "exp": np.exp, "exp2": np.exp2, "expm1": np.expm1, "log": np.log, "log2": np.log2, "log1p": np.log1p,
-    "logistic": logistic, "rsqrt": lambda x: 1 / np.sqrt(x), "cbrt": np.cbrt,
-    "sin": np.sin, "cos": np.cos, "tan": np.tan, "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan,
-    "sinh": np.sinh, "cosh": np.cosh, "tanh": np.tanh,
-    "asinh": np.arcsinh, "acosh": np.arccosh, "atanh": np.arctanh,
-}  # fmt: skip
+    "exp": np.exp,
+    "exp2": np.exp2,
+    "expm1": np.expm1,
+    "log": np.log,
+    "log2": np.log2,
+    "log1p": np.log1p,
+    "logistic": logistic,
+    "rsqrt": lambda x: 1 / np.sqrt(x),
+    "cbrt": np.cbrt,
+    "sin": np.sin,
+    "cos": np.cos,
+    "tan": np.tan,
+    "asin": np.arcsin,
+    "acos": np.arccos,
+    "atan": np.arctan,
+    "sinh": np.sinh,
+    "cosh": np.cosh,
+    "tanh": np.tanh,
+    "asinh": np.arcsinh,
+    "acosh": np.arccosh,
+    "atanh": np.arctanh,
+}
 # scipy evaluates these in float64 only: enough to judge float32; mpmath judges float64.
 SPECIAL = {
-    "erf": scipy.special.erf, "erfc": scipy.special.erfc, "erf_inv": erf_inv,
-    "lgamma": lgamma, "digamma": digamma,
-}  # fmt: skip
+    "erf": scipy.special.erf,
+    "erfc": scipy.special.erfc,
+    "erf_inv": erf_inv,
+    "lgamma": lgamma,
+    "digamma": digamma,
+}
 BINARY = {"pow": np.power, "atan2": np.arctan2}
 
 
@@ -243,9 +262,12 @@ def mp_lgamma(x: mpmath.mpf) -> mpmath.mpf:
 
 
 MP = {
-    "erf": mpmath.erf, "erfc": mpmath.erfc, "erf_inv": mp_erf_inv, "lgamma": mp_lgamma,
+    "erf": mpmath.erf,
+    "erfc": mpmath.erfc,
+    "erf_inv": mp_erf_inv,
+    "lgamma": mp_lgamma,
     "digamma": mpmath.digamma,
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", MP)
@@ -315,15 +337,30 @@ def test_limits_of_binary_functions(name, dtype):
 
 
 EXACT = [
-    ("exp", 0.0, 1.0), ("exp", -0.0, 1.0), ("exp2", 10.0, 1024.0), ("exp2", -20.0, 2.0**-20),
+    ("exp", 0.0, 1.0),
+    ("exp", -0.0, 1.0),
+    ("exp2", 10.0, 1024.0),
+    ("exp2", -20.0, 2.0**-20),
     ("log", 1.0, 0.0),
-    ("log2", 8.0, 3.0), ("log2", 2.0**-30, -30.0), ("logistic", 0.0, 0.5), ("logistic", np.inf, 1.0),
-    ("cbrt", 27.0, 3.0), ("cbrt", -0.125, -0.5), ("cos", 0.0, 1.0), 
+    ("log2", 8.0, 3.0),
+    ("log2", 2.0**-30, -30.0),
+    ("logistic", 0.0, 0.5),
+    ("logistic", np.inf, 1.0),
+    ("cbrt", 27.0, 3.0),
+    ("cbrt", -0.125, -0.5),
+    ("cos", 0.0, 1.0),
     ("cos", 1e-5, 1.0 - 0.5e-10),
-    ("acos", 1.0, 0.0), ("cosh", 0.0, 1.0), ("acosh", 1.0, 0.0), ("tanh", 50.0, 1.0), ("tanh", -np.inf, -1.0),
-    ("erf", 30.0, 1.0), ("erfc", 0.0, 1.0), ("erfc", -np.inf, 2.0),
-    ("lgamma", 1.0, 0.0), ("lgamma", 2.0, 0.0),
-]  # fmt: skip
+    ("acos", 1.0, 0.0),
+    ("cosh", 0.0, 1.0),
+    ("acosh", 1.0, 0.0),
+    ("tanh", 50.0, 1.0),
+    ("tanh", -np.inf, -1.0),
+    ("erf", 30.0, 1.0),
+    ("erfc", 0.0, 1.0),
+    ("erfc", -np.inf, 2.0),
+    ("lgamma", 1.0, 0.0),
+    ("lgamma", 2.0, 0.0),
+]
 
 
 @pytest.mark.parametrize("dtype", TYPES)

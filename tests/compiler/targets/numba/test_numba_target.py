@@ -85,8 +85,12 @@ def test_every_operation_is_what_the_python_means(dtype):
         with np.errstate(all="ignore"):
             on_numba(kernel, compiled, sizes)
         compile_python(kernel)(*interpreted, *sizes)
-        for store, x, y in zip(kernel.parallel.body, compiled[-len(kernel.parallel.body) :],
-                               interpreted[-len(kernel.parallel.body) :], strict=True):  # fmt: skip
+        for store, x, y in zip(
+            kernel.parallel.body,
+            compiled[-len(kernel.parallel.body) :],
+            interpreted[-len(kernel.parallel.body) :],
+            strict=True,
+        ):
             wide = (x.astype(np.float64), y.astype(np.float64)) if dtypes.is_float(x.dtype) else (x, y)
             rtol = {2: 1e-2, 4: 2e-6, 8: 1e-13}[x.dtype.itemsize] if dtypes.is_float(x.dtype) else 0
             np.testing.assert_allclose(*wide, rtol=rtol, err_msg=str(store))
@@ -211,8 +215,12 @@ def test_a_saved_module_runs_without_funcgrad(tmp_path):
         "assert not any(name.split('.')[0] in ('funcgrad', 'jax', 'optree') for name in sys.modules); "
         "numpy.savez('found.npz', *found)"
     )
-    done = subprocess.run([sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, '.'); {code}"],
-                          cwd=tmp_path, capture_output=True, text=True)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, '.'); {code}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     with np.load(tmp_path / "found.npz") as found:
         for y, z in zip((found[name] for name in found.files), fg.jit(model)(weights, x), strict=True):
