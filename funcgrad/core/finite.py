@@ -10,7 +10,7 @@ import numpy as np
 from funcgrad import dtypes
 from funcgrad.config import config
 from funcgrad.core.avals import ShapedArray
-from funcgrad.core.lowering import Concatenate, Iota, Pad, Scalar, View
+from funcgrad.core.lowering import Concatenate, Elementwise, Iota, Pad, View
 from funcgrad.core.primitives import Primitive
 from funcgrad.errors import NonFiniteError, SourceLocation
 
@@ -58,7 +58,7 @@ def check(
     element of operands that were not: those at its index if it is elementwise, else all of them.
     `mask` says which elements matter, `iteration` is the number of the loop's iteration that this happened in.
     """
-    elementwise = isinstance(primitive.lowering, Scalar)
+    elementwise = isinstance(primitive.lowering, Elementwise)
     for i, output in enumerate(outputs):
         bad = kinds.bad(output)
         if mask is not None:

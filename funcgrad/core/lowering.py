@@ -24,7 +24,7 @@ class Strided(NamedTuple):
 
 
 class ScalarBuilder(Protocol):
-    """Builds scalar expressions by name; what composite `Scalar` lowerings are written with."""
+    """Builds scalar expressions by name; what composite `Elementwise` lowerings are written with."""
 
     def op(self, name: str, *args: Any, dtype: np.dtype | None = None) -> Any: ...
     def const(self, value: Any, dtype: np.dtype) -> Any: ...
@@ -36,7 +36,7 @@ class Lowering:
 
 
 @dataclass(frozen=True)
-class Scalar(Lowering):
+class Elementwise(Lowering):
     """out[i] = op(x[i], y[i], …): the name of one scalar operation, or a function that builds an expression of them.
 
     The function is called as build(builder, *operands, **params); operands know their `.dtype`.
@@ -97,7 +97,7 @@ class Gather(Lowering):
 
 
 @dataclass(frozen=True)
-class Update(Lowering):
+class DynamicUpdateSlice(Lowering):
     """The first operand with a window replaced by the second, at the position that the other operands say, clamped."""
 
 
@@ -162,7 +162,7 @@ class Scan(Lowering):
 
 
 @dataclass(frozen=True)
-class While(Lowering):
+class WhileLoop(Lowering):
     """The body's jaxpr as long as the predicate's jaxpr gives true.
 
     Params: `cond_jaxpr` (its consts, carry) → bool, `body_jaxpr` (its consts, carry) → carry, `cond_nconsts`,

@@ -14,7 +14,7 @@ import numpy as np
 
 from funcgrad import dtypes
 from funcgrad.core.avals import ShapedArray
-from funcgrad.core.lowering import Lowering, Scalar
+from funcgrad.core.lowering import Elementwise, Lowering
 from funcgrad.core.primitives import Primitive, registry
 from funcgrad.core.tracing import Zero, aval_of, is_undefined
 from funcgrad.errors import DTypeError, NotDifferentiableError, ShapeError
@@ -87,7 +87,7 @@ def elementwise(
 
     >>> from funcgrad.ops.arithmetic import exp_p
     >>> exp_p.has("jvp"), exp_p.lowering
-    (True, Scalar(op='exp'))
+    (True, Elementwise(op='exp'))
     """
     derivatives = derivative if isinstance(derivative, (tuple, list)) else (derivative,)
 
@@ -114,7 +114,7 @@ def elementwise(
         jvp=jvp or default_jvp,
         transpose=transpose,
         batch=lambda args, dims, **params: batch_elementwise(primitive, args, dims, full_operands, **params),
-        lowering=lowering or Scalar(scalar or name),
+        lowering=lowering or Elementwise(scalar or name),
         **options,
     )
     return primitive

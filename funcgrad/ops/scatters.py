@@ -18,7 +18,7 @@ import numpy as np
 
 from funcgrad import dtypes
 from funcgrad.core.avals import ShapedArray
-from funcgrad.core.lowering import Rewrite, Update
+from funcgrad.core.lowering import DynamicUpdateSlice, Rewrite
 from funcgrad.core.primitives import Primitive, registry
 from funcgrad.core.tracing import Zero, aval_of, is_undefined
 from funcgrad.errors import DTypeError, NotDifferentiableError, ShapeError
@@ -434,7 +434,7 @@ dynamic_update_slice_p = Primitive(
     jvp=_update_jvp,
     transpose=_update_transpose,
     batch=_update_batch,
-    lowering=Update(),
+    lowering=DynamicUpdateSlice(),
 )
 
 

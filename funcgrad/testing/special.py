@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes, tree
-from funcgrad.core.lowering import Scalar
+from funcgrad.core.lowering import Elementwise
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.tracing import aval_of
 from funcgrad.testing.comparisons import assert_close
@@ -76,7 +76,7 @@ def operands(primitive: Primitive, args: Sequence[np.ndarray]) -> Iterator[list[
     Elementwise primitives get every combination, and each value as a scalar beside an array. In other calls some of
     the real numbers are replaced; which part of a sum of complex products is infinite and which NaN is open.
     """
-    if not isinstance(getattr(primitive, "lowering", None), Scalar):
+    if not isinstance(getattr(primitive, "lowering", None), Elementwise):
         if not any(dtypes.is_complex(x.dtype) for x in args):
             rng = np.random.default_rng(len(args))
             yield [_some_replaced(x, rng) if dtypes.is_float(x.dtype) else x for x in args]

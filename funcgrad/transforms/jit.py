@@ -91,7 +91,7 @@ class _Entry(NamedTuple):
     refs: list[Ref]  # those that the function uses; operands that go before the arguments
 
 
-class _Signature(NamedTuple):
+class _StaticAndDonated(NamedTuple):
     """Which arguments are static or donated: positions, and names for keywords."""
 
     static_nums: tuple[int, ...]
@@ -104,7 +104,7 @@ class JitFunction:
     """A jitted function; call it like the original. See `jit`."""
 
     def __init__(
-        self, fun: Callable[..., Any], signature: _Signature, keep_unused: bool, inline: bool, target: str | None
+        self, fun: Callable[..., Any], signature: _StaticAndDonated, keep_unused: bool, inline: bool, target: str | None
     ):
         functools.update_wrapper(self, fun)
         self._target = target
@@ -387,7 +387,7 @@ def _as_tuple(value: Any, kind: type) -> tuple:
 
 def _signature(
     fun: Any, static_argnums: Any, static_argnames: Any, donate_argnums: Any, donate_argnames: Any
-) -> _Signature:
+) -> _StaticAndDonated:
     """Complete positions by names and names by positions, as far as the function's parameters are known."""
     try:
         parameters = list(inspect.signature(fun).parameters.values())
@@ -425,7 +425,7 @@ def _signature(
             f"jit({name}): arguments {sorted(both)} are both static and donated",
             fix="static arguments cannot be donated",
         )
-    return _Signature(*static, *donate)
+    return _StaticAndDonated(*static, *donate)
 
 
 def jit(

@@ -36,7 +36,7 @@ class ArgInfo:
         return self._aval.dtype
 
 
-class _Signature:
+class _Stage:
     """What every stage knows of the function: types and structures of its arguments and result."""
 
     _traced: Traced
@@ -79,7 +79,7 @@ class _Signature:
         return self.out_tree.unflatten(leaves)
 
 
-class Traced(_Signature):
+class Traced(_Stage):
     """A function traced at given types: its jaxpr and the structures of its arguments and result."""
 
     def __init__(
@@ -104,7 +104,7 @@ class Traced(_Signature):
         return f"<Traced {self.fun_name}: {', '.join(map(repr, self.jaxpr.in_avals))}>"
 
 
-class Lowered(_Signature):
+class Lowered(_Stage):
     """A traced function on its way through the compiler, every stage of it readable."""
 
     def __init__(self, traced: Traced):
@@ -147,7 +147,7 @@ class Lowered(_Signature):
         return f"<Lowered {self._traced.fun_name}>"
 
 
-class Compiled(_Signature):
+class Compiled(_Stage):
     """A function compiled for given types; calling it with others is an error, not a recompilation.
 
     Static arguments are part of it: it is called without them.

@@ -10,7 +10,7 @@ from funcgrad.compiler.fusion.inner import fusions
 from funcgrad.compiler.loops.scalars import COSTLY
 from funcgrad.compiler.rewrite import products
 from funcgrad.core.jaxprs import JaxprEqn, Var
-from funcgrad.core.lowering import Cond, Contract, Reduce, Scalar, Scan
+from funcgrad.core.lowering import Cond, Contract, Elementwise, Reduce, Scan
 
 
 def costs(fusion: Fusion) -> Counter[str]:
@@ -43,7 +43,7 @@ def _of_equation(eqn: JaxprEqn) -> dict[str, int]:
         return {"flops": 2 * size * eqn.invars[0].aval.shape[2]}
     if isinstance(lowering, Reduce):
         return {"flops": eqn.invars[0].aval.size}
-    if isinstance(lowering, Scalar):
+    if isinstance(lowering, Elementwise):
         op = lowering.op if isinstance(lowering.op, str) else eqn.primitive.name
         return {"transcendentals" if op in COSTLY - {"div", "rem"} else "flops": size}
     return {}

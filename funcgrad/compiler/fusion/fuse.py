@@ -34,13 +34,13 @@ from funcgrad.core.lowering import (
     Barrier,
     Concatenate,
     Contract,
+    DynamicUpdateSlice,
+    Elementwise,
     Gather,
     Native,
     Pad,
     Reduce,
-    Scalar,
     Strided,
-    Update,
     View,
     contiguous,
 )
@@ -210,7 +210,7 @@ class Fusion:
                 if not self._is_run(v):
                     self._store_view(v)
             self._new_group("join", eqn)
-        elif isinstance(lowering, Update) and eqn.outvars[0].aval.dtype in DTYPES:
+        elif isinstance(lowering, DynamicUpdateSlice) and eqn.outvars[0].aval.dtype in DTYPES:
             self._place_update(eqn)
         elif is_control(lowering) or isinstance(lowering, Native):
             for v in eqn.invars:
@@ -467,7 +467,7 @@ def behind_barrier(var: Var, eqn: JaxprEqn) -> Atom:
 def work_of(eqn: JaxprEqn) -> int:
     """What an equation costs per element, in simple operations."""
     lowering = eqn.primitive.lowering
-    if not isinstance(lowering, Scalar):
+    if not isinstance(lowering, Elementwise):
         return 1
     simple = isinstance(lowering.op, str) and not (lowering.op in SCALARS and SCALARS[lowering.op].vector_math)
     return 1 if simple else 8

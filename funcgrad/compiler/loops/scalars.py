@@ -35,7 +35,7 @@ Reference = Callable[..., Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Scalar:
+class ScalarOp:
     """One scalar operation.
 
     `domain` lists the kinds of dtype it takes: b(ool), i(nt), u(int), f(loat). `result` is "same", "bool" or
@@ -258,45 +258,45 @@ _COMPARISONS = {
     "ge": (">=", np.greater_equal),
 }
 
-SCALARS: dict[str, Scalar] = {
+SCALARS: dict[str, ScalarOp] = {
     scalar.name: scalar
     for scalar in (
-        Scalar("neg", 1, "iuf", np.negative, infix="-"),
-        Scalar("not", 1, "biu", np.invert, infix="~"),
-        Scalar("abs", 1, "iuf", np.abs),
-        Scalar("sign", 1, "iuf", _sign),
-        *(Scalar(name, 1, "f", function) for name, function in _FLOAT_UNARY.items()),
-        *(Scalar(name, 1, "f", _in_float32(f), vector_math=True) for name, f in _VECTOR_MATH.items()),
-        Scalar("erf", 1, "f", _special("erf"), vector_math=True),
-        Scalar("erfc", 1, "f", _special("erfc"), vector_math=True),
-        Scalar("erf_inv", 1, "f", _special("erfinv"), vector_math=True),
-        Scalar("lgamma", 1, "f", _special("gammaln"), vector_math=True),
-        Scalar("digamma", 1, "f", _special("psi"), vector_math=True),
-        Scalar("is_finite", 1, "f", np.isfinite, result="bool"),
-        Scalar("population_count", 1, "iu", _population_count),
-        Scalar("clz", 1, "iu", _clz),
-        Scalar("add", 2, "biuf", np.add, infix="+"),
-        Scalar("sub", 2, "iuf", np.subtract, infix="-"),
-        Scalar("mul", 2, "biuf", np.multiply, infix="*"),
-        Scalar("div", 2, "iuf", _div, infix="/"),
-        Scalar("rem", 2, "iuf", _rem),
+        ScalarOp("neg", 1, "iuf", np.negative, infix="-"),
+        ScalarOp("not", 1, "biu", np.invert, infix="~"),
+        ScalarOp("abs", 1, "iuf", np.abs),
+        ScalarOp("sign", 1, "iuf", _sign),
+        *(ScalarOp(name, 1, "f", function) for name, function in _FLOAT_UNARY.items()),
+        *(ScalarOp(name, 1, "f", _in_float32(f), vector_math=True) for name, f in _VECTOR_MATH.items()),
+        ScalarOp("erf", 1, "f", _special("erf"), vector_math=True),
+        ScalarOp("erfc", 1, "f", _special("erfc"), vector_math=True),
+        ScalarOp("erf_inv", 1, "f", _special("erfinv"), vector_math=True),
+        ScalarOp("lgamma", 1, "f", _special("gammaln"), vector_math=True),
+        ScalarOp("digamma", 1, "f", _special("psi"), vector_math=True),
+        ScalarOp("is_finite", 1, "f", np.isfinite, result="bool"),
+        ScalarOp("population_count", 1, "iu", _population_count),
+        ScalarOp("clz", 1, "iu", _clz),
+        ScalarOp("add", 2, "biuf", np.add, infix="+"),
+        ScalarOp("sub", 2, "iuf", np.subtract, infix="-"),
+        ScalarOp("mul", 2, "biuf", np.multiply, infix="*"),
+        ScalarOp("div", 2, "iuf", _div, infix="/"),
+        ScalarOp("rem", 2, "iuf", _rem),
         # Integer powers are emitted inline; only the float ones come from vector_math.
-        Scalar("pow", 2, "iuf", _pow, vector_math=True),
-        Scalar("max", 2, "biuf", _max),
-        Scalar("min", 2, "biuf", _min),
-        Scalar("atan2", 2, "f", _in_float32(np.arctan2), vector_math=True),
-        Scalar("nextafter", 2, "f", _nextafter),
-        Scalar("and", 2, "biu", np.bitwise_and, infix="&"),
-        Scalar("or", 2, "biu", np.bitwise_or, infix="|"),
-        Scalar("xor", 2, "biu", np.bitwise_xor, infix="^"),
-        Scalar("shift_left", 2, "iu", _shift(lambda x, n: x << n, logical=True)),
-        Scalar("shift_right_logical", 2, "iu", _shift(lambda x, n: x >> n, logical=True)),
-        Scalar("shift_right_arithmetic", 2, "iu", _shift(lambda x, n: x >> n, logical=False)),
-        *(Scalar(name, 2, "biuf", f, result="bool", infix=sign) for name, (sign, f) in _COMPARISONS.items()),
-        Scalar("select", 3, "biuf", lambda predicate, yes, no: yes if predicate else no),
-        Scalar("clamp", 3, "iuf", lambda low, x, high: _min(_max(x, low), high)),
-        Scalar("cast", 1, "biuf", cast, result="free"),
-        Scalar("bitcast", 1, "biuf", bitcast, result="free"),
+        ScalarOp("pow", 2, "iuf", _pow, vector_math=True),
+        ScalarOp("max", 2, "biuf", _max),
+        ScalarOp("min", 2, "biuf", _min),
+        ScalarOp("atan2", 2, "f", _in_float32(np.arctan2), vector_math=True),
+        ScalarOp("nextafter", 2, "f", _nextafter),
+        ScalarOp("and", 2, "biu", np.bitwise_and, infix="&"),
+        ScalarOp("or", 2, "biu", np.bitwise_or, infix="|"),
+        ScalarOp("xor", 2, "biu", np.bitwise_xor, infix="^"),
+        ScalarOp("shift_left", 2, "iu", _shift(lambda x, n: x << n, logical=True)),
+        ScalarOp("shift_right_logical", 2, "iu", _shift(lambda x, n: x >> n, logical=True)),
+        ScalarOp("shift_right_arithmetic", 2, "iu", _shift(lambda x, n: x >> n, logical=False)),
+        *(ScalarOp(name, 2, "biuf", f, result="bool", infix=sign) for name, (sign, f) in _COMPARISONS.items()),
+        ScalarOp("select", 3, "biuf", lambda predicate, yes, no: yes if predicate else no),
+        ScalarOp("clamp", 3, "iuf", lambda low, x, high: _min(_max(x, low), high)),
+        ScalarOp("cast", 1, "biuf", cast, result="free"),
+        ScalarOp("bitcast", 1, "biuf", bitcast, result="free"),
     )
 }
 

@@ -23,16 +23,16 @@ from funcgrad.compiler.loops.language import (
     Name,
     Param,
     Store,
+    Update,
+    While,
     op,
 )
-from funcgrad.compiler.loops.language import Update as Set
-from funcgrad.compiler.loops.language import While as WhileLoop
 from funcgrad.compiler.lowering.lower import Launch
 from funcgrad.compiler.lowering.nest import INT64, builder
 from funcgrad.compiler.lowering.scalar_loops import ScalarLoops
 from funcgrad.compiler.lowering.scalar_writer import Memory, Unsuitable, Value, shaped
 from funcgrad.core.jaxprs import Atom, Jaxpr, JaxprEqn, Literal, Var
-from funcgrad.core.lowering import Cond, Scan, Strided, While
+from funcgrad.core.lowering import Cond, Scan, Strided, WhileLoop
 from funcgrad.dtypes import bool_, int32
 
 # Lanes of a block: two vectors of float32 and more of wider types, so that one waits while another computes.
@@ -50,7 +50,7 @@ def lower_lanes(eqn: JaxprEqn, operands: Sequence[Var]) -> Launch:
 
 
 def _is_while(eqn: JaxprEqn) -> bool:
-    return isinstance(eqn.primitive.lowering, While)
+    return isinstance(eqn.primitive.lowering, WhileLoop)
 
 
 class _Blocks(ScalarLoops):
@@ -116,7 +116,7 @@ class _Blocks(ScalarLoops):
             self.check_dtypes(eqn)
             operands = [self.read(env, v) for v in eqn.invars]
             lowering = eqn.primitive.lowering
-            if isinstance(lowering, (Scan, While)):
+            if isinstance(lowering, (Scan, WhileLoop)):
                 raise Unsuitable
             if isinstance(lowering, Cond):
                 env.update(zip(eqn.outvars, self.selected(eqn, operands), strict=True))
@@ -197,7 +197,7 @@ class _Blocks(ScalarLoops):
             running = self.as_mask(self.read(env, predicate.outvars[0]))
             mask = self.array(int32)
             self.body.append(Store(mask, Index((_LANE,)), running))
-            self.body.append(Set(alive, "or", running))
+            self.body.append(Update(alive, "or", running))
         self.body.append(For("j", WIDTH, tuple(start), "vector"))
         with self.block() as step:
             mine = self.lane_values(operands[: nc + nb], uniform, held)
@@ -212,9 +212,9 @@ class _Blocks(ScalarLoops):
             said = self.scalar(self.read(env, predicate.outvars[0]))
             running = self.as_mask(shaped([self.let(op("and", active, said))], ()))
             self.body.append(Store(mask, Index((_LANE,)), running))
-            self.body.append(Set(alive, "or", running))
-        again = [Set(alive, "set", Const(0, int32)), For("j", WIDTH, tuple(step), "vector")]
-        self.body.append(WhileLoop((), op("ne", Name(alive, int32), Const(0, int32)), tuple(again)))
+            self.body.append(Update(alive, "or", running))
+        again = [Update(alive, "set", Const(0, int32)), For("j", WIDTH, tuple(step), "vector")]
+        self.body.append(While((), op("ne", Name(alive, int32), Const(0, int32)), tuple(again)))
         return dict(zip(eqn.outvars, places, strict=True))
 
     def lane_values(

@@ -38,7 +38,7 @@ from funcgrad.compiler.lowering.nest import INT64, builder
 from funcgrad.compiler.lowering.row_values import ColumnValues, PhaseWriter, RowValues
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import Atom, JaxprEqn, Var
-from funcgrad.core.lowering import Concatenate, Gather, Iota, Pad, Scalar, contiguous
+from funcgrad.core.lowering import Concatenate, Elementwise, Gather, Iota, Pad, contiguous
 from funcgrad.ops.accumulation import accumulator
 
 
@@ -74,7 +74,7 @@ class Writer(PhaseWriter):
 
     def expression(self, eqn: JaxprEqn, operands: Sequence[Expr], body: list[Stmt]) -> Expr:
         lowering = eqn.primitive.lowering
-        if isinstance(lowering, Scalar):
+        if isinstance(lowering, Elementwise):
             if isinstance(lowering.op, str):
                 return op(lowering.op, *operands)
             return lowering.op(builder, *operands, **eqn.params)

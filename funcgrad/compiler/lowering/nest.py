@@ -21,7 +21,7 @@ _LIKE_A_SIZE = 16
 
 
 class Builder:
-    """Builds scalar expressions; what `Scalar` lowerings are written with."""
+    """Builds scalar expressions; what `Elementwise` lowerings are written with."""
 
     def op(self, name: str, *args: Expr, dtype: np.dtype | None = None) -> Expr:
         return op(name, *args, dtype=dtype)

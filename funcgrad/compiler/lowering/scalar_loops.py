@@ -24,10 +24,10 @@ from funcgrad.compiler.loops.language import (
     Init,
     Kernel,
     Name,
+    Update,
+    While,
     op,
 )
-from funcgrad.compiler.loops.language import Update as Set
-from funcgrad.compiler.loops.language import While as WhileLoop
 from funcgrad.compiler.loops.scalars import COSTLY
 from funcgrad.compiler.lowering import scalar_writer
 from funcgrad.compiler.lowering.lower import Launch
@@ -44,11 +44,11 @@ from funcgrad.core.jaxprs import Atom, Jaxpr, JaxprEqn, Literal, Var
 from funcgrad.core.lowering import (
     Barrier,
     Cond,
+    Elementwise,
     Iota,
-    Scalar,
     Scan,
     View,
-    While,
+    WhileLoop,
 )
 
 # Branches that cost at most this together are both computed, and one is selected.
@@ -114,7 +114,7 @@ class ScalarLoops(ScalarWriter):
         for eqn in jaxpr.eqns:
             self.check_dtypes(eqn)
             operands = [read(v) for v in eqn.invars]
-            if isinstance(eqn.primitive.lowering, (Scan, While, Cond)):
+            if isinstance(eqn.primitive.lowering, (Scan, WhileLoop, Cond)):
                 env.update(
                     zip(eqn.outvars, self.control(eqn, operands, [place.get(v) for v in eqn.outvars]), strict=True)
                 )
@@ -144,7 +144,7 @@ class ScalarLoops(ScalarWriter):
         if isinstance(lowering, Cond):
             return self.put(self.cond(eqn, operands), into)
         self.loops = True
-        if isinstance(lowering, While):
+        if isinstance(lowering, WhileLoop):
             return self.put(self.while_loop(eqn, operands), into)
         return self.scan(eqn, operands, into)
 
@@ -190,7 +190,7 @@ class ScalarLoops(ScalarWriter):
 
     def update(self, held: Sequence[Name], values: Scalars) -> None:
         for name, value in zip(held, values.reshape(-1), strict=True):
-            self.body.append(Set(name.name, "set", value))
+            self.body.append(Update(name.name, "set", value))
 
     def current(self, held: Sequence[Name], shape: tuple[int, ...]) -> Scalars:
         """The values of accumulators now: names that later updates do not change."""
@@ -214,7 +214,7 @@ class ScalarLoops(ScalarWriter):
             new = self.all_results(p["body_jaxpr"].jaxpr, [*operands[nc : nc + nb], *now])
             for h, value in zip(held, new, strict=True):
                 self.update(h, self.scalars(value))
-        self.body.append(WhileLoop(tuple(setup), self.scalar(condition), tuple(body)))
+        self.body.append(While(tuple(setup), self.scalar(condition), tuple(body)))
         return self.all_current(held, shapes)
 
     def scan(self, eqn: JaxprEqn, operands: Sequence[Value], into: Sequence[Memory | None]) -> list[Value]:
@@ -270,9 +270,9 @@ def _is_cheap(jaxpr: Jaxpr) -> bool:
     cost = 0
     for eqn in jaxpr.eqns:
         lowering = eqn.primitive.lowering
-        if isinstance(lowering, (Scan, While, Cond)):
+        if isinstance(lowering, (Scan, WhileLoop, Cond)):
             return False
-        if isinstance(lowering, Scalar):
+        if isinstance(lowering, Elementwise):
             simple = isinstance(lowering.op, str) and lowering.op not in COSTLY
             cost += (1 if simple else CHEAP_BRANCHES) * eqn.outvars[0].aval.size
         elif not isinstance(lowering, (View, Iota)):

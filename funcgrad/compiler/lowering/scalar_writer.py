@@ -35,13 +35,13 @@ from funcgrad.core.jaxprs import Atom, JaxprEqn, Literal, Var
 from funcgrad.core.lowering import (
     Concatenate,
     Contract,
+    DynamicUpdateSlice,
+    Elementwise,
     Gather,
     Iota,
     Pad,
     Reduce,
-    Scalar,
     Strided,
-    Update,
     View,
     contiguous,
 )
@@ -211,9 +211,9 @@ class ScalarWriter:
         if isinstance(lowering, Gather) and isinstance(operands[0], Memory):
             return self.slice_of_memory(eqn, operands[0], operands[1:])
         self.check_few(eqn.outvars)
-        self.names.setdefault(eqn.primitive.name) if isinstance(lowering, (Scalar, Reduce, Contract)) else None
+        self.names.setdefault(eqn.primitive.name) if isinstance(lowering, (Elementwise, Reduce, Contract)) else None
         flat = [self.scalars(x) for x in operands]
-        if isinstance(lowering, Scalar):
+        if isinstance(lowering, Elementwise):
             return self.elementwise(eqn, flat)
         if isinstance(lowering, View):
             places = eqn.primitive.evaluate(_numbered(flat[0].shape), **eqn.params)
@@ -232,13 +232,13 @@ class ScalarWriter:
             return self.product(*flat, aval.dtype)
         if isinstance(lowering, Gather):
             return self.slice_of_scalars(eqn, flat[0], flat[1:])
-        if isinstance(lowering, Update):
+        if isinstance(lowering, DynamicUpdateSlice):
             return self.update_of_scalars(flat[0], flat[1], flat[2:])
         raise Unsuitable
 
     def elementwise(self, eqn: JaxprEqn, operands: Sequence[Scalars]) -> Scalars:
         lowering, shape = eqn.primitive.lowering, eqn.outvars[0].aval.shape
-        assert isinstance(lowering, Scalar)
+        assert isinstance(lowering, Elementwise)
         formula = lowering.op
         name = formula if isinstance(formula, str) else eqn.primitive.name
         cost = COST_OF_MATH if name in COSTLY or not isinstance(formula, str) else 1

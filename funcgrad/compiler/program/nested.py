@@ -15,7 +15,7 @@ from funcgrad.compiler.fusion.inner import fusions
 from funcgrad.compiler.program.instructions import BranchCall, Carry, HostCall, LoopCall, Routine, routines
 from funcgrad.compiler.program.steps import Step
 from funcgrad.core.jaxprs import Atom, JaxprEqn, Var
-from funcgrad.core.lowering import Cond, Scan, While
+from funcgrad.core.lowering import Cond, Scan, WhileLoop
 
 _ALIGN = 64
 _FOR_EVER = 2**63 - 1
@@ -41,7 +41,7 @@ def step(eqn: JaxprEqn, operands: Sequence[Atom], routine: MakeRoutine, threads:
             return _branch(eqn, values, routine)
         case Scan():
             return _scan(eqn, values, routine, threads)
-        case While():
+        case WhileLoop():
             return _while(eqn, values, routine)
     raise TypeError(f"{eqn.primitive} is neither a branch nor a loop")
 

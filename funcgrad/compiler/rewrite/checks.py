@@ -19,7 +19,7 @@ from funcgrad.core import finite
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.finite import Kinds
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Var, inlined, literal_of, live
-from funcgrad.core.lowering import Scan, While
+from funcgrad.core.lowering import Scan, WhileLoop
 from funcgrad.core.primitives import Primitive
 from funcgrad.errors import SourceLocation
 from funcgrad.ops.arithmetic import add_p
@@ -121,7 +121,7 @@ class _Checks:
             start, step = (p["length"] - 1, -1) if p["reverse"] else (0, 1)
             body = self.counting(p["jaxpr"], p["num_consts"], step)
             return _with_counter(eqn, p["num_consts"], start, p | {"jaxpr": body, "num_carry": p["num_carry"] + 1})
-        if isinstance(lowering, While):
+        if isinstance(lowering, WhileLoop):
             n = p["cond_nconsts"]
             body = self.counting(p["body_jaxpr"], p["body_nconsts"], 1)
             asks = _with_input(self.of(p["cond_jaxpr"]), n)

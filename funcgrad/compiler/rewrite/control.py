@@ -14,7 +14,7 @@ import numpy as np
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, eval_jaxpr
-from funcgrad.core.lowering import Cond, Contract, Lowering, Native, Scan, View, While, host
+from funcgrad.core.lowering import Cond, Contract, Lowering, Native, Scan, View, WhileLoop, host
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.ops.shapes import broadcast_in_dim, reshape
 from funcgrad.ops.slicing import concatenate, slice_
@@ -24,7 +24,7 @@ Simplify = Callable[[ClosedJaxpr], ClosedJaxpr]
 
 def is_control(lowering: Lowering) -> bool:
     """Whether a lowering is a branch or a loop."""
-    return isinstance(lowering, (Scan, While, Cond))
+    return isinstance(lowering, (Scan, WhileLoop, Cond))
 
 
 # ---------------------------------------------------------------- without a loop
@@ -170,7 +170,9 @@ def live(eqns: Sequence[JaxprEqn], outvars: Iterable[Atom]) -> list[JaxprEqn]:
 
 def _without_unused(eqn: JaxprEqn, used: list[bool]) -> JaxprEqn:
     lowering = eqn.primitive.lowering
-    rule = _prune_scan if isinstance(lowering, Scan) else _prune_while if isinstance(lowering, While) else _prune_cond
+    rule = (
+        _prune_scan if isinstance(lowering, Scan) else _prune_while if isinstance(lowering, WhileLoop) else _prune_cond
+    )
     return rule(eqn, used)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from funcgrad import dtypes
 from funcgrad.core.jaxprs import Atom, JaxprEqn, Var
-from funcgrad.core.lowering import Scalar
+from funcgrad.core.lowering import Elementwise
 
 
 @dataclass(eq=False, repr=False)
@@ -81,7 +81,11 @@ def seen_of(eqns: Sequence[JaxprEqn], results: Sequence[Atom]) -> dict[Var, Chos
             if eqn.primitive.name == "select_n" and case >= 0:
                 selector = eqn.invars[0]
                 add(atom, Chosen({(id(selector), case, id(outer)): (selector, case, outer)}, last))
-            elif outer is not None and isinstance(eqn.primitive.lowering, Scalar) and atom.aval.shape == out.aval.shape:
+            elif (
+                outer is not None
+                and isinstance(eqn.primitive.lowering, Elementwise)
+                and atom.aval.shape == out.aval.shape
+            ):
                 add(atom, outer)
             else:
                 seen[atom] = None

@@ -20,7 +20,7 @@ from funcgrad.compiler.loops.equations import op_name
 from funcgrad.compiler.loops.scalars import COSTLY
 from funcgrad.compiler.rewrite.control import is_control
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
-from funcgrad.core.lowering import Contract, Native, Scalar, host
+from funcgrad.core.lowering import Contract, Elementwise, Native, host
 
 # Values that are added to the carry take at most so many times its memory.
 _MOST_MEMORY = 2
@@ -73,7 +73,7 @@ def rotate(
 
 def _is_costly(eqn: JaxprEqn) -> bool:
     lowering = eqn.primitive.lowering
-    if isinstance(lowering, Scalar):
+    if isinstance(lowering, Elementwise):
         return not isinstance(lowering.op, str) or op_name(eqn) in COSTLY
     return isinstance(lowering, Contract)
 

@@ -19,7 +19,7 @@ from funcgrad.compiler.rewrite.rotate import rotate
 from funcgrad.core.arrays import evaluate
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, literal_of
-from funcgrad.core.lowering import Concatenate, Cond, Inline, Native, Reduce, Rewrite, Scalar, Scan, View
+from funcgrad.core.lowering import Concatenate, Cond, Elementwise, Inline, Native, Reduce, Rewrite, Scan, View
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.core.tracing import Tracer, aval_of, source_of
 from funcgrad.errors import LeakedTracerError
@@ -116,7 +116,7 @@ def fold_constants(eqn: JaxprEqn, defined: Definitions) -> Atom | JaxprEqn | Non
     if not literals or None in literals or len(eqn.outvars) != 1:
         return None
     (out,) = eqn.outvars
-    if isinstance(eqn.primitive.lowering, Scalar):
+    if isinstance(eqn.primitive.lowering, Elementwise):
         scalar_aval = out.aval.update(shape=())
         value = evaluate(eqn.primitive, [x.val for x in literals if x is not None], eqn.params)
         return _repetition(Literal(value, scalar_aval), out, eqn)
@@ -335,7 +335,7 @@ class _Simplifier:
 
     def known_value(self, eqn: JaxprEqn) -> Any:
         """The value of an equation of a few elements whose operands are constants: indices, for the most part."""
-        one = isinstance(eqn.primitive.lowering, (View, Scalar, Concatenate))  # and so has one result
+        one = isinstance(eqn.primitive.lowering, (View, Elementwise, Concatenate))  # and so has one result
         cheap = one and eqn.outvars[0].aval.size <= _FEW
         held = self.consts if cheap else {}
         operands = [v.val if isinstance(v, Literal) else held.get(v) for v in eqn.invars]

@@ -17,7 +17,7 @@ from funcgrad.compiler.loops.equations import is_loop
 from funcgrad.compiler.loops.scalars import COSTLY
 from funcgrad.compiler.rewrite.control import is_control
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, JaxprEqn, Literal, Var, live
-from funcgrad.core.lowering import Barrier, Scalar, Update, View
+from funcgrad.core.lowering import Barrier, DynamicUpdateSlice, Elementwise, View
 from funcgrad.ops.barriers import optimization_barrier_p
 
 _MOST_EQUATIONS = 12
@@ -56,7 +56,12 @@ def _is_cheap(eqn: JaxprEqn) -> bool:
     lowering = eqn.primitive.lowering
     if isinstance(lowering, View):
         return True
-    return isinstance(lowering, Scalar) and isinstance(lowering.op, str) and is_loop(eqn) and lowering.op not in COSTLY
+    return (
+        isinstance(lowering, Elementwise)
+        and isinstance(lowering.op, str)
+        and is_loop(eqn)
+        and lowering.op not in COSTLY
+    )
 
 
 class _Sinker:
@@ -70,7 +75,7 @@ class _Sinker:
         self.replaced: set[Atom] = set()
         for eqn in eqns:
             upstream = self.upstream(eqn)
-            if isinstance(eqn.primitive.lowering, Update):
+            if isinstance(eqn.primitive.lowering, DynamicUpdateSlice):
                 self.replaced.add(self.viewed(eqn.invars[0]))
             if _is_call(eqn):
                 upstream = _Stage(upstream.number + 1, eqn.outvars[0])
@@ -95,7 +100,7 @@ class _Sinker:
 
     def rewritten(self, eqn: JaxprEqn) -> list[JaxprEqn]:
         """The equation, after those that make its operands again from what is stored."""
-        if not isinstance(eqn.primitive.lowering, Scalar) or not is_loop(eqn):
+        if not isinstance(eqn.primitive.lowering, Elementwise) or not is_loop(eqn):
             return [eqn]
         stage = self.upstream(eqn)
         again: list[JaxprEqn] = []

@@ -16,7 +16,7 @@ from funcgrad.core import tracing
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr
-from funcgrad.core.lowering import Scan, While
+from funcgrad.core.lowering import Scan, WhileLoop
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.staging import hoist_tracers, trace_to_jaxpr
 from funcgrad.core.tracing import Zero, aval_of, is_undefined
@@ -188,7 +188,7 @@ def _batch(
 
 
 def _is_while(closed: ClosedJaxpr) -> bool:
-    return len(closed.jaxpr.eqns) == 1 and isinstance(closed.jaxpr.eqns[0].primitive.lowering, While)
+    return len(closed.jaxpr.eqns) == 1 and isinstance(closed.jaxpr.eqns[0].primitive.lowering, WhileLoop)
 
 
 def _lanes_of_lanes(

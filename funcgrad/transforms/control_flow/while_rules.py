@@ -15,7 +15,7 @@ from funcgrad.core import tracing
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, Jaxpr, JaxprEqn, Var, eval_jaxpr
-from funcgrad.core.lowering import While
+from funcgrad.core.lowering import WhileLoop
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.staging import hoist_tracers, trace_to_jaxpr
 from funcgrad.core.tracing import aval_of
@@ -310,7 +310,7 @@ while_p = Primitive(
     transpose=_transpose,
     batch=_batch,
     partial_eval=_partial_eval,
-    lowering=While(),
+    lowering=WhileLoop(),
     discharge=lambda args, params: discharge_while(while_p, args, params),
     multiple_results=True,
     higher_order=True,

@@ -8,7 +8,7 @@ import pytest
 import funcgrad as fg
 import funcgrad.numpy as fnp
 from funcgrad import errors
-from funcgrad.core.lowering import Scalar
+from funcgrad.core.lowering import Elementwise
 from funcgrad.core.primitives import registry
 from funcgrad.testing import check_grads, check_jit, check_vmap, laws
 from funcgrad.transforms.primitives import declare
@@ -210,7 +210,7 @@ def test_a_formula_fuses_with_its_neighbours():
     softsign = by_formula()
     text = fg.jit(lambda x: 3 * softsign(x) + 1).lower(X).as_text("program")
     assert text.startswith("arena 0 bytes, 1 instructions")
-    assert softsign.primitive.lowering == Scalar(softsign_formula)
+    assert softsign.primitive.lowering == Elementwise(softsign_formula)
 
 
 def test_in_loops_and_branches():
