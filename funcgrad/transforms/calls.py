@@ -9,12 +9,12 @@ from funcgrad.core import tracing
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, prune_jaxpr_param
 from funcgrad.core.lowering import Lowering
+from funcgrad.core.masks import nonzero, select, spread, with_zeros
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.staging import hoist_tracers
 from funcgrad.core.tracing import is_undefined
 from funcgrad.ops.shapes import leading
 from funcgrad.transforms.jvp import jvp_jaxpr
-from funcgrad.transforms.marks import nonzero, select, spread, with_zeros
 from funcgrad.transforms.refs import discharge_call
 from funcgrad.transforms.transpose import transpose_jaxpr
 from funcgrad.transforms.vmap import batch_jaxpr

@@ -340,8 +340,8 @@ def _names_of_chosen(fun: Callable[..., Any], args: tuple, positions: Sequence[i
 
     def names() -> list[str]:
         every = iter(arguments_of(fun, tree.structure((args, {})))())
-        of_each = [list(itertools.islice(every, tree.structure(a).num_leaves)) for a in args]
-        return [name for i in positions for name in of_each[i]]
+        broadcast_mask = [list(itertools.islice(every, tree.structure(a).num_leaves)) for a in args]
+        return [name for i in positions for name in broadcast_mask[i]]
 
     return names
 

@@ -19,6 +19,7 @@ from funcgrad import dtypes, tree
 from funcgrad.core import tracing
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr
+from funcgrad.core.masks import nonzero, select, with_zeros
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.core.tracing import Trace, Tracer, Zero, aval_of
@@ -29,7 +30,6 @@ from funcgrad.transforms.api import FlatFunction, as_arrays, callable_or_error
 from funcgrad.transforms.control_flow.common import fixpoint
 from funcgrad.transforms.custom_rules.common import call
 from funcgrad.transforms.jet_rules import PIECEWISE_LINEAR, RULES, Coefficients, derivative, scaled
-from funcgrad.transforms.marks import nonzero, select, with_zeros
 from funcgrad.transforms.partial_eval import pruned
 
 # ---------------------------------------------------------------- the trace

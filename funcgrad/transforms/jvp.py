@@ -13,13 +13,13 @@ from funcgrad.core import tracing
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr
 from funcgrad.core.leaks import check_leaks
+from funcgrad.core.masks import broadcast_mask, nonzero, select, with_zeros
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.core.tracing import Trace, Tracer, Zero, aval_of
 from funcgrad.errors import user_location
 from funcgrad.ops.shapes import instantiate
 from funcgrad.transforms.api import FlatFunction
-from funcgrad.transforms.marks import nonzero, of_each, select, with_zeros
 
 
 class JVPTracer(Tracer):
@@ -91,7 +91,7 @@ def jvp_jaxpr(
 
     Tangents of inexact outputs marked in `instantiate_out` are given even when they are zero.
     """
-    wanted = of_each(instantiate_out, len(closed.jaxpr.outvars))
+    wanted = broadcast_mask(instantiate_out, len(closed.jaxpr.outvars))
     return closed.memo(("jvp", tuple(nonzero_in), wanted), lambda: _jvp_jaxpr(closed, nonzero_in, wanted))
 
 

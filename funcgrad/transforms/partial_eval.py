@@ -9,11 +9,11 @@ from funcgrad.core import tracing
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Var, live, pruned
 from funcgrad.core.leaks import check_leaks
+from funcgrad.core.masks import broadcast_mask, select
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.staging import JaxprTrace, JaxprTracer
 from funcgrad.core.tracing import Zero, aval_of
 from funcgrad.transforms.jvp import jvp_flat
-from funcgrad.transforms.marks import of_each, select
 
 
 class Split(NamedTuple):
@@ -109,7 +109,7 @@ def partial_eval_jaxpr(
 
     Outputs marked in `force_out` are unknown even when they need not be.
     """
-    force = of_each(force_out, len(closed.jaxpr.outvars))
+    force = broadcast_mask(force_out, len(closed.jaxpr.outvars))
     return closed.memo(("partial_eval", tuple(unknown), force), lambda: _partial_eval_jaxpr(closed, unknown, force))
 
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from funcgrad.core import tracing
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, Literal, Var
+from funcgrad.core.masks import broadcast_mask, nonzero, select, with_zeros
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.core.tracing import UndefinedPrimal, Zero, aval_of
 from funcgrad.ops.elementwise import add_any
 from funcgrad.ops.shapes import instantiate
-from funcgrad.transforms.marks import nonzero, of_each, select, with_zeros
 
 
 def backward_pass(jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any], cotangents: Sequence[Any]) -> list[Any]:
@@ -75,7 +75,7 @@ def transpose_jaxpr(
     `linear` marks inputs, the values being the others; `nonzero_in` marks the outputs that have a cotangent.
     Cotangents of linear inputs marked in `instantiate_out` are given even when they are zero.
     """
-    wanted = of_each(instantiate_out, sum(linear))
+    wanted = broadcast_mask(instantiate_out, sum(linear))
     key = ("transpose", tuple(linear), tuple(nonzero_in), wanted)
     return closed.memo(key, lambda: _transpose_jaxpr(closed, linear, nonzero_in, wanted))
 

@@ -16,6 +16,7 @@ from funcgrad.core.arrays import as_array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr, used_axes
 from funcgrad.core.leaks import check_leaks
+from funcgrad.core.masks import broadcast_mask
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.core.tracing import Trace, Tracer, aval_of
@@ -23,7 +24,6 @@ from funcgrad.errors import ArgumentError, BatchingError, user_location
 from funcgrad.ops.shapes import to_dim
 from funcgrad.tracebacks import boundary
 from funcgrad.transforms.api import FlatFunction, arguments_of, callable_or_error, name_of, not_an_array
-from funcgrad.transforms.marks import of_each
 from funcgrad.transforms.refs import Ref, check_unaliased, contents_of
 
 
@@ -128,7 +128,7 @@ def batch_jaxpr(
     Outputs marked in `force_out` are batched even when they need not be. Collectives over the axis that the batch rule
     now running removes, or over `axis_name`, are removed with it; that may batch outputs where no input is.
     """
-    force = of_each(force_out, len(closed.jaxpr.outvars))
+    force = broadcast_mask(force_out, len(closed.jaxpr.outvars))
     name = tracing.state.batch_axis[0] if axis_name is None else axis_name
     axes = tuple(tracing.state.axis_sizes.items())
     key = ("batch", size, tuple(batched), force, name, axes)

@@ -18,6 +18,7 @@ from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, Jaxpr, Var, eval_jaxpr, subjaxprs
 from funcgrad.core.lowering import Cond
+from funcgrad.core.masks import nonzero, select, spread, with_zeros
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.core.tracing import aval_of, is_undefined
@@ -30,7 +31,6 @@ from funcgrad.transforms.control_flow.common import check_operands, join_lanes, 
 from funcgrad.transforms.control_flow.refs import discharge_cond
 from funcgrad.transforms.control_flow.scan_rules import scan_p
 from funcgrad.transforms.jvp import jvp_jaxpr
-from funcgrad.transforms.marks import nonzero, select, spread, with_zeros
 from funcgrad.transforms.partial_eval import JaxprSplit, Split, partial_eval_jaxpr
 from funcgrad.transforms.transpose import transpose_jaxpr
 from funcgrad.transforms.vmap import batch_jaxpr

@@ -9,6 +9,7 @@ from typing import Any
 from funcgrad import tree
 from funcgrad.config import config
 from funcgrad.core.jaxprs import ClosedJaxpr
+from funcgrad.core.masks import select
 from funcgrad.core.tracing import Tracer, aval_of
 from funcgrad.errors import ArgumentError, ConcretizationError, ShapeError
 from funcgrad.ops.shapes import expand_dims
@@ -17,7 +18,6 @@ from funcgrad.tracebacks import boundary
 from funcgrad.transforms.api import as_arrays, callable_or_error, name_of, places
 from funcgrad.transforms.control_flow.common import Body, check_carry, promoted, trace_body
 from funcgrad.transforms.control_flow.scan_rules import scan_p
-from funcgrad.transforms.marks import select
 
 
 @boundary

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, live, variables_read
-from funcgrad.transforms.marks import select
+from funcgrad.core.masks import select
 from funcgrad.transforms.partial_eval import JaxprSplit, pruned
 
 

@@ -9,6 +9,7 @@ from funcgrad import dtypes, tree
 from funcgrad.config import config
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, live, variables_read
+from funcgrad.core.masks import select
 from funcgrad.core.tracing import Tracer, aval_of
 from funcgrad.errors import ArgumentError, ConcretizationError, DTypeError, ShapeError
 from funcgrad.ops.casts import convert_element_type
@@ -17,7 +18,6 @@ from funcgrad.transforms.api import as_arrays, callable_or_error, name_of, place
 from funcgrad.transforms.control_flow.common import Body, check_carry, promoted, same_type, trace_body
 from funcgrad.transforms.control_flow.scan import scan_as
 from funcgrad.transforms.control_flow.while_rules import while_p
-from funcgrad.transforms.marks import select
 
 
 @boundary

@@ -16,6 +16,7 @@ from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, Jaxpr, JaxprEqn, Var, eval_jaxpr
 from funcgrad.core.lowering import WhileLoop
+from funcgrad.core.masks import nonzero, select, with_zeros
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.staging import hoist_tracers, trace_to_jaxpr
 from funcgrad.core.tracing import aval_of
@@ -28,7 +29,6 @@ from funcgrad.transforms.control_flow.refs import discharge_while
 from funcgrad.transforms.control_flow.scan_rules import scan_p
 from funcgrad.transforms.jit import jit_p
 from funcgrad.transforms.jvp import jvp_jaxpr
-from funcgrad.transforms.marks import nonzero, select, with_zeros
 from funcgrad.transforms.partial_eval import Split, partial_eval_jaxpr, pruned
 from funcgrad.transforms.vmap import batch_jaxpr
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from funcgrad import dtypes, tree
 from funcgrad.core.lowering import Inline
+from funcgrad.core.masks import nonzero, select, with_zeros
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.tracing import Tracer, Zero, aval_of
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
@@ -30,7 +31,6 @@ from funcgrad.transforms.custom_rules.common import (
     transpose_call,
     with_static,
 )
-from funcgrad.transforms.marks import nonzero, select, with_zeros
 from funcgrad.transforms.refs import discharge_reader
 from funcgrad.transforms.vmap import BatchTrace
 

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from funcgrad import dtypes, tree
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import Inline, Rewrite
+from funcgrad.core.masks import nonzero, select
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.tracing import Tracer, Zero, aval_of
 from funcgrad.errors import ArgumentError, DTypeError, LeakedTracerError, NotDifferentiableError, ShapeError
@@ -36,7 +37,6 @@ from funcgrad.transforms.custom_rules.common import (
     transpose_call,
     with_static,
 )
-from funcgrad.transforms.marks import nonzero, select
 from funcgrad.transforms.refs import discharge_reader
 from funcgrad.transforms.vmap import BatchTrace
 
