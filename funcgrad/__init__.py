@@ -26,7 +26,7 @@ from funcgrad.config import explain_cache_misses as explain_cache_misses
 from funcgrad.config import log_compiles as log_compiles
 from funcgrad.config import numpy_dtype_promotion as numpy_dtype_promotion
 from funcgrad.config import numpy_rank_promotion as numpy_rank_promotion
-from funcgrad.core import tracing as _tracing
+from funcgrad.core import array_types as _array_types
 from funcgrad.core.avals import ShapeDtypeStruct as ShapeDtypeStruct
 from funcgrad.core.devices import Device as Device
 from funcgrad.core.devices import block_until_ready as block_until_ready
@@ -38,8 +38,8 @@ from funcgrad.core.devices import devices as devices
 from funcgrad.core.devices import live_arrays as live_arrays
 from funcgrad.core.devices import local_device_count as local_device_count
 from funcgrad.core.devices import local_devices as local_devices
-from funcgrad.core.tracing import ensure_compile_time_eval as ensure_compile_time_eval
-from funcgrad.core.tracing import named_scope as named_scope
+from funcgrad.core.scopes import named_scope as named_scope
+from funcgrad.core.traces import ensure_compile_time_eval as ensure_compile_time_eval
 from funcgrad.dtypes import float0 as float0
 from funcgrad.transforms.callbacks import effects_barrier as effects_barrier
 from funcgrad.transforms.callbacks import pure_callback as pure_callback
@@ -73,8 +73,8 @@ from funcgrad.transforms.tracing_api import make_jaxpr as make_jaxpr
 from funcgrad.transforms.tracing_api import named_call as named_call
 from funcgrad.transforms.vmap import vmap as vmap
 
-Array = _tracing.AnyArray
-typeof = _tracing.aval_of
+Array = _array_types.AnyArray
+typeof = _array_types.aval_of
 check_tracer_leaks = checking_leaks
 checkpoint_policies = _policies
 jacobian = jacrev

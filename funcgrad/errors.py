@@ -137,10 +137,17 @@ def explain_missing_names(module: str) -> None:
     vars(sys.modules[module])["__getattr__"] = __getattr__
 
 
-# Set by core.tracing, which is above: it describes the transforms under way ("tracing jit(loss)").
-describe_context: Callable[[], str] = lambda: ""  # noqa: E731
-# Set by tracebacks, which is above: hides the library's frames where tools leave out hidden ones.
-before_raising: Callable[[], None] = lambda: None  # noqa: E731
+_hooks: list[Callable[[], str]] = []
+
+
+def on_error(hook: Callable[[], str]) -> Callable[[], str]:
+    """Call a function whenever an error is made; it returns what the message says is going on, "" for nothing.
+
+    Modules above this one take part in errors through these hooks and in no other way: `core.traces` describes the
+    transforms that are running, `tracebacks` hides the library's frames from tools that leave out hidden ones.
+    """
+    _hooks.append(hook)
+    return hook
 
 
 def _by_the_called_function(summary: str) -> str:
@@ -160,10 +167,9 @@ class FuncgradError(Exception):
     def __init__(self, summary: str, *, fix: str = "", location: SourceLocation | None = None):
         if location is None:
             summary = _by_the_called_function(summary)
-        before_raising()
+        context = ", ".join(filter(None, [hook() for hook in _hooks]))
         self.summary, self.fix = summary, fix
         self.location = location or user_location()
-        context = describe_context()
         where = ", ".join(
             p for p in (f"at {self.location}" if self.location else "", context and f"while {context}") if p
         )

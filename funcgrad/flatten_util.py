@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes, tree
-from funcgrad.core.tracing import aval_of
+from funcgrad.core.array_types import aval_of
 from funcgrad.errors import ArgumentError
 from funcgrad.errors import explain_missing_names as _explain_missing_names
 from funcgrad.ops.casts import convert_element_type

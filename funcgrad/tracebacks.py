@@ -104,13 +104,12 @@ def _hide(frame: FrameType) -> None:
         frame.f_locals[_HIDE] = True
 
 
-def _hide_callers() -> None:
+@errors.on_error
+def _hide_callers() -> str:
     """Mark the frames between the raising of an error and the user's line: eager operations are no boundaries."""
     if _mode() == "tracebackhide":
-        frame: FrameType | None = sys._getframe(2)
+        frame: FrameType | None = sys._getframe(1)
         while frame is not None and errors.is_own(frame.f_code.co_filename):
             _hide(frame)
             frame = frame.f_back
-
-
-errors.before_raising = _hide_callers
+    return ""

@@ -11,11 +11,11 @@ import pytest
 import funcgrad
 from funcgrad import errors
 from funcgrad.config import config
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.arrays import Array, as_array
 from funcgrad.core.avals import ShapedArray, ShapeDtypeStruct
 from funcgrad.core.checking import check_jaxpr
 from funcgrad.core.primitives import Primitive, registry
-from funcgrad.core.tracing import aval_of
 from funcgrad.transforms.collectives import psum
 from funcgrad.transforms.grad import grad, hessian, jacfwd, jacrev, jvp, linear_transpose, linearize, vjp
 from funcgrad.transforms.jit import jit

@@ -1,22 +1,21 @@
-"""Immutable arrays, and the evaluation of primitives on them."""
+"""Immutable arrays, and what becomes one."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from funcgrad import dtypes
-from funcgrad.config import config
-from funcgrad.core import buffers, finite, tracing
+from funcgrad.core import buffers
+from funcgrad.core.array_types import ArrayLike, aval_of
 from funcgrad.core.avals import ShapedArray, ShapeDtypeStruct
-from funcgrad.core.primitives import Primitive
 from funcgrad.core.quiet import quiet
-from funcgrad.errors import AllocationError, ArgumentError, DeletedArrayError, DTypeError, called_function
+from funcgrad.core.tracers import Tracer, check_not_leaked
+from funcgrad.errors import ArgumentError, DeletedArrayError, DTypeError
 
 
-class Array(tracing.ArrayLike):
+class Array(ArrayLike):
     """An immutable n-dimensional array.
 
     Wraps a NumPy array or a host buffer that a compiled program wrote; each is made from the other when first
@@ -148,11 +147,11 @@ def as_array(x: Any) -> Array:
     """Return `x` (an Array, NumPy value or Python scalar) as an Array; aliases no memory the caller could write."""
     if type(x) is Array:
         return x
-    if isinstance(x, tracing.Tracer):
-        tracing.check_not_leaked(x)
+    if isinstance(x, Tracer):
+        check_not_leaked(x)
         return x
     _check_is_value(x)
-    aval = tracing.aval_of(x)
+    aval = aval_of(x)
     return Array(aval, quiet.run(np.array, x, aval.dtype))
 
 
@@ -163,66 +162,21 @@ def _check_is_value(x: Any) -> None:
         )
 
 
-class _TracedOperandError(Exception):
-    """Evaluation met a tracer."""
+class TracedOperandError(Exception):
+    """An operand that should be concrete is a tracer."""
 
 
-def _operand(x: Any) -> Array:
-    """Return an operand of an eagerly evaluated primitive as an Array."""
-    if isinstance(x, tracing.Tracer):
-        raise _TracedOperandError
+def as_operand(x: Any) -> Array:
+    """Return an operand of an eager operation as an Array, which may alias a NumPy array; raise for a tracer."""
+    if isinstance(x, Tracer):
+        raise TracedOperandError
     _check_is_value(x)
-    aval = tracing.aval_of(x)
+    aval = aval_of(x)
     return Array(aval, quiet.run(np.asarray, x, aval.dtype))
 
 
-def evaluate(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
-    """Evaluate a primitive on concrete values by its NumPy rule."""
-    try:
-        arrays = [a if type(a) is Array else _operand(a) for a in args]
-    except _TracedOperandError:
-        return _traced(primitive, args, params)
-    if primitive.higher_order:
-        return primitive.evaluate(*arrays, **params)
-    aval = primitive.typed([a.aval for a in arrays], params)
-    try:
-        with np.errstate(all="ignore"):
-            out = primitive.evaluate(*[a.host for a in arrays], **params)
-    except MemoryError as e:
-        wanted = aval if isinstance(aval, list) else [aval]
-        raise AllocationError(
-            f"{called_function() or primitive.name}: the result {', '.join(map(str, wanted))} needs "
-            f"{sum(a.nbytes for a in wanted) / 2**30:.1f} GiB, which is not available",
-            fix="compute in smaller pieces, use a smaller dtype, or put the computation under jit so that it is fused",
-        ) from e
-    if config.checks_values:
-        _check_finite(primitive, arrays, out)
-    if primitive.multiple_results:
-        return [_result(a, o) for a, o in zip(aval, out, strict=True)]
-    return _result(aval, out)
-
-
-def _check_finite(primitive: Primitive, operands: Sequence[Array], out: Any) -> None:
-    if not finite.only_moves(primitive):
-        outputs = [np.asarray(o) for o in (out if primitive.multiple_results else [out])]
-        kinds = finite.Kinds(config.debug_nans, config.debug_infs)
-        finite.check(primitive, outputs, [a.host for a in operands], kinds, tracing.state.source, given=True)
-
-
-def _traced(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
-    """Apply a primitive to tracers within `ensure_compile_time_eval`: the innermost of their traces decides."""
-    tracers = [a for a in args if isinstance(a, tracing.Tracer)]
-    for tracer in tracers:
-        tracing.check_not_leaked(tracer)
-    innermost = max((t._trace for t in tracers), key=lambda trace: len(list(tracing.enclosing(trace))))
-    with tracing.current(innermost):
-        return innermost.process_primitive(primitive, args, params)
-
-
-def _result(aval: ShapedArray, value: Any) -> Array:
+def as_result(aval: ShapedArray, value: Any) -> Array:
+    """Return what a NumPy rule computed as an Array of type `aval`."""
     if type(value) is not np.ndarray or value.dtype != aval.dtype:
         value = quiet.run(np.asarray, value, aval.dtype)
     return Array(aval, value)
-
-
-tracing.evaluate = evaluate

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from funcgrad import tree
+from funcgrad.core.array_types import ArrayLike
 from funcgrad.core.arrays import Array, as_array
-from funcgrad.core.tracing import ArrayLike
 from funcgrad.errors import ArgumentError
 
 

@@ -10,8 +10,6 @@ import numpy as np
 from funcgrad import dtypes
 from funcgrad.config import config
 from funcgrad.core.avals import ShapedArray
-from funcgrad.core.lowering import Concatenate, Elementwise, Iota, Pad, View
-from funcgrad.core.primitives import Primitive
 from funcgrad.errors import NonFiniteError, SourceLocation
 
 
@@ -35,19 +33,14 @@ def kinds() -> Kinds | None:
     return Kinds(config.debug_nans, config.debug_infs) if config.debug_nans or config.debug_infs else None
 
 
-def only_moves(primitive: Primitive) -> bool:
-    """Whether a primitive moves or chooses elements: it makes no bad value of good ones."""
-    moves = isinstance(primitive.lowering, (View, Pad, Concatenate, Iota))
-    return moves or primitive.name in ("copy", "dynamic_slice", "select_n", "sort", "stop_gradient")
-
-
 def check(
-    primitive: Primitive,
+    operation: str,
     outputs: Sequence[Any],
     operands: Sequence[Any],
     kinds: Kinds,
     location: SourceLocation | None,
     *,
+    elementwise: bool,
     given: bool,
     mask: np.ndarray | None = None,
     iteration: int | None = None,
@@ -58,7 +51,6 @@ def check(
     element of operands that were not: those at its index if it is elementwise, else all of them.
     `mask` says which elements matter, `iteration` is the number of the loop's iteration that this happened in.
     """
-    elementwise = isinstance(primitive.lowering, Elementwise)
     for i, output in enumerate(outputs):
         bad = kinds.bad(output)
         if mask is not None:
@@ -73,9 +65,9 @@ def check(
         place = f"at index {index} of {result}" if output.ndim else f"as {result}"
         when = "" if iteration is None else f" in iteration {iteration}"
         raise NonFiniteError(
-            f"invalid value ({str(value).strip('()')}) encountered in {primitive.name} {place}{when}"
+            f"invalid value ({str(value).strip('()')}) encountered in {operation} {place}{when}"
             f"{_operands(operands, index, elementwise)}",
-            fix=f"keep the operands where {primitive.name} is defined, or turn {option} off",
+            fix=f"keep the operands where {operation} is defined, or turn {option} off",
             location=location,
         )
 

@@ -13,12 +13,14 @@ from typing import Any, final
 import numpy as np
 
 from funcgrad import dtypes
-from funcgrad.core import tracing
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import Inline
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.quiet import quiet
+from funcgrad.core.scopes import source_of
+from funcgrad.core.tracers import Tracer
 from funcgrad.errors import SourceLocation
 
 
@@ -152,7 +154,7 @@ def eval_jaxpr(jaxpr: Jaxpr, consts: Sequence[Any], *args: Any) -> list[Any]:
         return atom.val if type(atom) is Literal else env[atom]
 
     for eqn in jaxpr.eqns:
-        with tracing.source_of(eqn.source):
+        with source_of(eqn.source):
             out = eqn.primitive.bind(*map(read, eqn.invars), **eqn.params)
         env.update(zip(eqn.outvars, out if eqn.primitive.multiple_results else [out], strict=True))
     return [read(v) for v in jaxpr.outvars]
@@ -268,9 +270,9 @@ def inlined(closed: ClosedJaxpr, which: Callable[[Primitive], bool] = lambda pri
 
 def literal_of(value: Any) -> Literal | None:
     """Return a Literal for a concrete scalar, else None: constants that print inside the equation."""
-    if isinstance(value, tracing.Tracer):
+    if isinstance(value, Tracer):
         return None
-    aval = tracing.aval_of(value)
+    aval = aval_of(value)
     if aval.shape or aval.dtype == dtypes.float0:
         return None
     return Literal(value if isinstance(value, Array) else Array(aval, quiet.run(np.asarray, value, aval.dtype)), aval)

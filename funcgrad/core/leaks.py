@@ -7,7 +7,8 @@ import sys
 import types
 from typing import Any
 
-from funcgrad.core.tracing import Trace, Tracer
+from funcgrad.core.tracers import Tracer
+from funcgrad.core.traces import Trace
 from funcgrad.errors import LeakedTracerError
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 from funcgrad.core.avals import ShapedArray
-from funcgrad.core.tracing import Zero
+from funcgrad.core.symbolic import Zero
 
 T = TypeVar("T")
 

@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from funcgrad.core import tracing
+import numpy as np
+
+from funcgrad.config import config
+from funcgrad.core import finite
+from funcgrad.core.array_types import Reference
+from funcgrad.core.arrays import Array, TracedOperandError, as_operand, as_result
 from funcgrad.core.avals import ShapedArray
-from funcgrad.core.lowering import Lowering, host
-from funcgrad.errors import ArgumentError, MissingRuleError
+from funcgrad.core.lowering import Concatenate, Elementwise, Iota, Lowering, Pad, View, host
+from funcgrad.core.tracers import Tracer, check_not_leaked
+from funcgrad.core.traces import current, enclosing, state
+from funcgrad.errors import AllocationError, ArgumentError, MissingRuleError, called_function
 
 registry: dict[str, Primitive] = {}
 
@@ -100,13 +107,13 @@ class Primitive:
 
     def bind(self, *args: Any, **params: Any) -> Any:
         """Apply the primitive under the transform that is current in this thread."""
-        if self._carries_refs and any(isinstance(a, tracing.Reference) for a in args):
+        if self._carries_refs and any(isinstance(a, Reference) for a in args):
             return self._discharged(args, params)
-        return tracing.state.trace.process_primitive(self, args, params)
+        return state.trace.process_primitive(self, args, params)
 
     def _discharged(self, args: Sequence[Any], params: dict[str, Any]) -> Any:
         if self.discharge is None:
-            aval = next(a.aval for a in args if isinstance(a, tracing.Reference))
+            aval = next(a.aval for a in args if isinstance(a, Reference))
             raise ArgumentError(
                 f"{self.name}: one of its functions reads or writes a Ref with contents of type {aval}",
                 fix="read the Ref before, ref[...], and close over the contents",
@@ -127,6 +134,48 @@ class Primitive:
             if len(self._inferred) > 4096:
                 self._inferred.clear()
         return found
+
+    def evaluate_eagerly(self, args: Sequence[Any], params: dict[str, Any]) -> Any:
+        """Evaluate the primitive on concrete values by its NumPy rule: what applying it means to `EvalTrace`."""
+        try:
+            arrays = [a if type(a) is Array else as_operand(a) for a in args]
+        except TracedOperandError:
+            return self._apply_to_tracers(args, params)
+        if self.higher_order:
+            return self.evaluate(*arrays, **params)
+        aval = self.typed([a.aval for a in arrays], params)
+        try:
+            with np.errstate(all="ignore"):
+                out = self.evaluate(*[a.host for a in arrays], **params)
+        except MemoryError as e:
+            raise _out_of_memory(self.name, aval if isinstance(aval, list) else [aval]) from e
+        if config.checks_values:
+            self._check_finite(arrays, out)
+        if self.multiple_results:
+            return [as_result(a, o) for a, o in zip(aval, out, strict=True)]
+        return as_result(aval, out)
+
+    def _apply_to_tracers(self, args: Sequence[Any], params: dict[str, Any]) -> Any:
+        """Apply the primitive within `ensure_compile_time_eval`: the innermost trace of an operand decides."""
+        tracers = [a for a in args if isinstance(a, Tracer)]
+        for tracer in tracers:
+            check_not_leaked(tracer)
+        innermost = max((t._trace for t in tracers), key=lambda trace: len(list(enclosing(trace))))
+        with current(innermost):
+            return innermost.process_primitive(self, args, params)
+
+    def _check_finite(self, operands: Sequence[Array], out: Any) -> None:
+        if not self.only_moves:
+            outputs = [np.asarray(o) for o in (out if self.multiple_results else [out])]
+            kinds = finite.Kinds(config.debug_nans, config.debug_infs)
+            values, elementwise = [a.host for a in operands], isinstance(self.lowering, Elementwise)
+            finite.check(self.name, outputs, values, kinds, state.source, elementwise=elementwise, given=True)
+
+    @property
+    def only_moves(self) -> bool:
+        """Whether the primitive moves or chooses elements: it makes no NaN or infinity of finite values."""
+        moves = isinstance(self.lowering, (View, Pad, Concatenate, Iota))
+        return moves or self.name in ("copy", "dynamic_slice", "select_n", "sort", "stop_gradient")
 
     jvp = property(lambda self: self._rule(self._jvp, "jvp"))
     transpose = property(lambda self: self._rule(self._transpose, "transpose"))
@@ -151,4 +200,12 @@ def missing_rule(name: str, kind: str, origin: str) -> MissingRuleError:
     """The error that a primitive lacks a rule, and where to add it."""
     return MissingRuleError(
         f"{name}: no {kind} rule", fix=f"declare {kind}= where the primitive is made (see {origin})"
+    )
+
+
+def _out_of_memory(name: str, avals: Sequence[ShapedArray]) -> AllocationError:
+    return AllocationError(
+        f"{called_function() or name}: the result {', '.join(map(str, avals))} needs "
+        f"{sum(a.nbytes for a in avals) / 2**30:.1f} GiB, which is not available",
+        fix="compute in smaller pieces, use a smaller dtype, or put the computation under jit so that it is fused",
     )

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from funcgrad.core import tracing
+from funcgrad.core import traces
+from funcgrad.core.array_types import Reference
 from funcgrad.core.arrays import as_array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Var, literal_of
 from funcgrad.core.leaks import check_leaks
 from funcgrad.core.primitives import Primitive
-from funcgrad.core.tracing import Reference, Trace, Tracer
+from funcgrad.core.scopes import computed_at
+from funcgrad.core.tracers import Tracer, check_not_leaked
+from funcgrad.core.traces import Trace
 from funcgrad.errors import SourceLocation, user_location
 
 
@@ -28,7 +31,7 @@ class JaxprTracer(Tracer):
     def origin(self) -> str:
         if self.argument:
             return f" (it is {self.argument})"
-        return tracing.computed_at(self.location)
+        return computed_at(self.location)
 
 
 class JaxprTrace(Trace):
@@ -51,7 +54,7 @@ class JaxprTrace(Trace):
         if isinstance(x, Tracer):
             if x._trace is self:
                 return x.variable
-            tracing.check_not_leaked(x)
+            check_not_leaked(x)
         elif not isinstance(x, Reference):
             literal = literal_of(x)
             if literal is not None:
@@ -71,7 +74,7 @@ class JaxprTrace(Trace):
         atoms = [self.atom(a) for a in args]
         out = primitive.typed([a.aval for a in atoms], params)
         avals = out if primitive.multiple_results else [out]
-        source = tracing.state.source or user_location()
+        source = traces.state.source or user_location()
         outvars = [Var(a) for a in avals]
         self.eqns.append(JaxprEqn(atoms, outvars, primitive, params, source))
         tracers = [JaxprTracer(self, v, source) for v in outvars]
@@ -97,14 +100,14 @@ def trace_to_jaxpr(
 
     Consts of the result may be tracers of outer traces and Refs; `hoist_tracers` turns those into inputs.
     """
-    trace = JaxprTrace(tracing.state.trace, description)
+    trace = JaxprTrace(traces.state.trace, description)
     argument_names = argument_names or [""] * len(avals)
-    with tracing.new_trace(trace):
-        source, tracing.state.source = tracing.state.source, None
+    with traces.new_trace(trace):
+        source, traces.state.source = traces.state.source, None
         try:
             closed = trace.finish(fun(*map(trace.new_argument, avals, argument_names)), name)
         finally:
-            tracing.state.source = source
+            traces.state.source = source
     check_leaks(trace)
     return closed
 

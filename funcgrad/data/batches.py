@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from funcgrad import random, tree
-from funcgrad.core.tracing import Tracer
+from funcgrad.core.tracers import Tracer
 from funcgrad.errors import ArgumentError, ConcretizationError, ShapeError
 from funcgrad.numpy.axes import as_int
 from funcgrad.random.keys import words_of

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
-from funcgrad.core.tracing import aval_of
+from funcgrad.core.array_types import aval_of
 from funcgrad.errors import ArgumentError, ShapeError
 from funcgrad.lax.operands import of_one_dtype, with_dtype
 from funcgrad.numpy import promotion

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from funcgrad import tree
-from funcgrad.core.tracing import aval_of
+from funcgrad.core.array_types import aval_of
 from funcgrad.errors import ArgumentError, ShapeError
 from funcgrad.lax.arrays import concatenate, rev, slice_in_dim, stack
 from funcgrad.numpy.axes import as_axis

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from funcgrad import dtypes, tree
+from funcgrad.core.array_types import ArrayLike, aval_of
 from funcgrad.core.primitives import Primitive
-from funcgrad.core.tracing import ArrayLike, aval_of
 from funcgrad.errors import ArgumentError, ShapeError
 from funcgrad.lax.operands import of_one_dtype, of_one_shape
 from funcgrad.numpy.bits import view

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes, tree
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import Reduce
 from funcgrad.core.primitives import registry
 from funcgrad.core.staging import trace_to_jaxpr
-from funcgrad.core.tracing import aval_of
 from funcgrad.errors import ArgumentError
 from funcgrad.lax.operands import with_dtype
 from funcgrad.numpy.promotion import as_operand

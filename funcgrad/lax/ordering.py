@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from funcgrad import dtypes
-from funcgrad.core.tracing import aval_of
+from funcgrad.core.array_types import aval_of
 from funcgrad.errors import DTypeError
 from funcgrad.numpy.axes import as_axis, as_int
 from funcgrad.numpy.promotion import as_operand

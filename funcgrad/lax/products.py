@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from funcgrad import dtypes
-from funcgrad.core.tracing import aval_of
+from funcgrad.core.array_types import aval_of
 from funcgrad.errors import ShapeError
 from funcgrad.lax.operands import of_one_dtype
 from funcgrad.numpy.promotion import promote_dtypes

@@ -8,7 +8,7 @@ import numpy as np
 
 import funcgrad.numpy as jnp
 from funcgrad import dtypes
-from funcgrad.core.tracing import Tracer
+from funcgrad.core.tracers import Tracer
 from funcgrad.errors import ArgumentError
 
 

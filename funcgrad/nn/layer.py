@@ -9,7 +9,7 @@ from typing import Any, ParamSpec
 
 import numpy as np
 
-from funcgrad.core.tracing import named_scope
+from funcgrad.core.scopes import named_scope
 from funcgrad.errors import ArgumentError, ShapeError
 from funcgrad.numpy.axes import as_int, as_shape
 from funcgrad.numpy.promotion import as_operand

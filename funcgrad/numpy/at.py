@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.arrays import Array
 from funcgrad.core.primitives import Primitive
-from funcgrad.core.tracing import Tracer, aval_of, eval_trace, state
+from funcgrad.core.tracers import Tracer
+from funcgrad.core.traces import eval_trace, state
 from funcgrad.errors import ConcretizationError, IndexingError, ShapeError, warn
 from funcgrad.numpy import ufuncs
 from funcgrad.numpy.index_expressions import BASIC, index_vectors, layout, parse, read

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
-from funcgrad.core.tracing import ArrayLike, Tracer, aval_of
+from funcgrad.core.array_types import ArrayLike, aval_of
+from funcgrad.core.tracers import Tracer
 from funcgrad.errors import ArgumentError
 
 

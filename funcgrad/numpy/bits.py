@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
-from funcgrad.core.tracing import aval_of
+from funcgrad.core.array_types import aval_of
 from funcgrad.errors import ArgumentError, DTypeError
 from funcgrad.numpy import ufuncs as uf
 from funcgrad.numpy.axes import as_axis

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
-from funcgrad.core.tracing import Tracer
+from funcgrad.core.tracers import Tracer
 from funcgrad.errors import ArgumentError, ShapeError
 from funcgrad.numpy import ufuncs as uf
 from funcgrad.numpy.composite import isfinite, isnan

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes, tree
-from funcgrad.core import tracing
+from funcgrad.core import traces
+from funcgrad.core.array_types import ArrayLike, aval_of
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.quiet import quiet
-from funcgrad.core.tracing import ArrayLike, aval_of
+from funcgrad.core.tracers import Tracer
 from funcgrad.errors import AllocationError, ArgumentError, DTypeError
 from funcgrad.numpy import ufuncs as uf
 from funcgrad.numpy.axes import as_int, as_shape
@@ -210,7 +211,7 @@ def filled(
     shape: tuple[int, ...], value: Any, dtype: np.dtype, weak_type: bool = False, operation: str = "full"
 ) -> Any:
     """Return an array of one Python value: memory when nothing traces, a broadcast constant otherwise."""
-    if tracing.state.trace is not tracing.eval_trace:
+    if traces.state.trace is not traces.eval_trace:
         return shapes.full(shape, value, dtype, weak_type)
     aval = ShapedArray(shape, dtype, weak_type)
     try:
@@ -317,7 +318,7 @@ def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None, *,
     else:
         found = dtypes.requested(dtype, "arange")
     size = builtins.max(0, math.ceil((bounds[1] - bounds[0]) / bounds[2]))
-    if tracing.state.trace is tracing.eval_trace:
+    if traces.state.trace is traces.eval_trace:
         try:
             values = bounds[0] + np.arange(size, dtype=np.float64 if dtypes.is_inexact(found) else np.int64) * bounds[2]
         except (MemoryError, ValueError) as e:
@@ -332,7 +333,7 @@ def _static_number(x: Any, operation: str) -> Any:
     aval = aval_of(x)
     if aval.shape:
         raise ArgumentError(f"{operation}: {x!r:.60} of type {aval} is not a number", fix="pass numbers")
-    if isinstance(x, tracing.Tracer) and x.concrete() is None:
+    if isinstance(x, Tracer) and x.concrete() is None:
         return x.__index__()
     if isinstance(x, (int, float)):
         return x

@@ -17,7 +17,7 @@ from funcgrad.config import config
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.quiet import quiet
-from funcgrad.core.tracing import eval_trace, state
+from funcgrad.core.traces import eval_trace, state
 
 Shortcut = Callable[..., Array | None]
 

@@ -15,9 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcgrad import dtypes
+from funcgrad.core.array_types import ArrayLike, aval_of
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
-from funcgrad.core.tracing import ArrayLike, Tracer, aval_of, eval_trace, state
+from funcgrad.core.tracers import Tracer
+from funcgrad.core.traces import eval_trace, state
 from funcgrad.errors import ConcretizationError, IndexingError, ShapeError
 from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.dynamic_slices import dynamic_slice_p

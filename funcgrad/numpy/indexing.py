@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.arrays import Array, as_array
-from funcgrad.core.tracing import Tracer, aval_of
+from funcgrad.core.tracers import Tracer
 from funcgrad.errors import ArgumentError, ConcretizationError, IndexingError, ShapeError
 from funcgrad.numpy import at, ufuncs
 from funcgrad.numpy.axes import as_axis, as_int, as_shape

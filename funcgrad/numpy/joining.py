@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
-from funcgrad.core.tracing import ArrayLike, aval_of
+from funcgrad.core.array_types import ArrayLike, aval_of
 from funcgrad.errors import ArgumentError, ShapeError
 from funcgrad.numpy.axes import as_axis, as_int
 from funcgrad.numpy.creation import asarray

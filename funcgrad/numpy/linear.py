@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
-from funcgrad.core.tracing import aval_of
+from funcgrad.core.array_types import aval_of
 from funcgrad.errors import ArgumentError, ShapeError
 from funcgrad.numpy.promotion import as_operand, broadcast_shapes, promote_dtypes
 from funcgrad.ops.arithmetic import conj, mul_p

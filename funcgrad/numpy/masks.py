@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.arrays import as_array
-from funcgrad.core.tracing import Tracer, aval_of
+from funcgrad.core.tracers import Tracer
 from funcgrad.errors import ArgumentError, IndexingError, ShapeError
 from funcgrad.numpy import at, ufuncs
 from funcgrad.numpy.axes import as_axis, as_int

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from funcgrad.core.array_types import ArrayLike
 from funcgrad.core.devices import Device, device_put, devices
-from funcgrad.core.tracing import ArrayLike, Tracer
+from funcgrad.core.tracers import Tracer
 from funcgrad.errors import ArgumentError
 from funcgrad.numpy import (
     at,

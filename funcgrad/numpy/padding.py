@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
-from funcgrad.core.tracing import aval_of
+from funcgrad.core.array_types import aval_of
 from funcgrad.errors import ArgumentError
 from funcgrad.numpy import creation, reductions
 from funcgrad.numpy import ufuncs as uf

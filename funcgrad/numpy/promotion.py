@@ -9,8 +9,8 @@ import numpy as np
 
 from funcgrad import dtypes
 from funcgrad.config import config
+from funcgrad.core.array_types import ArrayLike, aval_of, remedy_for_no_array
 from funcgrad.core.arrays import Array, as_array
-from funcgrad.core.tracing import ArrayLike, aval_of, remedy_for_no_array
 from funcgrad.errors import ArgumentError, ShapeError, warn
 from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.shapes import broadcast_in_dim

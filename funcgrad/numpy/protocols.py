@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.core.tracing import Tracer
+from funcgrad.core.tracers import Tracer
 from funcgrad.errors import ArgumentError, ConcretizationError
 
 # NumPy's functions, and ours that tracers answer with.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
-from funcgrad.core.tracing import aval_of
+from funcgrad.core.array_types import aval_of
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 from funcgrad.numpy import ufuncs
 from funcgrad.numpy.axes import as_axes

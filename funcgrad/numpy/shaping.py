@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
-from funcgrad.core.tracing import ArrayLike, Tracer, aval_of
+from funcgrad.core.array_types import ArrayLike, aval_of
+from funcgrad.core.tracers import Tracer
 from funcgrad.errors import ArgumentError, ShapeError
 from funcgrad.numpy import index_expressions, promotion
 from funcgrad.numpy.axes import as_axes, as_axis, as_int, as_shape

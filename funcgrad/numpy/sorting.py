@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcgrad import dtypes
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.arrays import Array, as_array
-from funcgrad.core.tracing import Tracer, aval_of, eval_trace, state
+from funcgrad.core.tracers import Tracer
+from funcgrad.core.traces import eval_trace, state
 from funcgrad.errors import ArgumentError, ShapeError
 from funcgrad.numpy import masks, ufuncs
 from funcgrad.numpy.axes import as_axis, as_int

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
-from funcgrad.core.tracing import Tracer
+from funcgrad.core.tracers import Tracer
 from funcgrad.errors import ArgumentError, ShapeError
 from funcgrad.numpy import creation
 from funcgrad.numpy import ufuncs as uf

@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 
 from funcgrad import dtypes
-from funcgrad.core.tracing import AnyArray, ArrayLike, aval_of
+from funcgrad.core.array_types import AnyArray, ArrayLike, aval_of
 from funcgrad.errors import DTypeError
 from funcgrad.numpy.creation import asarray
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from funcgrad.core.tracing import aval_of
+from funcgrad.core.array_types import aval_of
 from funcgrad.errors import ArgumentError
 from funcgrad.numpy import reductions
 from funcgrad.numpy import ufuncs as uf

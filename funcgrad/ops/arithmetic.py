@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
-from funcgrad.core.tracing import Tracer, Zero, aval_of, is_undefined
+from funcgrad.core.symbolic import Zero, is_undefined
+from funcgrad.core.tracers import Tracer
 from funcgrad.errors import ArgumentError, DTypeError
 from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.elementwise import (

@@ -11,7 +11,7 @@ from funcgrad import tree
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import Barrier
 from funcgrad.core.primitives import Primitive
-from funcgrad.core.tracing import Zero
+from funcgrad.core.symbolic import Zero
 
 
 def _jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:

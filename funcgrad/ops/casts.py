@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.quiet import quiet
-from funcgrad.core.tracing import Tracer, Zero, aval_of
+from funcgrad.core.symbolic import Zero
+from funcgrad.core.tracers import Tracer
 from funcgrad.errors import DTypeError
 from funcgrad.ops.elementwise import ANY, elementwise, linear
 

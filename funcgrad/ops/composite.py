@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.lowering import host
-from funcgrad.core.tracing import aval_of
 from funcgrad.ops.arithmetic import exp_p, is_finite_p
 from funcgrad.ops.elementwise import elementwise
 from funcgrad.ops.logic import eq_p, ne_p, or_p

@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcgrad import dtypes
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import Contract
 from funcgrad.core.primitives import Primitive
-from funcgrad.core.tracing import Zero, aval_of, is_undefined
+from funcgrad.core.symbolic import Zero, is_undefined
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 from funcgrad.ops.accumulation import accumulator, sum_over
 from funcgrad.ops.casts import convert_element_type

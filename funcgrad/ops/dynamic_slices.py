@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.arrays import Array, as_array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import Gather
 from funcgrad.core.primitives import Primitive, registry
-from funcgrad.core.tracing import Tracer, Zero, aval_of, is_undefined
+from funcgrad.core.symbolic import Zero, is_undefined
+from funcgrad.core.tracers import Tracer
 from funcgrad.errors import IndexingError, ShapeError
 from funcgrad.ops.indexing import GatherDimensionNumbers, GatherScatterMode, _gather_batch, wrap_index
 from funcgrad.ops.shapes import Dims, broadcast_in_batch, broadcast_in_dim, full, move_axis

@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcgrad import dtypes
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import Elementwise, Lowering
 from funcgrad.core.primitives import Primitive, registry
-from funcgrad.core.tracing import Zero, aval_of, is_undefined
+from funcgrad.core.symbolic import Zero, is_undefined
 from funcgrad.errors import DTypeError, NotDifferentiableError, ShapeError
 from funcgrad.ops import shapes
 

@@ -18,10 +18,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcgrad import dtypes
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import Gather
 from funcgrad.core.primitives import Primitive, registry
-from funcgrad.core.tracing import Tracer, Zero, aval_of, is_undefined
+from funcgrad.core.symbolic import Zero, is_undefined
+from funcgrad.core.tracers import Tracer
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 from funcgrad.ops.shapes import Dims, full, move_axis
 

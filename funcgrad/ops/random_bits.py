@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcgrad import dtypes
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import Rewrite
 from funcgrad.core.primitives import Primitive
-from funcgrad.core.tracing import Zero, aval_of
+from funcgrad.core.symbolic import Zero
 from funcgrad.errors import DTypeError
 from funcgrad.ops import shapes, slicing
 from funcgrad.ops.arithmetic import add_p

@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import DynamicUpdateSlice, Rewrite
 from funcgrad.core.primitives import Primitive, registry
-from funcgrad.core.tracing import Zero, aval_of, is_undefined
+from funcgrad.core.symbolic import Zero, is_undefined
 from funcgrad.errors import DTypeError, NotDifferentiableError, ShapeError
 from funcgrad.ops.accumulation import widest
 from funcgrad.ops.arithmetic import mul_p, neg_p

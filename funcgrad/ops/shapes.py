@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import Lowering, Reduce, Strided, View
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.quiet import quiet
-from funcgrad.core.tracing import Zero, aval_of
+from funcgrad.core.symbolic import Zero
 from funcgrad.errors import ArgumentError, ShapeError
 from funcgrad.ops.accumulation import accumulator, sum_over
 

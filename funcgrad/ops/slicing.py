@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import Concatenate, Iota, Pad, Strided, View
 from funcgrad.core.primitives import Primitive, registry
-from funcgrad.core.tracing import aval_of, is_undefined
+from funcgrad.core.symbolic import is_undefined
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 from funcgrad.ops.shapes import (
     Dims,

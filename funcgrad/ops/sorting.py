@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.primitives import Primitive
-from funcgrad.core.tracing import Zero, aval_of
+from funcgrad.core.symbolic import Zero
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 from funcgrad.ops.indexing import GatherDimensionNumbers, GatherScatterMode, gather
 from funcgrad.ops.shapes import Dims, batch_size, expand_dims, full, to_dim

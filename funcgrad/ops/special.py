@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.lowering import host
-from funcgrad.core.tracing import aval_of
 from funcgrad.errors import MissingRuleError
 from funcgrad.ops.arithmetic import exp_p, log1p_p, log_p, pow_p, sign_p
 from funcgrad.ops.casts import stop_gradient_p

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import funcgrad.numpy as jnp
 from funcgrad import dtypes, tree
-from funcgrad.core.tracing import aval_of
+from funcgrad.core.array_types import aval_of
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 from funcgrad.numpy.axes import as_number
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes, tree_registry
+from funcgrad.core.array_types import ArrayLike, ExtendedArray, aval_of
 from funcgrad.core.arrays import as_array
-from funcgrad.core.tracing import ArrayLike, ExtendedArray, aval_of
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 from funcgrad.numpy import creation, joining, reductions, shaping
 from funcgrad.numpy.axes import as_axis, as_shape

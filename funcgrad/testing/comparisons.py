@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes, tree
-from funcgrad.core.tracing import aval_of
+from funcgrad.core.array_types import aval_of
 
 _TOLERANCE = {
     dtypes.bfloat16: 2e-2,

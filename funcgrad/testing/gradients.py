@@ -11,7 +11,7 @@ import numpy as np
 
 from funcgrad import dtypes, tree
 from funcgrad.config import enable_x64
-from funcgrad.core.tracing import aval_of
+from funcgrad.core.array_types import aval_of
 from funcgrad.testing.comparisons import assert_close
 from funcgrad.transforms.grad import jvp, vjp
 from funcgrad.transforms.jit import jit

@@ -24,11 +24,11 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes, tree
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.checking import check_jaxpr
 from funcgrad.core.jaxprs import eval_jaxpr
 from funcgrad.core.primitives import Primitive
-from funcgrad.core.tracing import aval_of
 from funcgrad.testing import special
 from funcgrad.testing.comparisons import assert_close
 from funcgrad.testing.gradients import check_grads, check_jit, check_jvp_vjp, check_vmap, random_like

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes, tree
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.lowering import Elementwise
 from funcgrad.core.primitives import Primitive
-from funcgrad.core.tracing import aval_of
 from funcgrad.testing.comparisons import assert_close
 
 EITHER_ZERO = {

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from funcgrad import tree
+from funcgrad.core.array_types import ArrayLike, Reference, aval_of
 from funcgrad.core.arrays import as_array
 from funcgrad.core.avals import ShapedArray, ShapeDtypeStruct
-from funcgrad.core.tracing import ArrayLike, Reference, aval_of
 from funcgrad.errors import ArgumentError
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes, tree
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.primitives import Primitive
-from funcgrad.core.tracing import aval_of
 from funcgrad.errors import (
     ArgumentError,
     BatchingError,

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from funcgrad.core import tracing
+from funcgrad.core import traces
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, prune_jaxpr_param
 from funcgrad.core.lowering import Lowering
 from funcgrad.core.masks import nonzero, select, spread, with_zeros
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.staging import hoist_tracers
-from funcgrad.core.tracing import is_undefined
+from funcgrad.core.symbolic import is_undefined
 from funcgrad.ops.shapes import leading
 from funcgrad.transforms.jvp import jvp_jaxpr
 from funcgrad.transforms.refs import discharge_call
@@ -70,6 +70,6 @@ class JaxprCall(Primitive):
     def _mapped(
         self, args: Sequence[Any], dims: Sequence[int | None], *, jaxpr: ClosedJaxpr, **params: Any
     ) -> tuple[list[Any], list[int | None]]:
-        size = tracing.state.batch_axis[1]
+        size = traces.state.batch_axis[1]
         mapped, batched_out = batch_jaxpr(jaxpr, size, [d is not None for d in dims])
         return self._apply(mapped, leading(args, dims), params), [0 if b else None for b in batched_out]

@@ -26,10 +26,11 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
-from funcgrad.core import tracing
+from funcgrad.core import traces
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.primitives import Primitive
-from funcgrad.core.tracing import Zero, aval_of
+from funcgrad.core.symbolic import Zero
 from funcgrad.errors import UnboundAxisError
 from funcgrad.ops.arithmetic import mul_p
 from funcgrad.ops.casts import convert_element_type
@@ -59,7 +60,7 @@ def _unbound(name: str) -> Callable[..., Any]:
 
 def unbound_axis(operation: str, name: Any) -> UnboundAxisError:
     """Return the error for a name that no enclosing vmap has bound."""
-    bound = ", ".join(f"{n!r} of size {size}" for n, size in tracing.state.axis_sizes.items())
+    bound = ", ".join(f"{n!r} of size {size}" for n, size in traces.state.axis_sizes.items())
     return UnboundAxisError(
         f"{operation}: unbound axis name: {name!r}; bound axes: {bound or 'none'}",
         fix=f"call it within vmap(..., axis_name={name!r}), which names the axis it maps",
@@ -111,7 +112,7 @@ def _collective(
         return primitive.bind(*primals, **params), _linear_tangent(primitive, primals[0], tangents[0], params)
 
     def batch(args: Sequence[Any], dims: Sequence[Any], **params: Any) -> Pair:
-        axis, size = tracing.state.batch_axis
+        axis, size = traces.state.batch_axis
         if axis != params["axis_name"]:
             return primitive.bind(move_axis(args[0], dims[0], int(leading[0])), **params), int(leading[1])
         rows = to_dim(args[0], dims[0], 0, size)
@@ -176,7 +177,7 @@ def _fold(name: str, reduce: Callable[..., Any], unbatched: Callable[[Any, int],
     """Declare a collective that folds the values of all elements; `unbatched` folds a value that all have alike."""
 
     def batch(args: Sequence[Any], dims: Sequence[Any], *, axes: tuple[Any, ...], axis_index_groups: Groups) -> Pair:
-        axis, size = tracing.state.batch_axis
+        axis, size = traces.state.batch_axis
         (x,), (dim,) = args, dims
         if axis not in axes:
             return primitive.bind(x, axes=axes, axis_index_groups=axis_index_groups), dim
@@ -222,7 +223,7 @@ pmin_p = _fold("pmin", reduce_min, lambda x, size: x, jvp=_extreme_jvp(lambda: p
 
 
 def _index_batch(args: Sequence[Any], dims: Sequence[Any], *, axis_name: Any) -> Pair:
-    return iota(dtypes.int32, (tracing.state.batch_axis[1],), 0), 0
+    return iota(dtypes.int32, (traces.state.batch_axis[1],), 0), 0
 
 
 axis_index_p = Primitive(

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes, tree
-from funcgrad.core import tracing
+from funcgrad.core import traces
+from funcgrad.core.array_types import ArrayLike, aval_of
 from funcgrad.core.arrays import as_array
 from funcgrad.core.primitives import Primitive
-from funcgrad.core.tracing import ArrayLike, aval_of
 from funcgrad.errors import ArgumentError, ShapeError
 from funcgrad.ops.arithmetic import add_p
 from funcgrad.ops.casts import convert_element_type
@@ -45,9 +45,9 @@ def _bound(axis_name: Any, operation: str) -> tuple[tuple[Any, ...], tuple[int, 
     """Return names, a single one as a tuple, and their sizes; raise unless enclosing vmaps have bound them."""
     names = tuple(axis_name) if isinstance(axis_name, (tuple, list)) else (axis_name,)
     for name in names:
-        if name not in tracing.state.axis_sizes:
+        if name not in traces.state.axis_sizes:
             raise unbound_axis(operation, name)
-    return names, tuple(tracing.state.axis_sizes[n] for n in names)
+    return names, tuple(traces.state.axis_sizes[n] for n in names)
 
 
 def _checked_groups(groups: Any, names: Sequence[Any], sizes: Sequence[int], operation: str) -> Groups:

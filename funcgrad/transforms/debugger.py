@@ -17,7 +17,7 @@ from types import FrameType
 from typing import IO, Any, NamedTuple
 
 from funcgrad import tree
-from funcgrad.core.tracing import Tracer
+from funcgrad.core.tracers import Tracer
 from funcgrad.errors import ArgumentError, is_internal
 from funcgrad.transforms.callbacks import pure_callback
 from funcgrad.transforms.debugging import debug_callback

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from funcgrad.core.array_types import ArrayLike, aval_of
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.primitives import Primitive
-from funcgrad.core.tracing import ArrayLike, aval_of, formatted_in
+from funcgrad.core.tracers import formatted_in
 from funcgrad.errors import ArgumentError
 from funcgrad.ops.shapes import batch_size, squeeze
 from funcgrad.ops.slicing import slice_

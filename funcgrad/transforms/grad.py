@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcgrad import dtypes, tree
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import eval_jaxpr
 from funcgrad.core.staging import trace_to_jaxpr
-from funcgrad.core.tracing import UndefinedPrimal, Zero, aval_of
+from funcgrad.core.symbolic import UndefinedPrimal, Zero
 from funcgrad.errors import ArgumentError, DTypeError, NotDifferentiableError, ShapeError
 from funcgrad.ops.shapes import full, instantiate, reshape, zeros_of
 from funcgrad.tracebacks import boundary

@@ -16,13 +16,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from funcgrad import dtypes, tree
-from funcgrad.core import tracing
+from funcgrad.core import traces
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr
 from funcgrad.core.masks import nonzero, select, with_zeros
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.staging import trace_to_jaxpr
-from funcgrad.core.tracing import Trace, Tracer, Zero, aval_of
+from funcgrad.core.symbolic import Zero
+from funcgrad.core.tracers import Tracer
+from funcgrad.core.traces import Trace
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.shapes import broadcast_scalar, instantiate, zeros_of
@@ -77,7 +80,7 @@ class JetTrace(Trace):
         if primitive.name in _INLINED:
             return call(params[_INLINED[primitive.name]], args)
         series = [self.series(a) for a in args]
-        with tracing.bypassing(self) if primitive.higher_order else tracing.current(self.parent):
+        with traces.bypassing(self) if primitive.higher_order else traces.current(self.parent):
             if all(type(c) is Zero for s in series for c in s[1:]):
                 return primitive.bind(*args, **params)
             out = _apply_rule(primitive, series, params)
@@ -97,8 +100,8 @@ def _typed(coefficient: Any, aval: ShapedArray) -> Any:
 
 def jet_flat(fun: Callable[..., Sequence[Any]], series: Sequence[Coefficients]) -> list[Coefficients]:
     """Return the coefficients of the results of a flat function."""
-    trace = JetTrace(tracing.state.trace, len(series[0]) - 1, f"expanding {getattr(fun, '__name__', 'a function')}")
-    with tracing.new_trace(trace):
+    trace = JetTrace(traces.state.trace, len(series[0]) - 1, f"expanding {getattr(fun, '__name__', 'a function')}")
+    with traces.new_trace(trace):
         outs = fun(*map(trace.join, series))
         return [trace.series(x) for x in outs]
 

@@ -12,8 +12,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.primitives import registry
-from funcgrad.core.tracing import Zero, aval_of
+from funcgrad.core.symbolic import Zero
 from funcgrad.ops.arithmetic import cos_p, cosh_p, div_p, integer_pow_p, mul_p, neg_p, sin_p, sinh_p, sub_p
 from funcgrad.ops.elementwise import add_tangents
 

@@ -14,14 +14,15 @@ from typing import Any, NamedTuple
 from funcgrad import tree
 from funcgrad.compiler import pipeline
 from funcgrad.config import CPU_TARGETS, config
-from funcgrad.core import interning, tracing
+from funcgrad.core import interning, traces
+from funcgrad.core.array_types import ArrayLike
 from funcgrad.core.arrays import Array, as_array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr
 from funcgrad.core.lowering import Inline
 from funcgrad.core.primitives import registry
 from funcgrad.core.staging import hoist_tracers, trace_to_jaxpr
-from funcgrad.core.tracing import eval_trace
+from funcgrad.core.traces import eval_trace
 from funcgrad.errors import ArgumentError, StaticArgumentError, user_location
 from funcgrad.tracebacks import boundary, boundary_itself, filter_traceback
 from funcgrad.transforms.api import (
@@ -128,7 +129,7 @@ class JitFunction:
     @boundary_itself
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         try:
-            if self._plain and tracing.state.trace is eval_trace and not config.disable_jit:
+            if self._plain and traces.state.trace is eval_trace and not config.disable_jit:
                 # The common cases, kept short: nothing is traced, and these types were seen before.
                 avals = [x.aval for x in args if type(x) is Array]
                 if len(avals) == len(args) and not kwargs:
@@ -157,10 +158,10 @@ class JitFunction:
         flat = self._arrays(flat, in_tree)
         avals = tuple(x.aval for x in flat)
         arrays = [x for x in flat if not isinstance(x, Ref)]
-        eager = tracing.state.trace is eval_trace and all(type(x) is Array for x in arrays)
-        axes = tuple(tracing.state.axis_sizes.items())
+        eager = traces.state.trace is eval_trace and all(type(x) is Array for x in arrays)
+        axes = tuple(traces.state.axis_sizes.items())
         if self._plain and not axes and len(arrays) == len(flat):
-            arrays_only = not kwargs and all(isinstance(x, tracing.ArrayLike) for x in args)
+            arrays_only = not kwargs and all(isinstance(x, ArrayLike) for x in args)
             key: Any = (config.process_key, config.thread_key, None if arrays_only else in_tree, *avals)
         else:
             of_refs = tuple(isinstance(x, Ref) for x in flat)
@@ -264,7 +265,7 @@ class JitFunction:
             if hoisted:
                 params = {"jaxpr": closed, "name": self._name, "inline": False}
                 entry = entry._replace(run=lambda flat: jit_p.bind(*hoisted, *flat, **params))
-            elif tracing.state.trace is eval_trace:
+            elif traces.state.trace is eval_trace:
                 entry = entry._replace(run=pipeline.executable(closed, self._name, self._target))
             self._entries[key] = entry
         self._misses.append(reason)

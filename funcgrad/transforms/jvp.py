@@ -9,14 +9,18 @@ import numpy as np
 
 from funcgrad import dtypes
 from funcgrad.config import config
-from funcgrad.core import tracing
+from funcgrad.core import traces
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr
 from funcgrad.core.leaks import check_leaks
 from funcgrad.core.masks import broadcast_mask, nonzero, select, with_zeros
 from funcgrad.core.primitives import Primitive
+from funcgrad.core.scopes import computed_at
 from funcgrad.core.staging import trace_to_jaxpr
-from funcgrad.core.tracing import Trace, Tracer, Zero, aval_of
+from funcgrad.core.symbolic import Zero
+from funcgrad.core.tracers import Tracer
+from funcgrad.core.traces import Trace
 from funcgrad.errors import user_location
 from funcgrad.ops.shapes import instantiate
 from funcgrad.transforms.api import FlatFunction
@@ -38,7 +42,7 @@ class JVPTracer(Tracer):
         return np.asarray(self.primal)
 
     def origin(self) -> str:
-        return self.primal.origin() if isinstance(self.primal, Tracer) else tracing.computed_at(self.location)
+        return self.primal.origin() if isinstance(self.primal, Tracer) else computed_at(self.location)
 
 
 class JVPTrace(Trace):
@@ -56,7 +60,7 @@ class JVPTrace(Trace):
     def process_primitive(self, primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
         pairs = [self.pair(a) for a in args]
         primals, tangents = [p for p, _ in pairs], [t for _, t in pairs]
-        with tracing.bypassing(self) if primitive.higher_order else tracing.current(self.parent):
+        with traces.bypassing(self) if primitive.higher_order else traces.current(self.parent):
             if all(type(t) is Zero for t in tangents):
                 return primitive.bind(*primals, **params)
             out, tangent = primitive.jvp(primals, tangents, **params)
@@ -73,8 +77,8 @@ def jvp_flat(
     fun: Callable[..., Sequence[Any]], primals: Sequence[Any], tangents: Sequence[Any], parent: Trace | None = None
 ) -> tuple[list[Any], list[Any]]:
     """Evaluate a flat function and its directional derivative: (f(x), ∂f(x)·v). Tangents may be Zero."""
-    trace = JVPTrace(parent or tracing.state.trace, f"differentiating {getattr(fun, '__name__', 'a function')}")
-    with tracing.new_trace(trace):
+    trace = JVPTrace(parent or traces.state.trace, f"differentiating {getattr(fun, '__name__', 'a function')}")
+    with traces.new_trace(trace):
         outs = fun(*map(trace.join, primals, tangents))
         if isinstance(fun, FlatFunction):
             fun.aux = [a.primal if isinstance(a, JVPTracer) and a._trace is trace else a for a in fun.aux]

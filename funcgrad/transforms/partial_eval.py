@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from funcgrad.core import tracing
+from funcgrad.core import traces
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Var, live, pruned
 from funcgrad.core.leaks import check_leaks
 from funcgrad.core.masks import broadcast_mask, select
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.staging import JaxprTrace, JaxprTracer
-from funcgrad.core.tracing import Zero, aval_of
+from funcgrad.core.symbolic import Zero
 from funcgrad.transforms.jvp import jvp_flat
 
 
@@ -45,7 +46,7 @@ class PartialEvalTrace(JaxprTrace):
     def process_primitive(self, primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
         unknown = [isinstance(a, JaxprTracer) and a._trace is self for a in args]
         if not any(unknown):
-            with tracing.current(self.parent):
+            with traces.current(self.parent):
                 return primitive.bind(*args, **params)
         if primitive.partial_eval is None or all(unknown):
             return self.record(primitive, args, params)
@@ -54,7 +55,7 @@ class PartialEvalTrace(JaxprTrace):
             return self.record(primitive, args, params)
         known_primitive, known_params = split.known
         known_args = select(args, unknown, False)
-        with tracing.current(self.parent):
+        with traces.current(self.parent):
             known = known_primitive.bind(*known_args, **known_params)
         n_known = len(split.unknown_out) - sum(split.unknown_out)
         residuals = split.residuals(known_args, known[:n_known], known[n_known:])
@@ -77,7 +78,7 @@ class Linearized(NamedTuple):
 
 def linearize_flat(fun: Callable[..., Sequence[Any]], primals: Sequence[Any], nonzero: Sequence[bool]) -> Linearized:
     """Linearise a flat function at `primals` with respect to the inputs marked in `nonzero`."""
-    trace = PartialEvalTrace(tracing.state.trace)
+    trace = PartialEvalTrace(traces.state.trace)
     tangents = [
         trace.new_argument(aval_of(p).tangent()) if nz else Zero(aval_of(p).tangent())
         for p, nz in zip(primals, nonzero, strict=True)

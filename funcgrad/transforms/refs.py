@@ -26,13 +26,15 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
-from funcgrad.core import tracing
+from funcgrad.core import traces
+from funcgrad.core.array_types import ArrayLike, Reference, aval_of
 from funcgrad.core.arrays import as_array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.staging import JaxprTrace, trace_to_jaxpr
-from funcgrad.core.tracing import ArrayLike, Reference, Trace, Tracer, aval_of, eval_trace
+from funcgrad.core.tracers import Tracer, check_not_leaked
+from funcgrad.core.traces import Trace, eval_trace
 from funcgrad.errors import ArgumentError, DeletedArrayError, DTypeError, IndexingError, LeakedTracerError, ShapeError
 from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.shapes import zeros_of
@@ -48,7 +50,7 @@ class Ref(Reference):
     def __init__(self, contents: Any, aval: ShapedArray | None = None):
         self.aval: ShapedArray = aval_of(contents) if aval is None else aval
         self._contents: Any = contents
-        self._trace = tracing.state.trace
+        self._trace = traces.state.trace
 
     shape = property(lambda self: self.aval.shape)
     dtype = property(lambda self: self.aval.dtype)
@@ -59,7 +61,7 @@ class Ref(Reference):
     def _recorder(self) -> JaxprTrace | None:
         """Return the innermost trace between here and where the Ref lives that records a function, if any does."""
         found: JaxprTrace | None = None
-        trace = tracing.state.trace
+        trace = traces.state.trace
         while trace is not self._trace:
             if trace is eval_trace:
                 where = f"the transform that it was made under ({self._trace.description or 'a transform'})"
@@ -100,7 +102,7 @@ class Ref(Reference):
 
     def _check_outlives(self, value: Tracer, home: Trace) -> None:
         """Raise when a value belongs to a transform inside of the trace where it is to be kept."""
-        tracing.check_not_leaked(value)
+        check_not_leaked(value)
         trace = home
         while trace is not value._trace:
             if trace is eval_trace:
@@ -361,7 +363,7 @@ def empty_ref(ty: Any, memory_space: Any = None) -> Ref:
 
 
 def _home_only(ref: Ref, operation: str) -> Any:
-    if ref._trace is not tracing.state.trace:
+    if ref._trace is not traces.state.trace:
         raise ArgumentError(
             f"{operation}: the Ref of type {ref.aval} was made outside of this function",
             fix=f"{operation} it where it was made",

@@ -10,11 +10,11 @@ import numpy as np
 
 from funcgrad import tree
 from funcgrad.compiler import pipeline
-from funcgrad.core import tracing
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.arrays import as_array
 from funcgrad.core.avals import ShapedArray, ShapeDtypeStruct
 from funcgrad.core.jaxprs import ClosedJaxpr
-from funcgrad.core.tracing import Tracer, aval_of
+from funcgrad.core.tracers import Tracer, check_not_leaked
 from funcgrad.errors import ArgumentError
 from funcgrad.tracebacks import boundary
 from funcgrad.transforms.api import not_an_array
@@ -201,7 +201,7 @@ class Compiled(_Stage):
     def _check_not_transformed(self, flat: Sequence[Any]) -> None:
         for name, x in zip(self._names(), flat, strict=True):
             if isinstance(x, Tracer):
-                tracing.check_not_leaked(x)
+                check_not_leaked(x)
                 raise ArgumentError(
                     f"compiled {self._traced.fun_name}: argument {name} is a traced array of type {x.aval}; "
                     "machine code can be neither traced nor transformed",

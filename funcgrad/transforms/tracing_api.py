@@ -9,8 +9,8 @@ from typing import Any
 
 from funcgrad import tree
 from funcgrad.core.avals import ShapeDtypeStruct
+from funcgrad.core.scopes import bound_axis, named_scope
 from funcgrad.core.staging import trace_to_jaxpr
-from funcgrad.core.tracing import bound_axis, named_scope
 from funcgrad.errors import ArgumentError
 from funcgrad.tracebacks import boundary
 from funcgrad.transforms.api import FlatFunction, abstract, arguments_of, callable_or_error, name_of, not_an_array

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from funcgrad.core import tracing
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, Literal, Var
 from funcgrad.core.masks import broadcast_mask, nonzero, select, with_zeros
+from funcgrad.core.scopes import source_of
 from funcgrad.core.staging import trace_to_jaxpr
-from funcgrad.core.tracing import UndefinedPrimal, Zero, aval_of
+from funcgrad.core.symbolic import UndefinedPrimal, Zero
 from funcgrad.ops.elementwise import add_any
 from funcgrad.ops.shapes import instantiate
 
@@ -39,7 +40,7 @@ def backward_pass(jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any], cota
             linear_eqns.append(eqn)
             linear.update(eqn.outvars)
         else:
-            with tracing.source_of(eqn.source):
+            with source_of(eqn.source):
                 out = eqn.primitive.bind(*map(read, eqn.invars), **eqn.params)
             env.update(zip(eqn.outvars, out if eqn.primitive.multiple_results else [out], strict=True))
 
@@ -55,7 +56,7 @@ def backward_pass(jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any], cota
         if not any(v in flowing for v in eqn.outvars):
             continue
         out = [flowing.pop(v) if v in flowing else Zero(v.aval.tangent()) for v in eqn.outvars]
-        with tracing.source_of(eqn.source):
+        with source_of(eqn.source):
             back = eqn.primitive.transpose(
                 out if eqn.primitive.multiple_results else out[0], *map(read, eqn.invars), **eqn.params
             )

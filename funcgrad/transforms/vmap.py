@@ -11,15 +11,18 @@ import numpy as np
 
 from funcgrad import tree
 from funcgrad.config import config
-from funcgrad.core import tracing
+from funcgrad.core import traces
+from funcgrad.core.array_types import ArrayLike, aval_of
 from funcgrad.core.arrays import as_array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr, used_axes
 from funcgrad.core.leaks import check_leaks
 from funcgrad.core.masks import broadcast_mask
 from funcgrad.core.primitives import Primitive
+from funcgrad.core.scopes import bound_axis, computed_at
 from funcgrad.core.staging import trace_to_jaxpr
-from funcgrad.core.tracing import Trace, Tracer, aval_of
+from funcgrad.core.tracers import Tracer
+from funcgrad.core.traces import Trace
 from funcgrad.errors import ArgumentError, BatchingError, user_location
 from funcgrad.ops.shapes import to_dim
 from funcgrad.tracebacks import boundary
@@ -44,7 +47,7 @@ class BatchTracer(Tracer):
 
     def origin(self) -> str:
         batch = f" (it is one of a batch of {aval_of(self.value).shape[self.dim]})"
-        return batch + tracing.computed_at(self.location)
+        return batch + computed_at(self.location)
 
 
 class BatchTrace(Trace):
@@ -71,17 +74,17 @@ class BatchTrace(Trace):
         pairs = [self.unpack(a) for a in args]
         values, dims = [v for v, _ in pairs], [d for _, d in pairs]
         if primitive.stage is not None:
-            with tracing.current(self.parent):
+            with traces.current(self.parent):
                 out, out_dim = primitive.batch(values, dims, self, **params)
             return [self.pack(o, d) for o, d in zip(out, out_dim, strict=True)]
-        with tracing.bypassing(self) if primitive.higher_order else tracing.current(self.parent):
+        with traces.bypassing(self) if primitive.higher_order else traces.current(self.parent):
             if all(d is None for d in dims) and not self.named_in(primitive, params):
                 return primitive.bind(*values, **params)
-            outer, tracing.state.batch_axis = tracing.state.batch_axis, (self.axis_name, self.size)
+            outer, traces.state.batch_axis = traces.state.batch_axis, (self.axis_name, self.size)
             try:
                 out, out_dim = primitive.batch(values, dims, **params)
             finally:
-                tracing.state.batch_axis = outer
+                traces.state.batch_axis = outer
         if primitive.multiple_results:
             return [self.pack(o, d) for o, d in zip(out, out_dim, strict=True)]
         return self.pack(out, out_dim)
@@ -90,14 +93,14 @@ class BatchTrace(Trace):
         self, fun: Callable[..., Sequence[Any]], dims: Sequence[int | None], args: Sequence[Any]
     ) -> tuple[list[Any], list[int | None]]:
         """Apply a flat function to every element of the batch under this trace; return results and their dimensions."""
-        with tracing.new_trace(self), tracing.bound_axis(self.axis_name, self.size):
+        with traces.new_trace(self), bound_axis(self.axis_name, self.size):
             pairs = [self.unpack(o) for o in fun(*map(self.pack, args, dims))]
         check_leaks(self)
         return [v for v, _ in pairs], [d for _, d in pairs]
 
     def again(self) -> BatchTrace:
         """Return a trace of the same vmap, upon the current one."""
-        return BatchTrace(tracing.state.trace, self.size, self.axis_name, self.description, self.tag)
+        return BatchTrace(traces.state.trace, self.size, self.axis_name, self.description, self.tag)
 
     def named_in(self, primitive: Primitive, params: dict[str, Any]) -> bool:
         """Whether a primitive, or a jaxpr in its params, has a collective over this axis."""
@@ -113,7 +116,7 @@ def vmap_flat(
 ) -> tuple[list[Any], list[int | None]]:
     """Apply a flat function to every element of the batch; return results and their batch dimensions."""
     description = f"vectorising (vmap) {getattr(fun, '__name__', 'a function')}"
-    return BatchTrace(tracing.state.trace, size, axis_name, description).run(fun, dims, args)
+    return BatchTrace(traces.state.trace, size, axis_name, description).run(fun, dims, args)
 
 
 def batch_jaxpr(
@@ -129,8 +132,8 @@ def batch_jaxpr(
     now running removes, or over `axis_name`, are removed with it; that may batch outputs where no input is.
     """
     force = broadcast_mask(force_out, len(closed.jaxpr.outvars))
-    name = tracing.state.batch_axis[0] if axis_name is None else axis_name
-    axes = tuple(tracing.state.axis_sizes.items())
+    name = traces.state.batch_axis[0] if axis_name is None else axis_name
+    axes = tuple(traces.state.axis_sizes.items())
     key = ("batch", size, tuple(batched), force, name, axes)
     return closed.memo(key, lambda: _batch_jaxpr(closed, size, batched, force, name))
 
@@ -187,7 +190,7 @@ def vmap(
     def mapped(*args: Any, **kwargs: Any) -> Any:
         flat, in_tree = tree.flatten((args, kwargs))
         try:
-            flat = [x if isinstance(x, (tracing.ArrayLike, Ref)) else as_array(x) for x in flat]
+            flat = [x if isinstance(x, (ArrayLike, Ref)) else as_array(x) for x in flat]
         except ArgumentError:
             raise not_an_array(f"vmap of {name_of(fun)}", arguments_of(fun, in_tree)(), flat, as_array) from None
         axes = _axes_of_leaves(fun, in_axes, args, len(flat))

@@ -17,9 +17,9 @@ from funcgrad.compiler.loops import checking as loop_checking
 from funcgrad.compiler.rewrite.simplify import simplify
 from funcgrad.compiler.targets.llvm import kernels
 from funcgrad.config import config
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.arrays import as_array
 from funcgrad.core.checking import check_jaxpr
-from funcgrad.core.tracing import aval_of
 from funcgrad.ops import arithmetic as ar
 from funcgrad.ops import casts, logic, selection, slicing
 from funcgrad.ops import reductions as red

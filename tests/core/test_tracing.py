@@ -15,12 +15,14 @@ from hypothesis import given
 
 from funcgrad import dtypes
 from funcgrad.config import enable_x64
-from funcgrad.core import tracing
+from funcgrad.core import traces
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.arrays import Array, as_array
 from funcgrad.core.avals import ShapedArray, ShapeDtypeStruct
 from funcgrad.core.primitives import Primitive, registry
 from funcgrad.core.staging import hoist_tracers, trace_to_jaxpr
-from funcgrad.core.tracing import Tracer, aval_of, eval_trace
+from funcgrad.core.tracers import Tracer
+from funcgrad.core.traces import eval_trace
 from funcgrad.testing import assert_close
 from funcgrad.testing.strategies import arrays
 from funcgrad.transforms.grad import grad, jvp
@@ -212,7 +214,7 @@ def test_each_thread_has_its_own_trace():
     seen = []
 
     def f(x):
-        thread = threading.Thread(target=lambda: seen.append(tracing.state.trace is eval_trace))
+        thread = threading.Thread(target=lambda: seen.append(traces.state.trace is eval_trace))
         thread.start()
         thread.join()
         return x

@@ -13,9 +13,10 @@ import pytest
 
 import funcgrad as fg
 import funcgrad.numpy as jnp
+from funcgrad.core.array_types import ArrayLike
 from funcgrad.core.arrays import Array
 from funcgrad.core.staging import JaxprTracer
-from funcgrad.core.tracing import ArrayLike, Tracer
+from funcgrad.core.tracers import Tracer
 from funcgrad.errors import ConcretizationError
 from funcgrad.transforms import jet, jvp, vmap
 

@@ -12,9 +12,9 @@ from backends import JAX
 
 from funcgrad import dtypes
 from funcgrad.config import disable_jit, enable_x64
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.arrays import as_array
 from funcgrad.core.avals import ShapeDtypeStruct
-from funcgrad.core.tracing import aval_of
 from funcgrad.errors import DeletedArrayError
 from funcgrad.testing import assert_close, check_grads, check_vmap
 from funcgrad.transforms.grad import (

@@ -19,7 +19,7 @@ from funcgrad.core import finite
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.finite import Kinds
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Var, inlined, literal_of, live
-from funcgrad.core.lowering import Scan, WhileLoop
+from funcgrad.core.lowering import Elementwise, Scan, WhileLoop
 from funcgrad.core.primitives import Primitive
 from funcgrad.errors import SourceLocation
 from funcgrad.ops.arithmetic import add_p
@@ -46,7 +46,18 @@ def _evaluate(
         ids = map(id, chosen.selectors())
         mask = chosen.mask(dict(zip(ids, selectors, strict=True)), results[0].shape)
     number = int(iteration[0]) if iteration else None
-    finite.check(primitive, results, operands, kinds, source, given=given, mask=mask, iteration=number)
+    elementwise = isinstance(primitive.lowering, Elementwise)
+    finite.check(
+        primitive.name,
+        results,
+        operands,
+        kinds,
+        source,
+        elementwise=elementwise,
+        given=given,
+        mask=mask,
+        iteration=number,
+    )
     return []
 
 
@@ -88,7 +99,7 @@ class _Checks:
             eqns.append(self.inside(eqn))
             kept = [v for v in eqn.outvars if v in seen and dtypes.is_inexact(v.aval.dtype)]
             given = any(v in results for v in kept)
-            if kept and (given or not (eqn.primitive.higher_order or finite.only_moves(eqn.primitive))):
+            if kept and (given or not (eqn.primitive.higher_order or eqn.primitive.only_moves)):
                 chosen = seen[kept[0]] if len(eqn.outvars) == 1 else None
                 check = self.check(eqn, kept, given, iteration, chosen)
                 later[position if chosen is None else max(position, chosen.last)].append(check)

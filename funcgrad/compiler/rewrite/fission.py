@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from funcgrad.compiler.rewrite import products
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Var
 from funcgrad.core.lowering import Contract, View
 from funcgrad.core.staging import trace_to_jaxpr
-from funcgrad.core.tracing import aval_of
 from funcgrad.ops.shapes import move_axis, reshape
 
 # What the results of all iterations may take: they are written once and read once.

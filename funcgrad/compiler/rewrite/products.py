@@ -17,10 +17,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcgrad import dtypes
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, JaxprEqn, Var
 from funcgrad.core.lowering import Contract, Strided
+from funcgrad.core.scopes import source_of
 from funcgrad.core.staging import trace_to_jaxpr
-from funcgrad.core.tracing import aval_of, source_of
 from funcgrad.ops.arithmetic import mul_p
 from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.dot import DotDimensionNumbers, blocks_of_contraction, dot_general_p

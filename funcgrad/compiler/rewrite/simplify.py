@@ -16,12 +16,13 @@ from funcgrad import dtypes
 from funcgrad.compiler.rewrite import control, products
 from funcgrad.compiler.rewrite.fission import products_of_slices, without
 from funcgrad.compiler.rewrite.rotate import rotate
-from funcgrad.core.arrays import evaluate
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, literal_of
 from funcgrad.core.lowering import Concatenate, Cond, Elementwise, Inline, Native, Reduce, Rewrite, Scan, View
+from funcgrad.core.scopes import source_of
 from funcgrad.core.staging import trace_to_jaxpr
-from funcgrad.core.tracing import Tracer, aval_of, source_of
+from funcgrad.core.tracers import Tracer
 from funcgrad.errors import LeakedTracerError
 from funcgrad.ops.shapes import broadcast_in_dim_p, reshape_p
 
@@ -118,7 +119,7 @@ def fold_constants(eqn: JaxprEqn, defined: Definitions) -> Atom | JaxprEqn | Non
     (out,) = eqn.outvars
     if isinstance(eqn.primitive.lowering, Elementwise):
         scalar_aval = out.aval.update(shape=())
-        value = evaluate(eqn.primitive, [x.val for x in literals if x is not None], eqn.params)
+        value = eqn.primitive.evaluate_eagerly([x.val for x in literals if x is not None], eqn.params)
         return _repetition(Literal(value, scalar_aval), out, eqn)
     if isinstance(eqn.primitive.lowering, View) and not (isinstance(eqn.invars[0], Literal) and _is_repetition(eqn)):
         return _repetition(literals[0], out, eqn)
@@ -345,7 +346,7 @@ class _Simplifier:
             or all(isinstance(v, Literal) for v in eqn.invars)
         ):
             return None
-        return evaluate(eqn.primitive, operands, eqn.params)
+        return eqn.primitive.evaluate_eagerly(operands, eqn.params)
 
     def add(self, eqn: JaxprEqn) -> None:
         known_value = self.known_value(eqn)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
-from funcgrad.core import tracing
+from funcgrad.core import traces
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.primitives import Primitive
-from funcgrad.core.tracing import aval_of
 from funcgrad.ops.arithmetic import rem_p
 from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.dynamic_slices import dynamic_slice_p
@@ -47,14 +47,14 @@ def checked_result(
     name = primitive.name
     if name == "div" and DivisionByZeroError in enabled:
         zero = _any(eq_p.bind(args[1], np.zeros((), aval_of(args[1]).dtype)))
-        error = first(error, error_if(zero, DivisionByZeroError(tracing.state.source)))
+        error = first(error, error_if(zero, DivisionByZeroError(traces.state.source)))
     if OOBError in enabled and name in _INDICES:
         error = _check_indices(error, name, args, params)
     # As in JAX, scatters are checked for NaNs together with their indices only.
     if NaNError in enabled and (name in _MAY_GIVE_NAN or (name in _SCATTERS and OOBError in enabled)):
         for x in out if primitive.multiple_results else [out]:
             if dtypes.is_inexact(aval_of(x).dtype):
-                error = first(error, error_if(_any(ne_p.bind(x, x)), NaNError(tracing.state.source, name)))
+                error = first(error, error_if(_any(ne_p.bind(x, x)), NaNError(traces.state.source, name)))
     return error
 
 
@@ -122,7 +122,7 @@ def _check_indices(error: Error, name: str, args: Sequence[Any], params: dict[st
         ],
         0,
     )
-    return first(error, error_if(_any(outside), OOBError(tracing.state.source, name, shape, payload)))
+    return first(error, error_if(_any(outside), OOBError(traces.state.source, name, shape, payload)))
 
 
 def _lookup(table: Any, i: Any) -> Any:

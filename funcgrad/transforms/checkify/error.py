@@ -15,10 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcgrad import dtypes, tree
+from funcgrad.core.array_types import ArrayLike, aval_of
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import Rewrite
 from funcgrad.core.primitives import Primitive
-from funcgrad.core.tracing import ArrayLike, Tracer, aval_of, state
+from funcgrad.core.tracers import Tracer
+from funcgrad.core.traces import state
 from funcgrad.errors import ArgumentError, SourceLocation, user_location
 from funcgrad.ops.casts import convert_element_type, stop_gradient_p
 from funcgrad.ops.dynamic_slices import dynamic_slice_p

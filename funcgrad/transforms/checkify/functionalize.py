@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from funcgrad import dtypes, tree
-from funcgrad.core import tracing
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, eval_jaxpr
+from funcgrad.core.scopes import source_of
 from funcgrad.core.staging import trace_to_jaxpr
-from funcgrad.core.tracing import aval_of
 from funcgrad.errors import ArgumentError
 from funcgrad.ops.casts import stop_gradient_p
 from funcgrad.transforms.api import FlatFunction, callable_or_error, name_of
@@ -64,7 +64,7 @@ def run_checked(jaxpr: Jaxpr, consts: Sequence[Any], enabled: Errors, error: Err
         return atom.val if type(atom) is Literal else env[atom]
 
     for eqn in jaxpr.eqns:
-        with tracing.source_of(eqn.source):
+        with source_of(eqn.source):
             error, out = _run_eqn(eqn, enabled, error, [read(v) for v in eqn.invars])
         env.update(zip(eqn.outvars, out, strict=True))
     return error, [read(v) for v in jaxpr.outvars]

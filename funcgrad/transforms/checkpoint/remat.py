@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from funcgrad import tree
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, JaxprEqn, eval_jaxpr, inlined
 from funcgrad.core.lowering import Rewrite
-from funcgrad.core.tracing import aval_of
 from funcgrad.errors import ArgumentError
 from funcgrad.ops.barriers import optimization_barrier_p
 from funcgrad.tracebacks import boundary

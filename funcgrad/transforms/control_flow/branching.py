@@ -9,10 +9,11 @@ import numpy as np
 
 from funcgrad import dtypes, tree
 from funcgrad.config import config
+from funcgrad.core.array_types import ArrayLike, aval_of
 from funcgrad.core.arrays import as_array
 from funcgrad.core.devices import default_backend
 from funcgrad.core.jaxprs import ClosedJaxpr, Var
-from funcgrad.core.tracing import ArrayLike, Tracer, aval_of
+from funcgrad.core.tracers import Tracer
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.logic import ne_p

@@ -7,14 +7,14 @@ from typing import Any, TypeVar
 
 from funcgrad import dtypes, tree
 from funcgrad.compiler import pipeline
-from funcgrad.core import tracing
+from funcgrad.core import traces
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.interning import interned
 from funcgrad.core.jaxprs import ClosedJaxpr, Jaxpr, JaxprEqn, Var
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.staging import trace_to_jaxpr
-from funcgrad.core.tracing import aval_of
 from funcgrad.errors import ArgumentError, DTypeError, JaxprError, ShapeError
 from funcgrad.ops.casts import convert_element_type
 from funcgrad.transforms.api import FlatFunction, argument_names, name_of
@@ -165,7 +165,7 @@ def needs_lockstep(jaxprs: Sequence[ClosedJaxpr]) -> bool:
 
 def join_lanes(jaxprs: Sequence[ClosedJaxpr]) -> bool:
     """Whether there are collectives over the axis that the batch rule now running removes."""
-    name, _ = tracing.state.batch_axis
+    name, _ = traces.state.batch_axis
     return any(name in closed.jaxpr.used_axes for closed in jaxprs)
 
 

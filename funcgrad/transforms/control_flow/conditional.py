@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
-from funcgrad.core import tracing
+from funcgrad.core import traces
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, Jaxpr, Var, eval_jaxpr, subjaxprs
@@ -21,7 +22,7 @@ from funcgrad.core.lowering import Cond
 from funcgrad.core.masks import nonzero, select, spread, with_zeros
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.staging import trace_to_jaxpr
-from funcgrad.core.tracing import aval_of, is_undefined
+from funcgrad.core.symbolic import is_undefined
 from funcgrad.errors import BatchingError, JaxprError
 from funcgrad.ops.casts import stop_gradient_p
 from funcgrad.ops.logic import eq_p
@@ -158,7 +159,7 @@ def _receiving(split: JaxprSplit, names: Sequence[_Name], types: dict[_Name, Sha
 
 
 def _batch(args: Sequence[Any], dims: Sequence[int | None], *, branches: Branches) -> tuple[list[Any], list[Any]]:
-    size = tracing.state.batch_axis[1]
+    size = traces.state.batch_axis[1]
     index, *operands = leading(args, dims)
     batched = [d is not None for d in dims[1:]]
     if dims[0] is None:

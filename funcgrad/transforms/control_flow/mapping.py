@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from funcgrad import tree
-from funcgrad.core.tracing import aval_of
+from funcgrad.core.array_types import aval_of
 from funcgrad.errors import ArgumentError
 from funcgrad.ops.shapes import reshape
 from funcgrad.ops.slicing import concatenate

@@ -8,9 +8,10 @@ from typing import Any
 
 from funcgrad import tree
 from funcgrad.config import config
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.jaxprs import ClosedJaxpr
 from funcgrad.core.masks import select
-from funcgrad.core.tracing import Tracer, aval_of
+from funcgrad.core.tracers import Tracer
 from funcgrad.errors import ArgumentError, ConcretizationError, ShapeError
 from funcgrad.ops.shapes import expand_dims
 from funcgrad.ops.slicing import concatenate

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcgrad.config import config
-from funcgrad.core import tracing
+from funcgrad.core import traces
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr
@@ -20,7 +21,7 @@ from funcgrad.core.lowering import Scan, WhileLoop
 from funcgrad.core.masks import nonzero, select, spread, with_zeros
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.staging import hoist_tracers, trace_to_jaxpr
-from funcgrad.core.tracing import Zero, aval_of, is_undefined
+from funcgrad.core.symbolic import Zero, is_undefined
 from funcgrad.errors import JaxprError
 from funcgrad.ops.elementwise import add_any
 from funcgrad.ops.shapes import broadcast_in_batch, instantiate, reshape, to_dim, zeros_of
@@ -165,7 +166,7 @@ def _batch(
     **params: Any,
 ) -> tuple[list[Any], list[int | None]]:
     """Scan the batched body: xs and ys have their batch in axis 1, carries are batched that are so after any step."""
-    size = tracing.state.batch_axis[1]
+    size = traces.state.batch_axis[1]
     batched = divide([d is not None for d in dims], num_consts, num_carry)
     num_ys = len(jaxpr.out_avals) - num_carry
 

@@ -7,10 +7,11 @@ from typing import Any
 
 from funcgrad import dtypes, tree
 from funcgrad.config import config
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, live, variables_read
 from funcgrad.core.masks import select
-from funcgrad.core.tracing import Tracer, aval_of
+from funcgrad.core.tracers import Tracer
 from funcgrad.errors import ArgumentError, ConcretizationError, DTypeError, ShapeError
 from funcgrad.ops.casts import convert_element_type
 from funcgrad.tracebacks import boundary

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from funcgrad import dtypes
 from funcgrad.config import config
-from funcgrad.core import tracing
+from funcgrad.core import traces
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, Jaxpr, JaxprEqn, Var, eval_jaxpr
@@ -19,7 +20,6 @@ from funcgrad.core.lowering import WhileLoop
 from funcgrad.core.masks import nonzero, select, with_zeros
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.staging import hoist_tracers, trace_to_jaxpr
-from funcgrad.core.tracing import aval_of
 from funcgrad.errors import JaxprError, NotDifferentiableError
 from funcgrad.ops.reductions import reduce_or
 from funcgrad.ops.selection import select_n_p
@@ -210,7 +210,7 @@ def _transpose(*_: Any, **params: Any) -> list[Any]:
         "step computes; that of while_loop, or of fori_loop with traced bounds, is known afterwards",
         fix="use fori_loop with Python ints as bounds, or scan with a largest number of steps; forward mode "
         "(jvp, jacfwd) works",
-        location=tracing.state.source,
+        location=traces.state.source,
     )
 
 
@@ -219,7 +219,7 @@ def _transpose(*_: Any, **params: Any) -> list[Any]:
 
 def _batch(args: Sequence[Any], dims: Sequence[int | None], **params: Any) -> tuple[list[Any], list[int | None]]:
     """One loop where all lanes take as many steps; else each its own, or in lockstep where effects have an order."""
-    size = tracing.state.batch_axis[1]
+    size = traces.state.batch_axis[1]
     cond_jaxpr, body_jaxpr = params["cond_jaxpr"], params["body_jaxpr"]
     batched = divide([d is not None for d in dims], params["cond_nconsts"], params["body_nconsts"])
 
@@ -250,7 +250,7 @@ def _lane_by_lane(operands: Sequence[Any], batched: Sequence[bool], size: int, p
         avals = [aval_of(x) for x in operands]
         invars = [Var(a.update(shape=a.shape[1:]) if b else a) for a, b in zip(avals, batched, strict=True)]
         outvars = [Var(a) for a in params["body_jaxpr"].out_avals]
-        eqn = JaxprEqn(invars, outvars, while_p, params, tracing.state.source)
+        eqn = JaxprEqn(invars, outvars, while_p, params, traces.state.source)
         return ClosedJaxpr(Jaxpr([], [*select(invars, batched, False), *select(invars, batched)], [eqn], outvars))
 
     key = ("while lanes", tuple(batched), *map(aval_of, operands), *params.values())

@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from funcgrad import tree
-from funcgrad.core import tracing
+from funcgrad.core import traces
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr
 from funcgrad.core.lowering import Inline
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.staging import hoist_tracers, trace_to_jaxpr
-from funcgrad.core.tracing import aval_of
 from funcgrad.errors import ArgumentError, BatchingError
 from funcgrad.ops.shapes import instantiate, leading, to_dim
 from funcgrad.transforms.api import FlatFunction, as_arrays, name_of, of_positional, places
@@ -32,7 +32,7 @@ Rule = Callable[[int, Sequence[bool], Sequence[Any]], tuple[list[Any], list[bool
 def _batch(
     args: Sequence[Any], dims: Sequence[int | None], *, call: ClosedJaxpr, rule: Rule, name: str
 ) -> tuple[list[Any], list[int | None]]:
-    size = tracing.state.batch_axis[1]
+    size = traces.state.batch_axis[1]
     outs, batched_out = rule(size, [d is not None for d in dims], leading(args, dims))
     return outs, [0 if b else None for b in batched_out]
 

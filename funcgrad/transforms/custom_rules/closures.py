@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from funcgrad import dtypes, tree
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.jaxprs import eval_jaxpr
 from funcgrad.core.staging import trace_to_jaxpr
-from funcgrad.core.tracing import Tracer, Zero, aval_of
+from funcgrad.core.symbolic import Zero
+from funcgrad.core.tracers import Tracer
 from funcgrad.errors import ArgumentError
 from funcgrad.ops.shapes import zeros_of
 from funcgrad.tracebacks import boundary

@@ -8,12 +8,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from funcgrad import tree
-from funcgrad.core import tracing
+from funcgrad.core import traces
+from funcgrad.core.array_types import ArrayLike, aval_of
 from funcgrad.core.arrays import Array, as_array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr
 from funcgrad.core.staging import hoist_tracers, trace_to_jaxpr
-from funcgrad.core.tracing import ArrayLike, Zero, aval_of
+from funcgrad.core.symbolic import Zero
 from funcgrad.errors import ArgumentError, BatchingError, DTypeError, MissingRuleError, ShapeError
 from funcgrad.ops.shapes import to_dim
 from funcgrad.tracebacks import boundary_itself, filter_traceback
@@ -69,7 +70,7 @@ class CustomFunction:
                 raise MissingRuleError(
                     f"{self.transform}: {name} has no rule", fix=f"define one with {name}.{self.rule_method}(…)"
                 )
-            if tracing.state.trace is tracing.eval_trace:  # no transform is under way to use the rule
+            if traces.state.trace is traces.eval_trace:  # no transform is under way to use the rule
                 return self.fun(*self._with_arrays(self.positional(args, kwargs) if kwargs else args))
             return self.apply(self.positional(args, kwargs))
         except Exception as error:

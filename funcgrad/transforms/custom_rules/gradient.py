@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from funcgrad import tree, tree_util
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.jaxprs import Jaxpr, eval_jaxpr
 from funcgrad.core.staging import trace_to_jaxpr
-from funcgrad.core.tracing import aval_of
 from funcgrad.transforms.api import FlatFunction, callable_or_error, name_of
 from funcgrad.transforms.custom_rules.common import check_pair
 from funcgrad.transforms.custom_rules.vjp import custom_vjp

@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from funcgrad import dtypes, tree
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.lowering import Inline
 from funcgrad.core.masks import nonzero, select, with_zeros
 from funcgrad.core.primitives import Primitive
-from funcgrad.core.tracing import Tracer, Zero, aval_of
+from funcgrad.core.symbolic import Zero
+from funcgrad.core.tracers import Tracer
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 from funcgrad.ops.casts import stop_gradient_p
 from funcgrad.ops.elementwise import add_tangents

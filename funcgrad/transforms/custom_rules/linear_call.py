@@ -6,14 +6,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from funcgrad import tree
-from funcgrad.core import tracing
+from funcgrad.core import traces
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr
 from funcgrad.core.lowering import Inline
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.staging import hoist_tracers, trace_to_jaxpr
-from funcgrad.core.tracing import Zero, aval_of
+from funcgrad.core.symbolic import Zero
 from funcgrad.errors import ArgumentError, NotDifferentiableError, ShapeError
 from funcgrad.ops.shapes import instantiate, to_dim
 from funcgrad.tracebacks import boundary
@@ -66,7 +67,7 @@ def _batch(
     num_callee_consts: int,
     num_res: int,
 ) -> tuple[list[Any], list[int]]:
-    axis_name, size = tracing.state.batch_axis
+    axis_name, size = traces.state.batch_axis
     n = num_callee_consts + num_res
     batched = [i >= n or d is not None for i, d in enumerate(dims)]
 

@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from funcgrad import dtypes, tree
-from funcgrad.core import tracing
+from funcgrad.core import traces
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr
 from funcgrad.core.lowering import Inline
 from funcgrad.core.primitives import Primitive
-from funcgrad.core.tracing import Zero, aval_of
+from funcgrad.core.symbolic import Zero
 from funcgrad.errors import DTypeError
 from funcgrad.ops.arithmetic import neg_p
 from funcgrad.ops.shapes import instantiate, to_dim
@@ -60,7 +61,7 @@ def _batch(
     tangent_solve: ClosedJaxpr,
 ) -> Any:
     """Everything but the values closed over has the batch dimension, once anything has."""
-    size = tracing.state.batch_axis[1]
+    size = traces.state.batch_axis[1]
     n = len(f.out_avals)
     of_consts = [d is not None for d in dims[:-n]]
     batched = of_consts + [True] * n

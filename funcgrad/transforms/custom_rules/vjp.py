@@ -11,11 +11,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from funcgrad import dtypes, tree
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import Inline, Rewrite
 from funcgrad.core.masks import nonzero, select
 from funcgrad.core.primitives import Primitive
-from funcgrad.core.tracing import Tracer, Zero, aval_of
+from funcgrad.core.symbolic import Zero
+from funcgrad.core.tracers import Tracer
 from funcgrad.errors import ArgumentError, DTypeError, LeakedTracerError, NotDifferentiableError, ShapeError
 from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.shapes import instantiate, leading, reduce_sum

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import Lowering, Rewrite, host
 from funcgrad.core.primitives import Primitive, missing_rule, registry
-from funcgrad.core.tracing import aval_of
 from funcgrad.errors import ArgumentError, ShapeError, StaticArgumentError, user_location
 from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.elementwise import elementwise as elementwise_family

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.core import tracing
+from funcgrad.core import traces
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr
 from funcgrad.core.staging import trace_to_jaxpr
-from funcgrad.core.tracing import aval_of, eval_trace
+from funcgrad.core.traces import eval_trace
 from funcgrad.errors import ArgumentError
 from funcgrad.ops.shapes import batch_size
 from funcgrad.transforms.api import as_arrays
@@ -55,7 +56,7 @@ class Expansion:
         return self.packed(self.traced(avals, params).out_avals)
 
     def evaluate(self, *operands: np.ndarray, **params: Any) -> Any:
-        with tracing.current(eval_trace):
+        with traces.current(eval_trace):
             outs = self.flat(params)(*(Array(aval_of(x), x) for x in operands))
         return self.packed([np.asarray(o) for o in outs])
 

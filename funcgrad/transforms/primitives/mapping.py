@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import Lowering, Native, Rewrite, host
 from funcgrad.core.primitives import Primitive
-from funcgrad.core.tracing import UndefinedPrimal, Zero, aval_of, is_undefined
+from funcgrad.core.symbolic import UndefinedPrimal, Zero, is_undefined
 from funcgrad.ops.shapes import leading, reduce_sum, to_dim
 from funcgrad.transforms.vmap import vmap_flat
 

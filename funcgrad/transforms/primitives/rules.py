@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
+from funcgrad.core.array_types import ArrayLike, aval_of
 from funcgrad.core.arrays import as_array
 from funcgrad.core.avals import ShapedArray, ShapeDtypeStruct
 from funcgrad.core.primitives import missing_rule
-from funcgrad.core.tracing import ArrayLike, Zero, aval_of, is_undefined
+from funcgrad.core.symbolic import Zero, is_undefined
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.elementwise import add_tangents

@@ -12,7 +12,7 @@ import funcgrad as fg
 import funcgrad.numpy as jnp
 from funcgrad import lax, tree
 from funcgrad.compiler.rewrite.simplify import RULES, simplify
-from funcgrad.core.tracing import aval_of
+from funcgrad.core.array_types import aval_of
 from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.shapes import reshape_p
 from funcgrad.testing import check_jit

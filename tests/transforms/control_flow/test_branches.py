@@ -13,9 +13,9 @@ import funcgrad
 import funcgrad.numpy as jnp
 from funcgrad import errors, grad, jit, jvp, lax, make_jaxpr, tree, vmap
 from funcgrad.config import disable_jit
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.checking import check_jaxpr
 from funcgrad.core.jaxprs import eval_jaxpr
-from funcgrad.core.tracing import aval_of
 from funcgrad.experimental import io_callback
 from funcgrad.testing import assert_close, check_grads
 from funcgrad.transforms.partial_eval import partial_eval_jaxpr

@@ -12,11 +12,11 @@ import pytest
 import funcgrad as fg
 from funcgrad import errors, lax
 from funcgrad import numpy as fnp
+from funcgrad.core.array_types import aval_of
 from funcgrad.core.checking import check_jaxpr
 from funcgrad.core.interning import interned
 from funcgrad.core.jaxprs import ClosedJaxpr, subjaxprs
 from funcgrad.core.primitives import Primitive, registry
-from funcgrad.core.tracing import aval_of
 from funcgrad.testing import assert_close, check_grads, check_jit, check_vmap
 
 X = np.linspace(-1.0, 1.2, 12, dtype=np.float32).reshape(4, 3)

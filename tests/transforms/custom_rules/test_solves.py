@@ -13,7 +13,7 @@ import funcgrad
 import funcgrad.numpy as jnp
 from funcgrad import errors, grad, jacfwd, jit, jvp, lax, make_jaxpr, vmap
 from funcgrad.config import enable_x64
-from funcgrad.core.tracing import aval_of
+from funcgrad.core.array_types import aval_of
 from funcgrad.testing import assert_close, check_grads
 
 A = np.float32([[4, 1, 0.5], [0, 3, -1], [1, 0.5, 5]])

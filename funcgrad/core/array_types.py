@@ -1,0 +1,119 @@
+"""What counts as an array, and the abstract value of anything that does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from funcgrad import dtypes
+from funcgrad.core.avals import ShapedArray
+from funcgrad.errors import ArgumentError
+
+
+class ArrayLike:
+    """Base of `Array` and `Tracer`: what user code sees as an array. Operators and methods are injected here, once."""
+
+    __slots__ = ()
+    # Higher than NumPy's, so that `np_array + array` calls our __radd__.
+    __array_priority__ = 100
+    aval: ShapedArray
+
+    shape = property(lambda self: self.aval.shape)
+    dtype = property(lambda self: self.aval.dtype)
+    ndim = property(lambda self: len(self.aval.shape))
+    size = property(lambda self: self.aval.size)
+    weak_type = property(lambda self: self.aval.weak_type)
+    nbytes = property(lambda self: self.aval.nbytes)
+    itemsize = property(lambda self: self.aval.dtype.itemsize)
+
+    def __len__(self) -> int:
+        if not self.aval.shape:
+            raise ArgumentError("len() of a 0-d array", fix="use .size, or reshape to one dimension")
+        return self.aval.shape[0]
+
+    def __hash__(self) -> int:
+        raise ArgumentError(
+            f"unhashable type: {type(self).__name__} of type {self.aval}",
+            fix="arrays are values, not keys: use id(x), x.tobytes(), or pass it as a traced argument",
+        )
+
+    def block_until_ready(self) -> Any:
+        """Return the array; CPU programs finish before they return, and a traced value has nothing to wait for."""
+        return self
+
+
+class ExtendedArray:
+    """Base of arrays whose elements are not numbers, such as `random.KeyArray`: users may pass them, primitives not."""
+
+    __slots__ = ()
+
+
+class _AnyArrayType(type):
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return isinstance(instance, (ArrayLike, ExtendedArray))
+
+    def __subclasscheck__(cls, subclass: type) -> bool:
+        return issubclass(subclass, (ArrayLike, ExtendedArray))
+
+
+class AnyArray(ArrayLike, metaclass=_AnyArrayType):
+    """What is an array to users, who know it as `funcgrad.Array`: arrays, traced values, arrays of keys."""
+
+    __slots__ = ()
+
+
+class Reference:
+    """Base of `transforms.refs.Ref`, a cell whose contents change; `aval` is the type of the contents.
+
+    It is not an array. Recorded jaxprs refer to it by a constant or an input of the type of its contents.
+    """
+
+    __slots__ = ()
+    aval: ShapedArray
+
+
+def aval_of(x: Any) -> ShapedArray:
+    """Return the abstract value of an array, tracer, NumPy value or Python scalar.
+
+    >>> aval_of(1.0)
+    f32[]{weak_type=True}
+    """
+    if isinstance(x, ArrayLike):
+        return x.aval
+    if isinstance(x, (np.ndarray, np.generic)):
+        dtype = x.dtype if x.dtype == dtypes.float0 else dtypes.canonicalize(x.dtype)
+        return ShapedArray(x.shape, dtype)
+    scalar = dtypes.of_python_scalar(x)
+    if scalar is not None:
+        return ShapedArray((), scalar, scalar != dtypes.bool_)
+    if isinstance(x, Reference):
+        raise ArgumentError(
+            f"a Ref with contents of type {x.aval} is not an array",
+            fix="read it with ref[...]; a function that reads or writes it may close over it",
+        )
+    aval = getattr(x, "aval", None)  # symbolic values
+    if isinstance(aval, ShapedArray):
+        return aval
+    raise ArgumentError(
+        f"{x!r:.80} of type {type(x).__name__} is not an array",
+        fix=f"{remedy_for_no_array(x)}; what is no array may be closed over, or be a static argument",
+    )
+
+
+def remedy_for_no_array(x: Any) -> str:
+    """Return what to do with an argument that should have been an array, by what it is."""
+    if x is None:
+        return "find out why it is None: perhaps a function before ended without `return`"
+    if isinstance(x, (list, tuple)):
+        return "convert lists and other sequences with funcgrad.numpy.asarray first"
+    if isinstance(x, dict):
+        return "pass one entry, or apply the function to each with funcgrad.tree.map"
+    if isinstance(x, str):
+        return "text is no number: convert it with float() or int() first"
+    if isinstance(x, (set, frozenset, Iterator)):
+        return "collect the elements in a list, and convert that with funcgrad.numpy.asarray"
+    if callable(x):
+        return "call it, and pass what it returns"
+    return "pass an array, a NumPy array or a Python number"

@@ -1,0 +1,48 @@
+"""Values that have a type and are never computed: zero tangents, and the linear operands of transpose rules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from funcgrad.core.array_types import aval_of
+from funcgrad.core.avals import ShapedArray
+
+
+class Zero:
+    """A tangent or cotangent that is zero and was never computed."""
+
+    __slots__ = ("aval",)
+
+    def __init__(self, aval: ShapedArray):
+        self.aval = aval
+
+    shape = property(lambda self: self.aval.shape)
+    dtype = property(lambda self: self.aval.dtype)
+    ndim = property(lambda self: self.aval.ndim)
+    size = property(lambda self: self.aval.size)
+    weak_type = property(lambda self: self.aval.weak_type)
+
+    @classmethod
+    def from_primal_value(cls, value: Any) -> Zero:
+        """Return the zero tangent of a value."""
+        return cls(aval_of(value).tangent())
+
+    def __repr__(self) -> str:
+        return f"Zero({self.aval})"
+
+
+class UndefinedPrimal:
+    """A linear operand of a transpose rule: it has a type and no value."""
+
+    __slots__ = ("aval",)
+
+    def __init__(self, aval: ShapedArray):
+        self.aval = aval
+
+    def __repr__(self) -> str:
+        return f"UndefinedPrimal({self.aval})"
+
+
+def is_undefined(x: Any) -> bool:
+    """Whether `x` is a linear operand of a transpose rule."""
+    return type(x) is UndefinedPrimal
