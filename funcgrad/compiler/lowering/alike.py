@@ -12,7 +12,8 @@ import numpy as np
 
 from funcgrad.compiler.fusion.fuse import Fusion
 from funcgrad.compiler.fusion.groups import Group
-from funcgrad.compiler.lowering.lower import Launch, lower_group
+from funcgrad.compiler.lowering.kernel_builder import Launch
+from funcgrad.compiler.lowering.lower import lower_group
 from funcgrad.core.interning import param_key
 from funcgrad.core.jaxprs import Atom, Literal, Var
 

@@ -8,27 +8,24 @@ What is carried stands in short arrays that LLVM keeps in registers or the first
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import NamedTuple
+
+import numpy as np
 
 from funcgrad.compiler.loops.language import (
     Const,
     Expr,
     For,
     Index,
-    IndexValue,
     Init,
-    Kernel,
-    Let,
     Load,
     Name,
-    Param,
     Store,
     Update,
     While,
     op,
 )
-from funcgrad.compiler.lowering.lower import Launch
-from funcgrad.compiler.lowering.nest import INT64, builder
+from funcgrad.compiler.lowering.kernel_builder import INT64, Launch, build, index_value, size_value
 from funcgrad.compiler.lowering.scalar_loops import ScalarLoops
 from funcgrad.compiler.lowering.scalar_writer import Memory, Unsuitable, Value, shaped
 from funcgrad.core.jaxprs import Atom, Jaxpr, JaxprEqn, Literal, Var
@@ -53,37 +50,39 @@ def _is_while(eqn: JaxprEqn) -> bool:
     return isinstance(eqn.primitive.lowering, WhileLoop)
 
 
+class LaneArrays(NamedTuple):
+    """A value of each lane of a block: one scratch array over the lanes for each element of its shape."""
+
+    params: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+
+Place = Memory | LaneArrays
+
+
 class _Blocks(ScalarLoops):
     """Writes the kernel: vector loops over a block's lanes, in which a lane's values are scalars."""
 
     def lanes_kernel(self, eqn: JaxprEqn, operands: Sequence[Var]) -> Launch:
         length, n = eqn.params["length"], eqn.params["num_consts"]
-        given = [self.memory(v, "in", x.aval.shape) for v, x in zip(operands, eqn.invars, strict=True)]
-        results = [self.memory(v, "out", v.aval.shape) for v in eqn.outvars]
+        given = [self.operand(v, x.aval.shape) for v, x in zip(operands, eqn.invars, strict=True)]
+        results = [self.result(v) for v in eqn.outvars]
         blocks = -(-length // WIDTH)
-        with self.block() as body:
-            # The last block begins early enough to be whole: some lanes are then computed twice, to the same values.
-            start = op("mul", IndexValue(Index((("p", 1),))), Const(WIDTH, INT64))
-            last = IndexValue(Index((), self.size("last", length - WIDTH)))
-            self.body.append(Let("first", op("min", start, last)))
-            consts = [self.loaded(m) for m in given[:n]]
-            self.lanes_of(
-                eqn.params["jaxpr"].jaxpr,
-                consts,
-                [_lane(m, self) for m in given[n:]],
-                [_lane(m, self) for m in results],
-            )
-        loop = For("p", self.size("parallel", blocks), tuple(body), "parallel")
-        name = "_".join(["lanes", *list(self.names)[:5], *(["more"] if len(self.names) > 5 else [])])
-        kernel = Kernel(name, tuple(self.params), tuple(self.sizes), (loop,))
-        return Launch(kernel, tuple(self.operands), tuple(self.sizes.values()), blocks, 1)
+        # The last block begins early enough to be whole: some lanes are then computed twice, to the same values.
+        start = op("mul", index_value("p"), Const(WIDTH, INT64))
+        self.define(op("min", start, size_value(self.size("last", length - WIDTH))), "first")
+        consts = [self.loaded(m) for m in given[:n]]
+        slices, rows = [_lane(m, self) for m in given[n:]], [_lane(m, self) for m in results]
+        self.lanes_of(eqn.params["jaxpr"].jaxpr, consts, slices, rows)
+        return self.launch("lanes", self.operations, self.body, extent=blocks, grain=1)
 
     # ------------------------------------------------------------------ lanes
 
     def lanes_of(self, jaxpr: Jaxpr, consts: Sequence[Value], slices: Sequence[Memory], into: Sequence[Memory]) -> None:
         """Write a lane's jaxpr: what is between while loops in one vector loop each, and the loops."""
         uniform: dict[Var, Value] = dict(zip(jaxpr.invars, consts, strict=False))
-        held: dict[Var, Memory] = dict(zip(jaxpr.invars[len(consts) :], slices, strict=True))
+        held: dict[Var, Place] = dict(zip(jaxpr.invars[len(consts) :], slices, strict=True))
         rest = list(jaxpr.eqns)
         while True:
             count = next((i for i, e in enumerate(rest) if _is_while(e)), len(rest))
@@ -106,12 +105,12 @@ class _Blocks(ScalarLoops):
             rest = after[1:]
 
     def compute(
-        self, eqns: Sequence[JaxprEqn], uniform: Mapping[Var, Value], held: Mapping[Var, Memory], wanted: Sequence[Atom]
+        self, eqns: Sequence[JaxprEqn], uniform: Mapping[Var, Value], held: Mapping[Var, Place], wanted: Sequence[Atom]
     ) -> dict[Var, Value]:
         """Write equations within a vector loop; return the values of all variables there."""
         env = dict(uniform)
         read = {v for e in eqns for v in e.invars} | set(wanted)
-        env |= {v: self.loaded(m) for v, m in held.items() if v in read}
+        env |= {v: self.element(place) for v, place in held.items() if v in read}
         for eqn in eqns:
             self.check_dtypes(eqn)
             operands = [self.read(env, v) for v in eqn.invars]
@@ -145,37 +144,30 @@ class _Blocks(ScalarLoops):
 
     # ------------------------------------------------------------------ arrays over the block
 
-    def array(self, dtype: Any) -> str:
-        """An array with an element for each lane of the block."""
-        name = f"t{sum(p.name[0] == 't' for p in self.params)}"
-        self.params.append(Param(name, dtype, "scratch", WIDTH))
-        self.operands.append(None)
-        return name
-
-    def kept(self, value: Value) -> Memory:
+    def kept(self, value: Value) -> LaneArrays:
         """Store a value for all lanes of the block."""
         flat = self.scalars(value)
         if not flat.size:
             raise Unsuitable
-        names = [self.array(x.dtype) for x in flat.reshape(-1)]
-        place = Memory(" ".join(names), Strided(flat.shape, (), 0), flat.reshape(-1)[0].dtype)
+        dtype = flat.reshape(-1)[0].dtype
+        place = LaneArrays(tuple(self.scratch(dtype, WIDTH) for _ in range(flat.size)), flat.shape, dtype)
         self.replace(place, value)
         return place
 
-    def replace(self, place: Memory, value: Value) -> None:
+    def replace(self, place: LaneArrays, value: Value) -> None:
         """Store another value where `kept` stored one."""
-        for name, x in zip(place.param.split(), self.scalars(value).reshape(-1), strict=True):
-            self.body.append(Store(name, Index((_LANE,)), x))
+        for param, x in zip(place.params, self.scalars(value).reshape(-1), strict=True):
+            self.body.append(Store(param, Index((_LANE,)), x))
 
-    def loaded(self, m: Memory) -> Value:
-        """A value's elements: those that `kept` stored are each in an array of their own, named by `param`."""
-        if not m.param.startswith("t"):
-            return super().loaded(m)
-        return shaped([self.let(Load(n, Index((_LANE,)), m.dtype)) for n in m.param.split()], m.view.shape)
+    def element(self, place: Place) -> Value:
+        """The value of the current lane."""
+        if isinstance(place, Memory):
+            return self.loaded(place)
+        return shaped([self.let(Load(p, Index((_LANE,)), place.dtype)) for p in place.params], place.shape)
 
     # ------------------------------------------------------------------ loops
 
-    def loop(self, eqn: JaxprEqn, uniform: Mapping[Var, Value], held: Mapping[Var, Memory]) -> dict[Var, Memory]:
+    def loop(self, eqn: JaxprEqn, uniform: Mapping[Var, Value], held: Mapping[Var, Place]) -> dict[Var, LaneArrays]:
         """Write a while loop that every lane of the block runs for itself; return where its results are."""
         p = eqn.params
         nc, nb = p["cond_nconsts"], p["body_nconsts"]
@@ -195,19 +187,19 @@ class _Blocks(ScalarLoops):
             places = [self.kept(c) for c in carry]
             env = inner_env(predicate, operands[:nc], carry)
             running = self.as_mask(self.read(env, predicate.outvars[0]))
-            mask = self.array(int32)
+            mask = self.scratch(int32, WIDTH)
             self.body.append(Store(mask, Index((_LANE,)), running))
             self.body.append(Update(alive, "or", running))
         self.body.append(For("j", WIDTH, tuple(start), "vector"))
         with self.block() as step:
             mine = self.lane_values(operands[: nc + nb], uniform, held)
-            carry = [self.loaded(m) for m in places]
+            carry = [self.element(place) for place in places]
             active = self.let(op("ne", Load(mask, Index((_LANE,)), int32), Const(0, int32)))
             env = inner_env(body, operands[nc : nc + nb], carry)
             new = [self.scalars(self.read(env, v)) for v in body.outvars]
             new = [self.select(active, n, self.scalars(c)) for n, c in zip(new, carry, strict=True)]
-            for m, value in zip(places, new, strict=True):
-                self.replace(m, value)
+            for place, value in zip(places, new, strict=True):
+                self.replace(place, value)
             env = inner_env(predicate, operands[:nc], new)
             said = self.scalar(self.read(env, predicate.outvars[0]))
             running = self.as_mask(shaped([self.let(op("and", active, said))], ()))
@@ -218,15 +210,15 @@ class _Blocks(ScalarLoops):
         return dict(zip(eqn.outvars, places, strict=True))
 
     def lane_values(
-        self, atoms: Sequence[Atom], uniform: Mapping[Var, Value], held: Mapping[Var, Memory]
+        self, atoms: Sequence[Atom], uniform: Mapping[Var, Value], held: Mapping[Var, Place]
     ) -> dict[Var, Value]:
         """The values of a lane that equations read, loaded within a vector loop."""
-        return {v: self.loaded(held[v]) for v in dict.fromkeys(atoms) if isinstance(v, Var) and v in held}
+        return {v: self.element(held[v]) for v in dict.fromkeys(atoms) if isinstance(v, Var) and v in held}
 
     def as_mask(self, value: Value) -> Expr:
         predicate = self.scalar(value)
         assert predicate.dtype == bool_
-        return self.let(builder.cast(predicate, int32))
+        return self.let(build.cast(predicate, int32))
 
 
 def _lane(m: Memory, writer: _Blocks) -> Memory:

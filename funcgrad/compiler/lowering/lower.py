@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from funcgrad.compiler.fusion.fuse import Fusion, Group
 from funcgrad.compiler.loops.equations import op_name
@@ -20,12 +20,8 @@ from funcgrad.compiler.loops.language import (
     Expr,
     For,
     Index,
-    IndexValue,
-    Kernel,
-    Let,
     Load,
     Name,
-    Stmt,
     Store,
     op,
     unique_indices,
@@ -34,22 +30,12 @@ from funcgrad.compiler.loops.scalars import COSTLY
 from funcgrad.compiler.lowering import positional
 from funcgrad.compiler.lowering import schedule as sch
 from funcgrad.compiler.lowering.analysis import Analysis, is_rounded_sum
-from funcgrad.compiler.lowering.nest import INT64, builder
+from funcgrad.compiler.lowering.kernel_builder import INT64, Launch, build, size_value
 from funcgrad.compiler.lowering.row_values import ColumnValues, PhaseWriter, RowValues
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import Atom, JaxprEqn, Var
 from funcgrad.core.lowering import Concatenate, Elementwise, Gather, Iota, Pad, contiguous
 from funcgrad.ops.accumulation import accumulator
-
-
-class Launch(NamedTuple):
-    """A kernel and what one instruction calls it with: a variable per parameter (None for scratch), sizes, chunks."""
-
-    kernel: Kernel
-    operands: tuple[Var | None, ...]
-    sizes: tuple[int, ...]
-    extent: int
-    grain: int
 
 
 def lower_group(fusion: Fusion, group: Group, stored: set[Var]) -> list[Launch]:
@@ -72,20 +58,20 @@ def _cut(info: Analysis, blocks: int) -> list[Launch]:
 class Writer(PhaseWriter):
     """Writes one kernel, phase by phase."""
 
-    def expression(self, eqn: JaxprEqn, operands: Sequence[Expr], body: list[Stmt]) -> Expr:
+    def expression(self, eqn: JaxprEqn, operands: Sequence[Expr]) -> Expr:
         lowering = eqn.primitive.lowering
         if isinstance(lowering, Elementwise):
             if isinstance(lowering.op, str):
                 return op(lowering.op, *operands)
-            return lowering.op(builder, *operands, **eqn.params)
+            return lowering.op(build, *operands, **eqn.params)
         if isinstance(lowering, Iota):
             return positional.iota(self, eqn)
         if isinstance(lowering, Pad):
-            return positional.pad(self, eqn, operands, body)
+            return positional.pad(self, eqn, operands)
         if isinstance(lowering, Concatenate):
             return positional.concatenate(self, eqn)
         if isinstance(lowering, Gather):
-            return positional.dynamic_slice(self, eqn, operands, body)
+            return positional.dynamic_slice(self, eqn, operands)
         return operands[0]  # a view that is copied, or a fold over axes of size 1
 
     # ------------------------------------------------------------------ phases
@@ -93,59 +79,52 @@ class Writer(PhaseWriter):
     def whole(self) -> Launch:
         """The kernel of the whole group."""
         info, nest = self.info, self.nest
-        lets = self.open_parallel()
+        self.open_parallel()
         if nest.form == "map":
-            return self._map(lets)
+            self._map()
+            return self._launch()
         self.set_loop_positions(nest.inner)
-        body = [*lets]
         form = ColumnValues(self) if nest.form == "column" else RowValues(self)
-        last_phase = max(info.phase.values(), default=0)
         self.kept = self._kept_values()
-        for phase in range(last_phase + 1):
-            body += form.rows(phase)
-            body += self._phase(phase, form)
-        return self._launch(body)
+        for phase in range(max(info.phase.values(), default=0) + 1):
+            form.rows(phase)
+            self._phase(phase, form)
+        return self._launch()
 
-    def _map(self, lets: list[Stmt]) -> Launch:
-        nest = self.nest
-        if not nest.dimensions:
-            inner: list[Stmt] = []
-            self._full_values(0, inner, list(self.info.made), {})
-            return self._launch(inner)
-        if self.info.cuts:
-            return self._launch([*lets, *self._pieces()])
+    def _map(self) -> None:
+        nest, values = self.nest, list(self.info.made)
         last = len(nest.dimensions) - 1
-        if last == 0 and not nest.block:
+        if self.info.cuts:
+            self._pieces()
+        elif last < 0 or (last == 0 and not nest.block):  # one element, or one loop: the parallel one
             self.position[0] = (("p", 1),)
-            inner = []
-            self._full_values(0, inner, list(self.info.made), {})
-            return self._launch(inner)
-        dims = [last] if nest.tile is None else [nest.tile, last]
-        self.set_loop_positions(dims)
-        inner = []
-        self._full_values(0, inner, list(self.info.made), {})
-        return self._launch(lets + self.loops(inner, dims))
+            self._full_values(0, values, {})
+        else:
+            dims = [last] if nest.tile is None else [nest.tile, last]
+            self.set_loop_positions(dims)
+            with self.block() as inner:
+                self._full_values(0, values, {})
+            self.body += self.loops(inner, dims)
 
-    def _pieces(self) -> list[Stmt]:
+    def _pieces(self) -> None:
         """The vector loop of a map, piece by piece: see `Analysis.cuts`."""
-        last, out = len(self.nest.dimensions) - 1, []
+        last = len(self.nest.dimensions) - 1
         bounds = [0, *self.info.cuts, self.nest.dimensions[last].extent]
         for k, (start, stop) in enumerate(itertools.pairwise(bounds)):
             self.piece = (start, stop)
             first, width = f"k{k}_start", f"k{k}_width"
-            begin, end = (IndexValue(Index((), self.offset(x))) for x in (start, stop))
+            begin, end = (size_value(self.offset(x)) for x in (start, stop))
             if self.nest.block:  # what the piece and this iteration's block have in common
                 block = Name("j_start", INT64)
                 block_end = op("add", block, Name("j_width", INT64))
                 begin, end = op("max", begin, block), op("min", end, block_end)
-            out.append(Let(first, begin))
-            out.append(Let(width, op("max", op("sub", end, Name(first, INT64)), Const(0, INT64))))
+            begin = self.define(begin, first)
+            self.define(op("max", op("sub", end, begin), Const(0, INT64)), width)
             self.position[last] = ((first, 1), ("j", 1))
-            inner: list[Stmt] = []
-            self._full_values(0, inner, list(self.info.made), {})
-            out.append(For("j", width, tuple(inner), "vector"))
+            with self.block() as inner:
+                self._full_values(0, list(self.info.made), {})
+            self.body.append(For("j", width, tuple(inner), "vector"))
         self.piece = None
-        return out
 
     def _kept_values(self) -> dict[Var, str]:
         """Scratch rows for costly full values that later phases want again."""
@@ -157,13 +136,13 @@ class Writer(PhaseWriter):
         if not kept:
             return {}
         extent = self._scratch_extent()
-        return {v: self.parameter("t", v.aval.dtype, "scratch", None, extent) for v in kept}
+        return {v: self.scratch(v.aval.dtype, extent) for v in kept}
 
     def _scratch_extent(self) -> str:
         inner = math.prod(self.nest.dimensions[i].extent for i in self.nest.folds)
         if self.nest.form == "column":
             inner *= self.nest.block
-        return "scratch" if "scratch" in self.sizes else self.size(inner, "scratch")
+        return "scratch" if "scratch" in self.sizes else self.size("scratch", inner)
 
     def scratch_index(self) -> Index:
         """Where a full value stands in its scratch row: row-major over the folded dimensions and the block."""
@@ -209,27 +188,21 @@ class Writer(PhaseWriter):
                     stack.append(source)
         return [v for v in info.made if v in needed]
 
-    def _full_values(
-        self, phase: int, body: list[Stmt], wanted: Sequence[Var], env: dict[Var, Expr], rows: Any = None
-    ) -> None:
-        """Append the Lets and Stores of full values; `env` gets their names."""
-        info = self.info
+    def _full_values(self, phase: int, wanted: Sequence[Var], env: dict[Var, Expr], rows: Any = None) -> None:
+        """Write the Lets and Stores of full values; `env` gets their names."""
+        info, kept = self.info, self.kept
         for v in wanted:
             eqn = info.made[v]
-            kept = self.kept
             name = self.fresh()
             if v in kept and info.phase[v] < phase:
-                body.append(Let(name, Load(kept[v], self.scratch_index(), v.aval.dtype)))
-                env[v] = Name(name, v.aval.dtype)
+                env[v] = self.define(Load(kept[v], self.scratch_index(), v.aval.dtype), name)
                 continue
             operands = [self.operand(u, "full", env, rows, eqn, i) for i, u in enumerate(eqn.invars)]
-            body.append(Let(name, self.expression(eqn, operands, body)))
-            env[v] = Name(name, v.aval.dtype)
+            env[v] = self.define(self.expression(eqn, operands), name)
             if v in kept:
-                body.append(Store(kept[v], self.scratch_index(), env[v]))
-            if v in info.stored and info.phase[v] == phase:
-                out = self.output(v)
-                body.append(Store(out, self.index(info.store_strides(v)), env[v]))
+                self.body.append(Store(kept[v], self.scratch_index(), env[v]))
+            if info.phase[v] == phase:
+                self.store(v, env[v])
 
     def operand(self, atom: Atom, level: str, env: dict[Var, Expr], rows: Any, eqn: JaxprEqn, place: int) -> Expr:
         lowering = eqn.primitive.lowering
@@ -241,64 +214,62 @@ class Writer(PhaseWriter):
             return env[source] if self.info.level[source] == level else rows.read(source)
         return self.load(access, level)
 
-    def _phase(self, phase: int, form: Any) -> list[Stmt]:
-        """One run over the folded dimensions: accumulators, the loops, and what the folds give."""
+    def _phase(self, phase: int, form: Any) -> None:
+        """Write one run over the folded dimensions: accumulators, the loops, and the results of the folds."""
         info = self.info
         folds = [e for e in info.folds if info.phase[e.outvars[0]] == phase + 1]
         wanted = self._needed(phase, set(self.kept))
         if not folds and not wanted:
-            return []
-        body: list[Stmt] = []
+            return
         env: dict[Var, Expr] = {}
         sums = any(is_rounded_sum(e) for e in folds)
         self.open_blocks(sch.sum_block(self.nest, self.fold_blocks, info.simd) if sums else None)
         self.set_loop_positions(self.nest.inner)
-        self._full_values(phase, body, wanted, env, form)
-        fold = form.accumulate(folds, body, env)
-        return [*fold.before, *self.loops(body, self.nest.inner, fold.start, fold.end), *fold.after]
+        with self.block() as inner:
+            self._full_values(phase, wanted, env, form)
+            fold = form.accumulate(folds, env)
+        self.body += [*fold.before, *self.loops(inner, self.nest.inner, fold.start, fold.end), *fold.after]
 
     def fold_input(self, eqn: JaxprEqn, env: dict[Var, Expr], form: Any) -> Expr:
         """The value that a fold takes at a point, in the accumulator's dtype."""
         value = self.operand(eqn.invars[0], "full", env, form, eqn, 0)
-        return builder.cast(value, accumulator(value.dtype))
+        return build.cast(value, accumulator(value.dtype))
 
     # ------------------------------------------------------------------ cut folds
 
     def partial(self, partial: dict[JaxprEqn, Var]) -> Launch:
         """The kernel that folds blocks: writes each fold's partial results, and the full values."""
         self.kept = {}
-        lets = self.open_parallel()
+        self.open_parallel()
         form = ColumnValues(self) if self.nest.form == "column" else RowValues(self)
         form.partial = partial
-        return self._launch([*lets, *self._phase(0, form)])
+        self._phase(0, form)
+        return self._launch()
 
     def combine(self, partial: dict[JaxprEqn, Var]) -> Launch:
         """The kernel that folds partial results and computes the row values."""
         self.kept = {}
-        lets = self.open_parallel()
+        self.open_parallel()
         nest = self.nest
         self.set_loop_positions(nest.inner)
         form = ColumnValues(self) if nest.form == "column" else RowValues(self)
-        body: list[Stmt] = []
         inputs = {}
-        for eqn, var in partial.items():
-            steps = contiguous(var.aval.shape).strides
-            index = Index(tuple((n, self.stride(s)) for i, s in enumerate(steps) for n, _ in self.position[i]))
-            name = self.fresh()
-            body.append(Let(name, Load(self.input(var), index, var.aval.dtype)))
-            inputs[eqn] = Name(name, var.aval.dtype)
-        fold = form.accumulate(list(partial), body, {}, inputs)
-        return self._launch(
-            [*lets, *form.rows(0), *fold.before, *self.loops(body, nest.inner), *fold.after, *form.rows(1)]
-        )
+        with self.block() as inner:
+            for eqn, var in partial.items():
+                steps = contiguous(var.aval.shape).strides
+                index = Index(tuple((n, self.stride(s)) for i, s in enumerate(steps) for n, _ in self.position[i]))
+                name = self.fresh()
+                inputs[eqn] = self.define(Load(self.input(var), index, var.aval.dtype), name)
+            fold = form.accumulate(list(partial), {}, inputs)
+        form.rows(0)
+        self.body += [*fold.before, *self.loops(inner, nest.inner), *fold.after]
+        form.rows(1)
+        return self._launch()
 
     # ------------------------------------------------------------------ the kernel
 
-    def _launch(self, body: list[Stmt]) -> Launch:
-        extent = self.nest.extent * (self.fold_blocks or 1)
-        loop = For("p", self.size(extent, "parallel"), unique_indices(body), "parallel")
-        names = list(dict.fromkeys(op_name(e) for e in self.info.group.eqns))
-        name = "_".join([self.nest.form, *names[:5], *(["more"] if len(names) > 5 else [])])
-        kernel = Kernel(name, tuple(self.params), tuple(self.sizes), (loop,))
-        grain = max(1, self.nest.grain(self.info.cost()) // (self.fold_blocks or 1))
-        return Launch(kernel, tuple(self.operands), tuple(self.sizes.values()), extent, grain)
+    def _launch(self) -> Launch:
+        parts = self.fold_blocks or 1
+        extent, grain = self.nest.extent * parts, max(1, self.nest.grain(self.info.cost()) // parts)
+        operations = map(op_name, self.info.group.eqns)
+        return self.launch(self.nest.form, operations, unique_indices(self.body), extent=extent, grain=grain)

@@ -1,39 +1,23 @@
-"""Writes the frame of a kernel: parameters, sizes, indices, the parallel loop, loads and constants."""
+"""The frame of a loop nest: indices, the parallel loop, blocks, loads and constants."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from funcgrad import dtypes
 from funcgrad.compiler.fusion.fuse import Access
-from funcgrad.compiler.loops.language import Const, Expr, For, Index, IndexValue, Let, Load, Name, Param, Stmt, op
+from funcgrad.compiler.loops.language import Const, Expr, For, Index, Let, Load, Name, Stmt, Store, op
 from funcgrad.compiler.lowering import schedule as sch
 from funcgrad.compiler.lowering.analysis import Analysis
+from funcgrad.compiler.lowering.kernel_builder import INT64, KernelBuilder, build, index_value, size_value
 from funcgrad.core.jaxprs import Literal, Var
 
-INT64 = dtypes.int64
 # Numbers up to this are taken for part of the formula, larger whole ones for sizes.
 _LIKE_A_SIZE = 16
-
-
-class Builder:
-    """Builds scalar expressions; what `Elementwise` lowerings are written with."""
-
-    def op(self, name: str, *args: Expr, dtype: np.dtype | None = None) -> Expr:
-        return op(name, *args, dtype=dtype)
-
-    def const(self, value: Any, dtype: np.dtype) -> Expr:
-        return Const(value, dtype)
-
-    def cast(self, x: Expr, dtype: np.dtype) -> Expr:
-        return x if x.dtype == dtype else op("cast", x, dtype=dtype)
-
-
-builder = Builder()
 
 
 class Block(NamedTuple):
@@ -46,61 +30,23 @@ class Block(NamedTuple):
     lets: tuple[Stmt, ...]
 
 
-class NestWriter:
+class NestWriter(KernelBuilder):
     """The frame of one kernel, written bottom up."""
 
     def __init__(self, info: Analysis, nest: sch.Nest, fold_blocks: int = 0):
+        super().__init__()
         self.info, self.nest, self.fold_blocks = info, nest, fold_blocks
-        self.params: list[Param] = []
-        self.operands: list[Var | None] = []
-        self.inputs: dict[Var, str] = {}
-        self.outputs: dict[Var, str] = {}
         # Where the vector loop is cut into pieces (see `Analysis.cuts`), the one that is being written.
         self.piece: tuple[int, int] | None = None
         self.last_dimension = len(info.group.domain) - 1
-        self.sizes: dict[str, int] = {}
-        self.extents = [self.size(d.extent, f"n{i}") for i, d in enumerate(nest.dimensions)]
+        self.extents = [self.size(f"n{i}", d.extent) for i, d in enumerate(nest.dimensions)]
         # The value of each dimension's index, in terms of loop variables and Lets.
         self.position: dict[int, tuple[tuple[str, int], ...]] = {}
         self.part_names: dict[str, str] = {}
         self.kept: dict[Var, str] = {}
-        self.counter = 0
         self.let_names: Counter[str] = Counter()
         # In which blocks the long sums of the present phase go on to a wider accumulator.
-        self.block: Block | None = None
-
-    # ------------------------------------------------------------------ parameters and sizes
-
-    def size(self, value: int, name: str) -> str:
-        self.sizes[name] = value
-        return name
-
-    def stride(self, value: int) -> int | str:
-        """0, 1 and −1 are part of the kernel's form; other strides are arguments."""
-        return value if value in (0, 1, -1) else self.size(value, f"s{len(self.sizes)}")
-
-    def offset(self, value: int) -> int | str:
-        return value if value == 0 else self.size(value, f"o{len(self.sizes)}")
-
-    def input(self, var: Var) -> str:
-        if var not in self.inputs:
-            self.inputs[var] = self.parameter("x", var.aval.dtype, "in", var)
-        return self.inputs[var]
-
-    def output(self, var: Var) -> str:
-        if var not in self.outputs:
-            self.outputs[var] = self.parameter("y", var.aval.dtype, "out", var)
-        return self.outputs[var]
-
-    def parameter(self, letter: str, dtype: np.dtype, intent: Any, var: Var | None, extent: Any = None) -> str:
-        name = f"{letter}{sum(p.name.startswith(letter) for p in self.params)}"
-        self.params.append(Param(name, dtype, intent, extent))
-        self.operands.append(var)
-        return name
-
-    def fresh(self) -> str:
-        self.counter += 1
-        return f"v{self.counter}"
+        self.block_of_sums: Block | None = None
 
     # ------------------------------------------------------------------ indices
 
@@ -117,62 +63,50 @@ class NestWriter:
 
     def position_of(self, domain_dim: int) -> Expr:
         """The index along one dimension of the domain, as a value."""
-        return IndexValue(Index(tuple((name, 1) for name, _ in self.position[self.loop_of(domain_dim)])))
+        return index_value(*(name for name, _ in self.position[self.loop_of(domain_dim)]))
 
     # ------------------------------------------------------------------ the parallel loop
 
-    def open_parallel(self) -> list[Stmt]:
-        """Lets that recover the indices of the outer dimensions from the parallel one; sets their positions."""
+    def open_parallel(self) -> None:
+        """Write Lets that recover the indices of the outer dimensions from the parallel one; set their positions."""
         nest = self.nest
-        pieces: list[tuple[int | str, Any]] = [(i, self.extents[i]) for i in nest.outer]
+        pieces: list[tuple[int | str, str]] = [(i, self.extents[i]) for i in nest.outer]
         if nest.tile is not None:
-            pieces.append(("tile", self.size(nest.tiles, "tiles")))
+            pieces.append(("tile", self.size("tiles", nest.tiles)))
         if nest.block:
-            pieces.append(("block", self.size(nest.blocks, "blocks")))
+            pieces.append(("block", self.size("blocks", nest.blocks)))
         if self.fold_blocks:
-            pieces.insert(0, ("fold", self.size(self.fold_blocks, "parts")))
-        if not pieces:
-            return []
-        lets: list[Stmt] = []
-        where, rest = "p", IndexValue(Index((("p", 1),)))
-        for key, extent in reversed(pieces[1:]):
-            limit = IndexValue(Index((), extent))
-            name = f"i{key}" if isinstance(key, int) else key
-            lets.append(Let(name, op("rem", rest, limit)))
-            where = self.fresh()
-            lets.append(Let(where, op("div", rest, limit)))
-            rest = Name(where, INT64)
-            self._placed(key, name)
-        self._placed(pieces[0][0], where)
-        return lets + self._block_lets()
-
-    def _placed(self, key: int | str, name: str) -> None:
-        if isinstance(key, int):
-            self.position[key] = ((name, 1),)
-        else:
-            self.part_names[key] = name
+            pieces.insert(0, ("fold", self.size("parts", self.fold_blocks)))
+        names = [f"i{key}" if isinstance(key, int) else key for key, _ in pieces]
+        names = self.unravel(names, [extent for _, extent in pieces[1:]])
+        for (key, _), name in zip(pieces, names, strict=True):
+            if isinstance(key, int):
+                self.position[key] = ((name, 1),)
+            else:
+                self.part_names[key] = name
+        self.body += self._block_lets()
 
     def _block_lets(self) -> list[Stmt]:
         """Start and width of this iteration's block of columns, and of its part of the first fold."""
         names = self.part_names
         lets: list[Stmt] = []
         if "block" in names:
-            step = self.size(self.nest.block, "width")
+            step = self.size("width", self.nest.block)
             lets += _range_lets("j_start", "j_width", names["block"], step, self.extent(-1))
         if "tile" in names:
             assert self.nest.tile is not None
-            side = self.size(sch.TILE, "side")
+            side = self.size("side", sch.TILE)
             lets += _range_lets("t_start", "t_width", names["tile"], side, self.extent(self.nest.tile))
         if "fold" in names:
             first = self.nest.folds[0]
             length = -(-self.nest.dimensions[first].extent // self.fold_blocks)
-            part = self.size(length, "part")
+            part = self.size("part", length)
             lets += _range_lets("f_start", "f_width", names["fold"], part, self.extent(first))
         return lets
 
     def extent(self, i: int) -> Expr:
         """The extent of a dimension as a value."""
-        return IndexValue(Index((), self.extents[i]))
+        return size_value(self.extents[i])
 
     def unique(self, name: str) -> str:
         """A name for a Let that may be written more than once."""
@@ -199,17 +133,17 @@ class NestWriter:
         for depth, i in enumerate(reversed(dims)):
             name, extent, _ = self.loop(i)
             kind = "serial" if depth else "vector"
-            if self.block is None or self.block.dimension != i:
+            if self.block_of_sums is None or self.block_of_sums.dimension != i:
                 body = [For(name, extent, tuple(body), kind)]
                 continue
-            block = self.block
+            block = self.block_of_sums
             inner = For(name, block.width, tuple(body), kind)
             body = [For("b", block.count, (*block.lets, *start, inner, *end), "serial")]
         return body
 
     def open_blocks(self, cut: tuple[int, int] | None) -> None:
         """Cut a dimension into blocks in the loops to be written (None: in none)."""
-        self.block = None
+        self.block_of_sums = None
         if cut is None:
             return
         i, length = cut
@@ -218,13 +152,13 @@ class NestWriter:
             extent, whole = -(-extent // self.fold_blocks), Name("f_width", INT64)
         start, width = self.unique("b_start"), self.unique("b_width")
         lets = _range_lets(start, width, "b", length, whole)
-        self.block = Block(i, self.size(-(-extent // length), "sum_blocks"), start, width, tuple(lets))
+        self.block_of_sums = Block(i, self.size("sum_blocks", -(-extent // length)), start, width, tuple(lets))
 
     def set_loop_positions(self, dims: Sequence[int]) -> None:
         for i in dims:
             name, _, starts = self.loop(i)
-            if self.block is not None and self.block.dimension == i:
-                starts = (*starts, self.block.start)
+            if self.block_of_sums is not None and self.block_of_sums.dimension == i:
+                starts = (*starts, self.block_of_sums.start)
             self.position[i] = (*((s, 1) for s in starts), (name, 1))
 
     # ------------------------------------------------------------------ expressions
@@ -247,7 +181,7 @@ class NestWriter:
         return self._argument(int(value), dtype) if dtype.itemsize >= 4 and dtype.kind != "u" else Const(value, dtype)
 
     def _argument(self, value: int, dtype: np.dtype) -> Expr:
-        return builder.cast(IndexValue(Index((), self.size(value, f"c{len(self.sizes)}"))), dtype)
+        return build.cast(size_value(self.new_size("c", value)), dtype)
 
     def load(self, access: Access, level: str) -> Expr:
         if isinstance(access.source, Literal):
@@ -256,21 +190,20 @@ class NestWriter:
         param = self.input(access.source)
         return Load(param, self.index(strides, access.view.offset), access.source.aval.dtype)
 
+    def store(self, var: Var, value: Expr) -> None:
+        """Write a value of the group to memory, if it is stored at all."""
+        if var in self.info.stored:
+            self.body.append(Store(self.output(var), self.index(self.info.store_strides(var)), value))
+
     def loop_of(self, domain_dim: int) -> int:
         """The loop that runs over one dimension of the domain (dimensions are not joined where this is asked)."""
         return next(i for i, d in enumerate(self.nest.dimensions) if d.members == (domain_dim,))
 
-    def let(self, value: Expr, body: list[Stmt]) -> Name:
-        """Name a value."""
-        name = self.fresh()
-        body.append(Let(name, value))
-        return Name(name, value.dtype)
-
 
 def _range_lets(start: str, width: str, block: str, step: int | str, extent: Expr) -> list[Stmt]:
     """Lets for the start and width of block number `block` of a dimension cut in pieces of `step`."""
-    size = IndexValue(Index((), step))
-    first = op("mul", IndexValue(Index(((block, 1),))), size)
+    size = size_value(step)
+    first = op("mul", index_value(block), size)
     left = op("sub", extent, Name(start, INT64))
     # The last part may be empty when the parts do not divide the extent.
     return [Let(start, first), Let(width, op("max", op("min", size, left), Const(0, INT64)))]

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from funcgrad.compiler.fusion.fuse import Access
-from funcgrad.compiler.loops.language import Const, Expr, Index, IndexValue, Load, Stmt, op
+from funcgrad.compiler.loops.language import Const, Expr, Index, Load, op
 from funcgrad.compiler.lowering.analysis import domain_dimensions
-from funcgrad.compiler.lowering.nest import INT64, NestWriter, builder
+from funcgrad.compiler.lowering.kernel_builder import INT64, build, size_value
+from funcgrad.compiler.lowering.nest import NestWriter
 from funcgrad.core.jaxprs import JaxprEqn, Literal
 from funcgrad.core.lowering import Strided
 
@@ -21,10 +22,10 @@ from funcgrad.core.lowering import Strided
 def iota(w: NestWriter, eqn: JaxprEqn) -> Expr:
     place = domain_dimensions(eqn).get(eqn.params["dimension"])
     value = Const(0, INT64) if place is None else w.position_of(place)
-    return builder.cast(value, eqn.params["dtype"])
+    return build.cast(value, eqn.params["dtype"])
 
 
-def pad(w: NestWriter, eqn: JaxprEqn, operands: Sequence[Expr], body: list[Stmt]) -> Expr:
+def pad(w: NestWriter, eqn: JaxprEqn, operands: Sequence[Expr]) -> Expr:
     access = w.info.fusion.accesses(eqn)[0]
     place = domain_dimensions(eqn)
     terms: list[tuple[str, int | str]] = []
@@ -39,16 +40,16 @@ def pad(w: NestWriter, eqn: JaxprEqn, operands: Sequence[Expr], body: list[Stmt]
         piece = w.piece if place.get(d) == w.last_dimension and not interior else None
         if piece is not None and not low <= piece[0] < piece[1] <= low + n:
             return operands[1]  # this piece of the loop is all padding
-        shift = IndexValue(Index((), w.offset(-low)))
-        at = w.let(op("add", w.position_of(place[d]), shift) if d in place else shift, body)
+        shift = size_value(w.offset(-low))
+        at = w.define(op("add", w.position_of(place[d]), shift) if d in place else shift)
         if piece is None:
             conditions.append(op("ge", at, zero))
         if interior:
-            step = IndexValue(Index((), w.size(interior + 1, f"d{len(w.sizes)}")))
+            step = size_value(w.new_size("d", interior + 1))
             conditions.append(op("eq", op("rem", at, step), zero))
-            at = w.let(op("div", at, step), body)
+            at = w.define(op("div", at, step))
         if piece is None:
-            conditions.append(op("lt", at, IndexValue(Index((), w.size(n, f"m{len(w.sizes)}")))))
+            conditions.append(op("lt", at, size_value(w.new_size("m", n))))
         if stride:
             terms.append((at.name, w.stride(stride)))
     mask = functools.reduce(lambda a, b: op("and", a, b), conditions) if conditions else None
@@ -88,19 +89,19 @@ def concatenate(w: NestWriter, eqn: JaxprEqn) -> Expr:
         offset = view.offset - begin * view.strides[dimension]
         shifted = Access(access.source, Strided(view.shape, view.strides, offset))
         # The parts before this one have taken their positions already, and the last takes what is left.
-        mask = None if last else op("lt", at, IndexValue(Index((), w.offset(begin + count))))
+        mask = None if last else op("lt", at, size_value(w.offset(begin + count)))
         out, last = _masked(w, shifted, terms, mask, out, dtype), False
     return out
 
 
-def dynamic_slice(w: NestWriter, eqn: JaxprEqn, operands: Sequence[Expr], body: list[Stmt]) -> Expr:
+def dynamic_slice(w: NestWriter, eqn: JaxprEqn, operands: Sequence[Expr]) -> Expr:
     access, place = w.info.fusion.accesses(eqn)[0], domain_dimensions(eqn)
     terms: list[tuple[str, int | str]] = []
     for d, (start, n, m) in enumerate(zip(operands[1:], access.view.shape, eqn.outvars[0].aval.shape, strict=True)):
         if not access.view.strides[d]:
             continue
-        last = IndexValue(Index((), w.offset(n - m)))
-        clamped = op("clamp", Const(0, INT64), builder.cast(start, INT64), last)
-        at = w.let(op("add", clamped, w.position_of(place[d])) if d in place else clamped, body)
+        last = size_value(w.offset(n - m))
+        clamped = op("clamp", Const(0, INT64), build.cast(start, INT64), last)
+        at = w.define(op("add", clamped, w.position_of(place[d])) if d in place else clamped)
         terms.append((at.name, w.stride(access.view.strides[d])))
     return _masked(w, access, terms, None, Const(0, eqn.outvars[0].aval.dtype), eqn.outvars[0].aval.dtype)

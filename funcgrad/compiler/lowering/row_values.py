@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from funcgrad.compiler.loops.language import Const, Expr, For, Index, Init, Let, Load, Name, Stmt, Store, Update, op
+from funcgrad.compiler.loops.language import Const, Expr, For, Index, Init, Load, Name, Stmt, Store, Update, op
 from funcgrad.compiler.lowering.analysis import is_rounded_sum, reduction_of
-from funcgrad.compiler.lowering.nest import NestWriter, builder
+from funcgrad.compiler.lowering.kernel_builder import build
+from funcgrad.compiler.lowering.nest import NestWriter
 from funcgrad.core.jaxprs import Atom, JaxprEqn, Var
 from funcgrad.core.lowering import contiguous
 from funcgrad.dtypes import float64
@@ -18,7 +19,7 @@ from funcgrad.dtypes import float64
 class PhaseWriter(NestWriter):
     """A kernel that is written phase by phase, as far as row values know it."""
 
-    def expression(self, eqn: JaxprEqn, operands: Sequence[Expr], body: list[Stmt]) -> Expr:
+    def expression(self, eqn: JaxprEqn, operands: Sequence[Expr]) -> Expr:
         """Return an equation's value, given those of its operands."""
         raise NotImplementedError
 
@@ -51,50 +52,42 @@ class RowValues:
     def read(self, var: Var) -> Expr:
         return self.env[var]
 
-    def accumulate(self, folds: Sequence[JaxprEqn], body: list[Stmt], env: dict[Var, Expr], inputs: Any = None) -> Fold:
+    def accumulate(self, folds: Sequence[JaxprEqn], env: dict[Var, Expr], inputs: Any = None) -> Fold:
         fold = Fold([], [], [], [])
         for eqn in folds:
             lowering, out = reduction_of(eqn), eqn.outvars[0]
             value = inputs[eqn] if inputs else self.w.fold_input(eqn, env, self)
             total = Name(f"a{self.w.fresh()}", value.dtype)
             init = Init(total.name, Const(lowering.identity(value.dtype).item(), value.dtype))
-            body.append(Update(total.name, lowering.op, value))
-            if self.w.block is not None and is_rounded_sum(eqn):
+            self.w.body.append(Update(total.name, lowering.op, value))
+            if self.w.block_of_sums is not None and is_rounded_sum(eqn):
                 block, total = total, Name(f"a{self.w.fresh()}", float64)
                 fold.before.append(Init(total.name, Const(0, float64)))
                 fold.start.append(init)
-                fold.end.append(Update(total.name, lowering.op, builder.cast(block, float64)))
+                fold.end.append(Update(total.name, lowering.op, build.cast(block, float64)))
             else:
                 fold.before.append(init)
-            narrow = builder.cast(total, value.dtype)
+            narrow = build.cast(total, value.dtype)
             if eqn in self.partial:
-                param = self.w.parameter("y", value.dtype, "out", self.partial[eqn])
+                param = self.w.output(self.partial[eqn])
                 fold.after.append(Store(param, partial_index(self.w), narrow))
                 continue
-            result = self.w.fresh()
-            fold.after.append(Let(result, builder.cast(narrow, out.aval.dtype)))
-            self.env[out] = Name(result, out.aval.dtype)
-            fold.after.extend(self._store(out))
+            with self.w.block() as after:
+                self.env[out] = self.w.define(build.cast(narrow, out.aval.dtype))
+                self.w.store(out, self.env[out])
+            fold.after.extend(after)
         return fold
 
-    def _store(self, var: Var) -> list[Stmt]:
-        if var not in self.w.info.stored:
-            return []
-        param = self.w.parameter("y", var.aval.dtype, "out", var)
-        return [Store(param, self.w.index(self.w.info.store_strides(var)), self.env[var])]
-
-    def rows(self, phase: int) -> list[Stmt]:
-        """Row values that become known before a phase."""
-        info, body = self.w.info, []
+    def rows(self, phase: int) -> None:
+        """Write the row values that become known before a phase."""
+        info = self.w.info
         for v, eqn in info.made.items():
             if info.level[v] != "row" or info.phase[v] != phase or eqn in info.folds:
                 continue
             operands = [self.w.operand(u, "row", self.env, self, eqn, i) for i, u in enumerate(eqn.invars)]
             name = self.w.fresh()
-            body.append(Let(name, self.w.expression(eqn, operands, body)))
-            self.env[v] = Name(name, v.aval.dtype)
-            body += self._store(v)
-        return body
+            self.env[v] = self.w.define(self.w.expression(eqn, operands), name)
+            self.w.store(v, self.env[v])
 
 
 class ColumnValues:
@@ -104,10 +97,9 @@ class ColumnValues:
         self.w = writer
         self.arrays: dict[Var, str] = {}
         self.partial: dict[JaxprEqn, Var] = {}
-        self.folded: list[tuple[JaxprEqn, str, np.dtype]] = []
 
     def _array(self, dtype: np.dtype) -> str:
-        return self.w.parameter("t", dtype, "scratch", None, "width")
+        return self.w.scratch(dtype, "width")
 
     def read(self, var: Var) -> Expr:
         return Load(self.arrays[var], Index((("j", 1),)), var.aval.dtype)
@@ -115,7 +107,7 @@ class ColumnValues:
     def _loop(self, body: list[Stmt]) -> list[Stmt]:
         return [For("j", "j_width", tuple(body), "vector")] if body else []
 
-    def accumulate(self, folds: Sequence[JaxprEqn], body: list[Stmt], env: dict[Var, Expr], inputs: Any = None) -> Fold:
+    def accumulate(self, folds: Sequence[JaxprEqn], env: dict[Var, Expr], inputs: Any = None) -> Fold:
         fold = Fold([], [], [], [])
         at = Index((("j", 1),))
         for eqn in folds:
@@ -123,35 +115,37 @@ class ColumnValues:
             value = inputs[eqn] if inputs else self.w.fold_input(eqn, env, self)
             array, dtype = self._array(value.dtype), value.dtype
             init = Store(array, at, Const(lowering.identity(dtype).item(), dtype))
-            body.append(Store(array, at, op(lowering.op, Load(array, at, dtype), value)))
+            self.w.body.append(Store(array, at, op(lowering.op, Load(array, at, dtype), value)))
             total = Load(array, at, dtype)
-            if self.w.block is not None and is_rounded_sum(eqn):
+            if self.w.block_of_sums is not None and is_rounded_sum(eqn):
                 block, total = total, Load(self._array(float64), at, float64)
                 fold.before.append(Store(total.param, at, Const(0, float64)))
                 fold.start.append(init)
-                added = op(lowering.op, total, builder.cast(block, float64))
+                added = op(lowering.op, total, build.cast(block, float64))
                 fold.end.append(Store(total.param, at, added))
             else:
                 fold.before.append(init)
-            narrow = builder.cast(total, dtype)
+            narrow = build.cast(total, dtype)
             if eqn in self.partial:
-                param = self.w.parameter("y", dtype, "out", self.partial[eqn])
+                param = self.w.output(self.partial[eqn])
                 fold.after.append(Store(param, partial_index(self.w), narrow))
                 continue
             self.arrays[out] = array if dtype == out.aval.dtype else self._array(out.aval.dtype)
             if self.arrays[out] != total.param:
-                fold.after.append(Store(self.arrays[out], at, builder.cast(narrow, out.aval.dtype)))
-            fold.after.extend(self._store(out))
+                fold.after.append(Store(self.arrays[out], at, build.cast(narrow, out.aval.dtype)))
+            with self.w.block() as after:
+                self.w.store(out, self.read(out))
+            fold.after.extend(after)
         return Fold(*map(self._loop, fold))
 
-    def _store(self, var: Var) -> list[Stmt]:
-        if var not in self.w.info.stored:
-            return []
-        param = self.w.parameter("y", var.aval.dtype, "out", var)
-        return [Store(param, self.w.index(self.w.info.store_strides(var)), self.read(var))]
+    def rows(self, phase: int) -> None:
+        """Write the loop over the row values that become known before a phase."""
+        with self.w.block() as body:
+            self._rows(phase)
+        self.w.body += self._loop(body)
 
-    def rows(self, phase: int) -> list[Stmt]:
-        info, body, env = self.w.info, [], {}
+    def _rows(self, phase: int) -> None:
+        info, env = self.w.info, {}
         for v, eqn in info.made.items():
             if info.level[v] != "row" or info.phase[v] != phase or eqn in info.folds:
                 continue
@@ -160,12 +154,10 @@ class ColumnValues:
                 source: Any = info.fusion.accesses(eqn)[i].source
                 operands.append(env[source] if source in env else self._row_operand(u, eqn, i))
             name = self.w.fresh()
-            body.append(Let(name, self.w.expression(eqn, operands, body)))
-            env[v] = Name(name, v.aval.dtype)
+            env[v] = self.w.define(self.w.expression(eqn, operands), name)
             self.arrays[v] = self._array(v.aval.dtype)
-            body.append(Store(self.arrays[v], Index((("j", 1),)), env[v]))
-            body += self._store(v)
-        return self._loop(body)
+            self.w.body.append(Store(self.arrays[v], Index((("j", 1),)), env[v]))
+            self.w.store(v, self.read(v))
 
     def _row_operand(self, atom: Atom, eqn: JaxprEqn, place: int) -> Expr:
         source: Any = self.w.info.fusion.accesses(eqn)[place].source

@@ -22,7 +22,6 @@ from funcgrad.compiler.loops.language import (
     For,
     If,
     Init,
-    Kernel,
     Name,
     Update,
     While,
@@ -30,7 +29,7 @@ from funcgrad.compiler.loops.language import (
 )
 from funcgrad.compiler.loops.scalars import COSTLY
 from funcgrad.compiler.lowering import scalar_writer
-from funcgrad.compiler.lowering.lower import Launch
+from funcgrad.compiler.lowering.kernel_builder import Launch
 from funcgrad.compiler.lowering.scalar_writer import (
     Memory,
     Scalars,
@@ -59,7 +58,7 @@ _GRAIN = 16384
 
 def lower_scalars(eqn: JaxprEqn, operands: Sequence[Var]) -> Launch:
     """The kernel of a branch or loop; raises Unsuitable where it is too large."""
-    return ScalarLoops().launch(eqn, operands)
+    return ScalarLoops().kernel(eqn, operands)
 
 
 class ScalarLoops(ScalarWriter):
@@ -71,34 +70,26 @@ class ScalarLoops(ScalarWriter):
 
     # ------------------------------------------------------------------ the kernel
 
-    def launch(self, eqn: JaxprEqn, operands: Sequence[Var]) -> Launch:
+    def kernel(self, eqn: JaxprEqn, operands: Sequence[Var]) -> Launch:
         """The kernel of a top-level equation and how it is called."""
-        given = [self.memory(v, "in", x.aval.shape) for v, x in zip(operands, eqn.invars, strict=True)]
-        results = [self.memory(v, "out", v.aval.shape) for v in eqn.outvars]
+        given = [self.operand(v, x.aval.shape) for v, x in zip(operands, eqn.invars, strict=True)]
+        results = [self.result(v) for v in eqn.outvars]
         lanes = isinstance(eqn.primitive.lowering, Scan) and eqn.params["num_carry"] == 0
         extent = eqn.params["length"] if lanes else 1
         if lanes:
             self.lanes(eqn, given, results)
         else:
-            with self.block() as body:
-                scan = isinstance(eqn.primitive.lowering, Scan)
-                n = eqn.params["num_consts"] + eqn.params["num_carry"] if scan else len(given)
-                self.control(eqn, [*(self.loaded(m) for m in given[:n]), *given[n:]], results)
-            self.body = body
-        loop = For("p", self.size("parallel", extent), tuple(self.body), "parallel")
-        names = list(self.names)
-        name = "_".join([eqn.primitive.name, *names[:5], *(["more"] if len(names) > 5 else [])])
-        kernel = Kernel(name, tuple(self.params), tuple(self.sizes), (loop,))
+            scan = isinstance(eqn.primitive.lowering, Scan)
+            n = eqn.params["num_consts"] + eqn.params["num_carry"] if scan else len(given)
+            self.control(eqn, [*(self.loaded(m) for m in given[:n]), *given[n:]], results)
         grain = 16 if self.loops else max(1, _GRAIN // max(1, self.cost))
-        return Launch(kernel, tuple(self.operands), tuple(self.sizes.values()), extent, grain)
+        return self.launch(eqn.primitive.name, self.operations, self.body, extent=extent, grain=grain)
 
     def lanes(self, eqn: JaxprEqn, given: Sequence[Memory], results: Sequence[Memory]) -> None:
         n = eqn.params["num_consts"]
-        with self.block() as body:
-            slices = [self.row(m, "p", 1, ()) for m in given[n:]]
-            args = [self.loaded(m) for m in (*given[:n], *slices)]
-            self.run(eqn.params["jaxpr"].jaxpr, args, [self.row(m, "p", 1, ()) for m in results])
-        self.body = body
+        slices = [self.row(m, "p", 1, ()) for m in given[n:]]
+        args = [self.loaded(m) for m in (*given[:n], *slices)]
+        self.run(eqn.params["jaxpr"].jaxpr, args, [self.row(m, "p", 1, ()) for m in results])
 
     # ------------------------------------------------------------------ jaxprs
 
@@ -229,7 +220,7 @@ class ScalarLoops(ScalarWriter):
 
         def row(m: Memory) -> Memory:
             step = m.view.strides[0]
-            last = (self.size(f"o{len(self.sizes)}", (length - 1) * step),) if p["reverse"] else ()
+            last = (self.new_size("o", (length - 1) * step),) if p["reverse"] else ()
             return self.row(m, name, sign, last)
 
         with self.block() as body:
@@ -240,7 +231,7 @@ class ScalarLoops(ScalarWriter):
             for h, value in zip(held, out[:nk], strict=True):
                 assert value is not None
                 self.update(h, self.scalars(value))
-        self.body.append(For(name, self.size(f"n{len(self.sizes)}", length), tuple(body), "serial"))
+        self.body.append(For(name, self.new_size("n", length), tuple(body), "serial"))
         results = self.put(self.all_current(held, shapes), into[:nk])
         return [*results, *(m for m in into[nk:] if m is not None)]
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,17 +19,13 @@ from funcgrad.compiler.loops.language import (
     Const,
     Expr,
     Index,
-    IndexValue,
-    Let,
     Load,
     Name,
-    Param,
-    Stmt,
     Store,
     op,
 )
 from funcgrad.compiler.loops.scalars import COSTLY, DTYPES
-from funcgrad.compiler.lowering.nest import INT64, builder
+from funcgrad.compiler.lowering.kernel_builder import INT64, KernelBuilder, build, size_value
 from funcgrad.core.jaxprs import Atom, JaxprEqn, Literal, Var
 from funcgrad.core.lowering import (
     Concatenate,
@@ -54,8 +49,6 @@ MOST_OPERATIONS = 2000
 COST_OF_MATH = 20
 # Names in one kernel, those of loads, accumulators and selections included.
 _MOST_NAMES = 8000
-# Strides up to this are part of the kernel, larger ones are arguments.
-_MOST_STRIDE = 64
 
 Scalars = np.ndarray  # of expressions, in the shape of the array whose elements they are
 
@@ -88,38 +81,28 @@ class Memory(NamedTuple):
 Value = Scalars | Memory
 
 
-class ScalarWriter:
-    """Writes a kernel whose arrays are scalars: its frame, and what first-order equations compute."""
+class ScalarWriter(KernelBuilder):
+    """Writes a kernel whose arrays are scalars: what first-order equations compute."""
+
+    largest_fixed_stride = 64
 
     def __init__(self) -> None:
-        self.params: list[Param] = []
-        self.operands: list[Var | None] = []
-        self.sizes: dict[str, int] = {}
-        self.numbers = itertools.count(1)
+        super().__init__()
         self.cost = 0
-        self.body: list[Stmt] = []
-        self.names: dict[str, None] = {}
+        self.operations: dict[str, None] = {}
 
-    def memory(self, var: Var, intent: Any, shape: tuple[int, ...]) -> Memory:
-        """An operand or result of the kernel in its shape, which need not be that of the variable that stores it."""
-        aval = var.aval
-        if aval.dtype not in DTYPES:
+    def operand(self, var: Var, shape: tuple[int, ...]) -> Memory:
+        """An operand of the kernel in its shape, which may differ from that of the variable that stores it."""
+        return self._memory(self.input(var), var, shape)
+
+    def result(self, var: Var) -> Memory:
+        """A result of the kernel."""
+        return self._memory(self.output(var), var, var.aval.shape)
+
+    def _memory(self, param: str, var: Var, shape: tuple[int, ...]) -> Memory:
+        if var.aval.dtype not in DTYPES:
             raise Unsuitable
-        if intent == "in" and var in self.operands:
-            name = self.params[self.operands.index(var)].name
-        else:
-            letter = "x" if intent == "in" else "y"
-            name = f"{letter}{sum(p.name[0] == letter for p in self.params)}"
-            self.params.append(Param(name, aval.dtype, intent))
-            self.operands.append(var)
-        return Memory(name, contiguous(shape), aval.dtype)
-
-    def size(self, name: str, value: int) -> str:
-        self.sizes[name] = value
-        return name
-
-    def stride(self, value: int) -> int | str:
-        return value if abs(value) <= _MOST_STRIDE else self.size(f"s{len(self.sizes)}", value)
+        return Memory(param, contiguous(shape), var.aval.dtype)
 
     def row(self, m: Memory, name: str, sign: int, offsets: tuple[int | str, ...]) -> Memory:
         """A slice along the leading dimension, at the loop index `name`, counted down where `sign` is −1."""
@@ -145,30 +128,16 @@ class ScalarWriter:
             raise Unsuitable
 
     def number(self) -> int:
-        """The next number for a name."""
-        found = next(self.numbers)
+        found = super().number()
         if found > _MOST_NAMES:
             raise Unsuitable
         return found
 
-    # ------------------------------------------------------------------ statements
-
-    @contextmanager
-    def block(self) -> Iterator[list[Stmt]]:
-        """Collect the statements that are written within a ``with`` block."""
-        outside, self.body = self.body, []
-        try:
-            yield self.body
-        finally:
-            self.body = outside
+    # ------------------------------------------------------------------ values
 
     def let(self, value: Expr) -> Expr:
-        """Name a value, unless it is one by itself."""
-        if isinstance(value, Const):
-            return value
-        name = f"v{self.number()}"
-        self.body.append(Let(name, value))
-        return Name(name, value.dtype)
+        """Name a value, unless it is a constant."""
+        return value if isinstance(value, Const) else self.define(value)
 
     def loaded(self, m: Memory) -> Value:
         """A value's elements as scalars, if they are few."""
@@ -211,7 +180,9 @@ class ScalarWriter:
         if isinstance(lowering, Gather) and isinstance(operands[0], Memory):
             return self.slice_of_memory(eqn, operands[0], operands[1:])
         self.check_few(eqn.outvars)
-        self.names.setdefault(eqn.primitive.name) if isinstance(lowering, (Elementwise, Reduce, Contract)) else None
+        self.operations.setdefault(eqn.primitive.name) if isinstance(
+            lowering, (Elementwise, Reduce, Contract)
+        ) else None
         flat = [self.scalars(x) for x in operands]
         if isinstance(lowering, Elementwise):
             return self.elementwise(eqn, flat)
@@ -245,7 +216,7 @@ class ScalarWriter:
         out = []
         for args in zip(*(np.broadcast_to(x, shape).reshape(-1) for x in operands), strict=True):
             self.spend(cost)
-            made = op(formula, *args) if isinstance(formula, str) else formula(builder, *args, **eqn.params)
+            made = op(formula, *args) if isinstance(formula, str) else formula(build, *args, **eqn.params)
             out.append(self.let(made))
         return shaped(out, shape)
 
@@ -257,8 +228,8 @@ class ScalarWriter:
         wide = accumulator(aval.dtype)
         out = []
         for row in rows:
-            terms = [builder.cast(v, wide) for v in row] or [Const(python_value(lowering.identity(wide)), wide)]
-            out.append(self.let(builder.cast(self.tree(lowering.op, terms), aval.dtype)))
+            terms = [build.cast(v, wide) for v in row] or [Const(python_value(lowering.identity(wide)), wide)]
+            out.append(self.let(build.cast(self.tree(lowering.op, terms), aval.dtype)))
         return shaped(out, aval.shape)
 
     def tree(self, name: str, terms: Sequence[Expr]) -> Expr:
@@ -284,8 +255,8 @@ class ScalarWriter:
         """Where a window begins, moved inside; None in dimensions in which it cannot move."""
         out = []
         for start, n, m in zip(starts, shape, sizes, strict=True):
-            at = builder.cast(self.scalar(start), INT64)
-            out.append(self.let(op("clamp", Const(0, INT64), at, IndexValue(Index((), n - m)))) if n > m else None)
+            at = build.cast(self.scalar(start), INT64)
+            out.append(self.let(op("clamp", Const(0, INT64), at, size_value(n - m))) if n > m else None)
         return out
 
     def slice_of_memory(self, eqn: JaxprEqn, m: Memory, starts: Sequence[Value]) -> Value:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from funcgrad.compiler.lowering.kernel_builder import Launch
 from funcgrad.compiler.lowering.lane_blocks import lower_lanes
-from funcgrad.compiler.lowering.lower import Launch
 from funcgrad.compiler.lowering.scalar_loops import lower_scalars
 from funcgrad.compiler.lowering.scalar_writer import Unsuitable
 from funcgrad.core.jaxprs import Atom, JaxprEqn, Var

@@ -6,29 +6,14 @@ element of a large array per iteration, that is the difference between constant 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from funcgrad.compiler.fusion.fuse import Access, Fusion
-from funcgrad.compiler.loops.language import (
-    Const,
-    Expr,
-    For,
-    Index,
-    IndexValue,
-    Intent,
-    Kernel,
-    Let,
-    Load,
-    Name,
-    Param,
-    Stmt,
-    Store,
-    op,
-)
-from funcgrad.compiler.lowering.lower import Launch
-from funcgrad.compiler.lowering.nest import INT64, builder
+from funcgrad.compiler.loops.language import Const, Expr, For, Index, Load, Stmt, Store, op
+from funcgrad.compiler.lowering.kernel_builder import INT64, KernelBuilder, Launch, build, size_value
 from funcgrad.compiler.lowering.schedule import GRAIN
 from funcgrad.core.jaxprs import JaxprEqn, Literal, Var
 from funcgrad.core.lowering import contiguous
@@ -36,102 +21,57 @@ from funcgrad.core.lowering import contiguous
 
 def lower_update(eqn: JaxprEqn, accesses: Sequence[Access]) -> Launch:
     """The kernel that writes the update's elements at their places in a copy of the operand, which is there already."""
-    return _Writer(eqn, accesses).launch()
+    return _Writer(eqn, accesses).kernel()
 
 
-class _Writer:
+class _Writer(KernelBuilder):
+    """Writes the kernel: one parallel loop over the window, with a vector loop over its last dimension."""
+
     def __init__(self, eqn: JaxprEqn, accesses: Sequence[Access]):
-        self.eqn, self.accesses = eqn, accesses
+        super().__init__()
         self.out = eqn.outvars[0]
-        self.params: list[Param] = []
-        self.operands: list[Var | None] = []
-        self.sizes: dict[str, int] = {}
+        _, self.update, *self.starts = accesses
+        self.shape, self.whole = self.update.view.shape, self.out.aval.shape
+        self.steps = contiguous(self.whole).strides
 
-    def launch(self) -> Launch:
-        update = self.accesses[1]
-        shape, whole = update.view.shape, self.out.aval.shape
-        dims = [d for d, n in enumerate(shape) if n != 1]
-        steps = contiguous(whole).strides
-        lets, base = self.base(whole, shape, steps)
-        outer, last = dims[:-1], dims[-1:]
-        body: list[Stmt] = []
-        place = {d: f"i{d}" for d in dims}
-        if len(dims) == 1:
-            place[dims[0]] = "p"
-        value = self.value(update, dims, place)
-        index = Index((*((n, 1) for n in base), *((place[d], self.stride(steps[d])) for d in dims)), 0)
-        body = [Store(self.parameter("y", self.out, "inout"), index, value)]
-        if len(dims) > 1:
-            body = [For(place[last[0]], self.size(f"n{last[0]}", shape[last[0]]), tuple(body), "vector")]
-            body = [*self.positions(outer, shape), *body]
-        extent = int(np.prod([shape[d] for d in (outer if len(dims) > 1 else dims)], dtype=np.int64))
-        inner = shape[last[0]] if len(dims) > 1 else 1
-        loop = For("p", self.size("parallel", extent), tuple(body), "parallel")
-        kernel = Kernel("update_window", tuple(self.params), tuple(self.sizes), (*lets, loop))
-        grain = max(1, GRAIN // max(1, inner))
-        return Launch(kernel, tuple(self.operands), tuple(self.sizes.values()), extent, grain)
+    def kernel(self) -> Launch:
+        with self.block() as setup:
+            starts = self.window_start()
+        dims = [d for d, n in enumerate(self.shape) if n != 1]
+        outer, inner = (dims[:-1], dims[-1:]) if len(dims) > 1 else (dims, [])
+        extents = [self.size(f"n{d}", self.shape[d]) for d in dims[1:]]
+        place = dict(zip(outer, self.unravel([f"i{d}" for d in outer], extents[: len(outer) - 1]), strict=True))
+        place |= {d: f"i{d}" for d in inner}
+        reads = tuple((place[d], self.stride(s)) for d in dims if (s := self.update.view.strides[d]))
+        offset = self.update.view.offset
+        value = self.element(self.update, Index(reads, self.size("o", offset) if offset else 0))
+        at = Index((*((n, 1) for n in starts), *((place[d], self.stride(self.steps[d])) for d in dims)))
+        write: Stmt = Store(self.updated(self.out), at, value)
+        for d, extent in zip(inner, extents[-1:], strict=True):
+            write = For(place[d], extent, (write,), "vector")
+        self.body.append(write)
+        extent = math.prod(self.shape[d] for d in outer)
+        grain = max(1, GRAIN // max(1, math.prod(self.shape[d] for d in inner)))
+        return self.launch("update_window", (), self.body, extent=extent, grain=grain, setup=setup)
 
-    def base(self, whole: Sequence[int], shape: Sequence[int], steps: Sequence[int]) -> tuple[list[Stmt], list[str]]:
+    def window_start(self) -> list[str]:
         """Where the window begins: for each dimension in which it can move, its clamped start times the stride."""
-        lets: list[Stmt] = []
         names = []
-        for d, (access, n, m) in enumerate(zip(self.accesses[2:], whole, shape, strict=True)):
+        for d, (access, n, m) in enumerate(zip(self.starts, self.whole, self.shape, strict=True)):
             if n == m:
                 continue
-            if isinstance(access.source, Literal):
-                at: Expr = builder.cast(_constant(access.source), INT64)
-            else:
-                loaded = Load(self.input(access.source), Index((), access.view.offset), access.source.aval.dtype)
-                at = builder.cast(loaded, INT64)
-            most = IndexValue(Index((), self.size(f"m{d}", n - m)))
-            moved = op(
-                "mul", op("clamp", Const(0, INT64), at, most), IndexValue(Index((), self.size(f"d{d}", steps[d])))
-            )
-            lets.append(Let(f"start{d}", moved))
-            names.append(f"start{d}")
-        return lets, names
+            start = build.cast(self.element(access, Index((), access.view.offset)), INT64)
+            inside = op("clamp", Const(0, INT64), start, size_value(self.size(f"m{d}", n - m)))
+            moved = op("mul", inside, size_value(self.size(f"d{d}", self.steps[d])))
+            names.append(self.define(moved, f"start{d}").name)
+        return names
 
-    def positions(self, outer: Sequence[int], shape: Sequence[int]) -> list[Stmt]:
-        """Lets that recover the outer indices from the parallel one."""
-        lets: list[Stmt] = []
-        rest: Expr = IndexValue(Index((("p", 1),)))
-        for d in reversed(outer[1:]):
-            limit = IndexValue(Index((), self.size(f"n{d}", shape[d])))
-            lets.append(Let(f"i{d}", op("rem", rest, limit)))
-            lets.append(Let(f"rest{d}", op("div", rest, limit)))
-            rest = Name(f"rest{d}", INT64)
-        return [*lets, Let(f"i{outer[0]}", rest)]
-
-    def value(self, update: Access, dims: Sequence[int], place: dict[int, str]) -> Expr:
-        if isinstance(update.source, Literal):
-            return _constant(update.source)
-        terms = tuple((place[d], self.stride(update.view.strides[d])) for d in dims if update.view.strides[d])
-        offset = update.view.offset
-        return Load(
-            self.input(update.source), Index(terms, self.size("o", offset) if offset else 0), update.source.aval.dtype
-        )
-
-    def input(self, var: Var) -> str:
-        if var in self.operands:
-            return self.params[self.operands.index(var)].name
-        return self.parameter("x", var, "in")
-
-    def parameter(self, letter: str, var: Var, intent: Intent) -> str:
-        name = f"{letter}{sum(p.name[0] == letter for p in self.params)}"
-        self.params.append(Param(name, var.aval.dtype, intent))
-        self.operands.append(var)
-        return name
-
-    def size(self, name: str, value: int) -> str:
-        self.sizes[name] = value
-        return name
-
-    def stride(self, value: int) -> int | str:
-        return value if value in (0, 1, -1) else self.size(f"s{len(self.sizes)}", value)
-
-
-def _constant(literal: Literal) -> Const:
-    return Const(np.asarray(literal.val).item(), literal.aval.dtype)
+    def element(self, access: Access, index: Index) -> Expr:
+        """An element of what an operand reads."""
+        source = access.source
+        if isinstance(source, Literal):
+            return Const(np.asarray(source.val).item(), source.aval.dtype)
+        return Load(self.input(source), index, source.aval.dtype)
 
 
 def in_place(fusion: Fusion, fixed: set[Var], carries: Mapping[Var, Var]) -> dict[Var, Var]:

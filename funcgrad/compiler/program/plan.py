@@ -16,7 +16,7 @@ from funcgrad.compiler.fusion.fuse import Fusion, Group
 from funcgrad.compiler.loops.language import scratch_stride
 from funcgrad.compiler.lowering import small_loops
 from funcgrad.compiler.lowering.alike import Lowerings
-from funcgrad.compiler.lowering.lower import Launch
+from funcgrad.compiler.lowering.kernel_builder import Launch
 from funcgrad.compiler.lowering.updates import in_place, lower_update, origins
 from funcgrad.compiler.program import nested
 from funcgrad.compiler.program.host_calls import host_call

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 
 import funcgrad as fg
 import funcgrad.numpy as fnp
+import funcgrad.random
 import funcgrad.transforms
 from funcgrad import lax
 from funcgrad.compiler.lowering import lane_blocks
