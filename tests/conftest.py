@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import tempfile
+from types import ModuleType
 
 import hypothesis
 import pytest
@@ -35,6 +37,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 # Marker -> the optional module that its tests need; .ci/run installs both and runs them.
 _NEEDS = {"oracle": "jax", "cuda": "numba_cuda"}
+
+
+@pytest.fixture(scope="session")
+def jax() -> ModuleType:
+    """JAX, for tests that are marked as comparisons with it."""
+    return importlib.import_module("jax")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 from scipy import special
@@ -10,6 +12,7 @@ import funcgrad as fg
 import funcgrad.numpy as jnp
 from funcgrad import nn, random
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
+from tests.comparing import assert_same
 
 RNG = np.random.default_rng(0)
 # Kinks and their neighbours, and values far out.
@@ -45,10 +48,7 @@ def _slopes(module, function, x):
     return np.asarray(module.vmap(module.grad(function))(x))
 
 
-def _close(ours, theirs, rtol=3e-6, atol=1e-6):
-    ours, theirs = np.asarray(ours), np.asarray(theirs)
-    assert ours.dtype == theirs.dtype and ours.shape == theirs.shape
-    np.testing.assert_allclose(ours, theirs, rtol=rtol, atol=atol)
+close = functools.partial(assert_same, rtol=3e-6, atol=1e-6)
 
 
 # ---------------------------------------------------------------- functions
@@ -60,20 +60,20 @@ def test_activations_are_jax_in_value_and_slope(name):
     import jax
 
     ours, theirs = getattr(nn, name), getattr(jax.nn, name)
-    _close(ours(POINTS), theirs(POINTS))
-    _close(_slopes(fg, ours, POINTS), _slopes(jax, theirs, POINTS))
-    _close(fg.jit(fg.vmap(fg.grad(ours)))(POINTS), _slopes(jax, theirs, POINTS), rtol=1e-5)
+    close(ours(POINTS), theirs(POINTS))
+    close(_slopes(fg, ours, POINTS), _slopes(jax, theirs, POINTS))
+    close(fg.jit(fg.vmap(fg.grad(ours)))(POINTS), _slopes(jax, theirs, POINTS), rtol=1e-5)
 
 
 @pytest.mark.oracle
 def test_options_of_activations_are_jax():
     import jax
 
-    _close(nn.gelu(POINTS, approximate=False), jax.nn.gelu(POINTS, approximate=False), atol=1e-5)
-    _close(nn.leaky_relu(POINTS, 0.2), jax.nn.leaky_relu(POINTS, 0.2))
-    _close(nn.celu(POINTS, 0.5), jax.nn.celu(POINTS, 0.5))
-    _close(nn.glu(POINTS[:18].reshape(2, 9).T, axis=-1), jax.nn.glu(POINTS[:18].reshape(2, 9).T, axis=-1))
-    _close(nn.log1mexp(np.float32([1e-6, 0.3, 0.7, 5])), jax.nn.log1mexp(np.float32([1e-6, 0.3, 0.7, 5])))
+    close(nn.gelu(POINTS, approximate=False), jax.nn.gelu(POINTS, approximate=False), atol=1e-5)
+    close(nn.leaky_relu(POINTS, 0.2), jax.nn.leaky_relu(POINTS, 0.2))
+    close(nn.celu(POINTS, 0.5), jax.nn.celu(POINTS, 0.5))
+    close(nn.glu(POINTS[:18].reshape(2, 9).T, axis=-1), jax.nn.glu(POINTS[:18].reshape(2, 9).T, axis=-1))
+    close(nn.log1mexp(np.float32([1e-6, 0.3, 0.7, 5])), jax.nn.log1mexp(np.float32([1e-6, 0.3, 0.7, 5])))
 
 
 def test_relu_keeps_integers_and_nan():
@@ -94,15 +94,15 @@ def test_normalizers_are_jax(name, options):
     import jax
 
     ours, theirs = getattr(nn, name), getattr(jax.nn, name)
-    _close(ours(X, **options), theirs(X, **options), rtol=2e-5)
+    close(ours(X, **options), theirs(X, **options), rtol=2e-5)
     weights = np.where(MASK, X, 0)
 
     def loss(module_where, function):
         return lambda x: (module_where(MASK, function(x, **options), 0) * weights).sum()
 
     expected = jax.grad(loss(jax.numpy.where, theirs))(X)
-    _close(fg.grad(loss(jnp.where, ours))(X), expected, rtol=2e-4, atol=2e-5)
-    _close(fg.jit(fg.grad(loss(jnp.where, ours)))(X), expected, rtol=2e-4, atol=2e-5)
+    close(fg.grad(loss(jnp.where, ours))(X), expected, rtol=2e-4, atol=2e-5)
+    close(fg.jit(fg.grad(loss(jnp.where, ours)))(X), expected, rtol=2e-4, atol=2e-5)
 
 
 @pytest.mark.oracle
@@ -123,7 +123,7 @@ def test_logsumexp_is_jax(options):
 
     ours, theirs = nn.logsumexp(X, **options), jax.nn.logsumexp(X, **options)
     for a, b in zip(ours, theirs, strict=True) if isinstance(theirs, tuple) else [(ours, theirs)]:
-        _close(a, b)
+        close(a, b)
 
 
 def test_logsumexp_at_the_edges():
@@ -158,8 +158,8 @@ def test_initializers_are_jax(name):
 
     ours, theirs = getattr(nn.initializers, name), getattr(jax.nn.initializers, name)
     for shape in ((7, 3), (3, 3, 4, 5)):
-        _close(ours()(random.key(1), shape), theirs()(jax.random.key(1), shape), rtol=2e-5)
-    _close(
+        close(ours()(random.key(1), shape), theirs()(jax.random.key(1), shape), rtol=2e-5)
+    close(
         ours(in_axis=0, out_axis=1)(random.key(1), (2, 6)),
         theirs(in_axis=0, out_axis=1)(jax.random.key(1), (2, 6)),
         rtol=2e-5,
@@ -182,7 +182,7 @@ def test_other_initializers_are_jax(name, args):
     import jax
 
     ours, theirs = getattr(nn.initializers, name)(*args), getattr(jax.nn.initializers, name)(*args)
-    _close(ours(random.key(1), (7, 3)), theirs(jax.random.key(1), (7, 3)), rtol=2e-5)
+    close(ours(random.key(1), (7, 3)), theirs(jax.random.key(1), (7, 3)), rtol=2e-5)
 
 
 # ---------------------------------------------------------------- layers

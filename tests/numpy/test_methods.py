@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,7 @@ from funcgrad.core.staging import JaxprTracer
 from funcgrad.core.tracers import Tracer
 from funcgrad.errors import ConcretizationError
 from funcgrad.transforms import jet, jvp, vmap
+from tests.comparing import assert_same
 
 MATRIX = np.array([[3, 1, 2], [-4, 6, 5.5]], np.float32)
 SQUARE = np.array([[3, 1, 2], [-4, 6, 5.5], [0.5, -7, 9]], np.float32)
@@ -208,11 +210,7 @@ def test_no_slot_of_a_tracer_has_the_name_of_a_method(cls: type) -> None:
     assert slots & public(ArrayLike) <= {"aval"}  # the one attribute that arrays hold in a slot too
 
 
-def same(actual: Any, expected: Any, *, typed: bool = True) -> None:
-    for a, e in zip(fg.tree.leaves(actual), fg.tree.leaves(expected), strict=True):
-        if typed:
-            assert a.aval == e.aval
-        np.testing.assert_allclose(np.asarray(a), np.asarray(e), rtol=1e-6)
+same = functools.partial(assert_same, rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("x, method, function", CASES)
@@ -220,7 +218,7 @@ def test_a_method_is_the_function(x: np.ndarray, method: Method, function: Funct
     expected = function(jnp, jnp.asarray(x))
     same(method(jnp.asarray(x)), expected)
     if function is not METHODS["nonzero"][0][2]:  # NumPy has no size=
-        same(expected, function(np, x), typed=False)
+        same(expected, function(np, x), weak_types=False)
 
 
 TRANSFORMS: dict[str, Callable[[Method], Method]] = {
@@ -258,7 +256,7 @@ def test_derivatives_of_methods(x: np.ndarray, method: Method, function: Functio
         pulled = fg.vjp(f, x)[1](jnp.arange(1, out.size + 1, dtype=out.dtype).reshape(out.shape))
         return out, tangent_out, pulled
 
-    same(of(method), of(lambda x: function(jnp, x)), typed=False)
+    same(of(method), of(lambda x: function(jnp, x)), weak_types=False)
 
 
 @pytest.mark.parametrize("name", [*DESCRIPTIONS, "devices"])

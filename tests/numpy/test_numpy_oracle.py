@@ -23,7 +23,8 @@ MISSING = GOLDEN / "numpy_missing.txt"
 
 @pytest.fixture(scope="module")
 def oracle() -> Iterator[Any]:
-    jax = pytest.importorskip("jax")
+    import jax
+
     # Operation by operation: compiling every composite function for every dtype would take most of the time.
     with jax.disable_jit():
         yield jax.numpy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from typing import Any
 
@@ -31,6 +32,7 @@ from funcgrad.transforms.grad import (
 from funcgrad.transforms.jit import jit
 from funcgrad.transforms.tracing_api import eval_shape, make_jaxpr
 from funcgrad.transforms.vmap import vmap
+from tests.comparing import assert_same
 
 lax = fg.lax
 X = np.array([0.5, 1.5, 2.5], np.float32)
@@ -48,12 +50,7 @@ def types(tree: Any) -> list[Any]:
     return out
 
 
-def same(ours: Any, theirs: Any, **tolerance: float) -> None:
-    """Equal values, dtypes and weak types."""
-    to_numpy = lambda t: [np.asarray(x) for x in _leaves(t)]  # noqa: E731
-    tolerance = tolerance or {"rtol": 2e-5, "atol": 2e-5}
-    assert_close(to_numpy(ours), to_numpy(theirs), **tolerance)
-    assert types(ours) == types(theirs)
+same = functools.partial(assert_same, rtol=2e-5, atol=2e-5)
 
 
 def _leaves(t: Any) -> list[Any]:

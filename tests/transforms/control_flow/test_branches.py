@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import functools
 import itertools
 from typing import Any
 
@@ -19,15 +19,12 @@ from funcgrad.core.jaxprs import eval_jaxpr
 from funcgrad.experimental import io_callback
 from funcgrad.testing import assert_close, check_grads
 from funcgrad.transforms.partial_eval import partial_eval_jaxpr
+from tests.comparing import assert_same
 
 X = np.linspace(-2.0, 2.0, 5, dtype=np.float32)
 
 
-def same(ours: Any, theirs: Any, tolerance: float = 2e-5) -> None:
-    """Equal structure (of leaves), values, dtypes and weak types."""
-    ours, theirs = (importlib.import_module("optree").tree_leaves(t) for t in (ours, theirs))
-    assert_close([np.asarray(x) for x in ours], [np.asarray(x) for x in theirs], rtol=tolerance, atol=tolerance)
-    assert [aval_of(x).weak_type for x in ours] == [getattr(x, "weak_type", False) for x in theirs]
+same = functools.partial(assert_same, rtol=2e-5, atol=2e-5)
 
 
 # ---------------------------------------------------------------- programs, of either library
@@ -97,11 +94,6 @@ PROGRAMS = [_two, _closing, _nested, _switching, _trees, _sharing, _under_jit]
 POINTS = (-1.2, 0.3, 1.3)
 
 
-@pytest.fixture(scope="session")
-def jax():
-    return pytest.importorskip("jax")
-
-
 @pytest.mark.parametrize("program", PROGRAMS)
 @pytest.mark.parametrize("x", POINTS)
 def test_jit_is_the_branch_that_python_takes(program, x):
@@ -132,7 +124,7 @@ def test_values_and_derivatives_are_jaxs(jax, program, x):
         f = program(m)
         return lambda x: (f(x), m.grad(f)(x), m.grad(m.grad(f))(x), m.jvp(f, (x,), (x,)), m.vmap(m.grad(f))(x * X))
 
-    same(everything(funcgrad)(x), jax.jit(everything(jax))(x), 1e-4)
+    same(everything(funcgrad)(x), jax.jit(everything(jax))(x), rtol=1e-4, atol=1e-4)
 
 
 # ---------------------------------------------------------------- every composition to depth three
@@ -176,7 +168,7 @@ def test_cond_is_a_select_under_every_composition(names):
 @pytest.mark.parametrize("names", [c for c in DEPTHS if len(c) < 3 or c[0] == "vmap"], ids="-".join)
 def test_composition_equals_jax(jax, names):
     x = np.float32(1.3)
-    same(_composed(funcgrad, _switching, names)(x), jax.jit(_composed(jax, _switching, names))(x), 1e-4)
+    same(_composed(funcgrad, _switching, names)(x), jax.jit(_composed(jax, _switching, names))(x), rtol=1e-4, atol=1e-4)
 
 
 # ---------------------------------------------------------------- the choice
@@ -454,7 +446,7 @@ def test_programs_with_loops_are_jaxs(jax, program):
         f = program(m)
         return lambda x: (f(x), m.grad(f)(x), m.grad(m.grad(f))(x), m.vmap(m.grad(f))(x * X))
 
-    same(everything(funcgrad)(np.float32(1.3)), jax.jit(everything(jax))(np.float32(1.3)), 1e-4)
+    same(everything(funcgrad)(np.float32(1.3)), jax.jit(everything(jax))(np.float32(1.3)), rtol=1e-4, atol=1e-4)
 
 
 # ---------------------------------------------------------------- effects

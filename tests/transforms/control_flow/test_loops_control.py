@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import itertools
 from typing import Any
@@ -12,12 +13,12 @@ import pytest
 import funcgrad as fg
 from funcgrad import errors, lax
 from funcgrad import numpy as fnp
-from funcgrad.core.array_types import aval_of
 from funcgrad.core.checking import check_jaxpr
 from funcgrad.core.interning import interned
 from funcgrad.core.jaxprs import ClosedJaxpr, subjaxprs
 from funcgrad.core.primitives import Primitive, registry
 from funcgrad.testing import assert_close, check_grads, check_jit, check_vmap
+from tests.comparing import assert_same
 
 X = np.linspace(-1.0, 1.2, 12, dtype=np.float32).reshape(4, 3)
 W = np.array([[0.5, -0.2, 0.1], [0.3, 0.4, -0.6], [-0.1, 0.2, 0.7]], np.float32)
@@ -38,11 +39,7 @@ def numbers(tree: Any) -> list[np.ndarray]:
     return [np.asarray(x) for x in fg.tree.leaves(tree)]
 
 
-def same(ours: Any, theirs: Any, tolerance: float = 1e-4) -> None:
-    """Equal values, dtypes and weak types."""
-    leaves = oracle().tree.leaves(theirs)
-    assert_close(numbers(ours), [np.asarray(x) for x in leaves], rtol=tolerance, atol=tolerance)
-    assert [aval_of(x).weak_type for x in fg.tree.leaves(ours)] == [oracle().typeof(x).weak_type for x in leaves]
+same = functools.partial(assert_same, rtol=1e-4, atol=1e-4)
 
 
 # ---------------------------------------------------------------- the loops that they mean

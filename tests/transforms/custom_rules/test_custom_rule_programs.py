@@ -12,16 +12,13 @@ import numpy as np
 import pytest
 
 import funcgrad as fg
+from tests.comparing import assert_same
 
 F32 = np.float32
 PROGRAMS = {}
 
 
-def close(actual, expected, rtol=2e-6):
-    actual, expected = fg.tree.flatten(actual), fg.tree.flatten(expected)
-    assert actual[1] == expected[1]
-    for a, b in zip(actual[0], expected[0], strict=True):
-        np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=rtol, atol=1e-6)
+close = functools.partial(assert_same, rtol=2e-6, atol=1e-6, weak_types=False)
 
 
 def program(*values):

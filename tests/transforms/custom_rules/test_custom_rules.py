@@ -17,16 +17,13 @@ from funcgrad.core.checking import check_jaxpr
 from funcgrad.custom_batching import custom_vmap
 from funcgrad.custom_derivatives import SymbolicZero, linear_call, zero_from_primal
 from funcgrad.testing import check_grads, check_jit, check_vmap
+from tests.comparing import assert_same
 
 F32 = np.float32
 X = F32([0.3, -0.7, 1.2])
 
 
-def close(actual, expected, rtol=2e-6):
-    actual, expected = fg.tree.flatten(actual), fg.tree.flatten(expected)
-    assert actual[1] == expected[1]
-    for a, b in zip(actual[0], expected[0], strict=True):
-        np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=rtol, atol=1e-6)
+close = functools.partial(assert_same, rtol=2e-6, atol=1e-6, weak_types=False)
 
 
 # ---------------------------------------------------------------- compositions

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
+import functools
 import itertools
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +12,8 @@ import funcgrad
 import funcgrad.numpy as jnp
 from funcgrad import errors, grad, jacfwd, jit, jvp, lax, make_jaxpr, vmap
 from funcgrad.config import enable_x64
-from funcgrad.core.array_types import aval_of
 from funcgrad.testing import assert_close, check_grads
+from tests.comparing import assert_same
 
 A = np.float32([[4, 1, 0.5], [0, 3, -1], [1, 0.5, 5]])
 S = A + A.T
@@ -22,16 +21,7 @@ B = np.float32([1, -2, 0.5])
 C = np.float32([0.3, 1, -1])
 
 
-@pytest.fixture(scope="session")
-def jax():
-    return pytest.importorskip("jax")
-
-
-def same(ours: Any, theirs: Any, tolerance: float = 1e-4) -> None:
-    """Equal values, dtypes and weak types."""
-    ours, theirs = (importlib.import_module("optree").tree_leaves(t) for t in (ours, theirs))
-    assert_close([np.asarray(x) for x in ours], [np.asarray(x) for x in theirs], rtol=tolerance, atol=tolerance)
-    assert [aval_of(x).weak_type for x in ours] == [getattr(x, "weak_type", False) for x in theirs]
+same = functools.partial(assert_same, rtol=1e-4, atol=1e-4)
 
 
 def eliminate(a, b):
