@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
@@ -32,7 +32,9 @@ class ScalarBuilder(Protocol):
 
 
 class Lowering:
-    """Base of all lowerings."""
+    """Base of all lowerings. `moves_only`: results are elements of the operands, unchanged."""
+
+    moves_only: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class View(Lowering):
     """out[i] = x[affine(i)]: `apply(view, **params)` maps the operand's access to the result's, or None when the result
     is not an affine access of the operand (a reshape that mixes strides)."""
 
+    moves_only = True
+
     apply: Callable[..., Strided | None]
 
 
@@ -57,15 +61,21 @@ class View(Lowering):
 class Pad(Lowering):
     """out[i] = x[(i − low) / (interior + 1)] where that is inside x, else the padding value."""
 
+    moves_only = True
+
 
 @dataclass(frozen=True)
 class Concatenate(Lowering):
     """Operands one after another along a dimension."""
 
+    moves_only = True
+
 
 @dataclass(frozen=True)
 class Iota(Lowering):
     """out[i] = i[dimension]."""
+
+    moves_only = True
 
 
 @dataclass(frozen=True)
@@ -99,6 +109,8 @@ class Gather(Lowering):
 @dataclass(frozen=True)
 class DynamicUpdateSlice(Lowering):
     """The first operand with a window replaced by the second, at the position that the other operands say, clamped."""
+
+    moves_only = True
 
 
 @dataclass(frozen=True)
@@ -151,6 +163,8 @@ class Barrier(Lowering):
 
     Nothing is shared between the two sides.
     """
+
+    moves_only = True
 
 
 @dataclass(frozen=True)

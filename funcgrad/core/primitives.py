@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,12 +12,62 @@ from funcgrad.core import finite
 from funcgrad.core.array_types import Reference
 from funcgrad.core.arrays import Array, TracedOperandError, as_operand, as_result
 from funcgrad.core.avals import ShapedArray
-from funcgrad.core.lowering import Concatenate, Elementwise, Iota, Lowering, Pad, View, host
+from funcgrad.core.lowering import Elementwise, Lowering, host
 from funcgrad.core.tracers import Tracer, check_not_leaked
 from funcgrad.core.traces import current, enclosing, state
 from funcgrad.errors import AllocationError, ArgumentError, MissingRuleError, called_function
 
 registry: dict[str, Primitive] = {}
+
+
+class Transform:
+    """A transform that keeps a rule per primitive in the open table `Primitive.rules`, whose key it is.
+
+    It is declared once, in the module of the transform. A rule is given where the primitive is declared, or added by
+    the module of the transform. `derive(primitive)` returns the rule that follows from the declared properties of a
+    first-order primitive, or None where there is none.
+
+    >>> doubled = Transform("doubled")
+    >>> from funcgrad.ops.arithmetic import sin_p
+    >>> doubled.rule(sin_p)
+    Traceback (most recent call last):
+    funcgrad.errors.MissingRuleError: sin: no doubled rule
+      fix: ...
+    """
+
+    def __init__(self, name: str, derive: Callable[[Primitive], Callable[..., Any] | None] = lambda primitive: None):
+        self.name, self.derive = name, derive
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def rule(self, primitive: Primitive) -> Callable[..., Any]:
+        """Return the rule of a primitive. Raises MissingRuleError, which names both, where there is none."""
+        rule = primitive.rules.get(self)
+        # The functions in a higher-order primitive are known to its own rule only: nothing is derived for it.
+        if rule is None and not primitive.higher_order:
+            rule = self.derive(primitive)
+        if rule is None:
+            how = f"rules={{{self.name}: ...}}"
+            raise missing_rule(primitive.name, self.name, primitive.origin, how)
+        return rule
+
+    def add(self, rules: Mapping[Primitive, Callable[..., Any]]) -> None:
+        """Put rules into the tables of primitives."""
+        for primitive, rule in rules.items():
+            primitive.rules[self] = rule
+
+
+class ParamStyle(NamedTuple):
+    """How the params of a primitive are printed: in alphabetical order, but for the one called `first`.
+
+    `hidden(name, value)` says which are left out. Where `shares_names`, variables of its jaxpr have the names of the
+    operands and results that they stand for.
+    """
+
+    hidden: Callable[[str, Any], bool] = lambda name, value: False
+    first: str = ""
+    shares_names: bool = False
 
 
 class Primitive:
@@ -43,6 +93,20 @@ class Primitive:
     `stage`         (args, params) → the same, with jaxprs in the place of functions
     `discharge`     (args, params) → result, where some args are Refs: bind with their contents, then write these back
     ==============  ======================================================================================
+
+    Rules of other transforms are in `rules`, a table whose keys are `Transform`s.
+
+    Where a rule is not given, it may follow from declared properties; families of primitives supply these:
+
+    ===================  =================================================================================
+    `moves_only`         results are elements of the operands, unchanged (by default what the lowering says)
+    `may_make_nan`       a result may be NaN where no operand is (by default unless `moves_only`)
+    `effectful`          does more than compute its results: is kept when they are not used, and in its order
+    `ordered_effect`     the effect happens as often as the program says: no transform may try both branches
+    `modes`              of differentiation, "fwd" and "rev"; none where the derivative is another by definition
+    `constant_operands`  params → operands by which there is no derivative: asking for one is an error
+    `params_style`       how params are printed
+    ===================  =================================================================================
 
     Collectives have `axis_names`, params → the vmap axes that they name: `batch` of these axes sees them even where no
     operand is batched.
@@ -72,7 +136,14 @@ class Primitive:
         discharge: Callable[..., Any] | None = None,
         multiple_results: bool = False,
         higher_order: bool = False,
+        rules: Mapping[Transform, Callable[..., Any]] | None = None,
+        moves_only: bool | None = None,
+        may_make_nan: bool | None = None,
         effectful: bool = False,
+        ordered_effect: bool = False,
+        modes: Sequence[str] = ("fwd", "rev"),
+        constant_operands: Callable[[dict[str, Any]], Sequence[int]] = lambda params: (),
+        params_style: ParamStyle = ParamStyle(),  # noqa: B008 - immutable
         origin: str = "",
         register: bool = True,
     ):
@@ -87,8 +158,12 @@ class Primitive:
         # Higher-order primitives carry jaxprs in their params and do their own caching and compiling.
         self.higher_order = higher_order
         self._carries_refs = higher_order or discharge is not None
-        # Does more than compute its results: is kept when they are not used, never shared, and stays in its order.
-        self.effectful = effectful
+        self.rules: dict[Transform, Callable[..., Any]] = dict(rules or {})
+        self.moves_only = self.lowering.moves_only if moves_only is None else moves_only
+        self.may_make_nan = not self.moves_only if may_make_nan is None else may_make_nan
+        self.effectful, self.ordered_effect = effectful or ordered_effect, ordered_effect
+        self.modes, self.constant_operands = tuple(modes), constant_operands
+        self.params_style = params_style
         self._inferred: dict[Any, Any] = {}
         if register:  # the library's own: those that are tested against every law
             registry[name] = self
@@ -165,17 +240,11 @@ class Primitive:
             return innermost.process_primitive(self, args, params)
 
     def _check_finite(self, operands: Sequence[Array], out: Any) -> None:
-        if not self.only_moves:
+        if not self.moves_only:
             outputs = [np.asarray(o) for o in (out if self.multiple_results else [out])]
             kinds = finite.Kinds(config.debug_nans, config.debug_infs)
             values, elementwise = [a.host for a in operands], isinstance(self.lowering, Elementwise)
             finite.check(self.name, outputs, values, kinds, state.source, elementwise=elementwise, given=True)
-
-    @property
-    def only_moves(self) -> bool:
-        """Whether the primitive moves or chooses elements: it makes no NaN or infinity of finite values."""
-        moves = isinstance(self.lowering, (View, Pad, Concatenate, Iota))
-        return moves or self.name in ("copy", "dynamic_slice", "select_n", "sort", "stop_gradient")
 
     jvp = property(lambda self: self._rule(self._jvp, "jvp"))
     transpose = property(lambda self: self._rule(self._transpose, "transpose"))
@@ -196,11 +265,10 @@ def registered(name: str) -> Primitive:
     return registry[name]
 
 
-def missing_rule(name: str, kind: str, origin: str) -> MissingRuleError:
+def missing_rule(name: str, kind: str, origin: str, how: str = "") -> MissingRuleError:
     """The error that a primitive lacks a rule, and where to add it."""
-    return MissingRuleError(
-        f"{name}: no {kind} rule", fix=f"declare {kind}= where the primitive is made (see {origin})"
-    )
+    fix = f"declare {how or f'{kind}='} where the primitive is made (see {origin})"
+    return MissingRuleError(f"{name}: no {kind} rule", fix=fix)
 
 
 def _out_of_memory(name: str, avals: Sequence[ShapedArray]) -> AllocationError:

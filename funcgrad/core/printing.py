@@ -107,7 +107,7 @@ def _equation(eqn: JaxprEqn, names: _Names, indent: int, used: set[Var]) -> str:
     args = "".join(f" {_atom(v, names)}" for v in eqn.invars)
     outs = " ".join(f"{names[v] if v in used else '_'}:{v.aval.short()}" for v in eqn.outvars)
     head = f"{outs} = {eqn.primitive.name}" if outs else eqn.primitive.name
-    if eqn.primitive.name == "jit":
+    if eqn.primitive.params_style.shares_names:
         (inner,) = subjaxprs(eqn.params)
         if id(inner) not in names.shared:
             names.adopt(inner.invars, eqn.invars)
@@ -131,27 +131,11 @@ def _equation(eqn: JaxprEqn, names: _Names, indent: int, used: set[Var]) -> str:
     return f"{head}[\n" + "".join(f"{pad}  {p}\n" for p in params) + f"{pad}]{args}"
 
 
-# What the types of the equation's results say already, and defaults.
-_HIDDEN: dict[str, Callable[[str, Any], bool]] = {
-    "broadcast_in_dim": lambda name, value: name == "shape" or value == (),
-    "debug_print": lambda name, value: name == "callback",
-    "dot_general": lambda name, value: value is None,
-    "jit": lambda name, value: value is False,
-    "custom_jvp_call": lambda name, value: name == "num_consts" and not value,
-    "custom_lin": lambda name, value: name in ("name", "out_avals", "structure"),
-    "custom_vjp_call": lambda name, value: name == "num_consts" and not value,
-    "custom_vmap_call": lambda name, value: name == "name",
-}
-_NAME_FIRST = ("jit", "custom_jvp_call", "custom_vjp_call")
-
-
 def _shown_params(eqn: JaxprEqn) -> list[tuple[str, Any]]:
-    """Params in alphabetical order, but the name of a function first."""
-    hidden = _HIDDEN.get(eqn.primitive.name, lambda name, value: False)
-    shown = sorted((k, v) for k, v in eqn.params.items() if not hidden(k, v))
-    if eqn.primitive.name in _NAME_FIRST:
-        shown.sort(key=lambda item: item[0] != "name")
-    return shown
+    """Params in alphabetical order, except as the primitive says."""
+    style = eqn.primitive.params_style
+    shown = sorted((k, v) for k, v in eqn.params.items() if not style.hidden(k, v))
+    return sorted(shown, key=lambda item: item[0] != style.first)
 
 
 def _atom(atom: Atom, names: _Names) -> str:

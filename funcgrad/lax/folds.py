@@ -11,13 +11,15 @@ from funcgrad import dtypes, tree
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import Reduce
-from funcgrad.core.primitives import registry
+from funcgrad.core.primitives import Primitive
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.errors import ArgumentError
 from funcgrad.lax.operands import with_dtype
 from funcgrad.numpy.promotion import as_operand
 from funcgrad.ops import reductions as ops
 from funcgrad.ops import shapes, slicing
+from funcgrad.ops.arithmetic import add_p, max_p, min_p, mul_p
+from funcgrad.ops.logic import and_p, or_p, xor_p
 from funcgrad.transforms.vmap import vmap
 
 __all__ = [
@@ -41,36 +43,42 @@ __all__ = [
 Operation = Callable[[Any, Any], Any]
 
 
-def _reduction(name: str, doc: str) -> Callable[[Any, Sequence[int]], Any]:
+def _reduction(primitive: Primitive, doc: str) -> Callable[[Any, Sequence[int]], Any]:
+    name = primitive.name
+
     def function(operand: Any, axes: Sequence[int]) -> Any:
-        return registry[name].bind(as_operand(operand, name), axes=tuple(axes))
+        return primitive.bind(as_operand(operand, name), axes=tuple(axes))
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = doc
     return function
 
 
-def _running(name: str, doc: str) -> Callable[..., Any]:
+def _running(primitive: Primitive, doc: str) -> Callable[..., Any]:
+    name = primitive.name
+
     def function(operand: Any, axis: int = 0, reverse: bool = False) -> Any:
-        return registry[name].bind(as_operand(operand, name), axis=int(axis), reverse=bool(reverse))
+        return primitive.bind(as_operand(operand, name), axis=int(axis), reverse=bool(reverse))
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = doc + " along `axis`, from the end when `reverse`."
     return function
 
 
-reduce_sum = _reduction("reduce_sum", "Sum over `axes`, in the operand's dtype; 16-bit floats accumulate in float32.")
-reduce_prod = _reduction("reduce_prod", "Product over `axes`, in the operand's dtype.")
-reduce_max = _reduction("reduce_max", "Greatest element over `axes`; NaN wins. Ties share the derivative equally.")
-reduce_min = _reduction("reduce_min", "Smallest element over `axes`; NaN wins. Ties share the derivative equally.")
-reduce_and = _reduction("reduce_and", "Bitwise and over `axes`; logical and of bools.")
-reduce_or = _reduction("reduce_or", "Bitwise or over `axes`; logical or of bools.")
-reduce_xor = _reduction("reduce_xor", "Bitwise exclusive or over `axes`.")
-cumsum = _running("cumsum", "Running sum")
-cumprod = _running("cumprod", "Running product")
-cummax = _running("cummax", "Running maximum")
-cummin = _running("cummin", "Running minimum")
-cumlogsumexp = _running("cumlogsumexp", "Running log Σ exp")
+reduce_sum = _reduction(
+    shapes.reduce_sum_p, "Sum over `axes`, in the operand's dtype; 16-bit floats accumulate in float32."
+)
+reduce_prod = _reduction(ops.reduce_prod_p, "Product over `axes`, in the operand's dtype.")
+reduce_max = _reduction(ops.reduce_max_p, "Greatest element over `axes`; NaN wins. Ties share the derivative equally.")
+reduce_min = _reduction(ops.reduce_min_p, "Smallest element over `axes`; NaN wins. Ties share the derivative equally.")
+reduce_and = _reduction(ops.reduce_and_p, "Bitwise and over `axes`; logical and of bools.")
+reduce_or = _reduction(ops.reduce_or_p, "Bitwise or over `axes`; logical or of bools.")
+reduce_xor = _reduction(ops.reduce_xor_p, "Bitwise exclusive or over `axes`.")
+cumsum = _running(ops.cumsum_p, "Running sum")
+cumprod = _running(ops.cumprod_p, "Running product")
+cummax = _running(ops.cummax_p, "Running maximum")
+cummin = _running(ops.cummin_p, "Running minimum")
+cumlogsumexp = _running(ops.cumlogsumexp_p, "Running log Σ exp")
 
 
 def argmax(operand: Any, axis: int, index_dtype: Any) -> Any:
@@ -110,9 +118,9 @@ def reduce(operands: Any, init_values: Any, computation: Operation, dimensions: 
     combine = _of_lists(computation, structure)
     axes = tuple(dimensions)
     shapes.check_axes("reduce", aval_of(flat[0]), axes)
-    primitive = _recognised(combine, [aval_of(i) for i in inits])
+    primitive = _recognized(combine, [aval_of(i) for i in inits])
     if primitive is not None:
-        reduced = [registry[primitive].bind(flat[0], axes=axes)]
+        reduced = [primitive.bind(flat[0], axes=axes)]
         out = reduced if _is_identity(primitive, inits[0]) else combine(inits, reduced)
     else:
         out = _by_pairs(combine, [_folded_first(x, axes) for x in flat], inits)
@@ -136,18 +144,18 @@ def _of_lists(computation: Operation, structure: Any) -> Callable[[list[Any], li
     return combine
 
 
-_PRIMITIVES = {
-    "add": "reduce_sum",
-    "mul": "reduce_prod",
-    "max": "reduce_max",
-    "min": "reduce_min",
-    "and": "reduce_and",
-    "or": "reduce_or",
-    "xor": "reduce_xor",
+_REDUCTIONS = {
+    add_p: shapes.reduce_sum_p,
+    mul_p: ops.reduce_prod_p,
+    max_p: ops.reduce_max_p,
+    min_p: ops.reduce_min_p,
+    and_p: ops.reduce_and_p,
+    or_p: ops.reduce_or_p,
+    xor_p: ops.reduce_xor_p,
 }
 
 
-def _recognised(combine: Callable[..., list[Any]], avals: list[ShapedArray]) -> str | None:
+def _recognized(combine: Callable[..., list[Any]], avals: list[ShapedArray]) -> Primitive | None:
     """Return the reduction that a computation of one equation stands for."""
     if len(avals) != 1:
         return None
@@ -156,16 +164,16 @@ def _recognised(combine: Callable[..., list[Any]], avals: list[ShapedArray]) -> 
         return None
     (eqn,) = jaxpr.eqns
     of_both = len(eqn.invars) == 2 and all(any(v is w for w in eqn.invars) for v in jaxpr.invars)
-    return _PRIMITIVES.get(eqn.primitive.name) if of_both else None
+    return _REDUCTIONS.get(eqn.primitive) if of_both else None
 
 
-def _is_identity(primitive: str, init: Any) -> bool:
+def _is_identity(primitive: Primitive, init: Any) -> bool:
     aval = aval_of(init)
     try:
         value = np.asarray(init)
     except TypeError:  # it is traced
         return False
-    lowering = registry[primitive].lowering
+    lowering = primitive.lowering
     assert isinstance(lowering, Reduce)
     return bool(value == lowering.identity(aval.dtype))
 

@@ -82,7 +82,7 @@ def _rem(x: Any, y: Any) -> Any:
     ).astype(x.dtype)
 
 
-neg_p = linear("neg", np.negative, lambda ct, x: -ct, kinds=NUMBER)
+neg_p = linear("neg", np.negative, lambda ct, x: -ct, kinds=NUMBER, may_make_nan=False)
 add_p = elementwise(
     "add", np.add, derivative=(lambda *_: IDENTITY, lambda *_: IDENTITY), kinds=NUMBER, transpose=_add_transpose
 )
@@ -144,13 +144,13 @@ def _half_at_ties(ans: Any, x: Any, y: Any) -> Any:
 _BY_WINNER = (_half_at_ties, lambda ans, x, y: _half_at_ties(ans, y, x))
 
 
-max_p = elementwise("max", np.maximum, derivative=_BY_WINNER, kinds=("bool", *NUMBER))
-min_p = elementwise("min", np.minimum, derivative=_BY_WINNER, kinds=("bool", *NUMBER))
+max_p = elementwise("max", np.maximum, derivative=_BY_WINNER, kinds=("bool", *NUMBER), moves_only=True)
+min_p = elementwise("min", np.minimum, derivative=_BY_WINNER, kinds=("bool", *NUMBER), moves_only=True)
 
 # ---------------------------------------------------------------- rounding, sign, magnitude
 
-floor_p = elementwise("floor", np.floor, kinds=("float",))
-ceil_p = elementwise("ceil", np.ceil, kinds=("float",))
+floor_p = elementwise("floor", np.floor, kinds=("float",), may_make_nan=False)
+ceil_p = elementwise("ceil", np.ceil, kinds=("float",), may_make_nan=False)
 
 
 def _round(x: Any, *, rounding_method: int) -> Any:
@@ -168,6 +168,7 @@ round_p = elementwise(
     kinds=("float",),
     scalar=lambda b, x, *, rounding_method: b.op("round" if rounding_method == TO_NEAREST_EVEN else "round_away", x),
     derivative=None,
+    may_make_nan=False,
 )
 
 
@@ -211,7 +212,7 @@ def _abs_jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]
     return ans, mul_p.bind(t, select_n_p.bind(nonnegative, _filled(x, -1), _filled(x, 1)))
 
 
-abs_p = elementwise("abs", np.abs, jvp=_abs_jvp, kinds=NUMBER, result=dtypes.real_dtype)
+abs_p = elementwise("abs", np.abs, jvp=_abs_jvp, kinds=NUMBER, result=dtypes.real_dtype, may_make_nan=False)
 is_finite_p = elementwise("is_finite", np.isfinite, kinds=("float",), result=lambda d: dtypes.bool_)
 # One unit in the last place from x, in the direction of y: x moves it, y does not.
 nextafter_p = elementwise(
@@ -220,6 +221,7 @@ nextafter_p = elementwise(
     lambda x, y: np.where(x == y, y, np.nextafter(x, y)),
     derivative=(lambda *_: IDENTITY, None),
     kinds=("float",),
+    may_make_nan=False,
 )
 
 # ---------------------------------------------------------------- powers and exponentials
@@ -388,6 +390,7 @@ real_p = linear(
     lambda ct, x: complex_p.bind(ct, _other_part(ct)),
     kinds=("complex",),
     result=dtypes.real_dtype,
+    may_make_nan=False,
 )
 imag_p = linear(
     "imag",
@@ -395,6 +398,7 @@ imag_p = linear(
     lambda ct, x: complex_p.bind(_other_part(ct), -ct),
     kinds=("complex",),
     result=dtypes.real_dtype,
+    may_make_nan=False,
 )
 
 
@@ -421,6 +425,7 @@ complex_p = elementwise(
     jvp=_complex_jvp,
     kinds=("float",),
     result=_complex_of,
+    may_make_nan=False,
     transpose=lambda ct, x, y: [
         unbroadcast(real_p.bind(ct), aval_of(x)) if is_undefined(x) else None,
         unbroadcast(-imag_p.bind(ct), aval_of(y)) if is_undefined(y) else None,
@@ -439,6 +444,7 @@ conj_p = linear(
     _conj_transpose,
     kinds=INEXACT,
     result=_complex_of,
+    may_make_nan=False,
 )
 
 

@@ -56,6 +56,7 @@ convert_element_type_p = elementwise(
     jvp=_convert_jvp,
     transpose=lambda ct, x, *, new_dtype, weak_type: [convert_element_type(ct, aval_of(x).dtype, aval_of(x).weak_type)],
     scalar=lambda b, x, *, new_dtype, weak_type: b.cast(x, new_dtype),
+    may_make_nan=False,
 )
 
 
@@ -84,6 +85,7 @@ bitcast_convert_type_p = elementwise(
     lambda x, *, new_dtype: np.ascontiguousarray(x).view(new_dtype).reshape(x.shape),
     infer=_bitcast_infer,
     scalar=lambda b, x, *, new_dtype: b.op("bitcast", x, dtype=new_dtype),
+    modes=(),
 )
-stop_gradient_p = elementwise("stop_gradient", np.array, kinds=ANY, scalar=lambda b, x: x)
-copy_p = linear("copy", np.array, lambda ct, x: ct, kinds=ANY, scalar=lambda b, x: x)
+stop_gradient_p = elementwise("stop_gradient", np.array, kinds=ANY, scalar=lambda b, x: x, moves_only=True, modes=())
+copy_p = linear("copy", np.array, lambda ct, x: ct, kinds=ANY, scalar=lambda b, x: x, moves_only=True)

@@ -14,7 +14,7 @@ from funcgrad import dtypes
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import Contract
-from funcgrad.core.primitives import Primitive
+from funcgrad.core.primitives import ParamStyle, Primitive
 from funcgrad.core.symbolic import Zero, is_undefined
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 from funcgrad.ops.accumulation import accumulator, sum_over
@@ -274,6 +274,7 @@ dot_general_p = Primitive(
     transpose=_transpose,
     batch=_batch,
     lowering=Contract(),
+    params_style=ParamStyle(hidden=lambda name, value: value is None),
 )
 
 

@@ -113,6 +113,7 @@ dynamic_slice_p = Primitive(
     transpose=_dynamic_slice_transpose,
     batch=_dynamic_slice_batch,
     lowering=Gather(),
+    moves_only=True,
 )
 
 

@@ -8,7 +8,8 @@ themselves are in `ops.arithmetic` and `ops.special`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import Elementwise, Lowering
 from funcgrad.core.primitives import Primitive, registry
 from funcgrad.core.symbolic import Zero, is_undefined
-from funcgrad.errors import DTypeError, NotDifferentiableError, ShapeError
+from funcgrad.errors import DTypeError, MissingRuleError, NotDifferentiableError, ShapeError
 from funcgrad.ops import shapes
 
 Derivative = Callable[..., Any] | None
@@ -81,7 +82,7 @@ def elementwise(
 ) -> Primitive:
     """Declare an elementwise primitive.
 
-    `derivative`: per operand a function (ans, *operands) → ∂f/∂operand, or None where it is zero. `scalar`:
+    `derivative`: per operand a function (ans, *operands) → ∂f/∂operand, None where it is zero, or `Unknown`. `scalar`:
     the name of the scalar operation, by default the primitive's. `result`: dtype of the result from the
     operands' dtype. `full_operands`: operands that have the result's shape, scalars not being repeated for
     them. `options` are those of `Primitive`.
@@ -91,6 +92,7 @@ def elementwise(
     (True, Elementwise(op='exp'))
     """
     derivatives = derivative if isinstance(derivative, (tuple, list)) else (derivative,)
+    unknown = [i for i, d in enumerate(derivatives) if isinstance(d, Unknown)]
 
     def default_infer(*avals: ShapedArray, **params: Any) -> ShapedArray:
         shape = check_operands(name, avals, kinds)
@@ -116,6 +118,7 @@ def elementwise(
         transpose=transpose,
         batch=lambda args, dims, **params: batch_elementwise(primitive, args, dims, full_operands, **params),
         lowering=lowering or Elementwise(scalar or name),
+        constant_operands=lambda params: unknown,
         **options,
     )
     return primitive
@@ -147,6 +150,16 @@ class _Sign:
 
 
 IDENTITY, NEGATION = _Sign("identity"), _Sign("negation")
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """A derivative for which there is no formula."""
+
+    of: str
+
+    def __call__(self, *_: Any, **__: Any) -> NoReturn:
+        raise MissingRuleError(f"{self.of}: the derivative is not implemented", fix="use custom_jvp to give one")
 
 
 class Over(NamedTuple):

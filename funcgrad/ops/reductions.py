@@ -73,6 +73,7 @@ def _reducer(
     identity: Callable[[np.dtype], Any],
     kinds: Sequence[str],
     tangent: Callable[..., Any] | None = None,
+    **options: Any,
 ) -> Primitive:
     """Declare a reduction by a NumPy ufunc; `tangent(ans, x, t, axes)` is its derivative (None: it has none)."""
 
@@ -87,7 +88,8 @@ def _reducer(
             return ans, Zero(aval_of(ans).tangent())
         return ans, tangent(ans, primals[0], t, axes)
 
-    primitive = reduction(name, op, evaluate, identity, jvp=jvp, check=lambda x: check_operands(name, [x], kinds))
+    check = lambda x: check_operands(name, [x], kinds)  # noqa: E731
+    primitive = reduction(name, op, evaluate, identity, jvp=jvp, check=check, **options)
     return primitive
 
 
@@ -125,8 +127,9 @@ def _exclusive(x: Any, reverse: bool) -> Any:
 reduce_prod_p = _reducer(
     "reduce_prod", "mul", np.multiply, lambda d: d.type(1), ("bool", *NUMBER), tangent=_product_tangent
 )
-reduce_max_p = _reducer("reduce_max", "max", np.maximum, lowest, ("bool", *NUMBER), tangent=_extreme_tangent)
-reduce_min_p = _reducer("reduce_min", "min", np.minimum, highest, ("bool", *NUMBER), tangent=_extreme_tangent)
+_EXTREME = {"kinds": ("bool", *NUMBER), "tangent": _extreme_tangent, "may_make_nan": False}
+reduce_max_p = _reducer("reduce_max", "max", np.maximum, lowest, **_EXTREME)
+reduce_min_p = _reducer("reduce_min", "min", np.minimum, highest, **_EXTREME)
 reduce_and_p = _reducer("reduce_and", "and", np.bitwise_and, _all_ones, BITS)
 reduce_or_p = _reducer("reduce_or", "or", np.bitwise_or, lambda d: d.type(0), BITS)
 reduce_xor_p = _reducer("reduce_xor", "xor", np.bitwise_xor, lambda d: d.type(0), BITS)

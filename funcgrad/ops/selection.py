@@ -78,6 +78,7 @@ select_n_p = elementwise(
     transpose=_select_transpose,
     scalar=_select_scalar,
     full_operands=slice(1, None),
+    moves_only=True,
 )
 
 
@@ -111,4 +112,5 @@ clamp_p = elementwise(
     infer=_clamp_infer,
     derivative=(_below, _inside, _above),
     full_operands=slice(1, 2),
+    moves_only=True,
 )

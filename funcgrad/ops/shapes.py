@@ -13,7 +13,7 @@ from funcgrad.core.array_types import aval_of
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import Lowering, Reduce, Strided, View
-from funcgrad.core.primitives import Primitive
+from funcgrad.core.primitives import ParamStyle, Primitive
 from funcgrad.core.quiet import quiet
 from funcgrad.core.symbolic import Zero
 from funcgrad.errors import ArgumentError, ShapeError
@@ -30,6 +30,7 @@ def movement(
     transpose: Callable[..., Any],
     batch: Callable[..., Any],
     lowering: Lowering,
+    **options: Any,
 ) -> Primitive:
     """Declare a linear primitive of one operand that moves elements: jvp applies it to the tangent.
 
@@ -47,6 +48,7 @@ def movement(
         transpose=lambda ct, x, **params: [transpose(ct, aval_of(x), **params)],
         batch=lambda args, dims, **params: batch(args[0], dims[0], **params),
         lowering=lowering,
+        **options,
     )
     return primitive
 
@@ -108,6 +110,8 @@ broadcast_in_dim_p = movement(
     transpose=_broadcast_transpose,
     batch=_broadcast_batch,
     lowering=View(_broadcast_view),
+    # The type of the result shows the shape.
+    params_style=ParamStyle(hidden=lambda name, value: name == "shape" or value == ()),
 )
 
 

@@ -102,7 +102,13 @@ def _sort_batch(args: Sequence[Any], dims: Dims, *, dimension: int, **params: An
 
 
 sort_p = Primitive(
-    "sort", infer=_sort_infer, evaluate=_sort_evaluate, jvp=_sort_jvp, batch=_sort_batch, multiple_results=True
+    "sort",
+    infer=_sort_infer,
+    evaluate=_sort_evaluate,
+    jvp=_sort_jvp,
+    batch=_sort_batch,
+    multiple_results=True,
+    moves_only=True,
 )
 
 
@@ -173,7 +179,13 @@ def _top_k_batch(args: Sequence[Any], dims: Sequence[int], *, k: int, axis: int)
 
 
 top_k_p = Primitive(
-    "top_k", infer=_top_k_infer, evaluate=_top_k_evaluate, jvp=_top_k_jvp, batch=_top_k_batch, multiple_results=True
+    "top_k",
+    infer=_top_k_infer,
+    evaluate=_top_k_evaluate,
+    jvp=_top_k_jvp,
+    batch=_top_k_batch,
+    multiple_results=True,
+    moves_only=True,
 )
 
 

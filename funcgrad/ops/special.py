@@ -12,10 +12,9 @@ import numpy as np
 from funcgrad import dtypes
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.lowering import host
-from funcgrad.errors import MissingRuleError
 from funcgrad.ops.arithmetic import exp_p, log1p_p, log_p, pow_p, sign_p
 from funcgrad.ops.casts import stop_gradient_p
-from funcgrad.ops.elementwise import elementwise, linear
+from funcgrad.ops.elementwise import Unknown, elementwise, linear
 from funcgrad.ops.logic import eq_p
 from funcgrad.ops.selection import select_n_p
 from funcgrad.ops.shapes import full
@@ -38,13 +37,6 @@ def _scipy(name: str) -> Callable[..., Any]:
 def _odd(function: Callable[..., Any]) -> Callable[..., Any]:
     """f(−x) = −f(x), at −0 too."""
     return lambda x: np.copysign(function(x), x)
-
-
-def _no_derivative(name: str) -> Callable[..., Any]:
-    def derivative(*_: Any, **__: Any) -> Any:
-        raise MissingRuleError(f"{name}: the derivative is not implemented", fix="use custom_jvp to give one")
-
-    return derivative
 
 
 _TWO_OVER_SQRT_PI = 2 / math.sqrt(math.pi)
@@ -113,14 +105,14 @@ zeta_p = elementwise(
     "zeta",
     _scipy("zeta"),
     # ∂/∂q ζ(s, q) = −s ζ(s + 1, q)
-    derivative=(_no_derivative("zeta in its first operand"), lambda ans, s, q: -s * zeta_p.bind(s + 1, q)),
+    derivative=(Unknown("zeta in its first operand"), lambda ans, s, q: -s * zeta_p.bind(s + 1, q)),
     kinds=REAL_ONLY,
     lowering=host,
 )
 polygamma_p = elementwise(
     "polygamma",
     _in_double(_polygamma),
-    derivative=(_no_derivative("polygamma in its order"), lambda ans, m, x: polygamma_p.bind(m + 1, x)),
+    derivative=(Unknown("polygamma in its order"), lambda ans, m, x: polygamma_p.bind(m + 1, x)),
     kinds=REAL_ONLY,
     lowering=host,
 )
@@ -176,14 +168,14 @@ def _random_gamma_grad(a: Any, x: Any) -> Any:
 igamma_grad_a_p = elementwise(
     "igamma_grad_a",
     _in_double(_igamma_by_a),
-    derivative=(_no_derivative("igamma_grad_a in a"), lambda ans, a, x: _gamma_density_by_a(a, x)),
+    derivative=(Unknown("igamma_grad_a in a"), lambda ans, a, x: _gamma_density_by_a(a, x)),
     kinds=REAL_ONLY,
     lowering=host,
 )
 random_gamma_grad_p = elementwise(
     "random_gamma_grad",
     _in_double(_random_gamma_grad),
-    derivative=(_no_derivative("random_gamma_grad"),) * 2,
+    derivative=(Unknown("random_gamma_grad"),) * 2,
     kinds=REAL_ONLY,
     lowering=host,
 )
@@ -214,7 +206,7 @@ def _beta_density(ans: Any, a: Any, b: Any, x: Any) -> Any:
 regularized_incomplete_beta_p = elementwise(
     "regularized_incomplete_beta",
     _scipy("betainc"),
-    derivative=(_no_derivative("betainc in a"), _no_derivative("betainc in b"), _beta_density),
+    derivative=(Unknown("betainc in a"), Unknown("betainc in b"), _beta_density),
     kinds=REAL_ONLY,
     lowering=host,
 )
@@ -284,4 +276,6 @@ reduce_precision_p = linear(
     lambda ct, x, **bits: reduce_precision_p.bind(ct, **bits),
     kinds=REAL_ONLY,
     lowering=host,
+    may_make_nan=False,
+    modes=(),
 )

@@ -29,6 +29,7 @@ from funcgrad.core.avals import ShapedArray
 from funcgrad.core.checking import check_jaxpr
 from funcgrad.core.jaxprs import eval_jaxpr
 from funcgrad.core.primitives import Primitive
+from funcgrad.ops.special import igamma_p, igammac_p
 from funcgrad.testing import special
 from funcgrad.testing.comparisons import assert_close
 from funcgrad.testing.gradients import check_grads, check_jit, check_jvp_vjp, check_vmap, random_like
@@ -37,26 +38,8 @@ from funcgrad.transforms.jit import jit
 from funcgrad.transforms.tracing_api import make_jaxpr
 from funcgrad.transforms.vmap import vmap
 
-NO_DERIVATIVE = ("stop_gradient", "bitcast_convert_type", "reduce_precision")
-"""Primitives whose derivative is not that of the values they give, by definition."""
-
-FORWARD_ONLY = ("while",)
-"""Primitives without reverse mode, which asks for the number of steps before the loop runs."""
-
-REVERSE_ONLY = ("custom_vjp_call",)
-"""Primitives whose derivative has a reverse rule only."""
-
-CONSTANT_OPERANDS: dict[str, tuple[int, ...]] = {
-    "zeta": (0,),
-    "polygamma": (0,),
-    "igamma_grad_a": (0,),
-    "random_gamma_grad": (0, 1),
-    "regularized_incomplete_beta": (0, 1),
-    "linear_call": (0,),
-}
-"""Operands by which there is no derivative; asking for one is an error."""
-
-CONSTANT_IN_SECOND_ORDER = CONSTANT_OPERANDS | {"igamma": (0,), "igammac": (0,)}
+_UNKNOWN_IN_SECOND_ORDER = {igamma_p: (0,), igammac_p: (0,)}
+"""Operands by which there is a derivative, but no derivative of it."""
 
 
 def as_function(primitive: Primitive, params: dict[str, Any]) -> Callable[..., Any]:
@@ -74,10 +57,10 @@ def _differentiable(args: Sequence[Any]) -> bool:
 
 
 def _of_variables(
-    primitive: Primitive, args: Sequence[Any], params: dict[str, Any], constant: dict[str, tuple[int, ...]]
+    primitive: Primitive, args: Sequence[Any], params: dict[str, Any], constant: Sequence[int] = ()
 ) -> tuple[Callable[..., Any], list[Any]]:
     """The primitive as a function of the operands that it can be differentiated by, and those operands."""
-    fixed = constant.get(primitive.name, ())
+    fixed = {*constant, *primitive.constant_operands(params)}
 
     def call(*variables: Any) -> Any:
         rest = iter(variables)
@@ -85,13 +68,6 @@ def _of_variables(
 
     call.__name__ = primitive.name
     return call, [x for i, x in enumerate(args) if i not in fixed]
-
-
-def _modes(primitive: Primitive) -> tuple[str, ...]:
-    """Return the modes in which the primitive can be differentiated."""
-    if primitive.name in FORWARD_ONLY:
-        return ("fwd",)
-    return ("rev",) if primitive.name in REVERSE_ONLY else ("fwd", "rev")
 
 
 def _finite_at(f: Callable[..., Any], args: Sequence[Any]) -> bool:
@@ -116,23 +92,23 @@ def types(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> 
 
 def derivative(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> None:
     """The jvp rule, or the reverse rule where there is no other, gives the derivative along a random direction."""
-    f, args = _of_variables(primitive, args, params, CONSTANT_OPERANDS)
-    if primitive.name not in NO_DERIVATIVE and _finite_at(f, args):
-        check_grads(f, args, order=1, modes=_modes(primitive)[:1], widen=False)
+    f, args = _of_variables(primitive, args, params)
+    if primitive.modes and _finite_at(f, args):
+        check_grads(f, args, order=1, modes=primitive.modes[:1], widen=False)
 
 
 def adjoint(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> None:
     """Reverse mode, through the transpose rules of what the jvp rule is made of, is the adjoint of forward mode."""
-    f, args = _of_variables(primitive, args, params, CONSTANT_OPERANDS)
-    if primitive.name not in NO_DERIVATIVE + FORWARD_ONLY + REVERSE_ONLY and _differentiable(args):
+    f, args = _of_variables(primitive, args, params)
+    if len(primitive.modes) == 2 and _differentiable(args):
         check_jvp_vjp(f, args)
 
 
 def second_order(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> None:
     """Derivatives of derivatives, forward and reverse in every order, agree with finite differences."""
-    f, args = _of_variables(primitive, args, params, CONSTANT_IN_SECOND_ORDER)
-    if primitive.name not in NO_DERIVATIVE and _differentiable(args) and _finite_at(f, args):
-        check_grads(f, args, order=2, modes=_modes(primitive), atol=1e-4, rtol=1e-4, widen=False)
+    f, args = _of_variables(primitive, args, params, _UNKNOWN_IN_SECOND_ORDER.get(primitive, ()))
+    if primitive.modes and _differentiable(args) and _finite_at(f, args):
+        check_grads(f, args, order=2, modes=primitive.modes, atol=1e-4, rtol=1e-4, widen=False)
 
 
 def _batch_axes(args: Sequence[Any]) -> list[tuple[int | None, ...]]:
@@ -160,7 +136,7 @@ def vectorisation(primitive: Primitive, args: Sequence[Any], params: dict[str, A
 
 def vmap_of_jvp(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> None:
     """vmap of jvp is jvp of vmap, and vmap of vjp is vjp of vmap."""
-    f, args = _of_variables(primitive, args, params, CONSTANT_OPERANDS)
+    f, args = _of_variables(primitive, args, params)
     if not _differentiable(args):
         return
     batch = tuple(_batch_of_two(x, 0) for x in args)
@@ -175,12 +151,12 @@ def vmap_of_jvp(primitive: Primitive, args: Sequence[Any], params: dict[str, Any
         zeros = random_like(args)
         return jvp(f, tuple(xs), tuple(with_live(vs, zeros)))
 
-    if primitive.name not in REVERSE_ONLY:
+    if primitive.modes != ("rev",):
         expected = jvp(vmap(f), batch, tangents)
         actual = vmap(pushed)(list(batch), [tangents[i] for i in live])
         assert_close(_without_float0(actual), _without_float0(expected), what=f"{primitive}: vmap∘jvp and jvp∘vmap")
     seed = random_like(vmap(f)(*batch), seed=1)
-    if primitive.name in FORWARD_ONLY or any(aval_of(s).dtype == dtypes.float0 for s in tree.leaves(seed)):
+    if primitive.modes == ("fwd",) or any(aval_of(s).dtype == dtypes.float0 for s in tree.leaves(seed)):
         return
     back = vjp(lambda *xs: vmap(f)(*with_live(xs, batch)), *(batch[i] for i in live))[1](seed)
     rows = vmap(lambda xs, s: vjp(lambda *ys: f(*with_live(ys, xs)), *(xs[i] for i in live))[1](s))(list(batch), seed)
@@ -205,9 +181,9 @@ def special_values(primitive: Primitive, args: Sequence[Any], params: dict[str, 
 
 def round_trip(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> None:
     """The traced jaxpr, and that of its derivative, pass the checker, evaluate to the same values, and print."""
-    f, args = _of_variables(primitive, args, params, CONSTANT_OPERANDS)
+    f, args = _of_variables(primitive, args, params)
     programs = [f]
-    if primitive.name not in REVERSE_ONLY and _differentiable(args):
+    if primitive.modes != ("rev",) and _differentiable(args):
         tangents = random_like(args)
         programs.append(lambda *xs: _without_float0(jvp(f, xs, tangents)))
     for program in programs:

@@ -213,7 +213,7 @@ io_callback_p = Primitive(
     jvp=functools.partial(_no_jvp, "io_callback"),
     batch=_io_batch,
     multiple_results=True,
-    effectful=True,
+    ordered_effect=True,
 )
 
 

@@ -27,7 +27,13 @@ class JaxprCall(Primitive):
     """
 
     def __init__(
-        self, name: str, *, evaluate: Callable[..., Any], partial_eval: Callable[..., Any], lowering: Lowering
+        self,
+        name: str,
+        *,
+        evaluate: Callable[..., Any],
+        partial_eval: Callable[..., Any],
+        lowering: Lowering,
+        **options: Any,
     ):
         super().__init__(
             name,
@@ -42,6 +48,7 @@ class JaxprCall(Primitive):
             discharge=lambda args, params: discharge_call(self, args, params),
             multiple_results=True,
             higher_order=True,
+            **options,
         )
 
     def _apply(self, derived: ClosedJaxpr, args: Sequence[Any], params: dict[str, Any]) -> list[Any]:

@@ -97,6 +97,7 @@ def _collective(
     along: Callable[..., Pair],
     transpose: Callable[..., Any],
     leading: tuple[bool, bool] = (False, False),
+    moves_only: bool = False,
 ) -> Primitive:
     """Declare a linear collective of one operand.
 
@@ -128,6 +129,7 @@ def _collective(
         batch=batch,
         axis_names=_names,
         transpose=lambda ct, x, **params: [transpose(ct, **params)],
+        moves_only=moves_only,
     )
     return primitive
 
@@ -143,6 +145,7 @@ all_gather_p = _collective(
     along=lambda rows, **_: (rows, None),
     transpose=lambda ct, **params: reduce_scatter_p.bind(ct, **params),
     leading=(False, True),
+    moves_only=True,
 )
 reduce_scatter_p = _collective(
     "reduce_scatter",
@@ -155,6 +158,7 @@ all_to_all_p = _collective(
     along=lambda rows, **_: (move_axis(rows, 1, 0), 0),
     transpose=lambda ct, **params: all_to_all_p.bind(ct, **params),
     leading=(True, True),
+    moves_only=True,
 )
 
 
@@ -170,6 +174,7 @@ ppermute_p = _collective(
     "ppermute",
     along=permuted,
     transpose=lambda ct, *, perm, **params: ppermute_p.bind(ct, perm=tuple((d, s) for s, d in perm), **params),
+    moves_only=True,
 )
 
 
@@ -218,8 +223,8 @@ def _extreme_jvp(primitive: Callable[[], Primitive]) -> Callable[..., Pair]:
 
 
 psum_p = _fold("psum", reduce_sum, times, jvp=_psum_jvp, transpose=lambda ct, x, **params: [psum_p.bind(ct, **params)])
-pmax_p = _fold("pmax", reduce_max, lambda x, size: x, jvp=_extreme_jvp(lambda: pmax_p))
-pmin_p = _fold("pmin", reduce_min, lambda x, size: x, jvp=_extreme_jvp(lambda: pmin_p))
+pmax_p = _fold("pmax", reduce_max, lambda x, size: x, jvp=_extreme_jvp(lambda: pmax_p), may_make_nan=False)
+pmin_p = _fold("pmin", reduce_min, lambda x, size: x, jvp=_extreme_jvp(lambda: pmin_p), may_make_nan=False)
 
 
 def _index_batch(args: Sequence[Any], dims: Sequence[Any], *, axis_name: Any) -> Pair:

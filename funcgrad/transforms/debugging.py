@@ -11,7 +11,7 @@ import numpy as np
 
 from funcgrad.core.array_types import ArrayLike, aval_of
 from funcgrad.core.avals import ShapedArray
-from funcgrad.core.primitives import Primitive
+from funcgrad.core.primitives import ParamStyle, Primitive
 from funcgrad.core.tracers import formatted_in
 from funcgrad.errors import ArgumentError
 from funcgrad.ops.shapes import batch_size, squeeze
@@ -28,7 +28,7 @@ def _element(x: Any, dim: int, i: int) -> Any:
     return squeeze(slice_(x, start, limit), (dim,))
 
 
-def _observer(name: str) -> Primitive:
+def _observer(name: str, **options: Any) -> Primitive:
     """Declare a primitive that calls a function of its operands and has no result.
 
     Under a derivative it sees the primals, under vmap one element after the other.
@@ -52,13 +52,13 @@ def _observer(name: str) -> Primitive:
         return [], []
 
     primitive = Primitive(
-        name, infer=infer, evaluate=evaluate, jvp=jvp, batch=batch, multiple_results=True, effectful=True
+        name, infer=infer, evaluate=evaluate, jvp=jvp, batch=batch, multiple_results=True, effectful=True, **options
     )
     return primitive
 
 
 debug_callback_p = _observer("debug_callback")
-debug_print_p = _observer("debug_print")
+debug_print_p = _observer("debug_print", params_style=ParamStyle(hidden=lambda name, value: name == "callback"))
 
 
 def debug_callback(

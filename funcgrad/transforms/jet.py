@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from funcgrad import dtypes, tree
 from funcgrad.core import traces
@@ -21,18 +21,30 @@ from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr
 from funcgrad.core.masks import nonzero, select, with_zeros
-from funcgrad.core.primitives import Primitive
+from funcgrad.core.primitives import Primitive, Transform
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.core.symbolic import Zero
 from funcgrad.core.tracers import Tracer
 from funcgrad.core.traces import Trace
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
+from funcgrad.ops.arithmetic import abs_p
 from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.shapes import broadcast_scalar, instantiate, zeros_of
 from funcgrad.transforms.api import FlatFunction, as_arrays, callable_or_error
+from funcgrad.transforms.checkpoint.remat import remat_p
 from funcgrad.transforms.control_flow.common import fixpoint
+from funcgrad.transforms.control_flow.conditional import cond_p
+from funcgrad.transforms.control_flow.scan_rules import scan_p
+from funcgrad.transforms.control_flow.while_rules import while_p
+from funcgrad.transforms.custom_rules.batching import custom_vmap_call_p
 from funcgrad.transforms.custom_rules.common import call
-from funcgrad.transforms.jet_rules import PIECEWISE_LINEAR, RULES, Coefficients, derivative, scaled
+from funcgrad.transforms.custom_rules.jvp import custom_jvp_call_p
+from funcgrad.transforms.custom_rules.linear_call import linear_call_p
+from funcgrad.transforms.custom_rules.linear_solve import linear_solve_p
+from funcgrad.transforms.custom_rules.root import root_p
+from funcgrad.transforms.custom_rules.vjp import custom_vjp_call_p
+from funcgrad.transforms.jet_rules import PIECEWISE_LINEAR, RECURRENCES, Coefficients, derivative, scaled
+from funcgrad.transforms.jit import jit_p
 from funcgrad.transforms.partial_eval import pruned
 
 # ---------------------------------------------------------------- the trace
@@ -77,18 +89,21 @@ class JetTrace(Trace):
         return JetTracer(self, [primal, *(_typed(c, aval) for c in terms)])
 
     def process_primitive(self, primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
-        if primitive.name in _INLINED:
-            return call(params[_INLINED[primitive.name]], args)
+        rule = JET.rule(primitive)
+        if isinstance(rule, _Inlined):
+            return call(params[rule.param], args)
         series = [self.series(a) for a in args]
         with traces.bypassing(self) if primitive.higher_order else traces.current(self.parent):
             if all(type(c) is Zero for s in series for c in s[1:]):
                 return primitive.bind(*args, **params)
-            out = _apply_rule(primitive, series, params)
+            out = rule(primitive, series, params)
         return [self.join(s) for s in out] if primitive.multiple_results else self.join(out[0])
 
 
-# Calls with rules that are no help here, with the param that is called: to the trace, they are what is in them.
-_INLINED = {"custom_vjp_call": "call_jaxpr", "custom_vmap_call": "call"}
+class _Inlined(NamedTuple):
+    """The rule of calls whose own rules are no help here: to the trace, they are what the function in `param` does."""
+
+    param: str
 
 
 def _typed(coefficient: Any, aval: ShapedArray) -> Any:
@@ -104,19 +119,6 @@ def jet_flat(fun: Callable[..., Sequence[Any]], series: Sequence[Coefficients]) 
     with traces.new_trace(trace):
         outs = fun(*map(trace.join, series))
         return [trace.series(x) for x in outs]
-
-
-def _apply_rule(primitive: Primitive, series: list[Coefficients], params: dict[str, Any]) -> list[Coefficients]:
-    """Return the coefficients of each result."""
-    name = primitive.name
-    if name in _HIGHER_ORDER:
-        return _HIGHER_ORDER[name](primitive, series, params)
-    if name in RULES:
-        return [RULES[name](*series, **params)]
-    # The magnitude of a complex number bends where that of a real number is straight.
-    if name in PIECEWISE_LINEAR and not (name == "abs" and dtypes.is_complex(aval_of(series[0][0]).dtype)):
-        return _linear_rule(primitive, series, params)
-    return _derivative_rule(primitive, series, params)
 
 
 # ---------------------------------------------------------------- rules from the jvp rule
@@ -320,13 +322,32 @@ def _while_rule(primitive: Primitive, series: list[Coefficients], params: dict[s
     return _unflatten(primitive.bind(*flat, **params), carry, order)
 
 
-_HIGHER_ORDER: dict[str, Callable[..., list[Coefficients]]] = {
-    "jit": _call_rule,
-    "remat2": _call_rule,
-    "cond": _cond_rule,
-    "scan": _scan_rule,
-    "while": _while_rule,
-}
+# ---------------------------------------------------------------- the table of rules
+
+
+def _recurrence(rule: Callable[..., Coefficients]) -> Callable[..., list[Coefficients]]:
+    """A rule of `jet_rules` as one for this table."""
+    return lambda primitive, series, params: [rule(*series, **params)]
+
+
+def _magnitude_rule(primitive: Primitive, series: list[Coefficients], params: dict[str, Any]) -> list[Coefficients]:
+    """The magnitude of a complex number bends where that of a real number is straight."""
+    bends = dtypes.is_complex(aval_of(series[0][0]).dtype)
+    return (_derivative_rule if bends else _linear_rule)(primitive, series, params)
+
+
+JET = Transform("jet", derive=lambda primitive: _linear_rule if primitive.moves_only else _derivative_rule)
+"""Rules (primitive, series of the operands, params) → series of the results.
+
+First-order primitives without one are differentiated by their jvp rule.
+"""
+
+JET.add({primitive: _recurrence(rule) for primitive, rule in RECURRENCES.items()})
+JET.add(dict.fromkeys(PIECEWISE_LINEAR, _linear_rule))
+JET.add({abs_p: _magnitude_rule})
+JET.add({jit_p: _call_rule, remat_p: _call_rule, cond_p: _cond_rule, scan_p: _scan_rule, while_p: _while_rule})
+JET.add({custom_vjp_call_p: _Inlined("call_jaxpr"), custom_vmap_call_p: _Inlined("call")})
+JET.add(dict.fromkeys((custom_jvp_call_p, linear_call_p, linear_solve_p, root_p), _derivative_rule))
 
 # ---------------------------------------------------------------- the transform
 

@@ -13,10 +13,42 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from funcgrad.core.array_types import aval_of
-from funcgrad.core.primitives import registry
+from funcgrad.core.primitives import Primitive
 from funcgrad.core.symbolic import Zero
-from funcgrad.ops.arithmetic import cos_p, cosh_p, div_p, integer_pow_p, mul_p, neg_p, sin_p, sinh_p, sub_p
-from funcgrad.ops.elementwise import add_tangents
+from funcgrad.ops.arithmetic import (
+    add_p,
+    cbrt_p,
+    complex_p,
+    conj_p,
+    cos_p,
+    cosh_p,
+    div_p,
+    exp2_p,
+    exp_p,
+    expm1_p,
+    imag_p,
+    integer_pow_p,
+    logistic_p,
+    mul_p,
+    neg_p,
+    real_p,
+    rsqrt_p,
+    sin_p,
+    sinh_p,
+    sqrt_p,
+    square_p,
+    sub_p,
+    tan_p,
+    tanh_p,
+)
+from funcgrad.ops.casts import convert_element_type_p
+from funcgrad.ops.dot import dot_general_p
+from funcgrad.ops.elementwise import add_any_p, add_tangents
+from funcgrad.ops.indexing import gather_p
+from funcgrad.ops.reductions import cummax_p, cummin_p, cumsum_p, reduce_max_p, reduce_min_p
+from funcgrad.ops.scatters import scatter_add_p, scatter_max_p, scatter_min_p, scatter_p, scatter_sub_p
+from funcgrad.ops.shapes import reduce_sum_p
+from funcgrad.ops.special import reduce_precision_p
 
 Coefficients = list[Any]
 
@@ -50,17 +82,17 @@ def derivative(x: Coefficients) -> Coefficients:
     return [scaled(c, k) for k, c in enumerate(x) if k]
 
 
-def bilinear(name: str) -> Callable[..., Coefficients]:
+def bilinear(primitive: Primitive) -> Callable[..., Coefficients]:
     """Leibniz: (x·y)_k = Σⱼ xⱼ·y_{k−j}, for any product."""
 
     def rule(x: Coefficients, y: Coefficients, **params: Any) -> Coefficients:
-        multiply = functools.partial(registry[name].bind, **params)
+        multiply = functools.partial(primitive.bind, **params)
         return [convolution(multiply, x[: k + 1], y[: k + 1]) for k in range(len(x))]
 
     return rule
 
 
-product = bilinear("mul")
+product = bilinear(mul_p)
 
 
 def square(x: Coefficients) -> Coefficients:
@@ -92,18 +124,18 @@ def div(x: Coefficients, y: Coefficients) -> Coefficients:
 
 def sqrt(x: Coefficients) -> Coefficients:
     """y·y = x: y_k = (x_k − Σ_{0<j<k} yⱼ·y_{k−j}) / 2y₀."""
-    y = [registry["sqrt"].bind(x[0])]
+    y = [sqrt_p.bind(x[0])]
     for k in range(1, len(x)):
         rest = convolution(mul_p.bind, y[1:], y[1:]) if k > 1 else Zero(aval_of(x[0]).tangent())
         y.append(_quotient(_difference(x[k], rest), y[0] * 2))
     return y
 
 
-def power(name: str, exponent: float) -> Callable[..., Coefficients]:
+def power(primitive: Primitive, exponent: float) -> Callable[..., Coefficients]:
     """y = xʳ: x·y' = r·y·x', so k·x₀·y_k = Σⱼ ((r + 1)·j − k)·xⱼ·y_{k−j}."""
 
     def rule(x: Coefficients) -> Coefficients:
-        y = [registry[name].bind(x[0])]
+        y = [primitive.bind(x[0])]
         for k in range(1, len(x)):
             weighted = [scaled(x[j], (exponent + 1) * j / k - 1) for j in range(1, k + 1)]
             y.append(_quotient(convolution(mul_p.bind, weighted, y), x[0]))
@@ -112,11 +144,11 @@ def power(name: str, exponent: float) -> Callable[..., Coefficients]:
     return rule
 
 
-def riccati(name: str, constant: float, linear: float, quadratic: float) -> Callable[..., Coefficients]:
+def riccati(primitive: Primitive, constant: float, linear: float, quadratic: float) -> Callable[..., Coefficients]:
     """y' = (a + b·y + c·y²)·x': exponentials, and tan, tanh and logistic."""
 
     def rule(x: Coefficients, **params: Any) -> Coefficients:
-        y, slope, rate = [registry[name].bind(x[0], **params)], derivative(x), []
+        y, slope, rate = [primitive.bind(x[0], **params)], derivative(x), []
         for k in range(1, len(x)):
             term: Any = scaled(y[-1], linear) if linear else Zero(aval_of(x[0]).tangent())
             if quadratic:
@@ -130,7 +162,7 @@ def riccati(name: str, constant: float, linear: float, quadratic: float) -> Call
     return rule
 
 
-def circular(which: int, sine: Any, cosine: Any, sign: int) -> Callable[..., Coefficients]:
+def circular(which: int, sine: Primitive, cosine: Primitive, sign: int) -> Callable[..., Coefficients]:
     """s' = c·x' and c' = ±s·x', together; `which` of them is wanted."""
 
     def rule(x: Coefficients, **params: Any) -> Coefficients:
@@ -144,35 +176,31 @@ def circular(which: int, sine: Any, cosine: Any, sign: int) -> Callable[..., Coe
     return rule
 
 
-RULES: dict[str, Callable[..., Coefficients]] = {
-    "mul": product,
-    "dot_general": bilinear("dot_general"),
-    "conv_general_dilated": bilinear("conv_general_dilated"),
-    "square": square,
-    "integer_pow": integer_pow,
-    "div": div,
-    "sqrt": sqrt,
-    "rsqrt": power("rsqrt", -1 / 2),
-    "cbrt": power("cbrt", 1 / 3),
-    "exp": riccati("exp", 0, 1, 0),
-    "exp2": riccati("exp2", 0, math.log(2), 0),
-    "expm1": riccati("expm1", 1, 1, 0),
-    "tan": riccati("tan", 1, 0, 1),
-    "tanh": riccati("tanh", 1, 0, -1),
-    "logistic": riccati("logistic", 0, 1, -1),
-    "sin": circular(0, sin_p, cos_p, -1),
-    "cos": circular(1, sin_p, cos_p, -1),
-    "sinh": circular(0, sinh_p, cosh_p, 1),
-    "cosh": circular(1, sinh_p, cosh_p, 1),
+RECURRENCES: dict[Primitive, Callable[..., Coefficients]] = {
+    mul_p: product,
+    dot_general_p: bilinear(dot_general_p),
+    square_p: square,
+    integer_pow_p: integer_pow,
+    div_p: div,
+    sqrt_p: sqrt,
+    rsqrt_p: power(rsqrt_p, -1 / 2),
+    cbrt_p: power(cbrt_p, 1 / 3),
+    exp_p: riccati(exp_p, 0, 1, 0),
+    exp2_p: riccati(exp2_p, 0, math.log(2), 0),
+    expm1_p: riccati(expm1_p, 1, 1, 0),
+    tan_p: riccati(tan_p, 1, 0, 1),
+    tanh_p: riccati(tanh_p, 1, 0, -1),
+    logistic_p: riccati(logistic_p, 0, 1, -1),
+    sin_p: circular(0, sin_p, cos_p, -1),
+    cos_p: circular(1, sin_p, cos_p, -1),
+    sinh_p: circular(0, sinh_p, cosh_p, 1),
+    cosh_p: circular(1, sinh_p, cosh_p, 1),
 }
-"""Rules by the name of the primitive: from coefficients of the operands, and params, to those of the result."""
+"""Rules from coefficients of the operands, and params, to those of the result."""
 
-_STRAIGHT = """
-    abs add add_any broadcast_in_dim clamp complex concatenate conj convert_element_type copy cummax cummin cumsum
-    dynamic_slice dynamic_update_slice fft gather imag max min neg optimization_barrier pad real reduce_max
-    reduce_min reduce_precision reduce_sum reduce_window_max reduce_window_min reduce_window_sum reshape rev
-    scatter scatter-add scatter-max scatter-min scatter-sub select_and_gather_add select_and_scatter_add select_n
-    slice sort split squeeze stop_gradient sub top_k transpose
-"""
-PIECEWISE_LINEAR = frozenset(_STRAIGHT.split())
+PIECEWISE_LINEAR = (
+    *(add_p, add_any_p, sub_p, neg_p, complex_p, conj_p, real_p, imag_p, convert_element_type_p, reduce_precision_p),
+    *(reduce_sum_p, reduce_max_p, reduce_min_p, cumsum_p, cummax_p, cummin_p),
+    *(gather_p, scatter_p, scatter_add_p, scatter_sub_p, scatter_min_p, scatter_max_p),
+)
 """Primitives whose derivative is constant in pieces: each coefficient goes through it by itself."""

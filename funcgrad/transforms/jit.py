@@ -20,7 +20,7 @@ from funcgrad.core.arrays import Array, as_array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr
 from funcgrad.core.lowering import Inline
-from funcgrad.core.primitives import registry
+from funcgrad.core.primitives import ParamStyle, registry
 from funcgrad.core.staging import hoist_tracers, trace_to_jaxpr
 from funcgrad.core.traces import eval_trace
 from funcgrad.errors import ArgumentError, StaticArgumentError, user_location
@@ -63,6 +63,7 @@ jit_p = JaxprCall(
     evaluate=_jit_evaluate,
     partial_eval=_jit_partial_eval,
     lowering=Inline("jaxpr"),
+    params_style=ParamStyle(hidden=lambda name, value: value is False, first="name", shares_names=True),
 )
 
 # ---------------------------------------------------------------- the function

@@ -11,7 +11,7 @@ from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Var, live, pruned
 from funcgrad.core.leaks import check_leaks
 from funcgrad.core.masks import broadcast_mask, select
-from funcgrad.core.primitives import Primitive
+from funcgrad.core.primitives import Primitive, missing_rule
 from funcgrad.core.staging import JaxprTrace, JaxprTracer
 from funcgrad.core.symbolic import Zero
 from funcgrad.transforms.jvp import jvp_flat
@@ -40,6 +40,20 @@ class Split(NamedTuple):
         return [next(rest) if i is None else there[i] for i in places]
 
 
+def unsplit(unknown: list[bool], avals: Sequence[ShapedArray], **params: Any) -> None:
+    """The rule of higher-order primitives that are never divided: one unknown makes all of it unknown."""
+
+
+def _split(
+    primitive: Primitive, unknown: list[bool], avals: Sequence[ShapedArray], params: dict[str, Any]
+) -> Split | None:
+    if all(unknown) or not (primitive.higher_order or primitive.partial_eval):
+        return None
+    if primitive.partial_eval is None:
+        raise missing_rule(primitive.name, "partial_eval", primitive.origin)
+    return primitive.partial_eval(unknown, avals, **params)
+
+
 class PartialEvalTrace(JaxprTrace):
     """Record primitives that see an unknown; pass the others to the parent. Values of the parent become residuals."""
 
@@ -48,9 +62,7 @@ class PartialEvalTrace(JaxprTrace):
         if not any(unknown):
             with traces.current(self.parent):
                 return primitive.bind(*args, **params)
-        if primitive.partial_eval is None or all(unknown):
-            return self.record(primitive, args, params)
-        split = primitive.partial_eval(unknown, [aval_of(a) for a in args], **params)
+        split = _split(primitive, unknown, [aval_of(a) for a in args], params)
         if split is None:
             return self.record(primitive, args, params)
         known_primitive, known_params = split.known
@@ -190,8 +202,7 @@ def _forward_residuals(split: JaxprSplit) -> tuple[ClosedJaxpr, list[int | None]
 
 def _split_eqn(eqn: JaxprEqn, unknown: list[bool]) -> tuple[list[JaxprEqn], JaxprEqn]:
     """The equations that compute the known part, if there is one, and the equation of the rest."""
-    rule = eqn.primitive.partial_eval
-    split = None if rule is None or all(unknown) else rule(unknown, [v.aval for v in eqn.invars], **eqn.params)
+    split = _split(eqn.primitive, unknown, [v.aval for v in eqn.invars], eqn.params)
     if split is None:
         return [], eqn
     places = split.forwarded or [None] * len(split.residual_avals)

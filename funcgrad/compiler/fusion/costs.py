@@ -7,6 +7,7 @@ from collections import Counter
 
 from funcgrad.compiler.fusion.fuse import Fusion, Group
 from funcgrad.compiler.fusion.inner import fusions
+from funcgrad.compiler.loops.equations import scalar_ops
 from funcgrad.compiler.loops.scalars import COSTLY
 from funcgrad.compiler.rewrite import products
 from funcgrad.core.jaxprs import JaxprEqn, Var
@@ -44,8 +45,7 @@ def _of_equation(eqn: JaxprEqn) -> dict[str, int]:
     if isinstance(lowering, Reduce):
         return {"flops": eqn.invars[0].aval.size}
     if isinstance(lowering, Elementwise):
-        op = lowering.op if isinstance(lowering.op, str) else eqn.primitive.name
-        return {"transcendentals" if op in COSTLY - {"div", "rem"} else "flops": size}
+        return {"flops" if (COSTLY - {"div", "rem"}).isdisjoint(scalar_ops(eqn)) else "transcendentals": size}
     return {}
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
+import numpy as np
+
 from funcgrad import dtypes
-from funcgrad.compiler.loops.scalars import SCALARS
+from funcgrad.compiler.loops.scalars import COSTLY, SCALARS
 from funcgrad.core.jaxprs import JaxprEqn
 from funcgrad.core.lowering import Concatenate, Elementwise, Gather, Iota, Pad, Reduce, View
 
@@ -29,3 +33,44 @@ def op_name(eqn: JaxprEqn) -> str:
     """Return the scalar operation that an equation is, or the name of its primitive."""
     lowering = eqn.primitive.lowering
     return lowering.op if isinstance(lowering, Elementwise) and isinstance(lowering.op, str) else eqn.primitive.name
+
+
+class _Typed(NamedTuple):
+    """A value of which the dtype is all that is known."""
+
+    dtype: np.dtype
+
+
+class _Recorder:
+    """A `ScalarBuilder` that collects the names of operations."""
+
+    def __init__(self) -> None:
+        self.ops: set[str] = set()
+
+    def op(self, name: str, *args: _Typed, dtype: np.dtype | None = None) -> _Typed:
+        self.ops.add(name)
+        result = SCALARS[name].result
+        return _Typed(np.dtype(bool) if result == "bool" else dtype if result == "free" and dtype else args[-1].dtype)
+
+    def const(self, value: Any, dtype: np.dtype) -> _Typed:
+        return _Typed(dtype)
+
+    def cast(self, x: _Typed, dtype: np.dtype) -> _Typed:
+        return _Typed(dtype)
+
+
+def scalar_ops(eqn: JaxprEqn) -> set[str]:
+    """Return the names of the scalar operations that an equation applies to each element."""
+    lowering = eqn.primitive.lowering
+    if not isinstance(lowering, Elementwise):
+        return set()
+    if isinstance(lowering.op, str):
+        return {lowering.op}
+    recorder = _Recorder()
+    lowering.op(recorder, *(_Typed(v.aval.dtype) for v in eqn.invars), **eqn.params)
+    return recorder.ops
+
+
+def is_costly(eqn: JaxprEqn) -> bool:
+    """Whether an equation takes much longer than an addition per element."""
+    return not COSTLY.isdisjoint(scalar_ops(eqn))

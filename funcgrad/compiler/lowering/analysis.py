@@ -8,8 +8,7 @@ from collections.abc import Iterable
 
 from funcgrad import dtypes
 from funcgrad.compiler.fusion.fuse import Access, Fusion, Group, domain_of, level_of, without_units
-from funcgrad.compiler.loops.equations import MOST_PARTS, op_name
-from funcgrad.compiler.loops.scalars import COSTLY
+from funcgrad.compiler.loops.equations import MOST_PARTS, is_costly
 from funcgrad.compiler.lowering import schedule as sch
 from funcgrad.core.jaxprs import JaxprEqn, Var
 from funcgrad.core.lowering import Concatenate, Gather, Iota, Pad, Reduce, contiguous
@@ -90,7 +89,7 @@ class Analysis:
 
     def cost(self) -> int:
         """Simple operations per element, roughly."""
-        return 1 + sum(8 if op_name(e) in COSTLY else 1 for e in self.group.eqns) // 2
+        return 1 + sum(8 if is_costly(e) else 1 for e in self.group.eqns) // 2
 
     def partial_blocks(self) -> int:
         """Into how many pieces the folds are cut; only folds that nothing full waits for can be."""

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from funcgrad.compiler.fusion.fuse import Fusion, Group
-from funcgrad.compiler.loops.equations import op_name
+from funcgrad.compiler.loops.equations import is_costly, op_name
 from funcgrad.compiler.loops.language import (
     Const,
     Expr,
@@ -26,7 +26,6 @@ from funcgrad.compiler.loops.language import (
     op,
     unique_indices,
 )
-from funcgrad.compiler.loops.scalars import COSTLY
 from funcgrad.compiler.lowering import positional
 from funcgrad.compiler.lowering import schedule as sch
 from funcgrad.compiler.lowering.analysis import Analysis, is_rounded_sum
@@ -131,7 +130,7 @@ class Writer(PhaseWriter):
         info, kept = self.info, {}
         for phase in range(1, max(info.phase.values(), default=0) + 1):
             for v in self._needed(phase, set(kept)):
-                if info.phase[v] < phase and op_name(info.made[v]) in COSTLY:
+                if info.phase[v] < phase and is_costly(info.made[v]):
                     kept[v] = ""
         if not kept:
             return {}

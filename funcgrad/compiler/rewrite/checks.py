@@ -19,8 +19,8 @@ from funcgrad.core import finite
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.finite import Kinds
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Var, inlined, literal_of, live
-from funcgrad.core.lowering import Elementwise, Scan, WhileLoop
-from funcgrad.core.primitives import Primitive
+from funcgrad.core.lowering import Cond, Elementwise, Rewrite, Scan, WhileLoop
+from funcgrad.core.primitives import Primitive, missing_rule
 from funcgrad.errors import SourceLocation
 from funcgrad.ops.arithmetic import add_p
 
@@ -99,7 +99,7 @@ class _Checks:
             eqns.append(self.inside(eqn))
             kept = [v for v in eqn.outvars if v in seen and dtypes.is_inexact(v.aval.dtype)]
             given = any(v in results for v in kept)
-            if kept and (given or not (eqn.primitive.higher_order or eqn.primitive.only_moves)):
+            if kept and (given or not (eqn.primitive.higher_order or eqn.primitive.moves_only)):
                 chosen = seen[kept[0]] if len(eqn.outvars) == 1 else None
                 check = self.check(eqn, kept, given, iteration, chosen)
                 later[position if chosen is None else max(position, chosen.last)].append(check)
@@ -137,6 +137,8 @@ class _Checks:
             body = self.counting(p["body_jaxpr"], p["body_nconsts"], 1)
             asks = _with_input(self.of(p["cond_jaxpr"]), n)
             return _with_counter(eqn, n + p["body_nconsts"], 0, p | {"body_jaxpr": body, "cond_jaxpr": asks})
+        if not isinstance(lowering, (Cond, Rewrite)):
+            raise missing_rule(eqn.primitive.name, "debug_nans", eqn.primitive.origin, "a lowering for control flow")
 
         def inner(value: Any) -> Any:
             if isinstance(value, ClosedJaxpr):

@@ -14,6 +14,7 @@ import numpy as np
 from funcgrad import dtypes
 from funcgrad.core.jaxprs import Atom, JaxprEqn, Var
 from funcgrad.core.lowering import Elementwise
+from funcgrad.ops.selection import select_n_p
 
 
 @dataclass(eq=False, repr=False)
@@ -78,7 +79,7 @@ def seen_of(eqns: Sequence[JaxprEqn], results: Sequence[Atom]) -> dict[Var, Chos
         for case, atom in enumerate(eqn.invars, -1):
             if not isinstance(atom, Var):
                 continue
-            if eqn.primitive.name == "select_n" and case >= 0:
+            if eqn.primitive is select_n_p and case >= 0:
                 selector = eqn.invars[0]
                 add(atom, Chosen({(id(selector), case, id(outer)): (selector, case, outer)}, last))
             elif (

@@ -24,7 +24,13 @@ from funcgrad.core.scopes import source_of
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.core.tracers import Tracer
 from funcgrad.errors import LeakedTracerError
+from funcgrad.ops.arithmetic import add_p, div_p, mul_p, neg_p, sub_p
+from funcgrad.ops.casts import convert_element_type_p, copy_p, stop_gradient_p
+from funcgrad.ops.dynamic_slices import dynamic_slice_p
+from funcgrad.ops.scatters import dynamic_update_slice_p
+from funcgrad.ops.selection import select_n_p
 from funcgrad.ops.shapes import broadcast_in_dim_p, reshape_p
+from funcgrad.ops.slicing import slice_p
 
 # Constants of so many elements are computed with while compiling.
 _FEW = 16
@@ -38,7 +44,7 @@ def _repeated(atom: Atom, defined: Definitions) -> Literal | None:
     if isinstance(atom, Literal):
         return atom
     made = defined.get(atom)
-    if made is not None and made.primitive.name == "broadcast_in_dim" and isinstance(made.invars[0], Literal):
+    if made is not None and made.primitive is broadcast_in_dim_p and isinstance(made.invars[0], Literal):
         return made.invars[0]
     return None
 
@@ -55,25 +61,25 @@ def _same_type(atom: Atom, eqn: JaxprEqn) -> bool:
 
 def drop_identity(eqn: JaxprEqn, _: Definitions) -> Atom | None:
     """copy x = x; stop_gradient x = x; convert x to its own dtype = x. Exact."""
-    if eqn.primitive.name in ("copy", "stop_gradient", "convert_element_type") and _same_type(eqn.invars[0], eqn):
+    if eqn.primitive in (copy_p, stop_gradient_p, convert_element_type_p) and _same_type(eqn.invars[0], eqn):
         return eqn.invars[0]
     return None
 
 
 def drop_unit_factor(eqn: JaxprEqn, defined: Definitions) -> Atom | None:
     """x·1 = 1·x = x; x/1 = x. Exact for real numbers; a complex x with an infinite part times 1 + 0i has a NaN."""
-    if eqn.primitive.name in ("mul", "div") and not dtypes.is_complex(eqn.outvars[0].aval.dtype):
+    if eqn.primitive in (mul_p, div_p) and not dtypes.is_complex(eqn.outvars[0].aval.dtype):
         x, y = eqn.invars
         if _constant(y, defined) == 1 and _same_type(x, eqn):
             return x
-        if eqn.primitive.name == "mul" and _constant(x, defined) == 1 and _same_type(y, eqn):
+        if eqn.primitive is mul_p and _constant(x, defined) == 1 and _same_type(y, eqn):
             return y
     return None
 
 
 def drop_equal_cases(eqn: JaxprEqn, _: Definitions) -> Atom | None:
     """select_n p x x = x. Exact."""
-    if eqn.primitive.name == "select_n":
+    if eqn.primitive is select_n_p:
         first, *others = eqn.invars[1:]
         if all(case is first for case in others) and _same_type(first, eqn):
             return first
@@ -82,32 +88,34 @@ def drop_equal_cases(eqn: JaxprEqn, _: Definitions) -> Atom | None:
 
 def drop_zero_term(eqn: JaxprEqn, _: Definitions) -> Atom | None:
     """x − 0 = x, exact for +0; x + 0 = x for integers only (−0.0 + 0.0 is +0.0)."""
-    name = eqn.primitive.name
-    if name in ("add", "sub") and isinstance(eqn.invars[1], Literal) and _same_type(eqn.invars[0], eqn):
+    if eqn.primitive in (add_p, sub_p) and isinstance(eqn.invars[1], Literal) and _same_type(eqn.invars[0], eqn):
         value = np.asarray(eqn.invars[1].val)
         integer = dtypes.is_integer(value.dtype)
-        if value == 0 and (integer or (name == "sub" and not np.signbit(value.real))) and value.dtype.kind != "c":
+        if (
+            value == 0
+            and (integer or (eqn.primitive is sub_p and not np.signbit(value.real)))
+            and value.dtype.kind != "c"
+        ):
             return eqn.invars[0]
     return None
 
 
 def cancel_negations(eqn: JaxprEqn, defined: Definitions) -> Atom | None:
     """−(−x) = x. Exact."""
-    if eqn.primitive.name == "neg" and isinstance(eqn.invars[0], Var):
+    if eqn.primitive is neg_p and isinstance(eqn.invars[0], Var):
         inner = defined.get(eqn.invars[0])
-        if inner is not None and inner.primitive.name == "neg":
+        if inner is not None and inner.primitive is neg_p:
             return inner.invars[0]
     return None
 
 
 def drop_trivial_movement(eqn: JaxprEqn, _: Definitions) -> Atom | None:
     """reshape, broadcast, slice and transpose to the same shape and order are the operand. Exact."""
-    name = eqn.primitive.name
-    if name in ("reshape", "broadcast_in_dim", "slice") and _same_type(eqn.invars[0], eqn):
-        x = eqn.invars[0]
-        unmoved = name in ("reshape", "slice") or eqn.params.get("broadcast_dimensions") == tuple(range(x.aval.ndim))
-        return x if unmoved else None
-    return None
+    if eqn.primitive not in (reshape_p, broadcast_in_dim_p, slice_p) or not _same_type(eqn.invars[0], eqn):
+        return None
+    x = eqn.invars[0]
+    moved = eqn.primitive is broadcast_in_dim_p and eqn.params["broadcast_dimensions"] != tuple(range(x.aval.ndim))
+    return None if moved else x
 
 
 def fold_constants(eqn: JaxprEqn, defined: Definitions) -> Atom | JaxprEqn | None:
@@ -148,7 +156,7 @@ def drop_unit_fold(eqn: JaxprEqn, _: Definitions) -> JaxprEqn | None:
 
 def select_known(eqn: JaxprEqn, defined: Definitions) -> Atom | None:
     """select_n with a predicate that is known, or between equal values, is one of its operands. Exact."""
-    if eqn.primitive.name != "select_n":
+    if eqn.primitive is not select_n_p:
         return None
     which = _constant(eqn.invars[0], defined)
     chosen = eqn.invars[1] if len(set(eqn.invars[1:])) == 1 else None if which is None else eqn.invars[1 + int(which)]
@@ -157,7 +165,7 @@ def select_known(eqn: JaxprEqn, defined: Definitions) -> Atom | None:
 
 def replace_whole_window(eqn: JaxprEqn, _: Definitions) -> Atom | None:
     """dynamic_slice of the whole operand is the operand; dynamic_update_slice of all of it is the update. Exact."""
-    which = {"dynamic_slice": 0, "dynamic_update_slice": 1}.get(eqn.primitive.name)
+    which = {dynamic_slice_p: 0, dynamic_update_slice_p: 1}.get(eqn.primitive)
     if (
         which is not None
         and eqn.invars[which].aval.shape == eqn.outvars[0].aval.shape

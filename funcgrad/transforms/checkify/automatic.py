@@ -15,46 +15,42 @@ from funcgrad.core.primitives import Primitive
 from funcgrad.ops.arithmetic import rem_p
 from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.dynamic_slices import dynamic_slice_p
+from funcgrad.ops.indexing import gather_p
 from funcgrad.ops.logic import eq_p, gt_p, lt_p, ne_p, or_p
 from funcgrad.ops.reductions import argmax, reduce_or
-from funcgrad.ops.scatters import window_sizes
+from funcgrad.ops.scatters import (
+    dynamic_update_slice_p,
+    scatter_add_p,
+    scatter_max_p,
+    scatter_min_p,
+    scatter_mul_p,
+    scatter_p,
+    scatter_sub_p,
+    window_sizes,
+)
 from funcgrad.ops.shapes import broadcast_in_dim, reshape
 from funcgrad.ops.slicing import concatenate
 from funcgrad.transforms.checkify.error import Error, error_if, first
 from funcgrad.transforms.checkify.exceptions import DivisionByZeroError, JaxException, NaNError, OOBError
 
-# What can give a NaN from operands that have none.
-_NAN_NAMES = """
-    acos acosh add asin asinh atan atan2 atanh bessel_i0e bessel_i1e bessel_ive cbrt conv_general_dilated cos cosh
-    cumlogsumexp cummax cummin cumprod cumsum digamma div dot_general erf erf_inv erfc exp expm1 fft hypot igamma
-    igamma_grad_a igammac integer_pow lgamma linear_solve log log1p logaddexp logistic mul pad polygamma pow psum
-    reduce reduce_prod reduce_sum reduce_window reduce_window_sum regularized_incomplete_beta rem rsqrt sin sinh sqrt
-    sub tan tanh
-"""
-_MAY_GIVE_NAN = frozenset(_NAN_NAMES.split())
-_SCATTERS = frozenset(("scatter", *(f"scatter-{kind}" for kind in ("add", "sub", "mul", "min", "max"))))
+Enabled = frozenset[type[JaxException]]
+SCATTERS = (scatter_p, scatter_add_p, scatter_sub_p, scatter_mul_p, scatter_min_p, scatter_max_p)
 
 
-def checked_result(
-    error: Error,
-    enabled: frozenset[type[JaxException]],
-    primitive: Primitive,
-    args: Sequence[Any],
-    out: Any,
-    params: dict[str, Any],
-) -> Error:
-    """Return the error after `out = primitive(*args)`, with the checks that are enabled."""
-    name = primitive.name
-    if name == "div" and DivisionByZeroError in enabled:
-        zero = _any(eq_p.bind(args[1], np.zeros((), aval_of(args[1]).dtype)))
-        error = first(error, error_if(zero, DivisionByZeroError(traces.state.source)))
-    if OOBError in enabled and name in _INDICES:
-        error = _check_indices(error, name, args, params)
-    # As in JAX, scatters are checked for NaNs together with their indices only.
-    if NaNError in enabled and (name in _MAY_GIVE_NAN or (name in _SCATTERS and OOBError in enabled)):
-        for x in out if primitive.multiple_results else [out]:
+def check_division(error: Error, enabled: Enabled, args: Sequence[Any]) -> Error:
+    """Return the error after a division that is checked for zeros in its denominator."""
+    if DivisionByZeroError not in enabled:
+        return error
+    zero = _any(eq_p.bind(args[1], np.zeros((), aval_of(args[1]).dtype)))
+    return first(error, error_if(zero, DivisionByZeroError(traces.state.source)))
+
+
+def check_nan(error: Error, enabled: Enabled, primitive: Primitive, results: Sequence[Any]) -> Error:
+    """Return the error after an operation whose results are checked for NaNs."""
+    if NaNError in enabled:
+        for x in results:
             if dtypes.is_inexact(aval_of(x).dtype):
-                error = first(error, error_if(_any(ne_p.bind(x, x)), NaNError(traces.state.source, name)))
+                error = first(error, error_if(_any(ne_p.bind(x, x)), NaNError(traces.state.source, primitive.name)))
     return error
 
 
@@ -91,20 +87,25 @@ def _of_dynamic_update_slice(args: Sequence[Any], params: dict[str, Any]) -> Ind
     return _stacked(args[2:]), range(len(args) - 2), aval_of(args[1]).shape
 
 
-_INDICES: dict[str, Callable[..., Indices]] = {
-    "gather": _of_gather,
-    "dynamic_slice": _of_dynamic_slice,
-    "dynamic_update_slice": _of_dynamic_update_slice,
-    **dict.fromkeys(_SCATTERS, _of_scatter),
+INDICES: dict[Primitive, Callable[..., Indices]] = {
+    gather_p: _of_gather,
+    dynamic_slice_p: _of_dynamic_slice,
+    dynamic_update_slice_p: _of_dynamic_update_slice,
+    **dict.fromkeys(SCATTERS, _of_scatter),
 }
 
 
-def _check_indices(error: Error, name: str, args: Sequence[Any], params: dict[str, Any]) -> Error:
-    """Windows must lie inside: 0 ≤ start ≤ size of the axis − size of the window; report the first that does not."""
+def check_indices(
+    error: Error, enabled: Enabled, primitive: Primitive, args: Sequence[Any], params: dict[str, Any]
+) -> Error:
+    """Return the error after the check of windows: 0 ≤ start ≤ size of the axis − size of the window.
+
+    The first that is not inside is reported.
+    """
     shape = aval_of(args[0]).shape
-    if not shape or 0 in aval_of(args[1]).shape:
+    if OOBError not in enabled or not shape or 0 in aval_of(args[1]).shape:
         return error
-    indices, dims, sizes = _INDICES[name](args, params)
+    indices, dims, sizes = INDICES[primitive](args, params)
     aval = aval_of(indices)
     last = np.array([shape[d] - sizes[d] for d in dims], np.int64)
     last = np.minimum(last, np.iinfo(aval.dtype).max).astype(aval.dtype)
@@ -122,7 +123,7 @@ def _check_indices(error: Error, name: str, args: Sequence[Any], params: dict[st
         ],
         0,
     )
-    return first(error, error_if(_any(outside), OOBError(traces.state.source, name, shape, payload)))
+    return first(error, error_if(_any(outside), OOBError(traces.state.source, primitive.name, shape, payload)))
 
 
 def _lookup(table: Any, i: Any) -> Any:

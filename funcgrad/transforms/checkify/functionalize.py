@@ -14,12 +14,14 @@ from typing import Any, NamedTuple
 from funcgrad import dtypes, tree
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, eval_jaxpr
+from funcgrad.core.primitives import Transform
 from funcgrad.core.scopes import source_of
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.errors import ArgumentError
+from funcgrad.ops.arithmetic import div_p
 from funcgrad.ops.casts import stop_gradient_p
 from funcgrad.transforms.api import FlatFunction, callable_or_error, name_of
-from funcgrad.transforms.checkify.automatic import checked_result
+from funcgrad.transforms.checkify.automatic import INDICES, SCATTERS, check_division, check_indices, check_nan
 from funcgrad.transforms.checkify.error import (
     Error,
     Failure,
@@ -40,6 +42,17 @@ from funcgrad.transforms.checkify.exceptions import (
     NaNError,
     OOBError,
 )
+from funcgrad.transforms.checkpoint.remat import remat_p
+from funcgrad.transforms.control_flow.conditional import cond_p
+from funcgrad.transforms.control_flow.scan_rules import scan_p
+from funcgrad.transforms.control_flow.while_rules import while_p
+from funcgrad.transforms.custom_rules.batching import custom_vmap_call_p
+from funcgrad.transforms.custom_rules.jvp import custom_jvp_call_p
+from funcgrad.transforms.custom_rules.linear_call import linear_call_p
+from funcgrad.transforms.custom_rules.linear_solve import linear_solve_p
+from funcgrad.transforms.custom_rules.root import root_p
+from funcgrad.transforms.custom_rules.vjp import custom_vjp_call_p
+from funcgrad.transforms.jit import jit_p
 from funcgrad.transforms.partial_eval import pruned
 
 ErrorCategory = type[JaxException]
@@ -65,20 +78,40 @@ def run_checked(jaxpr: Jaxpr, consts: Sequence[Any], enabled: Errors, error: Err
 
     for eqn in jaxpr.eqns:
         with source_of(eqn.source):
-            error, out = _run_eqn(eqn, enabled, error, [read(v) for v in eqn.invars])
+            error, out = CHECKIFY.rule(eqn.primitive)(eqn, enabled, error, [read(v) for v in eqn.invars])
         env.update(zip(eqn.outvars, out, strict=True))
     return error, [read(v) for v in jaxpr.outvars]
 
 
-def _run_eqn(eqn: JaxprEqn, enabled: Errors, error: Error, args: list[Any]) -> Result:
-    primitive, params = eqn.primitive, eqn.params
-    if primitive is check_p:
-        return first(error, restricted(params["structure"].unflatten(args), enabled)), []
-    if primitive.name in _HIGHER_ORDER:
-        return _HIGHER_ORDER[primitive.name](eqn, enabled, error, args)
-    out = primitive.bind(*args, **params)
-    error = checked_result(error, enabled, primitive, args, out, params)
-    return error, out if primitive.multiple_results else [out]
+# ---------------------------------------------------------------- primitives of first order
+
+
+def _run_as_is(eqn: JaxprEqn, enabled: Errors, error: Error, args: Sequence[Any]) -> Result:
+    out = eqn.primitive.bind(*args, **eqn.params)
+    return error, out if eqn.primitive.multiple_results else [out]
+
+
+def _run_nan_checked(eqn: JaxprEqn, enabled: Errors, error: Error, args: Sequence[Any]) -> Result:
+    error, out = _run_as_is(eqn, enabled, error, args)
+    return check_nan(error, enabled, eqn.primitive, out), out
+
+
+def _run_division(eqn: JaxprEqn, enabled: Errors, error: Error, args: Sequence[Any]) -> Result:
+    return _run_nan_checked(eqn, enabled, check_division(error, enabled, args), args)
+
+
+def _run_indexed(eqn: JaxprEqn, enabled: Errors, error: Error, args: Sequence[Any]) -> Result:
+    return _run_as_is(eqn, enabled, check_indices(error, enabled, eqn.primitive, args, eqn.params), args)
+
+
+def _run_scatter(eqn: JaxprEqn, enabled: Errors, error: Error, args: Sequence[Any]) -> Result:
+    """As in JAX, scatters are checked for NaNs together with their indices only."""
+    error, out = _run_indexed(eqn, enabled, error, args)
+    return check_nan(error, enabled, eqn.primitive, out) if OOBError in enabled else error, out
+
+
+def _run_check(eqn: JaxprEqn, enabled: Errors, error: Error, args: Sequence[Any]) -> Result:
+    return first(error, restricted(eqn.params["structure"].unflatten(args), enabled)), []
 
 
 # ---------------------------------------------------------------- jaxprs with errors
@@ -142,16 +175,11 @@ def _reordered(closed: ClosedJaxpr, sizes: Sequence[int], order: Sequence[int]) 
 # ---------------------------------------------------------------- primitives that carry jaxprs
 
 
-def _run_as_is(eqn: JaxprEqn, error: Error, args: Sequence[Any]) -> Result:
-    out = eqn.primitive.bind(*args, **eqn.params)
-    return error, out
-
-
 def _run_call(eqn: JaxprEqn, enabled: Errors, error: Error, args: list[Any]) -> Result:
     """jit, checkpoint: whatever calls one jaxpr once."""
     closed = eqn.params["jaxpr"]
     if not _has_checks([closed], enabled, error):
-        return _run_as_is(eqn, error, args)
+        return _run_as_is(eqn, enabled, error, args)
     checked = checked_jaxpr(closed, enabled, tuple(error.payload))
     out = eqn.primitive.bind(*flatten_error(error), *args, **eqn.params | {"jaxpr": checked.jaxpr})
     return _split_error(error, checked.slots, checked.failures, out)
@@ -160,7 +188,7 @@ def _run_call(eqn: JaxprEqn, enabled: Errors, error: Error, args: list[Any]) -> 
 def _run_cond(eqn: JaxprEqn, enabled: Errors, error: Error, args: list[Any]) -> Result:
     branches = eqn.params["branches"]
     if not _has_checks(branches, enabled, error):
-        return _run_as_is(eqn, error, args)
+        return _run_as_is(eqn, enabled, error, args)
     index, *operands = args
     error = _with_slots_of(error, branches, enabled)
     slots = tuple(error.payload)
@@ -173,7 +201,7 @@ def _run_cond(eqn: JaxprEqn, enabled: Errors, error: Error, args: list[Any]) -> 
 def _run_scan(eqn: JaxprEqn, enabled: Errors, error: Error, args: list[Any]) -> Result:
     closed, num_consts, num_carry = (eqn.params[k] for k in ("jaxpr", "num_consts", "num_carry"))
     if not _has_checks([closed], enabled, error):
-        return _run_as_is(eqn, error, args)
+        return _run_as_is(eqn, enabled, error, args)
     error = _with_slots_of(error, [closed], enabled)
     checked = checked_jaxpr(closed, enabled, tuple(error.payload))
     leaves = flatten_error(error)
@@ -191,7 +219,7 @@ def _run_while(eqn: JaxprEqn, enabled: Errors, error: Error, args: list[Any]) ->
     params = eqn.params
     cond, body, m, n = (params[k] for k in ("cond_jaxpr", "body_jaxpr", "cond_nconsts", "body_nconsts"))
     if not _has_checks([cond, body], enabled, error):
-        return _run_as_is(eqn, error, args)
+        return _run_as_is(eqn, enabled, error, args)
     cond_consts, body_consts, carry = args[:m], args[m : m + n], args[m + n :]
     error, _ = run_checked(cond.jaxpr, cond.consts, enabled, error, [*cond_consts, *carry])
     both = cond.memo(("body and predicate", id(body)), lambda: (_then_predicate(cond, body, m), body))[0]
@@ -229,7 +257,7 @@ def _run_custom(jaxpr_param: str) -> Callable[[JaxprEqn, Errors, Error, list[Any
     def run(eqn: JaxprEqn, enabled: Errors, error: Error, args: list[Any]) -> Result:
         closed = eqn.params[jaxpr_param]
         if not _has_checks([closed], enabled, error):
-            return _run_as_is(eqn, error, args)
+            return _run_as_is(eqn, enabled, error, args)
         inexact = [dtypes.is_inexact(aval_of(x).dtype) for x in args]
         fixed = [stop_gradient_p.bind(x) if i else x for x, i in zip(args, inexact, strict=True)]
         error, _ = run_checked(closed.jaxpr, closed.consts, enabled, error, fixed)
@@ -250,17 +278,22 @@ def _silent(closed: ClosedJaxpr, enabled: Errors) -> ClosedJaxpr:
     return pruned(ClosedJaxpr(traced.jaxpr.replace(eqns=eqns), traced.consts))
 
 
-_HIGHER_ORDER: dict[str, Callable[[JaxprEqn, Errors, Error, list[Any]], Result]] = {
-    "jit": _run_call,
-    "remat2": _run_call,
-    "cond": _run_cond,
-    "scan": _run_scan,
-    "while": _run_while,
-    "custom_jvp_call": _run_custom("call_jaxpr"),
-    "custom_vjp_call": _run_custom("call_jaxpr"),
-    "custom_vmap_call": _run_custom("call"),
-    "linear_call": _run_custom("callee"),
-}
+def _run_solve(eqn: JaxprEqn, enabled: Errors, error: Error, args: list[Any]) -> Result:
+    error, out = _run_custom("solve")(eqn, enabled, error, args)
+    return check_nan(error, enabled, eqn.primitive, out), out
+
+
+# ---------------------------------------------------------------- the table of rules
+
+CHECKIFY = Transform("checkify", derive=lambda p: _run_nan_checked if p.may_make_nan else _run_as_is)
+"""Rules (equation, enabled errors, error before, operands) → (error after, results)."""
+
+CHECKIFY.add({div_p: _run_division, check_p: _run_check})
+CHECKIFY.add(dict.fromkeys(INDICES, _run_indexed) | dict.fromkeys(SCATTERS, _run_scatter))
+CHECKIFY.add({jit_p: _run_call, remat_p: _run_call, cond_p: _run_cond, scan_p: _run_scan, while_p: _run_while})
+CHECKIFY.add(dict.fromkeys((custom_jvp_call_p, custom_vjp_call_p), _run_custom("call_jaxpr")))
+CHECKIFY.add({custom_vmap_call_p: _run_custom("call"), linear_call_p: _run_custom("callee")})
+CHECKIFY.add(dict.fromkeys((linear_solve_p, root_p), _run_solve))
 
 # ---------------------------------------------------------------- the transform
 

@@ -18,7 +18,7 @@ from funcgrad.core.array_types import aval_of
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, Jaxpr, Var, eval_jaxpr, subjaxprs
-from funcgrad.core.lowering import Cond
+from funcgrad.core.lowering import Cond, Scan, WhileLoop
 from funcgrad.core.masks import nonzero, select, spread, with_zeros
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.staging import trace_to_jaxpr
@@ -166,25 +166,26 @@ def _batch(args: Sequence[Any], dims: Sequence[int | None], *, branches: Branche
         n = len(branches[0].out_avals)
         mapped, batched_out = _agreeing(lambda b, wanted: batch_jaxpr(b, size, batched, wanted), branches, n)
         return cond_p.bind(index, *operands, branches=mapped), [0 if b else None for b in batched_out]
-    inside = {name for b in branches for name in _primitive_names(b.jaxpr)}
-    if "io_callback" in inside:
-        raise BatchingError(
-            "cond: a branch calls io_callback, and vmap batches the choice: all branches would call it",
-            fix="keep the predicate unbatched (in_axes=None), or loop over the batch with lax.map instead of vmap",
-        )
-    if inside & {"scan", "while"} and not join_lanes(branches):
+    inside = {primitive for b in branches for primitive in _primitives(b.jaxpr)}
+    for primitive in inside:
+        if primitive.ordered_effect:
+            raise BatchingError(
+                f"cond: a branch calls {primitive}, and vmap batches the choice: all branches would call it",
+                fix="keep the predicate unbatched (in_axes=None), or loop over the batch with lax.map instead of vmap",
+            )
+    if any(isinstance(p.lowering, (Scan, WhileLoop)) for p in inside) and not join_lanes(branches):
         out = _lane_by_lane(index, operands, batched, size, branches)
     else:
         out = _all_and_select(index, operands, batched, size, branches)
     return out, [0] * len(out)
 
 
-def _primitive_names(jaxpr: Jaxpr) -> Iterator[str]:
-    """Yield the names of all primitives in a jaxpr and the jaxprs inside it."""
+def _primitives(jaxpr: Jaxpr) -> Iterator[Primitive]:
+    """Yield all primitives in a jaxpr and the jaxprs inside it."""
     for eqn in jaxpr.eqns:
-        yield eqn.primitive.name
+        yield eqn.primitive
         for inner in subjaxprs(eqn.params):
-            yield from _primitive_names(inner)
+            yield from _primitives(inner)
 
 
 def _lane_by_lane(

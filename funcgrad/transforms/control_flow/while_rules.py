@@ -314,4 +314,5 @@ while_p = Primitive(
     discharge=lambda args, params: discharge_while(while_p, args, params),
     multiple_results=True,
     higher_order=True,
+    modes=("fwd",),
 )

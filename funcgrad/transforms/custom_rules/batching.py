@@ -12,7 +12,7 @@ from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr
 from funcgrad.core.lowering import Inline
-from funcgrad.core.primitives import Primitive
+from funcgrad.core.primitives import ParamStyle, Primitive
 from funcgrad.core.staging import hoist_tracers, trace_to_jaxpr
 from funcgrad.errors import ArgumentError, BatchingError
 from funcgrad.ops.shapes import instantiate, leading, to_dim
@@ -94,6 +94,7 @@ custom_vmap_call_p = Primitive(
     batch=_batch,
     partial_eval=_partial_eval,
     lowering=Inline("call"),
+    params_style=ParamStyle(hidden=lambda name, value: name == "name"),
     multiple_results=True,
     higher_order=True,
 )

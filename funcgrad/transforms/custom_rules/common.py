@@ -13,6 +13,7 @@ from funcgrad.core.array_types import ArrayLike, aval_of
 from funcgrad.core.arrays import Array, as_array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr
+from funcgrad.core.primitives import ParamStyle
 from funcgrad.core.staging import hoist_tracers, trace_to_jaxpr
 from funcgrad.core.symbolic import Zero
 from funcgrad.errors import ArgumentError, BatchingError, DTypeError, MissingRuleError, ShapeError
@@ -23,6 +24,9 @@ from funcgrad.transforms.transpose import backward_pass
 from funcgrad.transforms.vmap import BatchTrace
 
 # ---------------------------------------------------------------- the decorators
+
+CALL_STYLE = ParamStyle(hidden=lambda name, value: name == "num_consts" and not value, first="name")
+"""How custom_jvp_call and custom_vjp_call are printed."""
 
 
 class CustomFunction:

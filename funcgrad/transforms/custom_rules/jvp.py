@@ -18,6 +18,7 @@ from funcgrad.ops.elementwise import add_tangents
 from funcgrad.ops.shapes import instantiate, leading
 from funcgrad.transforms.api import as_arrays, name_of, of_positional, places
 from funcgrad.transforms.custom_rules.common import (
+    CALL_STYLE,
     BatchedCall,
     CustomFunction,
     Function,
@@ -33,6 +34,7 @@ from funcgrad.transforms.custom_rules.common import (
     transpose_call,
     with_static,
 )
+from funcgrad.transforms.partial_eval import unsplit
 from funcgrad.transforms.refs import discharge_reader
 from funcgrad.transforms.vmap import BatchTrace
 
@@ -106,7 +108,9 @@ custom_jvp_call_p = Primitive(
     transpose=transpose_call,
     batch=_batch,
     stage=stage,
+    partial_eval=unsplit,
     lowering=Inline("call_jaxpr"),
+    params_style=CALL_STYLE,
     discharge=lambda args, params: discharge_reader(custom_jvp_call_p, args, params, "call_jaxpr"),
     multiple_results=True,
     higher_order=True,

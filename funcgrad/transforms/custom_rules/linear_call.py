@@ -19,6 +19,7 @@ from funcgrad.errors import ArgumentError, NotDifferentiableError, ShapeError
 from funcgrad.ops.shapes import instantiate, to_dim
 from funcgrad.tracebacks import boundary
 from funcgrad.transforms.api import FlatFunction, as_arrays, name_of, of_positional
+from funcgrad.transforms.partial_eval import unsplit
 from funcgrad.transforms.vmap import batch_jaxpr
 
 Transposed = tuple[ClosedJaxpr, list[Any]]
@@ -102,7 +103,9 @@ linear_call_p = Primitive(
     jvp=_jvp,
     transpose=_transpose,
     batch=_batch,
+    partial_eval=unsplit,
     lowering=Inline("callee"),
+    constant_operands=lambda params: range(params["num_callee_consts"] + params["num_res"]),
     multiple_results=True,
     higher_order=True,
 )

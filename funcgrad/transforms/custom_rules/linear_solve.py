@@ -24,7 +24,7 @@ from funcgrad.tracebacks import boundary
 from funcgrad.transforms.api import as_arrays, callable_or_error
 from funcgrad.transforms.control_flow.common import Body, join_consts, trace_body
 from funcgrad.transforms.jvp import jvp_jaxpr
-from funcgrad.transforms.partial_eval import pruned
+from funcgrad.transforms.partial_eval import pruned, unsplit
 from funcgrad.transforms.transpose import transpose_jaxpr
 from funcgrad.transforms.vmap import batch_jaxpr
 
@@ -123,6 +123,7 @@ linear_solve_p = Primitive(
     jvp=_jvp,
     transpose=_transpose,
     batch=_batch,
+    partial_eval=unsplit,
     lowering=Inline("solve"),
     multiple_results=True,
     higher_order=True,

@@ -23,6 +23,7 @@ from funcgrad.transforms.api import as_arrays, callable_or_error
 from funcgrad.transforms.control_flow.common import Body, join_consts, trace_body
 from funcgrad.transforms.custom_rules.linear_solve import check_like, operand_tangents
 from funcgrad.transforms.grad import linearize
+from funcgrad.transforms.partial_eval import unsplit
 from funcgrad.transforms.vmap import batch_jaxpr
 
 # Operands of the primitive are the values θ that the functions close over, then the guess. Its params are
@@ -81,6 +82,7 @@ root_p = Primitive(
     evaluate=_evaluate,
     jvp=_jvp,
     batch=_batch,
+    partial_eval=unsplit,
     lowering=Inline("solve"),
     multiple_results=True,
     higher_order=True,

@@ -15,7 +15,7 @@ from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import Inline, Rewrite
 from funcgrad.core.masks import nonzero, select
-from funcgrad.core.primitives import Primitive
+from funcgrad.core.primitives import ParamStyle, Primitive
 from funcgrad.core.symbolic import Zero
 from funcgrad.core.tracers import Tracer
 from funcgrad.errors import ArgumentError, DTypeError, LeakedTracerError, NotDifferentiableError, ShapeError
@@ -23,6 +23,7 @@ from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.shapes import instantiate, leading, reduce_sum
 from funcgrad.transforms.api import as_arrays, name_of, of_positional, places
 from funcgrad.transforms.custom_rules.common import (
+    CALL_STYLE,
     BatchedCall,
     CustomFunction,
     Function,
@@ -39,6 +40,7 @@ from funcgrad.transforms.custom_rules.common import (
     transpose_call,
     with_static,
 )
+from funcgrad.transforms.partial_eval import unsplit
 from funcgrad.transforms.refs import discharge_reader
 from funcgrad.transforms.vmap import BatchTrace
 
@@ -168,7 +170,10 @@ custom_vjp_call_p = Primitive(
     transpose=transpose_call,
     batch=_batch,
     stage=stage,
+    partial_eval=unsplit,
     lowering=Inline("call_jaxpr"),
+    modes=("rev",),
+    params_style=CALL_STYLE,
     discharge=lambda args, params: discharge_reader(custom_vjp_call_p, args, params, "call_jaxpr"),
     multiple_results=True,
     higher_order=True,
@@ -212,7 +217,9 @@ custom_lin_p = Primitive(
     jvp=_no_forward_mode,
     batch=_no_forward_mode,
     transpose=_lin_transpose,
+    partial_eval=unsplit,
     lowering=Rewrite(_no_forward_mode),
+    params_style=ParamStyle(hidden=lambda name, value: name in ("name", "out_avals", "structure")),
     multiple_results=True,
     higher_order=True,
 )
