@@ -74,13 +74,25 @@ class Reference:
     aval: ShapedArray
 
 
+class SymbolicValue:
+    """Base of values that have a type and are never computed; see `core.symbolic`."""
+
+    __slots__ = ("aval",)
+
+    def __init__(self, aval: ShapedArray):
+        self.aval = aval
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.aval})"
+
+
 def aval_of(x: Any) -> ShapedArray:
     """Return the abstract value of an array, tracer, NumPy value or Python scalar.
 
     >>> aval_of(1.0)
     f32[]{weak_type=True}
     """
-    if isinstance(x, ArrayLike):
+    if isinstance(x, (ArrayLike, SymbolicValue)):
         return x.aval
     if isinstance(x, (np.ndarray, np.generic)):
         dtype = x.dtype if x.dtype == dtypes.float0 else dtypes.canonicalize(x.dtype)
@@ -93,7 +105,7 @@ def aval_of(x: Any) -> ShapedArray:
             f"a Ref with contents of type {x.aval} is not an array",
             fix="read it with ref[...]; a function that reads or writes it may close over it",
         )
-    aval = getattr(x, "aval", None)  # symbolic values
+    aval = getattr(x, "aval", None)
     if isinstance(aval, ShapedArray):
         return aval
     raise ArgumentError(

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from funcgrad.core.array_types import aval_of
-from funcgrad.core.avals import ShapedArray
+from funcgrad.core.array_types import SymbolicValue, aval_of
 
 
-class Zero:
+class Zero(SymbolicValue):
     """A tangent or cotangent that is zero and was never computed."""
 
-    __slots__ = ("aval",)
-
-    def __init__(self, aval: ShapedArray):
-        self.aval = aval
+    __slots__ = ()
 
     shape = property(lambda self: self.aval.shape)
     dtype = property(lambda self: self.aval.dtype)
@@ -27,20 +23,11 @@ class Zero:
         """Return the zero tangent of a value."""
         return cls(aval_of(value).tangent())
 
-    def __repr__(self) -> str:
-        return f"Zero({self.aval})"
 
-
-class UndefinedPrimal:
+class UndefinedPrimal(SymbolicValue):
     """A linear operand of a transpose rule: it has a type and no value."""
 
-    __slots__ = ("aval",)
-
-    def __init__(self, aval: ShapedArray):
-        self.aval = aval
-
-    def __repr__(self) -> str:
-        return f"UndefinedPrimal({self.aval})"
+    __slots__ = ()
 
 
 def is_undefined(x: Any) -> bool:
