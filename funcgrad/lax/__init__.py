@@ -11,11 +11,13 @@ from funcgrad.core.primitives import registry as _registry
 from funcgrad.errors import missing_name as _missing_name
 from funcgrad.lax.arrays import *
 from funcgrad.lax.associative import *
+from funcgrad.lax.convolution import *
 from funcgrad.lax.elementwise import *
 from funcgrad.lax.folds import *
 from funcgrad.lax.ordering import *
 from funcgrad.lax.products import *
 from funcgrad.lax.slicing import *
+from funcgrad.lax.windows import *
 from funcgrad.ops.barriers import optimization_barrier as optimization_barrier
 from funcgrad.transforms.collectives import all_gather as all_gather
 from funcgrad.transforms.collectives import all_to_all as all_to_all

@@ -114,30 +114,33 @@ def reduce(operands: Any, init_values: Any, computation: Operation, dimensions: 
             fix="give one initial scalar per operand, in the same pytree",
         )
     inits = [with_dtype(as_operand(i, "reduce"), aval_of(x).dtype) for i, x in zip(inits, flat, strict=True)]
-    _check_operands(flat, inits)
-    combine = _of_lists(computation, structure)
+    check_operands("reduce", flat, inits)
+    combine = of_lists(computation, structure)
     axes = tuple(dimensions)
     shapes.check_axes("reduce", aval_of(flat[0]), axes)
-    primitive = _recognized(combine, [aval_of(i) for i in inits])
+    primitive = recognized(combine, [aval_of(i) for i in inits])
     if primitive is not None:
         reduced = [primitive.bind(flat[0], axes=axes)]
-        out = reduced if _is_identity(primitive, inits[0]) else combine(inits, reduced)
+        out = reduced if is_identity(primitive, inits[0]) else combine(inits, reduced)
     else:
         out = _by_pairs(combine, [_folded_first(x, axes) for x in flat], inits)
     return structure.unflatten(out)
 
 
-def _check_operands(operands: list[Any], inits: list[Any]) -> None:
+def check_operands(operation: str, operands: list[Any], inits: list[Any]) -> None:
+    """Raise unless operands have one shape, and each has a scalar of its dtype to start from."""
     avals, scalars = [aval_of(x) for x in operands], [aval_of(i) for i in inits]
     fit = all(i.shape == () and i.dtype == x.dtype for x, i in zip(avals, scalars, strict=True))
     if not fit or len({x.shape for x in avals}) > 1:
         raise ArgumentError(
-            f"reduce: operands {', '.join(map(repr, avals))} with initial values {', '.join(map(repr, scalars))}",
+            f"{operation}: operands {', '.join(map(repr, avals))} with initial values {', '.join(map(repr, scalars))}",
             fix="operands have one shape; each initial value is a scalar of its operand's dtype",
         )
 
 
-def _of_lists(computation: Operation, structure: Any) -> Callable[[list[Any], list[Any]], list[Any]]:
+def of_lists(computation: Operation, structure: Any) -> Callable[[list[Any], list[Any]], list[Any]]:
+    """Return a computation on pytrees as one on lists of their leaves."""
+
     def combine(x: list[Any], y: list[Any]) -> list[Any]:
         return tree.leaves(computation(structure.unflatten(x), structure.unflatten(y)))
 
@@ -155,7 +158,7 @@ _REDUCTIONS = {
 }
 
 
-def _recognized(combine: Callable[..., list[Any]], avals: list[ShapedArray]) -> Primitive | None:
+def recognized(combine: Callable[..., list[Any]], avals: list[ShapedArray]) -> Primitive | None:
     """Return the reduction that a computation of one equation stands for."""
     if len(avals) != 1:
         return None
@@ -167,7 +170,8 @@ def _recognized(combine: Callable[..., list[Any]], avals: list[ShapedArray]) -> 
     return _REDUCTIONS.get(eqn.primitive) if of_both else None
 
 
-def _is_identity(primitive: Primitive, init: Any) -> bool:
+def is_identity(primitive: Primitive, init: Any) -> bool:
+    """Whether an initial value is known to be the identity of a reduction."""
     aval = aval_of(init)
     try:
         value = np.asarray(init)

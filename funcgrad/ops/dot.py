@@ -15,11 +15,11 @@ from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import Contract
 from funcgrad.core.primitives import ParamStyle, Primitive
-from funcgrad.core.symbolic import Zero, is_undefined
+from funcgrad.core.symbolic import is_undefined
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 from funcgrad.ops.accumulation import accumulator, sum_over
 from funcgrad.ops.casts import convert_element_type
-from funcgrad.ops.elementwise import add_tangents, check_bilinear
+from funcgrad.ops.elementwise import bilinear_jvp, check_bilinear
 from funcgrad.ops.shapes import transpose
 
 Axes = tuple[int, ...]
@@ -162,7 +162,7 @@ _FEW_VECTORS = 3
 _LONG_VECTOR, _LONG_MATRIX = 1 << 14, 1 << 17
 
 
-def _matmul(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+def multiply_matrices(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Multiply matrices; a long contraction is summed in blocks, the blocks' results as any sum."""
     (m, k), n = left.shape[-2:], right.shape[-1]
     blocks = blocks_of_contraction(m, n, k)
@@ -188,23 +188,14 @@ def _evaluate(
     right = rhs.transpose(form.right_axes).reshape(form.right_shape)
     result = preferred_element_type or lhs.dtype
     if result == lhs.dtype == accumulator(result):
-        return _matmul(left, right).reshape(form.out_shape)
+        return multiply_matrices(left, right).reshape(form.out_shape)
     wide = np.promote_types(accumulator(lhs.dtype), accumulator(result)) if result != dtypes.bool_ else lhs.dtype
-    out = _matmul(left.astype(wide, copy=False), right.astype(wide, copy=False))
+    out = multiply_matrices(left.astype(wide, copy=False), right.astype(wide, copy=False))
     return out.reshape(form.out_shape).astype(result, copy=False)
 
 
 def _jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> tuple[Any, Any]:
-    (x, y), (dx, dy) = primals, tangents
-    ans = dot_general_p.bind(x, y, **params)
-    total: Any = Zero(aval_of(ans).tangent())
-    if total.aval.dtype == dtypes.float0:
-        return ans, total
-    if type(dx) is not Zero:
-        total = add_tangents(total, dot_general_p.bind(dx, y, **params))
-    if type(dy) is not Zero:
-        total = add_tangents(total, dot_general_p.bind(x, dy, **params))
-    return ans, total
+    return bilinear_jvp(dot_general_p, primals, tangents, **params)
 
 
 def _operand_cotangent(

@@ -238,6 +238,20 @@ def add_tangents(a: Any, b: Any) -> Any:
     return a if type(b) is Zero else add_any(a, b)
 
 
+def bilinear_jvp(product: Primitive, primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> tuple[Any, Any]:
+    """d(x · y) = dx · y + x · dy, for any product of two operands."""
+    (x, y), (dx, dy) = primals, tangents
+    ans = product.bind(x, y, **params)
+    total: Any = Zero(aval_of(ans).tangent())
+    if total.aval.dtype == dtypes.float0:
+        return ans, total
+    if type(dx) is not Zero:
+        total = add_tangents(total, product.bind(dx, y, **params))
+    if type(dy) is not Zero:
+        total = add_tangents(total, product.bind(x, dy, **params))
+    return ans, total
+
+
 def check_bilinear(name: str, x: Any, y: Any) -> None:
     """Raise when a product is transposed whose operands both are linear arguments: it is not linear in them."""
     if is_undefined(x) and is_undefined(y):

@@ -15,7 +15,8 @@ from funcgrad.testing.comparisons import assert_close
 
 EITHER_ZERO = {
     *("max", "maximum", "min", "minimum", "clamp", "pmax", "pmin", "reduce_max", "reduce_min", "cummax", "cummin"),
-    *("reduce_sum", "cumsum", "psum", "reduce_scatter", "dot_general", "reduce_window"),
+    *("reduce_sum", "cumsum", "psum", "reduce_scatter", "dot_general"),
+    *("reduce_window_sum", "reduce_window_max", "reduce_window_min"),
     *("elu", "celu", "selu"),
 }
 """Whose result may be either zero: maxima of 0 and −0, as in IEEE 754-2008; sums of −0 alone; and choices between a

@@ -1,0 +1,399 @@
+"""Folds over windows that slide over an array: sums and extremes, and what their derivatives are made of.
+
+    out[p] = fold over k of x[p · stride + k · window_dilation − low],
+
+where elements outside of `x`, and between its elements, which are `base_dilation` apart, are the identity of the fold.
+The derivative of an extreme is that of the first element of the window that is extreme: `select_and_gather_add` picks
+the tangents at those, and its transpose, `select_and_scatter_add`, adds cotangents up where they were picked.
+
+Compiled, all of them are sums, maxima and selections of shifted views of the operand, which the compiler fuses.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from funcgrad import dtypes
+from funcgrad.core.array_types import aval_of
+from funcgrad.core.avals import ShapedArray
+from funcgrad.core.lowering import Rewrite
+from funcgrad.core.primitives import Primitive
+from funcgrad.core.symbolic import Zero
+from funcgrad.errors import ShapeError
+from funcgrad.ops.accumulation import accumulator
+from funcgrad.ops.arithmetic import max_p, min_p
+from funcgrad.ops.casts import convert_element_type
+from funcgrad.ops.elementwise import ANY, NUMBER, REAL, add_any, check_operands
+from funcgrad.ops.logic import and_p, eq_p, ge_p, gt_p, le_p, lt_p, ne_p, or_p
+from funcgrad.ops.reductions import highest, lowest
+from funcgrad.ops.selection import select_n_p
+from funcgrad.ops.shapes import batch_size, full, to_dim, zeros_of
+from funcgrad.ops.slicing import pad, slice_
+from funcgrad.ops.window_geometry import (
+    Sizes,
+    Window,
+    as_pads,
+    as_sizes,
+    check_windows,
+    dilated,
+    padded_by,
+    sliding,
+    windows,
+)
+
+Pair = tuple[Any, Any]
+
+_NAMES = ("window_dimensions", "window_strides", "padding", "base_dilation", "window_dilation")
+_LONG = 8  # a longer window is folded by doubling: along one dimension, log₂ n steps instead of n
+
+
+def _geometry(params: dict[str, Any]) -> list[Window]:
+    return windows(*(params[name] for name in _NAMES))
+
+
+def window_params(geometry: Sequence[Window]) -> dict[str, Any]:
+    """Return the params of a windowed reduction, from one `Window` per dimension."""
+    return {
+        "window_dimensions": tuple(w.size for w in geometry),
+        "window_strides": tuple(w.stride for w in geometry),
+        "padding": tuple((w.low, w.high) for w in geometry),
+        "base_dilation": tuple(w.base_dilation for w in geometry),
+        "window_dilation": tuple(w.dilation for w in geometry),
+    }
+
+
+def counted(operation: str, x: ShapedArray, params: dict[str, Any]) -> Sizes:
+    """Return how many windows there are in each dimension of `x`; raise where they do not fit."""
+    for name in _NAMES:
+        if name == "padding":
+            as_pads(operation, params[name], x.ndim)
+        else:
+            as_sizes(operation, name, params[name], x.ndim)
+    return check_windows(operation, x, x.shape, _geometry(params))
+
+
+def _counts(x: Any, geometry: Sequence[Window]) -> Sizes:
+    return tuple(w.count(n) for n, w in zip(aval_of(x).shape, geometry, strict=True))
+
+
+# ---------------------------------------------------------------- shifted views
+
+
+def padded(x: Any, fill: Any, geometry: Sequence[Window]) -> Any:
+    """Return `x` with its dilation and padding filled."""
+    return pad(x, fill, [(w.low, w.high, w.base_dilation - 1) for w in geometry])
+
+
+def taps(x: Any, counts: Sizes, geometry: Sequence[Window]) -> Iterator[Any]:
+    """Yield what all windows see at their first element, at their second, …, in row-major order; `x` is padded."""
+    strides = [w.stride for w in geometry]
+    for place in itertools.product(*(range(w.size) for w in geometry)):
+        start = [k * w.dilation for k, w in zip(place, geometry, strict=True)]
+        limit = [s + (n - 1) * t + 1 if n else s for s, n, t in zip(start, counts, strides, strict=True)]
+        yield slice_(x, start, limit, strides)
+
+
+def folded(combine: Callable[[list, list], list], xs: list[Any], geometry: Sequence[Window]) -> list[Any]:
+    """Fold the windows of padded arrays with an associative operation on lists of arrays, one dimension at a time.
+
+    Within a window the order is row-major: the last dimension first.
+    """
+    for d in reversed(range(len(geometry))):
+        w = geometry[d]._replace(low=0, high=0, base_dilation=1)
+        if w.size > 1 or w.stride > 1:
+            xs = _folded_along(combine, xs, d, w)
+    return xs
+
+
+def _folded_along(combine: Callable[[list, list], list], xs: list[Any], axis: int, w: Window) -> list[Any]:
+    n = aval_of(xs[0]).shape[axis]
+    count = w.count(n)
+    if w.size <= _LONG or w.stride >= w.size:
+        views = ([_along(x, axis, k * w.dilation, count, w.stride) for x in xs] for k in range(w.size))
+        return functools.reduce(combine, views)
+    # blocks[i] folds `length` elements from i on; a window is made of blocks whose lengths are powers of 2.
+    length, done, blocks, total = 1, 0, xs, None
+    while True:
+        if w.size & length:
+            part = [_along(x, axis, done * w.dilation, count, w.stride) for x in blocks]
+            total = part if total is None else combine(total, part)
+            done += length
+        if done == w.size:
+            return total
+        fit = aval_of(blocks[0]).shape[axis] - length * w.dilation
+        halves = ([_along(x, axis, k, fit) for x in blocks] for k in (0, length * w.dilation))
+        blocks, length = combine(*halves), 2 * length
+
+
+def _along(x: Any, axis: int, start: int, count: int, stride: int = 1) -> Any:
+    shape = aval_of(x).shape
+    limit = start + (count - 1) * stride + 1 if count else start
+    at = lambda inside, others: [inside if d == axis else o for d, o in enumerate(others)]  # noqa: E731
+    return slice_(x, at(start, [0] * len(shape)), at(limit, shape), at(stride, [1] * len(shape)))
+
+
+# ---------------------------------------------------------------- sums and extremes
+
+
+def _reducer(
+    name: str,
+    ufunc: np.ufunc,
+    combine: Callable[[Any, Any], Any],
+    identity: Callable[[np.dtype], Any],
+    kinds: Sequence[str],
+    **rules: Any,
+) -> Primitive:
+    """Declare a windowed reduction by a NumPy ufunc; `combine` is the same of traced values."""
+
+    def infer(x: ShapedArray, **params: Any) -> ShapedArray:
+        check_operands(name, [x], kinds)
+        return ShapedArray(counted(name, x, params), x.dtype, x.weak_type)
+
+    def evaluate(x: Any, **params: Any) -> Any:
+        geometry = _geometry(params)
+        wide = accumulator(x.dtype)
+        interior = [w.base_dilation - 1 for w in geometry]
+        out = padded_by(x.astype(wide, copy=False), [(w.low, w.high) for w in geometry], identity(wide), interior)
+        for d, w in enumerate(geometry):
+            if w.size > 1 or w.stride > 1:
+                moved = np.moveaxis(out, d, -1)
+                seen = sliding(moved, [(moved.shape[-1] - w.span) // w.stride + 1], [w])
+                out = np.moveaxis(ufunc.reduce(seen, axis=-1, dtype=wide), -1, d)
+        return out.astype(x.dtype, copy=out is x)
+
+    def expand(x: Any, **params: Any) -> Any:
+        geometry, dtype = _geometry(params), aval_of(x).dtype
+        wide = accumulator(dtype)
+        out = padded(convert_element_type(x, wide), identity(wide), geometry)
+        (out,) = folded(lambda a, b: [combine(a[0], b[0])], [out], geometry)
+        return convert_element_type(out, dtype)
+
+    primitive = Primitive(
+        name, infer=infer, evaluate=evaluate, batch=_batched(lambda: primitive), lowering=Rewrite(expand), **rules
+    )
+    return primitive
+
+
+def _batched(primitive: Callable[[], Primitive]) -> Callable[..., Any]:
+    """Batch by a dimension with a window of one element, along which operands are brought into one place."""
+
+    def batch(args: Sequence[Any], dims: Sequence[int | None], **params: Any) -> tuple[Any, int]:
+        at = next(d for d in dims if d is not None)
+        size = batch_size(args, dims)
+        moved = [to_dim(x, d, at, size) for x, d in zip(args, dims, strict=True)]
+        geometry = _geometry(params)
+        shifted = window_params([*geometry[:at], Window(1), *geometry[at:]])
+        return primitive().bind(*moved, **(params | shifted)), at
+
+    return batch
+
+
+def _sum_jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> Pair:
+    return reduce_window_sum_p.bind(*primals, **params), reduce_window_sum_p.bind(*tangents, **params)
+
+
+def _sum_transpose(ct: Any, x: Any, **params: Any) -> list[Any]:
+    """Each element gets the sum over the windows that see it: a window over the cotangents, spread by the strides."""
+    shape, geometry = aval_of(x).shape, _geometry(params)
+    if not aval_of(ct).size or not aval_of(x).size:
+        return [zeros_of(aval_of(x))]
+    back = []
+    for n, m, w in zip(shape, aval_of(ct).shape, geometry, strict=True):
+        low = w.span - 1 - w.low
+        high = dilated(n, w.base_dilation) + w.span - 1 - dilated(m, w.stride) - low
+        back.append(Window(w.size, w.base_dilation, low, high, w.stride, w.dilation))
+    return [reduce_window_sum_p.bind(ct, **window_params(back))]
+
+
+def _extreme_jvp(primals: Sequence[Any], tangents: Sequence[Any], *, select: Primitive, of: str, **params: Any) -> Pair:
+    (x,), (t,) = primals, tangents
+    ans = (reduce_window_max_p if of == "max" else reduce_window_min_p).bind(x, **params)
+    if aval_of(t).dtype == dtypes.float0:
+        return ans, Zero(aval_of(ans).tangent())
+    return ans, select_and_gather_add_p.bind(t, x, select_prim=select, **params)
+
+
+reduce_window_sum_p = _reducer(
+    "reduce_window_sum", np.add, add_any, lambda d: d.type(0), NUMBER, jvp=_sum_jvp, transpose=_sum_transpose
+)
+reduce_window_max_p = _reducer(
+    "reduce_window_max",
+    np.maximum,
+    max_p.bind,
+    lowest,
+    ANY,
+    jvp=functools.partial(_extreme_jvp, select=ge_p, of="max"),
+)
+reduce_window_min_p = _reducer(
+    "reduce_window_min",
+    np.minimum,
+    min_p.bind,
+    highest,
+    ANY,
+    jvp=functools.partial(_extreme_jvp, select=le_p, of="min"),
+)
+
+
+# ---------------------------------------------------------------- where the extremes are
+
+
+def _identity_of(select: Primitive) -> Callable[[np.dtype], Any]:
+    return lowest if select is ge_p else highest
+
+
+def _first_extreme(x: np.ndarray, select: Primitive, geometry: Sequence[Window]) -> np.ndarray:
+    """Number, in row-major order, of the first extreme element of each window; NaN counts as extreme."""
+    interior = [w.base_dilation - 1 for w in geometry]
+    fill = _identity_of(select)(x.dtype)
+    whole = padded_by(x, [(w.low, w.high) for w in geometry], fill, interior)
+    counts = [w.count(n) for n, w in zip(x.shape, geometry, strict=True)]
+    seen = sliding(whole, counts, geometry).reshape(*counts, -1)
+    seen = seen.astype(accumulator(seen.dtype), copy=False)
+    return (np.argmax if select is ge_p else np.argmin)(seen, axis=-1)
+
+
+def _places(which: np.ndarray, geometry: Sequence[Window]) -> tuple[np.ndarray, ...]:
+    """Index, in the padded array, of element number `which[p]` of each window p."""
+    within = np.unravel_index(which, [w.size for w in geometry])
+    origins = np.meshgrid(*(np.arange(n) for n in which.shape), indexing="ij") if which.ndim else []
+    return tuple(p * w.stride + k * w.dilation for p, k, w in zip(origins, within, geometry, strict=True))
+
+
+def _gather_evaluate(tangents: Any, operand: Any, *, select_prim: Primitive, **params: Any) -> Any:
+    geometry = _geometry(params)
+    which = _first_extreme(operand, select_prim, geometry)
+    interior = [w.base_dilation - 1 for w in geometry]
+    whole = padded_by(tangents, [(w.low, w.high) for w in geometry], 0, interior)
+    return np.asarray(whole[_places(which, geometry)])
+
+
+def _scatter_evaluate(source: Any, operand: Any, *, select_prim: Primitive, **params: Any) -> Any:
+    geometry = _geometry(params)
+    which = _first_extreme(operand, select_prim, geometry)
+    wide = accumulator(source.dtype)
+    total = np.zeros([w.padded(n) for n, w in zip(operand.shape, geometry, strict=True)], wide)
+    np.add.at(total, _places(which, geometry), source.astype(wide, copy=False))
+    # Take back the padding, and then the dilation.
+    inside = padded_by(total, [(-w.low, -w.high) for w in geometry], 0)
+    every = tuple(slice(None, None, w.base_dilation) for w in geometry)
+    return inside[every].astype(source.dtype)
+
+
+def _selection_infer(name: str) -> Callable[..., ShapedArray]:
+    def infer(source: ShapedArray, operand: ShapedArray, *, select_prim: Primitive, **params: Any) -> ShapedArray:
+        check_operands(name, [operand], REAL)
+        counts = counted(name, operand, params)
+        wanted = operand.shape if name == "select_and_gather_add" else counts
+        if source.shape != wanted:
+            raise ShapeError(
+                f"{name}: the first operand is {source}, its shape should be {wanted} for windows over {operand}",
+                fix="give one element for each of the second operand, or to scatter, for each window",
+            )
+        return source.update(shape=counts if name == "select_and_gather_add" else operand.shape)
+
+    return infer
+
+
+def _beats(candidate: Any, best: Any, select: Primitive) -> Any:
+    """Whether a later element is to be chosen: it is more extreme, or the first NaN."""
+    more = (gt_p if select is ge_p else lt_p).bind(candidate, best)
+    if not dtypes.is_inexact(aval_of(best).dtype):
+        return more
+    return or_p.bind(more, and_p.bind(ne_p.bind(candidate, candidate), eq_p.bind(best, best)))
+
+
+def _gather_expand(tangents: Any, operand: Any, *, select_prim: Primitive, **params: Any) -> Any:
+    geometry = _geometry(params)
+
+    def combine(first: list[Any], second: list[Any]) -> list[Any]:
+        later = _beats(second[0], first[0], select_prim)
+        return [select_n_p.bind(later, a, b) for a, b in zip(first, second, strict=True)]
+
+    fills = _identity_of(select_prim)(aval_of(operand).dtype), aval_of(tangents).dtype.type(0)
+    values = [padded(x, fill, geometry) for x, fill in zip((operand, tangents), fills, strict=True)]
+    return folded(combine, values, geometry)[1]
+
+
+def _scatter_expand(source: Any, operand: Any, *, select_prim: Primitive, **params: Any) -> Any:
+    """Σₖ source[p] where element k of window p is the chosen one, moved to where that element is."""
+    geometry = _geometry(params)
+    shape = aval_of(operand).shape
+    counts = _counts(operand, geometry)
+    whole = padded(operand, _identity_of(select_prim)(aval_of(operand).dtype), geometry)
+    best: Any = None
+    for k, seen in enumerate(taps(whole, counts, geometry)):
+        if best is None:
+            best, which = seen, full(counts, 0, dtypes.int32)
+        else:
+            later = _beats(seen, best, select_prim)
+            best, which = (
+                select_n_p.bind(later, best, seen),
+                select_n_p.bind(later, which, full(counts, k, dtypes.int32)),
+            )
+    dtype = aval_of(source).dtype
+    wide = accumulator(dtype)
+    source, zero = convert_element_type(source, wide), wide.type(0)
+    total: Any = None
+    for k, place in enumerate(itertools.product(*(range(w.size) for w in geometry))):
+        chosen = select_n_p.bind(eq_p.bind(which, full(counts, k, dtypes.int32)), full(counts, 0, wide), source)
+        config = []
+        for i, n, m, w in zip(place, shape, counts, geometry, strict=True):
+            low = i * w.dilation - w.low
+            config.append((low, dilated(n, w.base_dilation) - dilated(m, w.stride) - low, w.stride - 1))
+        part = pad(chosen, zero, config)
+        total = part if total is None else add_any(total, part)
+    limit = aval_of(total).shape
+    inside = slice_(total, [0] * len(limit), limit, [w.base_dilation for w in geometry])
+    return convert_element_type(inside, dtype)
+
+
+def _selection(name: str, evaluate: Any, expand: Any, other: Callable[[], Primitive]) -> Primitive:
+    """Declare a selection, linear in its first operand and constant in its second; `other` is its transpose."""
+
+    def jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> Pair:
+        ans = primitive.bind(*primals, **params)
+        (t, _) = tangents
+        if type(t) is Zero or aval_of(t).dtype == dtypes.float0:
+            return ans, Zero(aval_of(ans).tangent())
+        return ans, primitive.bind(t, primals[1], **params)
+
+    def transpose(ct: Any, source: Any, operand: Any, **params: Any) -> list[Any]:
+        return [other().bind(ct, operand, **params), None]
+
+    primitive = Primitive(
+        name,
+        infer=_selection_infer(name),
+        evaluate=evaluate,
+        jvp=jvp,
+        transpose=transpose,
+        batch=_batched(lambda: primitive),
+        lowering=Rewrite(expand),
+    )
+    return primitive
+
+
+select_and_gather_add_p = _selection(
+    "select_and_gather_add", _gather_evaluate, _gather_expand, lambda: select_and_scatter_add_p
+)
+select_and_scatter_add_p = _selection(
+    "select_and_scatter_add", _scatter_evaluate, _scatter_expand, lambda: select_and_gather_add_p
+)
+
+
+def reduce_window(
+    primitive: Primitive,
+    x: Any,
+    window_dimensions: Sequence[int],
+    window_strides: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+    base_dilation: Sequence[int],
+    window_dilation: Sequence[int],
+) -> Any:
+    """Fold the windows of `x` by one of the primitives of this module."""
+    given = (window_dimensions, window_strides, padding, base_dilation, window_dilation)
+    return primitive.bind(x, **dict(zip(_NAMES, map(tuple, given), strict=True)))
