@@ -56,13 +56,13 @@ def executable(closed: ClosedJaxpr, name: str, target: str | None = None) -> Exe
 
 def planned(closed: ClosedJaxpr, target: Target) -> Plan:
     """Return the program of a jaxpr as data; nothing is compiled."""
-    simplified, fusion = _front(closed)
+    simplified, fusion = _front(closed, target)
     return plan(simplified, fusion, closed.out_avals, target)
 
 
 def _compile(closed: ClosedJaxpr, name: str, target: Target) -> Executable:
     start = time.perf_counter()
-    simplified, fusion = _front(closed)
+    simplified, fusion = _front(closed, target)
     program = plan(simplified, fusion, closed.out_avals, target)
     made = Executable(program, target.link(program), name)
     if config.log_compiles:
@@ -86,7 +86,7 @@ def _milliseconds(start: float) -> str:
     return f"{(time.perf_counter() - start) * 1e3:.1f} ms"
 
 
-def _front(closed: ClosedJaxpr) -> tuple[ClosedJaxpr, Fusion]:
+def _front(closed: ClosedJaxpr, target: Target) -> tuple[ClosedJaxpr, Fusion]:
     if config.enable_checks:
         check_jaxpr(closed)
     kinds = finite.kinds()
@@ -94,7 +94,7 @@ def _front(closed: ClosedJaxpr) -> tuple[ClosedJaxpr, Fusion]:
         simplified = sink(simplify(closed if kinds is None else with_checks(closed, kinds)))
     if config.enable_checks:
         check_jaxpr(simplified, weak_types=False)
-    return simplified, Fusion(simplified.jaxpr.eqns, simplified.jaxpr.outvars)
+    return simplified, Fusion(simplified.jaxpr.eqns, simplified.jaxpr.outvars, target.scheduling)
 
 
 def statistics(closed: ClosedJaxpr) -> Statistics:
@@ -104,9 +104,9 @@ def statistics(closed: ClosedJaxpr) -> Statistics:
     return Statistics(origins.count("compiled"), origins.count("disk"), origins.count("reused"))
 
 
-def kernels_of(closed: ClosedJaxpr) -> list[Kernel]:
+def kernels_of(closed: ClosedJaxpr, target: str | None = None) -> list[Kernel]:
     """Return the distinct kernels of a jaxpr, in the order of their first use."""
-    _, fusion = _front(closed)
+    _, fusion = _front(closed, targets.find(target or config.cpu_target))
     return list(dict.fromkeys(_kernels(fusion)))
 
 
@@ -115,13 +115,13 @@ def _kernels(fusion: Fusion) -> Iterator[Kernel]:
         if group.kind == "loops":
             yield from (x.kernel for x in lower_group(fusion, group, fusion.stored))
         elif group.kind == "update":
-            yield lower_update(group.eqns[0], fusion.accesses(group.eqns[0])).kernel
+            yield lower_update(group.eqns[0], fusion.accesses(group.eqns[0]), fusion.scheduling).kernel
         elif group.kind == "control":
             (eqn,) = group.eqns
-            small = small_loops.lower(eqn, [a.source for a in fusion.accesses(eqn)])
+            small = small_loops.lower(eqn, [a.source for a in fusion.accesses(eqn)], fusion.scheduling)
             if small is not None:
                 yield small.kernel
-            for _, inner in fusions(eqn) if small is None else ():
+            for _, inner in fusions(eqn, fusion.scheduling) if small is None else ():
                 yield from _kernels(inner)
 
 
@@ -129,10 +129,11 @@ def _group_lines(fusion: Fusion, indent: str = "") -> Iterator[str]:
     """A line per group; those of a branch's or loop's jaxprs below it."""
     for i, group in enumerate(fusion.order):
         small = group.kind == "control" and small_loops.lower(
-            group.eqns[0], [a.source for a in fusion.accesses(group.eqns[0])]
+            group.eqns[0], [a.source for a in fusion.accesses(group.eqns[0])], fusion.scheduling
         )
         yield f"{indent}{i}: {group}{' in one kernel of scalars' if small else ''}"
-        for name, inner in fusions(group.eqns[0]) if group.kind == "control" and not small else ():
+        inside = fusions(group.eqns[0], fusion.scheduling) if group.kind == "control" and not small else ()
+        for name, inner in inside:
             yield f"{indent}  {name}:"
             yield from _group_lines(inner, indent + "    ")
 
@@ -147,7 +148,7 @@ def as_text(closed: ClosedJaxpr, name: str, stage: str, target: str | None = Non
     if stage == "simplified":
         return str(sink(simplify(closed)))
     if stage == "groups":
-        return "\n".join(_group_lines(_front(closed)[1]))
+        return "\n".join(_group_lines(_front(closed, targets.find(target or config.cpu_target))[1]))
     if stage == "program":
         return str(executable(closed, name, target).plan)
     if stage == "numba":
@@ -162,7 +163,7 @@ def as_text(closed: ClosedJaxpr, name: str, stage: str, target: str | None = Non
     }
     if stage not in texts:
         raise ArgumentError(f"as_text: no stage {stage!r}", fix=f"choose one of {', '.join(STAGES)}")
-    return "\n\n".join(texts[stage](k) for k in kernels_of(closed))
+    return "\n\n".join(texts[stage](k) for k in kernels_of(closed, target))
 
 
 def numba_source(closed: ClosedJaxpr, name: str) -> str:
@@ -180,7 +181,7 @@ def _cuda() -> ModuleType:
 
 def cost_analysis(closed: ClosedJaxpr) -> dict[str, float]:
     """Return how much a jaxpr computes and moves once it is compiled."""
-    found = costs(_front(closed)[1])
+    found = costs(_front(closed, targets.find(config.cpu_target))[1])
     return {name: float(found[name]) for name in ("flops", "transcendentals", "bytes accessed")}
 
 

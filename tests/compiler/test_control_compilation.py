@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ import funcgrad as fg
 import funcgrad.numpy as jnp
 from funcgrad import lax
 from funcgrad.compiler import pipeline
-from funcgrad.compiler.lowering import lane_blocks, scalar_writer
 from funcgrad.compiler.rewrite.simplify import simplify
+from funcgrad.compiler.targets.llvm.link import target as LLVM
 from funcgrad.config import config
 from funcgrad.testing import assert_close
 from funcgrad.transforms.control_flow.scan import scan_p
@@ -137,7 +138,7 @@ PROGRAMS = {
 def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """With and without kernels of scalars."""
     if request.param == "nested programs":
-        monkeypatch.setattr(scalar_writer, "MOST_ELEMENTS", -1)
+        monkeypatch.setattr(LLVM, "scheduling", dataclasses.replace(LLVM.scheduling, max_scalar_elements=-1))
     return request.param
 
 
@@ -215,7 +216,7 @@ def test_an_update_does_not_change_its_operand() -> None:
 def test_iterations_that_carry_nothing_are_shared_among_threads(form: str) -> None:
     planned = pipeline.executable(fg.make_jaxpr(lambda n: lax.map(collatz, n))(jnp.arange(1, 1000)), "lanes").plan
     (instruction,) = planned.routine.instructions
-    assert instruction.extent == (-(-999 // lane_blocks.WIDTH) if form == "as it comes" else 999)
+    assert instruction.extent == (-(-999 // LLVM.scheduling.lanes) if form == "as it comes" else 999)
     assert instruction.grain < 100
 
 

@@ -49,7 +49,7 @@ def steps_of_passes(kind: Kind, equations: int) -> dict[str, int]:
     closed, tracing = steps(lambda: fun.trace(*args).jaxpr)
     simplified, simplifying = steps(lambda: simplify(closed))
     sunk, sinking = steps(lambda: sink(simplified))
-    fusion, fusing = steps(lambda: Fusion(sunk.jaxpr.eqns, sunk.jaxpr.outvars))
+    fusion, fusing = steps(lambda: Fusion(sunk.jaxpr.eqns, sunk.jaxpr.outvars, LLVM.scheduling))
     held = LLVM.link(plan(sunk, fusion, closed.out_avals, LLVM))  # what follows finds the kernels loaded
     planned, planning = steps(lambda: plan(sunk, fusion, closed.out_avals, LLVM))
     _, linking = steps(lambda: LLVM.link(planned))

@@ -10,6 +10,7 @@ from funcgrad.compiler.fusion.inner import fusions
 from funcgrad.compiler.loops.equations import scalar_ops
 from funcgrad.compiler.loops.scalars import COSTLY
 from funcgrad.compiler.rewrite import products
+from funcgrad.compiler.scheduling import Scheduling
 from funcgrad.core.jaxprs import JaxprEqn, Var
 from funcgrad.core.lowering import Cond, Contract, Elementwise, Reduce, Scan
 
@@ -19,7 +20,7 @@ def costs(fusion: Fusion) -> Counter[str]:
     total: Counter[str] = Counter()
     for group in fusion.order:
         if group.kind == "control":
-            total.update(_of_control(group.eqns[0]))
+            total.update(_of_control(group.eqns[0], fusion.scheduling))
         else:
             for eqn in group.eqns:
                 total.update(_of_equation(eqn))
@@ -27,9 +28,9 @@ def costs(fusion: Fusion) -> Counter[str]:
     return total
 
 
-def _of_control(eqn: JaxprEqn) -> Counter[str]:
+def _of_control(eqn: JaxprEqn, scheduling: Scheduling) -> Counter[str]:
     """A scan's body as often as it runs, other bodies once, of branches the one with the most flops."""
-    parts = [costs(inner) for _, inner in fusions(eqn)]
+    parts = [costs(inner) for _, inner in fusions(eqn, scheduling)]
     lowering = eqn.primitive.lowering
     if isinstance(lowering, Cond):
         return max(parts, key=lambda c: c["flops"] + c["transcendentals"])

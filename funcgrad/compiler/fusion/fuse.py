@@ -29,6 +29,7 @@ from funcgrad.compiler.loops.equations import is_loop
 from funcgrad.compiler.loops.scalars import DTYPES, SCALARS
 from funcgrad.compiler.rewrite import products
 from funcgrad.compiler.rewrite.control import is_control
+from funcgrad.compiler.scheduling import Scheduling
 from funcgrad.core.jaxprs import Atom, JaxprEqn, Literal, Var
 from funcgrad.core.lowering import (
     Barrier,
@@ -46,10 +47,6 @@ from funcgrad.core.lowering import (
 )
 from funcgrad.ops.shapes import reshape_p
 
-# What the equations of a kernel cost at most, in simple operations: about 60 functions of vector math.
-MOST_WORK = 512
-# How many folds of a kernel wait for each other at most: each such phase is a loop, which takes LLVM about 30 ms.
-MOST_PHASES = 6
 # How many earlier groups that read the same values a group is compared with.
 _MOST_SIBLINGS = 8
 
@@ -82,8 +79,9 @@ def is_whole(view: Strided, shape: Shape) -> bool:
 class Fusion:
     """The groups of a jaxpr in an order that can run, and how operands reach the values that groups make."""
 
-    def __init__(self, eqns: Sequence[JaxprEqn], outvars: Sequence[Atom], apart: bool = False):
+    def __init__(self, eqns: Sequence[JaxprEqn], outvars: Sequence[Atom], scheduling: Scheduling, apart: bool = False):
         """`apart`: each result is a value of its own, not an operand or a part of another result."""
+        self.scheduling = scheduling
         self.definition: dict[Var, JaxprEqn] = {v: e for e in eqns for v in e.outvars}
         self.group_of: dict[Var, Group] = {}
         self._group_with: dict[JaxprEqn, Group] = {}
@@ -319,7 +317,10 @@ class Fusion:
 
     def _fits(self, eqn: JaxprEqn, group: Group) -> bool:
         """Whether the equation can be computed at the points of the group's domain from values made there."""
-        if group.work + work_of(eqn) > MOST_WORK or self._phase_in(eqn, group) > MOST_PHASES:
+        if (
+            group.work + work_of(eqn) > self.scheduling.max_work
+            or self._phase_in(eqn, group) > self.scheduling.max_phases
+        ):
             return False
         domain, axes = domain_of(eqn)
         if axes:
@@ -348,9 +349,13 @@ class Fusion:
 
         If so, what the later one needs now precedes the earlier one.
         """
-        if a.domain != b.domain or (a.axes and b.axes and a.axes != b.axes) or a.work + b.work > MOST_WORK:
+        if (
+            a.domain != b.domain
+            or (a.axes and b.axes and a.axes != b.axes)
+            or a.work + b.work > self.scheduling.max_work
+        ):
             return False
-        if a in b.awaits or b in a.awaits or self._phases_of_both(a, b) > MOST_PHASES:
+        if a in b.awaits or b in a.awaits or self._phases_of_both(a, b) > self.scheduling.max_phases:
             return False
         if not self._crosses_in_place(a, b):
             return False

@@ -4,29 +4,31 @@ from __future__ import annotations
 
 from funcgrad.compiler.fusion.fuse import Fusion
 from funcgrad.compiler.rewrite.sink import sink
+from funcgrad.compiler.scheduling import Scheduling
 from funcgrad.core.jaxprs import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 from funcgrad.core.lowering import Cond, Scan
 from funcgrad.ops.shapes import reshape_p
 
 
-def fusions(eqn: JaxprEqn) -> list[tuple[str, Fusion]]:
+def fusions(eqn: JaxprEqn, scheduling: Scheduling) -> list[tuple[str, Fusion]]:
     """The groups of the jaxprs that a branch or loop runs, each with a name."""
     lowering, params = eqn.primitive.lowering, eqn.params
     if isinstance(lowering, Cond):
-        return [(f"branch {i}", fusion_of(b)) for i, b in enumerate(params["branches"])]
+        return [(f"branch {i}", fusion_of(b, scheduling)) for i, b in enumerate(params["branches"])]
     if isinstance(lowering, Scan):
-        return [("body", fusion_of(params["jaxpr"]))]
-    return [("predicate", fusion_of(params["cond_jaxpr"])), ("body", fusion_of(params["body_jaxpr"]))]
+        return [("body", fusion_of(params["jaxpr"], scheduling))]
+    inner = {"predicate": params["cond_jaxpr"], "body": params["body_jaxpr"]}
+    return [(name, fusion_of(closed, scheduling)) for name, closed in inner.items()]
 
 
-def fusion_of(closed: ClosedJaxpr) -> Fusion:
+def fusion_of(closed: ClosedJaxpr, scheduling: Scheduling) -> Fusion:
     """The groups of an inner jaxpr, remembered on it; each of its results is a value of its own."""
 
     def make() -> Fusion:
         jaxpr = _with_own_results(sink(closed).jaxpr)
-        return Fusion(jaxpr.eqns, jaxpr.outvars, apart=True)
+        return Fusion(jaxpr.eqns, jaxpr.outvars, scheduling, apart=True)
 
-    return closed.memo("fusion", make)
+    return closed.memo(("fusion", scheduling), make)
 
 
 def _with_own_results(jaxpr: Jaxpr) -> Jaxpr:

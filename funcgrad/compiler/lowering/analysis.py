@@ -35,12 +35,12 @@ class Analysis:
         strides = [self.full_strides(a, level_of(e, group)) for e in group.eqns for a in self.outside(e)]
         strides += [self.store_strides(v) for v in self.made if v in stored]
         self.dimensions = sch.collapse(group.domain, group.axes, strides, barriers)
-        self.nest = sch.schedule(self.dimensions, strides)
+        self.nest = sch.schedule(self.dimensions, fusion.scheduling, strides)
         # Whether all that the vector loop reads and writes is next to each other.
         self.simd = not barriers and all(s[-1] in (0, 1, -1) for s in strides if s)
         self.cuts = self._cuts()
         if self.cuts and len(self.dimensions) == 1:
-            self.nest = dataclasses.replace(self.nest, block=sch.MAP_BLOCK)
+            self.nest = dataclasses.replace(self.nest, block=fusion.scheduling.map_block)
 
     def _cuts(self) -> tuple[int, ...]:
         """Where along the last dimension some concatenation or padding goes over from one part to the next.
@@ -95,7 +95,7 @@ class Analysis:
         """Into how many pieces the folds are cut; only folds that nothing full waits for can be."""
         waits = any(self.level[v] == "full" and self.phase[v] > 0 for v in self.made)
         second = any(self.phase[e.outvars[0]] > 1 for e in self.folds)
-        return 0 if not self.folds or waits or second else sch.partial_blocks(self.nest)
+        return 0 if not self.folds or waits or second else sch.partial_blocks(self.nest, self.fusion.scheduling)
 
 
 def domain_dimensions(eqn: JaxprEqn) -> dict[int, int]:

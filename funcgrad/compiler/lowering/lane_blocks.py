@@ -28,22 +28,21 @@ from funcgrad.compiler.loops.language import (
 from funcgrad.compiler.lowering.kernel_builder import INT64, Launch, build, index_value, size_value
 from funcgrad.compiler.lowering.scalar_loops import ScalarLoops
 from funcgrad.compiler.lowering.scalar_writer import Memory, Unsuitable, Value, shaped
+from funcgrad.compiler.scheduling import Scheduling
 from funcgrad.core.jaxprs import Atom, Jaxpr, JaxprEqn, Literal, Var
 from funcgrad.core.lowering import Cond, Scan, Strided, WhileLoop
 from funcgrad.dtypes import bool_, int32
 
-# Lanes of a block: two vectors of float32 and more of wider types, so that one waits while another computes.
-WIDTH = 32
 _LANE = ("j", 1)
 
 
-def lower_lanes(eqn: JaxprEqn, operands: Sequence[Var]) -> Launch:
+def lower_lanes(eqn: JaxprEqn, operands: Sequence[Var], scheduling: Scheduling) -> Launch:
     """The kernel of a scan without carry over small while loops; raises Unsuitable where it is something else."""
     params = eqn.params
     body: Jaxpr = params["jaxpr"].jaxpr
-    if params["num_carry"] or params["length"] < WIDTH or not any(_is_while(e) for e in body.eqns):
+    if params["num_carry"] or params["length"] < scheduling.lanes or not any(_is_while(e) for e in body.eqns):
         raise Unsuitable
-    return _Blocks().lanes_kernel(eqn, operands)
+    return _Blocks(scheduling).lanes_kernel(eqn, operands)
 
 
 def _is_while(eqn: JaxprEqn) -> bool:
@@ -68,10 +67,11 @@ class _Blocks(ScalarLoops):
         length, n = eqn.params["length"], eqn.params["num_consts"]
         given = [self.operand(v, x.aval.shape) for v, x in zip(operands, eqn.invars, strict=True)]
         results = [self.result(v) for v in eqn.outvars]
-        blocks = -(-length // WIDTH)
+        width = self.limits.lanes
+        blocks = -(-length // width)
         # The last block begins early enough to be whole: some lanes are then computed twice, to the same values.
-        start = op("mul", index_value("p"), Const(WIDTH, INT64))
-        self.define(op("min", start, size_value(self.size("last", length - WIDTH))), "first")
+        start = op("mul", index_value("p"), Const(width, INT64))
+        self.define(op("min", start, size_value(self.size("last", length - width))), "first")
         consts = [self.loaded(m) for m in given[:n]]
         slices, rows = [_lane(m, self) for m in given[n:]], [_lane(m, self) for m in results]
         self.lanes_of(eqn.params["jaxpr"].jaxpr, consts, slices, rows)
@@ -97,7 +97,7 @@ class _Blocks(ScalarLoops):
                     made = {v for e in phase for v in e.outvars}
                     later = [*wanted, *jaxpr.outvars]
                     new = {v: self.kept(env[v]) for v in dict.fromkeys(later) if isinstance(v, Var) and v in made}
-            self.body.append(For("j", WIDTH, tuple(body), "vector"))
+            self.body.append(For("j", self.limits.lanes, tuple(body), "vector"))
             if not after:
                 return
             held |= new
@@ -150,7 +150,7 @@ class _Blocks(ScalarLoops):
         if not flat.size:
             raise Unsuitable
         dtype = flat.reshape(-1)[0].dtype
-        place = LaneArrays(tuple(self.scratch(dtype, WIDTH) for _ in range(flat.size)), flat.shape, dtype)
+        place = LaneArrays(tuple(self.scratch(dtype, self.limits.lanes) for _ in range(flat.size)), flat.shape, dtype)
         self.replace(place, value)
         return place
 
@@ -187,10 +187,10 @@ class _Blocks(ScalarLoops):
             places = [self.kept(c) for c in carry]
             env = inner_env(predicate, operands[:nc], carry)
             running = self.as_mask(self.read(env, predicate.outvars[0]))
-            mask = self.scratch(int32, WIDTH)
+            mask = self.scratch(int32, self.limits.lanes)
             self.body.append(Store(mask, Index((_LANE,)), running))
             self.body.append(Update(alive, "or", running))
-        self.body.append(For("j", WIDTH, tuple(start), "vector"))
+        self.body.append(For("j", self.limits.lanes, tuple(start), "vector"))
         with self.block() as step:
             mine = self.lane_values(operands[: nc + nb], uniform, held)
             carry = [self.element(place) for place in places]
@@ -205,7 +205,7 @@ class _Blocks(ScalarLoops):
             running = self.as_mask(shaped([self.let(op("and", active, said))], ()))
             self.body.append(Store(mask, Index((_LANE,)), running))
             self.body.append(Update(alive, "or", running))
-        again = [Update(alive, "set", Const(0, int32)), For("j", WIDTH, tuple(step), "vector")]
+        again = [Update(alive, "set", Const(0, int32)), For("j", self.limits.lanes, tuple(step), "vector")]
         self.body.append(While((), op("ne", Name(alive, int32), Const(0, int32)), tuple(again)))
         return dict(zip(eqn.outvars, places, strict=True))
 

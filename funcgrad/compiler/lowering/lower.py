@@ -50,7 +50,8 @@ def _cut(info: Analysis, blocks: int) -> list[Launch]:
     partial = {e: Var(ShapedArray(shape, accumulator(e.outvars[0].aval.dtype))) for e in info.folds}
     first = Writer(info, info.nest, blocks).partial(partial)
     rows = [d for d in info.dimensions if not d.folded]
-    second = Writer(info, sch.schedule((sch.Dimension((), blocks, True), *rows))).combine(partial)
+    nest = sch.schedule((sch.Dimension((), blocks, True), *rows), info.fusion.scheduling)
+    second = Writer(info, nest).combine(partial)
     return [first, second]
 
 
@@ -269,6 +270,7 @@ class Writer(PhaseWriter):
 
     def _launch(self) -> Launch:
         parts = self.fold_blocks or 1
-        extent, grain = self.nest.extent * parts, max(1, self.nest.grain(self.info.cost()) // parts)
+        extent = self.nest.extent * parts
+        grain = max(1, self.nest.grain(self.info.cost(), self.info.fusion.scheduling.grain) // parts)
         operations = map(op_name, self.info.group.eqns)
         return self.launch(self.nest.form, operations, unique_indices(self.body), extent=extent, grain=grain)

@@ -95,7 +95,7 @@ class NestWriter(KernelBuilder):
             lets += _range_lets("j_start", "j_width", names["block"], step, self.extent(-1))
         if "tile" in names:
             assert self.nest.tile is not None
-            side = self.size("side", sch.TILE)
+            side = self.size("side", self.nest.block)
             lets += _range_lets("t_start", "t_width", names["tile"], side, self.extent(self.nest.tile))
         if "fold" in names:
             first = self.nest.folds[0]

@@ -28,7 +28,6 @@ from funcgrad.compiler.loops.language import (
     op,
 )
 from funcgrad.compiler.loops.scalars import COSTLY
-from funcgrad.compiler.lowering import scalar_writer
 from funcgrad.compiler.lowering.kernel_builder import Launch
 from funcgrad.compiler.lowering.scalar_writer import (
     Memory,
@@ -39,6 +38,7 @@ from funcgrad.compiler.lowering.scalar_writer import (
     as_value,
     shaped,
 )
+from funcgrad.compiler.scheduling import Scheduling
 from funcgrad.core.jaxprs import Atom, Jaxpr, JaxprEqn, Literal, Var
 from funcgrad.core.lowering import (
     Barrier,
@@ -50,22 +50,17 @@ from funcgrad.core.lowering import (
     WhileLoop,
 )
 
-# Branches that cost at most this together are both computed, and one is selected.
-CHEAP_BRANCHES = 12
-# Simple operations that pay for handing a chunk of lanes to another thread.
-_GRAIN = 16384
 
-
-def lower_scalars(eqn: JaxprEqn, operands: Sequence[Var]) -> Launch:
+def lower_scalars(eqn: JaxprEqn, operands: Sequence[Var], scheduling: Scheduling) -> Launch:
     """The kernel of a branch or loop; raises Unsuitable where it is too large."""
-    return ScalarLoops().kernel(eqn, operands)
+    return ScalarLoops(scheduling).kernel(eqn, operands)
 
 
 class ScalarLoops(ScalarWriter):
     """Writes the kernel of a branch or loop, and of those within it."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, scheduling: Scheduling) -> None:
+        super().__init__(scheduling)
         self.loops = False
 
     # ------------------------------------------------------------------ the kernel
@@ -82,7 +77,7 @@ class ScalarLoops(ScalarWriter):
             scan = isinstance(eqn.primitive.lowering, Scan)
             n = eqn.params["num_consts"] + eqn.params["num_carry"] if scan else len(given)
             self.control(eqn, [*(self.loaded(m) for m in given[:n]), *given[n:]], results)
-        grain = 16 if self.loops else max(1, _GRAIN // max(1, self.cost))
+        grain = self.limits.lane_grain if self.loops else max(1, self.limits.grain // max(1, self.cost))
         return self.launch(eqn.primitive.name, self.operations, self.body, extent=extent, grain=grain)
 
     def lanes(self, eqn: JaxprEqn, given: Sequence[Memory], results: Sequence[Memory]) -> None:
@@ -148,7 +143,7 @@ class ScalarLoops(ScalarWriter):
     def cond(self, eqn: JaxprEqn, operands: Sequence[Value]) -> list[Value]:
         branches = [b.jaxpr for b in eqn.params["branches"]]
         index = self.scalar(operands[0])
-        if all(_is_cheap(b) for b in branches):
+        if all(_is_cheap(b, self.limits.cheap_branches) for b in branches):
             results = [self.all_results(b, operands[1:]) for b in branches]
             out: list[Value] = results[0]
             for i, values in enumerate(results[1:], 1):
@@ -239,7 +234,7 @@ class ScalarLoops(ScalarWriter):
         """A scan over scalars, or that stacks scalars: one iteration after another."""
         p = eqn.params
         nc, nk, length = p["num_consts"], p["num_carry"], p["length"]
-        if length > scalar_writer.MOST_ELEMENTS:
+        if length > self.limits.max_scalar_elements:
             raise Unsuitable
         carry, xs = list(operands[nc : nc + nk]), operands[nc + nk :]
         rows: dict[int, list[Value]] = {}
@@ -250,14 +245,14 @@ class ScalarLoops(ScalarWriter):
         ys: list[Value] = []
         for k in range(len(eqn.outvars) - nk):
             parts = [self.scalars(rows[i][k]) for i in range(length)]
-            if math.prod(eqn.outvars[nk + k].aval.shape) > scalar_writer.MOST_ELEMENTS:
+            if math.prod(eqn.outvars[nk + k].aval.shape) > self.limits.max_scalar_elements:
                 raise Unsuitable
             ys.append(np.stack(parts) if parts else np.empty(eqn.outvars[nk + k].aval.shape, object))
         return [*carry, *ys]
 
 
-def _is_cheap(jaxpr: Jaxpr) -> bool:
-    """Whether a branch may as well be computed where it is not taken."""
+def _is_cheap(jaxpr: Jaxpr, limit: int) -> bool:
+    """Whether a branch costs at most so many operations, so that it may as well be computed where it is not taken."""
     cost = 0
     for eqn in jaxpr.eqns:
         lowering = eqn.primitive.lowering
@@ -265,7 +260,7 @@ def _is_cheap(jaxpr: Jaxpr) -> bool:
             return False
         if isinstance(lowering, Elementwise):
             simple = isinstance(lowering.op, str) and lowering.op not in COSTLY
-            cost += (1 if simple else CHEAP_BRANCHES) * eqn.outvars[0].aval.size
+            cost += (1 if simple else limit) * eqn.outvars[0].aval.size
         elif not isinstance(lowering, (View, Iota)):
             cost += sum(v.aval.size for v in (*eqn.invars, *eqn.outvars))
-    return cost <= CHEAP_BRANCHES
+    return cost <= limit

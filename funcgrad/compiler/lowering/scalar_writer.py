@@ -26,6 +26,7 @@ from funcgrad.compiler.loops.language import (
 )
 from funcgrad.compiler.loops.scalars import COSTLY, DTYPES
 from funcgrad.compiler.lowering.kernel_builder import INT64, KernelBuilder, build, size_value
+from funcgrad.compiler.scheduling import Scheduling
 from funcgrad.core.jaxprs import Atom, JaxprEqn, Literal, Var
 from funcgrad.core.lowering import (
     Concatenate,
@@ -41,14 +42,6 @@ from funcgrad.core.lowering import (
     contiguous,
 )
 from funcgrad.ops.accumulation import accumulator
-
-# Arrays of more elements are no scalars.
-MOST_ELEMENTS = 32
-# Operations of one kernel; a call of vector mathematics counts as COST_OF_MATH.
-MOST_OPERATIONS = 2000
-COST_OF_MATH = 20
-# Names in one kernel, those of loads, accumulators and selections included.
-_MOST_NAMES = 8000
 
 Scalars = np.ndarray  # of expressions, in the shape of the array whose elements they are
 
@@ -86,8 +79,9 @@ class ScalarWriter(KernelBuilder):
 
     largest_fixed_stride = 64
 
-    def __init__(self) -> None:
+    def __init__(self, scheduling: Scheduling) -> None:
         super().__init__()
+        self.limits = scheduling
         self.cost = 0
         self.operations: dict[str, None] = {}
 
@@ -119,17 +113,17 @@ class ScalarWriter(KernelBuilder):
 
     def check_few(self, atoms: Iterable[Atom]) -> None:
         """Raise Unsuitable unless each of these arrays can be scalars; ask before their elements are written."""
-        if any(v.aval.size > MOST_ELEMENTS for v in atoms):
+        if any(v.aval.size > self.limits.max_scalar_elements for v in atoms):
             raise Unsuitable
 
     def spend(self, cost: int) -> None:
         self.cost += cost
-        if self.cost > MOST_OPERATIONS:
+        if self.cost > self.limits.max_scalar_operations:
             raise Unsuitable
 
     def number(self) -> int:
         found = super().number()
-        if found > _MOST_NAMES:
+        if found > self.limits.max_scalar_names:
             raise Unsuitable
         return found
 
@@ -142,7 +136,7 @@ class ScalarWriter(KernelBuilder):
     def loaded(self, m: Memory) -> Value:
         """A value's elements as scalars, if they are few."""
         count = math.prod(m.view.shape)
-        if count > MOST_ELEMENTS:
+        if count > self.limits.max_scalar_elements:
             return m
         self.spend(count)
         return shaped([self.let(Load(m.param, m.at(i), m.dtype)) for i in range(count)], m.view.shape)
@@ -212,7 +206,7 @@ class ScalarWriter(KernelBuilder):
         assert isinstance(lowering, Elementwise)
         formula = lowering.op
         name = formula if isinstance(formula, str) else eqn.primitive.name
-        cost = COST_OF_MATH if name in COSTLY or not isinstance(formula, str) else 1
+        cost = self.limits.math_cost if name in COSTLY or not isinstance(formula, str) else 1
         out = []
         for args in zip(*(np.broadcast_to(x, shape).reshape(-1) for x in operands), strict=True):
             self.spend(cost)

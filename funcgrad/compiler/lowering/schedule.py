@@ -21,18 +21,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from funcgrad.compiler.fusion.groups import Shape
-
-# Elements of simple work that pay for handing a chunk to another thread (about 2 µs).
-GRAIN = 16384
-# Columns of one block: accumulators of a few reductions over them stay in a 32 KiB cache.
-COLUMN_BLOCK = 1024
-# A group of this many elements with folds and fewer than MIN_ROWS parallel iterations is cut into partial folds.
-LONG_FOLD = 65536
-MIN_ROWS = 8
-# Transposed accesses walk through tiles of this side, whose cache lines are used before they are lost.
-TILE = 32
-# Rows too few for the threads are cut into blocks of this many elements.
-MAP_BLOCK = 8192
+from funcgrad.compiler.scheduling import Scheduling
 
 # A sum of floats adds up at most this many numbers in a vector loop, and this many rows, before it goes on in float64.
 # Where the loop is not SIMD, one accumulator takes the whole block.
@@ -54,8 +43,8 @@ class Dimension:
 
 @dataclass(frozen=True)
 class Nest:
-    """How a group's domain is looped over. `block` cuts the last dimension (0: not cut), `tile` names a dimension that
-    is cut in pieces of TILE beside it (None: none is)."""
+    """How a group's domain is looped over. `block` cuts the last dimension (0: not cut); `tile` names a dimension that
+    is cut into pieces of that length beside it (None: none is)."""
 
     form: Form
     dimensions: tuple[Dimension, ...]
@@ -88,7 +77,7 @@ class Nest:
     @property
     def tiles(self) -> int:
         """Into how many pieces the tiled dimension is cut."""
-        return 1 if self.tile is None else -(-self.dimensions[self.tile].extent // TILE)
+        return 1 if self.tile is None else -(-self.dimensions[self.tile].extent // self.block)
 
     @property
     def extent(self) -> int:
@@ -103,9 +92,9 @@ class Nest:
         total = math.prod(d.extent for d in self.dimensions)
         return max(1, total // max(1, self.extent))
 
-    def grain(self, cost: int) -> int:
-        """Parallel iterations worth one chunk, when an element costs `cost` simple operations."""
-        return max(1, -(-GRAIN // max(1, self.work * cost)))
+    def grain(self, cost: int, worth: int) -> int:
+        """Parallel iterations of one chunk of `worth` simple operations, when an element costs `cost` of them."""
+        return max(1, -(-worth // max(1, self.work * cost)))
 
 
 def collapse(
@@ -124,39 +113,40 @@ def collapse(
     return tuple(out)
 
 
-def schedule(dimensions: tuple[Dimension, ...], strides: Sequence[Sequence[int]] = ()) -> Nest:
+def schedule(dimensions: tuple[Dimension, ...], scheduling: Scheduling, strides: Sequence[Sequence[int]] = ()) -> Nest:
     """Choose the form of the loops. `strides` are those of all accesses over the domain."""
     if not any(d.folded for d in dimensions):
-        tile = _transposed(dimensions, strides)
+        tile = _transposed(dimensions, strides, scheduling.tile)
         if tile is not None:
-            return Nest("map", dimensions, TILE, tile)
+            return Nest("map", dimensions, scheduling.tile, tile)
         rows = math.prod(d.extent for d in dimensions[:-1])
-        few = len(dimensions) > 1 and rows < MIN_ROWS and dimensions[-1].extent >= 2 * MAP_BLOCK
-        return Nest("map", dimensions, MAP_BLOCK if few else 0)
+        block = scheduling.map_block
+        few = len(dimensions) > 1 and rows < scheduling.min_parallel and dimensions[-1].extent >= 2 * block
+        return Nest("map", dimensions, block if few else 0)
     if dimensions[-1].folded:
         return Nest("row", dimensions)
-    return Nest("column", dimensions, max(1, min(COLUMN_BLOCK, dimensions[-1].extent)))
+    return Nest("column", dimensions, max(1, min(scheduling.column_block, dimensions[-1].extent)))
 
 
-def _transposed(dimensions: tuple[Dimension, ...], strides: Sequence[Sequence[int]]) -> int | None:
+def _transposed(dimensions: tuple[Dimension, ...], strides: Sequence[Sequence[int]], side: int) -> int | None:
     """The dimension that some access walks through contiguously instead of the last one, where both are long."""
-    if len(dimensions) < 2 or dimensions[-1].extent < TILE:
+    if len(dimensions) < 2 or dimensions[-1].extent < side:
         return None
     last = dimensions[-1].members[-1]
     for access in strides:
         if access[last] not in (0, 1, -1):
             for i, dim in enumerate(dimensions[:-1]):
-                if access[dim.members[-1]] in (1, -1) and dim.extent >= TILE:
+                if access[dim.members[-1]] in (1, -1) and dim.extent >= side:
                     return i
     return None
 
 
-def partial_blocks(nest: Nest) -> int:
+def partial_blocks(nest: Nest, scheduling: Scheduling) -> int:
     """Into how many partial folds a long fold with few results is cut; 0 when it is not."""
     total = math.prod(d.extent for d in nest.dimensions)
-    if nest.form == "map" or nest.extent >= MIN_ROWS or total < LONG_FOLD:
+    if nest.form == "map" or nest.extent >= scheduling.min_parallel or total < scheduling.long_fold:
         return 0
-    return min(64, nest.dimensions[nest.folds[0]].extent, total // GRAIN)
+    return min(scheduling.max_partial_folds, nest.dimensions[nest.folds[0]].extent, total // scheduling.grain)
 
 
 def sum_block(nest: Nest, parts: int, simd: bool) -> tuple[int, int] | None:

@@ -14,14 +14,14 @@ import numpy as np
 from funcgrad.compiler.fusion.fuse import Access, Fusion
 from funcgrad.compiler.loops.language import Const, Expr, For, Index, Load, Stmt, Store, op
 from funcgrad.compiler.lowering.kernel_builder import INT64, KernelBuilder, Launch, build, size_value
-from funcgrad.compiler.lowering.schedule import GRAIN
+from funcgrad.compiler.scheduling import Scheduling
 from funcgrad.core.jaxprs import JaxprEqn, Literal, Var
 from funcgrad.core.lowering import contiguous
 
 
-def lower_update(eqn: JaxprEqn, accesses: Sequence[Access]) -> Launch:
+def lower_update(eqn: JaxprEqn, accesses: Sequence[Access], scheduling: Scheduling) -> Launch:
     """The kernel that writes the update's elements at their places in a copy of the operand, which is there already."""
-    return _Writer(eqn, accesses).kernel()
+    return _Writer(eqn, accesses).kernel(scheduling.grain)
 
 
 class _Writer(KernelBuilder):
@@ -34,7 +34,7 @@ class _Writer(KernelBuilder):
         self.shape, self.whole = self.update.view.shape, self.out.aval.shape
         self.steps = contiguous(self.whole).strides
 
-    def kernel(self) -> Launch:
+    def kernel(self, worth: int) -> Launch:
         with self.block() as setup:
             starts = self.window_start()
         dims = [d for d, n in enumerate(self.shape) if n != 1]
@@ -51,7 +51,7 @@ class _Writer(KernelBuilder):
             write = For(place[d], extent, (write,), "vector")
         self.body.append(write)
         extent = math.prod(self.shape[d] for d in outer)
-        grain = max(1, GRAIN // max(1, math.prod(self.shape[d] for d in inner)))
+        grain = max(1, worth // max(1, math.prod(self.shape[d] for d in inner)))
         return self.launch("update_window", (), self.body, extent=extent, grain=grain, setup=setup)
 
     def window_start(self) -> list[str]:

@@ -12,14 +12,11 @@ from collections.abc import Sequence
 from funcgrad.compiler.fusion.fuse import Access
 from funcgrad.compiler.program.instructions import JoinCall
 from funcgrad.compiler.program.steps import Step
+from funcgrad.compiler.scheduling import Scheduling
 from funcgrad.core.jaxprs import JaxprEqn, Var
 
-COPY_GRAIN = 256 << 10  # bytes worth a chunk
-# Bytes that stay in the first cache while an operand after another is written to them.
-_BLOCK = 16 << 10
 
-
-def join(eqn: JaxprEqn, accesses: Sequence[Access]) -> Step:
+def join(eqn: JaxprEqn, accesses: Sequence[Access], scheduling: Scheduling) -> Step:
     """The instruction that joins operands, each of which is side by side in memory.
 
     The result is rows, each made of a run of bytes from every operand; where the leading dimension is joined, it is one
@@ -32,7 +29,8 @@ def join(eqn: JaxprEqn, accesses: Sequence[Access]) -> Step:
     parts = [(source, offset, run) for source, offset, run in parts if isinstance(source, Var) and run]
     sources, offsets, runs = (tuple(column) for column in zip(*parts, strict=True)) if parts else ((), (), ())
     row = sum(runs)
-    short = 0 < row <= _BLOCK
-    extent, grain = (rows, max(1, COPY_GRAIN // row)) if short else (rows * row, COPY_GRAIN)
-    call = JoinCall(rows, runs, short, _BLOCK // row if short else 1)
+    block, worth = scheduling.join_block, scheduling.copy_grain
+    short = 0 < row <= block
+    extent, grain = (rows, max(1, worth // row)) if short else (rows * row, worth)
+    call = JoinCall(rows, runs, short, block // row if short else 1)
     return Step(call, (out, *sources), frozenset([out]), extent, grain, (0, *offsets))

@@ -14,13 +14,12 @@ from funcgrad.compiler.fusion.fuse import Fusion
 from funcgrad.compiler.fusion.inner import fusions
 from funcgrad.compiler.program.instructions import BranchCall, Carry, HostCall, LoopCall, Routine, routines
 from funcgrad.compiler.program.steps import Step
+from funcgrad.compiler.program.target import Target
 from funcgrad.core.jaxprs import Atom, JaxprEqn, Var
 from funcgrad.core.lowering import Cond, Scan, WhileLoop
 
 _ALIGN = 64
 _FOR_EVER = 2**63 - 1
-# Instructions of independent iterations that are worth handing to another thread.
-_GRAIN = 64
 
 # From groups, the slots of inputs and results, and carries to a routine: `Planner.routine`.
 MakeRoutine = Callable[..., Routine]
@@ -32,27 +31,27 @@ def _results(fusion: Fusion) -> list[Var]:
     return [v for v in found if isinstance(v, Var)]
 
 
-def step(eqn: JaxprEqn, operands: Sequence[Atom], routine: MakeRoutine, threads: int) -> Step:
+def step(eqn: JaxprEqn, operands: Sequence[Atom], routine: MakeRoutine, target: Target) -> Step:
     """The step of a branch or loop whose operands are stored in the given variables."""
     values = [v for v in operands if isinstance(v, Var)]
     assert len(values) == len(operands)
     match eqn.primitive.lowering:
         case Cond():
-            return _branch(eqn, values, routine)
+            return _branch(eqn, values, routine, target)
         case Scan():
-            return _scan(eqn, values, routine, threads)
+            return _scan(eqn, values, routine, target)
         case WhileLoop():
-            return _while(eqn, values, routine)
+            return _while(eqn, values, routine, target)
     raise TypeError(f"{eqn.primitive} is neither a branch nor a loop")
 
 
 # ---------------------------------------------------------------- branches
 
 
-def _branch(eqn: JaxprEqn, operands: list[Var], routine: MakeRoutine) -> Step:
+def _branch(eqn: JaxprEqn, operands: list[Var], routine: MakeRoutine, target: Target) -> Step:
     arena = len(operands) + len(eqn.outvars)
     branches = []
-    for (_, fusion), branch in zip(fusions(eqn), eqn.params["branches"], strict=True):
+    for (_, fusion), branch in zip(fusions(eqn, target.scheduling), eqn.params["branches"], strict=True):
         # The operands are the slots; what a routine takes for slot 0 is the last of them.
         slots = dict(zip([*branch.jaxpr.invars, *_results(fusion)], range(1, arena), strict=True))
         branches.append(_moved_arena(routine(fusion, slots), arena))
@@ -113,18 +112,18 @@ class _Loop:
         return LoopCall(name, body, predicate, answer, length, places, moving, carries, copies, stride)
 
 
-def _scan(eqn: JaxprEqn, operands: list[Var], routine: MakeRoutine, threads: int) -> Step:
+def _scan(eqn: JaxprEqn, operands: list[Var], routine: MakeRoutine, target: Target) -> Step:
     p = eqn.params
     nc, nk, length = p["num_consts"], p["num_carry"], p["length"]
     body_vars = p["jaxpr"].jaxpr.invars
-    ((_, fusion),) = fusions(eqn)
+    ((_, fusion),) = fusions(eqn, target.scheduling)
     results = _results(fusion)
     carries = dict(zip(body_vars[nc : nc + nk], results[:nk], strict=True))
     body = routine(fusion, {v: 1 + i for i, v in enumerate([*body_vars, *results])}, carries)
     loop = _Loop([*operands, *eqn.outvars])
     lanes = nk == 0 and _independent(body)
     stride = -(-body.arena_bytes // _ALIGN) * _ALIGN
-    arena = loop.operand(max(1, stride) * (threads if lanes else 1))
+    arena = loop.operand(max(1, stride) * (target.threads() if lanes else 1))
     n_in, n_out = len(operands), len(results)
     loop.places = [(arena, 0), *((i, 0) for i in range(n_in + n_out))]
     for k in range(nk):
@@ -137,7 +136,8 @@ def _scan(eqn: JaxprEqn, operands: list[Var], routine: MakeRoutine, threads: int
             loop.places[slot] = (operand, (length - 1) * nbytes)
         loop.moving.append((slot, -nbytes if p["reverse"] else nbytes))
     call = loop.call("scan", body, None if lanes else length, stride=stride)
-    extent, grain = (length, max(1, _GRAIN // max(1, len(body.instructions)))) if lanes else (1, 1)
+    grain = max(1, target.scheduling.instruction_grain // max(1, len(body.instructions)))
+    extent, grain = (length, grain) if lanes else (1, 1)
     return Step(call, tuple(loop.values), frozenset(eqn.outvars), extent, grain)
 
 
@@ -151,10 +151,10 @@ def _independent(routine: Routine) -> bool:
     )
 
 
-def _while(eqn: JaxprEqn, operands: list[Var], routine: MakeRoutine) -> Step:
+def _while(eqn: JaxprEqn, operands: list[Var], routine: MakeRoutine, target: Target) -> Step:
     p = eqn.params
     nc, nb = p["cond_nconsts"], p["body_nconsts"]
-    (_, predicate_groups), (_, body_groups) = fusions(eqn)
+    (_, predicate_groups), (_, body_groups) = fusions(eqn, target.scheduling)
     n_in, results = len(operands), _results(body_groups)
     (answer,) = _results(predicate_groups)
     consts = range(1, 1 + nc + nb)

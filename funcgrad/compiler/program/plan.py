@@ -32,7 +32,7 @@ from funcgrad.compiler.program.instructions import (
     Routine,
     Value,
 )
-from funcgrad.compiler.program.joins import COPY_GRAIN, join
+from funcgrad.compiler.program.joins import join
 from funcgrad.compiler.program.steps import Step
 from funcgrad.compiler.program.target import Target
 from funcgrad.compiler.rewrite import products
@@ -87,7 +87,7 @@ class Planner:
 
     def __init__(self, target: Target) -> None:
         self.target = target
-        self.threads = target.threads()
+        self.threads, self.scheduling = target.threads(), target.scheduling
         self.lowerings = Lowerings()
 
     def routine(self, fusion: Fusion, slots: dict[Var, int], carries: Mapping[Var, Var] = _NONE) -> Routine:
@@ -116,20 +116,18 @@ class Planner:
         if group.kind == "contract":
             return [self._product(fusion, eqn)]
         if group.kind == "join":
-            return [join(eqn, fusion.accesses(eqn))]
+            return [join(eqn, fusion.accesses(eqn), self.scheduling)]
         if group.kind == "update":
-            write = self._kernel(lower_update(eqn, fusion.accesses(eqn)))
+            write = self._kernel(lower_update(eqn, fusion.accesses(eqn), self.scheduling))
             out, operand = eqn.outvars[0], fusion.accesses(eqn)[0].source
             assert isinstance(operand, Var)
             if out in aliases:
                 return [write._replace(in_place_of=operand)]
-            return [_copy(out, operand), write]
+            return [_copy(out, operand, self.scheduling.copy_grain), write]
         if group.kind == "control":
             operands = [a.source for a in fusion.accesses(eqn)]
-            small = small_loops.lower(eqn, operands)
-            return [
-                self._kernel(small) if small is not None else nested.step(eqn, operands, self.routine, self.threads)
-            ]
+            small = small_loops.lower(eqn, operands, self.scheduling)
+            return [self._kernel(small) if small is not None else nested.step(eqn, operands, self.routine, self.target)]
         if group.kind == "native":
             return [_native(fusion, eqn)]
         return [_host(fusion, eqn)]
@@ -194,10 +192,10 @@ def _host(fusion: Fusion, eqn: JaxprEqn) -> Step:
     return Step(host_call(eqn, accesses), values, frozenset(eqn.outvars))
 
 
-def _copy(to: Var, source: Var) -> Step:
+def _copy(to: Var, source: Var, grain: int) -> Step:
     """The step that copies a value whole."""
     nbytes = to.aval.nbytes
-    return Step(CopyCall(nbytes), (to, source), frozenset([to]), nbytes, COPY_GRAIN)
+    return Step(CopyCall(nbytes), (to, source), frozenset([to]), nbytes, grain)
 
 
 def _placed(

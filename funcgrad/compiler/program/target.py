@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from funcgrad.compiler.program.instructions import LibraryCall, Plan
+from funcgrad.compiler.scheduling import Scheduling
 
 
 class Division(NamedTuple):
@@ -30,6 +31,7 @@ class Target(Protocol):
     """One kind of machine, or one way to compile for it."""
 
     name: str
+    scheduling: Scheduling
 
     def threads(self) -> int:
         """Return how many threads a program may use; plans depend on it."""

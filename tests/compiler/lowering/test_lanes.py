@@ -15,14 +15,14 @@ import funcgrad.numpy as fnp
 import funcgrad.random
 import funcgrad.transforms
 from funcgrad import lax
-from funcgrad.compiler.lowering import lane_blocks
+from funcgrad.compiler.scheduling import Scheduling
 from funcgrad.config import enable_x64
 from funcgrad.testing import assert_close
 from funcgrad.testing.calls import CALLS, Call, calls_of
 
 for _module in pkgutil.walk_packages(funcgrad.transforms.__path__, "funcgrad.transforms."):
     importlib.import_module(_module.name)  # every primitive is registered
-LANES = lane_blocks.WIDTH + 1
+LANES = Scheduling().lanes + 1
 
 
 def looped(call: Call, steps: Any, operands: Any, equals: Any) -> Any:

@@ -19,6 +19,7 @@ from funcgrad.compiler.program.instructions import (
 )
 from funcgrad.compiler.program.interpret import execute
 from funcgrad.compiler.program.target import Division, Linked
+from funcgrad.compiler.scheduling import Scheduling
 from funcgrad.compiler.targets.llvm import blas, kernels, runtime
 
 _RUNS_ITS_EXTENT = -1  # the length of a loop whose iterations are those of its instruction
@@ -28,6 +29,7 @@ class LlvmTarget:
     """Kernels through LLVM, matrix products through OpenBLAS; see `program.target.Target`."""
 
     name = "llvm"
+    scheduling = Scheduling()
 
     def threads(self) -> int:
         """Return the number of threads, the caller included."""

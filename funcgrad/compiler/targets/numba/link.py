@@ -27,6 +27,7 @@ from funcgrad.compiler.program.instructions import (
 )
 from funcgrad.compiler.program.interpret import addresses, execute
 from funcgrad.compiler.program.target import Division, Linked
+from funcgrad.compiler.scheduling import Scheduling
 from funcgrad.compiler.targets.numba.functions import SIXTEEN_BIT
 from funcgrad.compiler.targets.numba.module import ModuleWriter, host_calls
 from funcgrad.dtypes import uint8
@@ -38,6 +39,8 @@ class NumbaTarget:
     """Kernels through numba, one thread; see `program.target.Target`."""
 
     name = "numba"
+    # On one thread, more parallel iterations gain nothing, and a fold cut in two is a second kernel to compile.
+    scheduling = Scheduling(min_parallel=1)
 
     def threads(self) -> int:
         """Return 1: programs run on the thread that calls them."""
