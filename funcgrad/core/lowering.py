@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
 from funcgrad.core.avals import ShapedArray
+from funcgrad.errors import MissingRuleError
 
 
 class Strided(NamedTuple):
@@ -102,8 +103,15 @@ class Contract(Lowering):
 
 
 @dataclass(frozen=True)
+class DynamicSlice(Lowering):
+    """A window of the first operand, at the position that the other operands give, clamped."""
+
+    moves_only = True
+
+
+@dataclass(frozen=True)
 class Gather(Lowering):
-    """Slices of the operand at positions that are computed at run time."""
+    """Windows of the first operand, at the positions in an array of index vectors; outside of it as the params say."""
 
 
 @dataclass(frozen=True)
@@ -192,14 +200,49 @@ class Cond(Lowering):
     """
 
 
-class _Host(Lowering):
+class Host(Lowering):
     """No native lowering: the program calls the primitive's NumPy rule."""
 
     def __repr__(self) -> str:
         return "host"
 
 
-host = _Host()
+host = Host()
+
+
+T = TypeVar("T")
+
+
+class LoweringTable(Generic[T]):
+    """What a pass does with each class of lowering.
+
+    Every class has an entry, or stands in `rest`, for which it is `otherwise`: a test checks all tables, so that nobody
+    forgets a pass who adds a lowering.
+    """
+
+    all: ClassVar[list[LoweringTable[Any]]] = []
+
+    def __init__(self, name: str, entries: dict[type[Lowering], T], rest: Sequence[type[Lowering]], otherwise: T):
+        self.name, self.entries = name, entries | dict.fromkeys(rest, otherwise)
+        LoweringTable.all.append(self)
+
+    def __getitem__(self, lowering: Lowering) -> T:
+        if type(lowering) not in self.entries:
+            raise MissingRuleError(
+                f"{self.name}: no rule for lowerings of type {type(lowering).__name__}",
+                fix="give the primitive a lowering of funcgrad.core.lowering, or add the class to the pass's table",
+            )
+        return self.entries[type(lowering)]
+
+
+CALLS = (Inline, Rewrite)
+"""What is replaced by what it stands for, so that later passes do not see it."""
+
+CONTROL = (Scan, WhileLoop, Cond)
+"""Branches and loops."""
+
+HOST = (Host, Gather)
+"""What no target computes by itself: the program calls the primitive's NumPy rule."""
 
 
 def contiguous(shape: Sequence[int]) -> Strided:

@@ -12,7 +12,7 @@ from funcgrad import dtypes
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.arrays import Array, as_array
 from funcgrad.core.avals import ShapedArray
-from funcgrad.core.lowering import Gather
+from funcgrad.core.lowering import DynamicSlice
 from funcgrad.core.primitives import Primitive, registry
 from funcgrad.core.symbolic import Zero, is_undefined
 from funcgrad.core.tracers import Tracer
@@ -112,8 +112,7 @@ dynamic_slice_p = Primitive(
     jvp=_dynamic_slice_jvp,
     transpose=_dynamic_slice_transpose,
     batch=_dynamic_slice_batch,
-    lowering=Gather(),
-    moves_only=True,
+    lowering=DynamicSlice(),
 )
 
 

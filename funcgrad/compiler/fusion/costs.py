@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable
 
 from funcgrad.compiler.fusion.fuse import Fusion, Group
 from funcgrad.compiler.fusion.inner import fusions
@@ -12,7 +13,26 @@ from funcgrad.compiler.loops.scalars import COSTLY
 from funcgrad.compiler.rewrite import products
 from funcgrad.compiler.scheduling import Scheduling
 from funcgrad.core.jaxprs import JaxprEqn, Var
-from funcgrad.core.lowering import Cond, Contract, Elementwise, Reduce, Scan
+from funcgrad.core.lowering import (
+    CALLS,
+    CONTROL,
+    HOST,
+    ArgReduce,
+    Barrier,
+    Concatenate,
+    Cond,
+    Contract,
+    DynamicSlice,
+    DynamicUpdateSlice,
+    Elementwise,
+    Iota,
+    LoweringTable,
+    Native,
+    Pad,
+    Reduce,
+    Scan,
+    View,
+)
 
 
 def costs(fusion: Fusion) -> Counter[str]:
@@ -23,7 +43,7 @@ def costs(fusion: Fusion) -> Counter[str]:
             total.update(_of_control(group.eqns[0], fusion.scheduling))
         else:
             for eqn in group.eqns:
-                total.update(_of_equation(eqn))
+                total.update(_COSTS[eqn.primitive.lowering](eqn))
             total["bytes accessed"] += _bytes(fusion, group)
     return total
 
@@ -38,16 +58,26 @@ def _of_control(eqn: JaxprEqn, scheduling: Scheduling) -> Counter[str]:
     return Counter({name: times * sum(p[name] for p in parts) for name in set().union(*parts)})
 
 
-def _of_equation(eqn: JaxprEqn) -> dict[str, int]:
-    lowering = eqn.primitive.lowering
-    size = sum(v.aval.size for v in eqn.outvars)
-    if isinstance(lowering, Contract) and products.is_canonical(eqn):
-        return {"flops": 2 * size * eqn.invars[0].aval.shape[2]}
-    if isinstance(lowering, Reduce):
-        return {"flops": eqn.invars[0].aval.size}
-    if isinstance(lowering, Elementwise):
-        return {"flops" if (COSTLY - {"div", "rem"}).isdisjoint(scalar_ops(eqn)) else "transcendentals": size}
-    return {}
+def _of_elementwise(eqn: JaxprEqn) -> dict[str, int]:
+    simple = (COSTLY - {"div", "rem"}).isdisjoint(scalar_ops(eqn))
+    return {"flops" if simple else "transcendentals": eqn.outvars[0].aval.size}
+
+
+def _of_product(eqn: JaxprEqn) -> dict[str, int]:
+    return {"flops": 2 * eqn.outvars[0].aval.size * eqn.invars[0].aval.shape[2]} if products.is_canonical(eqn) else {}
+
+
+_COSTS: LoweringTable[Callable[[JaxprEqn], dict[str, int]]] = LoweringTable(
+    "costs",
+    {
+        Elementwise: _of_elementwise,
+        Contract: _of_product,
+        **dict.fromkeys((Reduce, ArgReduce), lambda eqn: {"flops": eqn.invars[0].aval.size}),
+    },
+    # Movement, and what runs elsewhere: a call of NumPy, code that is not ours. Control flow is counted by its bodies.
+    rest=(View, Pad, Concatenate, Iota, DynamicSlice, DynamicUpdateSlice, Barrier, Native, *CALLS, *CONTROL, *HOST),
+    otherwise=lambda eqn: {},
+)
 
 
 def _bytes(fusion: Fusion, group: Group) -> int:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import functools
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from funcgrad import dtypes
@@ -28,16 +28,21 @@ from funcgrad.compiler.fusion.groups import Group, Kind, Order, Shape
 from funcgrad.compiler.loops.equations import is_loop
 from funcgrad.compiler.loops.scalars import DTYPES, SCALARS
 from funcgrad.compiler.rewrite import products
-from funcgrad.compiler.rewrite.control import is_control
 from funcgrad.compiler.scheduling import Scheduling
 from funcgrad.core.jaxprs import Atom, JaxprEqn, Literal, Var
 from funcgrad.core.lowering import (
+    CALLS,
+    CONTROL,
+    HOST,
+    ArgReduce,
     Barrier,
     Concatenate,
     Contract,
+    DynamicSlice,
     DynamicUpdateSlice,
     Elementwise,
-    Gather,
+    Iota,
+    LoweringTable,
     Native,
     Pad,
     Reduce,
@@ -191,35 +196,42 @@ class Fusion:
     # ------------------------------------------------------------------ forming groups
 
     def _place(self, eqn: JaxprEqn) -> None:
-        lowering = eqn.primitive.lowering
-        if isinstance(lowering, View):
-            self._place_view(eqn, lowering)
-        elif is_loop(eqn):
+        if is_loop(eqn) and not isinstance(eqn.primitive.lowering, View):
             self._place_loop(eqn)
-        elif isinstance(lowering, Barrier):
-            pass  # nothing to compute
-        elif isinstance(lowering, Contract):
-            for v in eqn.invars:
-                if products.matrix(self.resolve(v).view) is None:
-                    self._store_view(v)
-            self._new_group("contract", eqn)
-        elif isinstance(lowering, Concatenate) and eqn.outvars[0].aval.dtype != dtypes.float0:
-            for v in eqn.invars:
-                if not self._is_run(v):
-                    self._store_view(v)
-            self._new_group("join", eqn)
-        elif isinstance(lowering, DynamicUpdateSlice) and eqn.outvars[0].aval.dtype in DTYPES:
-            self._place_update(eqn)
-        elif is_control(lowering) or isinstance(lowering, Native):
-            for v in eqn.invars:
-                if not self._is_stored(v):
-                    self._store_view(v)
-            self._new_group("native" if isinstance(lowering, Native) else "control", eqn)
         else:
-            self._new_group("host", eqn)
+            _PLACES[eqn.primitive.lowering](self, eqn)
+
+    def _place_barrier(self, eqn: JaxprEqn) -> None:
+        """There is nothing to compute."""
+
+    def _place_product(self, eqn: JaxprEqn) -> None:
+        for v in eqn.invars:
+            if products.matrix(self.resolve(v).view) is None:
+                self._store_view(v)
+        self._new_group("contract", eqn)
+
+    def _place_join(self, eqn: JaxprEqn) -> None:
+        if eqn.outvars[0].aval.dtype == dtypes.float0:
+            return self._place_host(eqn)
+        for v in eqn.invars:
+            if not self._is_run(v):
+                self._store_view(v)
+        self._new_group("join", eqn)
+
+    def _place_whole(self, kind: Kind, eqn: JaxprEqn) -> None:
+        """What reads its operands from memory, all of each and in order."""
+        for v in eqn.invars:
+            if not self._is_stored(v):
+                self._store_view(v)
+        self._new_group(kind, eqn)
+
+    def _place_host(self, eqn: JaxprEqn) -> None:
+        self._new_group("host", eqn)
 
     def _place_update(self, eqn: JaxprEqn) -> None:
         """A window is written where the operand is, if that is not read later: so those come first that read it now."""
+        if eqn.outvars[0].aval.dtype not in DTYPES:
+            return self._place_host(eqn)
         operand = eqn.invars[0]
         if not self._is_stored(operand):
             self._store_view(operand)
@@ -229,9 +241,10 @@ class Fusion:
         group.need(self._group_with[e] for e in readers)
         self._readers[source] = [eqn]  # those that come after this one come after the others, too
 
-    def _place_view(self, eqn: JaxprEqn, lowering: View) -> None:
+    def _place_view(self, eqn: JaxprEqn) -> None:
         """A view that is no affine access of what is stored needs its operand stored in its own order first."""
-        (operand,) = eqn.invars
+        lowering, (operand,) = eqn.primitive.lowering, eqn.invars
+        assert isinstance(lowering, View)
         inner = self.resolve(operand)
         if lowering.apply(inner.view, **eqn.params) is not None:
             return
@@ -340,7 +353,7 @@ class Fusion:
     def _reads_in_place(self, eqn: JaxprEqn, access: Access, group: Group, level: str) -> bool:
         if not isinstance(access.source, Var) or self.group_of.get(access.source) is not group:
             return True
-        if isinstance(eqn.primitive.lowering, (Pad, Concatenate, Gather)):
+        if isinstance(eqn.primitive.lowering, (Pad, Concatenate, DynamicSlice)):
             return False
         return alignment(access, group, level) is not None
 
@@ -373,7 +386,7 @@ class Fusion:
         for eqn, access, reader, maker in self._crossings(a, b):
             assert isinstance(access.source, Var)
             level, made_at = level_of(eqn, reader), level_of(self.definition[access.source], maker, of_result=True)
-            crossing = isinstance(eqn.primitive.lowering, (Pad, Concatenate, Gather))
+            crossing = isinstance(eqn.primitive.lowering, (Pad, Concatenate, DynamicSlice))
             if crossing or alignment(access, merged, level, made_at) is None:
                 return False
         return True
@@ -462,6 +475,23 @@ class Fusion:
 
     def __str__(self) -> str:
         return "\n".join(f"{i}: {g}" for i, g in enumerate(self.order))
+
+
+_PLACES: LoweringTable[Callable[[Fusion, JaxprEqn], None]] = LoweringTable(
+    "fusion",
+    {
+        View: Fusion._place_view,
+        Barrier: Fusion._place_barrier,
+        Contract: Fusion._place_product,
+        Concatenate: Fusion._place_join,
+        DynamicUpdateSlice: Fusion._place_update,
+        Native: lambda fusion, eqn: fusion._place_whole("native", eqn),
+        **dict.fromkeys(CONTROL, lambda fusion, eqn: fusion._place_whole("control", eqn)),
+    },
+    # Loops are placed by `_place_loop`; here are those that the loop language cannot express.
+    rest=(Elementwise, Pad, Iota, Reduce, ArgReduce, DynamicSlice, *CALLS, *HOST),
+    otherwise=Fusion._place_host,
+)
 
 
 def behind_barrier(var: Var, eqn: JaxprEqn) -> Atom:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,24 +10,52 @@ import numpy as np
 from funcgrad import dtypes
 from funcgrad.compiler.loops.scalars import COSTLY, SCALARS
 from funcgrad.core.jaxprs import JaxprEqn
-from funcgrad.core.lowering import Concatenate, Elementwise, Gather, Iota, Pad, Reduce, View
+from funcgrad.core.lowering import (
+    CALLS,
+    CONTROL,
+    HOST,
+    ArgReduce,
+    Barrier,
+    Concatenate,
+    Contract,
+    DynamicSlice,
+    DynamicUpdateSlice,
+    Elementwise,
+    Iota,
+    LoweringTable,
+    Native,
+    Pad,
+    Reduce,
+    View,
+)
 
 # Arrays that a loop joins at most: it is cut into a piece for each, or asks at every element which one it is in.
 MOST_PARTS = 7
 
 
+def _has_formula(eqn: JaxprEqn) -> bool:
+    lowering = eqn.primitive.lowering
+    return isinstance(lowering, Elementwise) and (not isinstance(lowering.op, str) or lowering.op in SCALARS)
+
+
+_EXPRESSIBLE: LoweringTable[Callable[[JaxprEqn], bool]] = LoweringTable(
+    "loops",
+    {
+        Elementwise: _has_formula,
+        Concatenate: lambda eqn: len(eqn.invars) <= MOST_PARTS,
+        **dict.fromkeys((View, Pad, Iota, Reduce, DynamicSlice), lambda eqn: True),
+    },
+    rest=(ArgReduce, Contract, DynamicUpdateSlice, Native, Barrier, *CALLS, *CONTROL, *HOST),
+    otherwise=lambda eqn: False,
+)
+
+
 def is_loop(eqn: JaxprEqn) -> bool:
     """Whether the loop IR can express an equation."""
-    lowering = eqn.primitive.lowering
-    if any(dtypes.is_complex(v.aval.dtype) or v.aval.dtype == dtypes.float0 for v in [*eqn.invars, *eqn.outvars]):
+    dtypes_of = {v.aval.dtype for v in (*eqn.invars, *eqn.outvars)}
+    if any(dtypes.is_complex(d) or d == dtypes.float0 for d in dtypes_of):
         return False
-    if isinstance(lowering, Gather):
-        return eqn.primitive.name == "dynamic_slice"
-    if isinstance(lowering, Concatenate):
-        return len(eqn.invars) <= MOST_PARTS
-    if isinstance(lowering, Elementwise) and isinstance(lowering.op, str):
-        return lowering.op in SCALARS
-    return isinstance(lowering, (Elementwise, Pad, Iota, Reduce, View))
+    return _EXPRESSIBLE[eqn.primitive.lowering](eqn)
 
 
 def op_name(eqn: JaxprEqn) -> str:

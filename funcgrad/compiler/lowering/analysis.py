@@ -11,7 +11,7 @@ from funcgrad.compiler.fusion.fuse import Access, Fusion, Group, domain_of, leve
 from funcgrad.compiler.loops.equations import MOST_PARTS, is_costly
 from funcgrad.compiler.lowering import schedule as sch
 from funcgrad.core.jaxprs import JaxprEqn, Var
-from funcgrad.core.lowering import Concatenate, Gather, Iota, Pad, Reduce, contiguous
+from funcgrad.core.lowering import Concatenate, DynamicSlice, Iota, Pad, Reduce, contiguous
 
 
 def is_rounded_sum(eqn: JaxprEqn) -> bool:
@@ -63,7 +63,7 @@ class Analysis:
 
     def outside(self, eqn: JaxprEqn) -> Iterable[Access]:
         """The operands of an equation that are read from memory, at the points of its own level."""
-        if isinstance(eqn.primitive.lowering, (Pad, Concatenate, Gather)):
+        if isinstance(eqn.primitive.lowering, (Pad, Concatenate, DynamicSlice)):
             return
         for access in self.fusion.accesses(eqn):
             if isinstance(access.source, Var) and access.source not in self.made:
@@ -119,7 +119,7 @@ def positional_cuts(eqn: JaxprEqn, dimension: int) -> list[int]:
 
 def is_positional(eqn: JaxprEqn) -> bool:
     """Whether an equation needs to know at which index it is computed."""
-    return isinstance(eqn.primitive.lowering, (Pad, Concatenate, Gather, Iota))
+    return isinstance(eqn.primitive.lowering, (Pad, Concatenate, DynamicSlice, Iota))
 
 
 def reduction_of(eqn: JaxprEqn) -> Reduce:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from funcgrad.compiler.fusion.fuse import Fusion, Group
@@ -33,7 +33,25 @@ from funcgrad.compiler.lowering.kernel_builder import INT64, Launch, build, size
 from funcgrad.compiler.lowering.row_values import ColumnValues, PhaseWriter, RowValues
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import Atom, JaxprEqn, Var
-from funcgrad.core.lowering import Concatenate, Elementwise, Gather, Iota, Pad, contiguous
+from funcgrad.core.lowering import (
+    CALLS,
+    CONTROL,
+    HOST,
+    ArgReduce,
+    Barrier,
+    Concatenate,
+    Contract,
+    DynamicSlice,
+    DynamicUpdateSlice,
+    Elementwise,
+    Iota,
+    LoweringTable,
+    Native,
+    Pad,
+    Reduce,
+    View,
+    contiguous,
+)
 from funcgrad.ops.accumulation import accumulator
 
 
@@ -55,24 +73,43 @@ def _cut(info: Analysis, blocks: int) -> list[Launch]:
     return [first, second]
 
 
+def _formula(writer: Writer, eqn: JaxprEqn, operands: Sequence[Expr]) -> Expr:
+    lowering = eqn.primitive.lowering
+    assert isinstance(lowering, Elementwise)
+    if isinstance(lowering.op, str):
+        return op(lowering.op, *operands)
+    return lowering.op(build, *operands, **eqn.params)
+
+
+def _operand(writer: Writer, eqn: JaxprEqn, operands: Sequence[Expr]) -> Expr:
+    """A view that is copied, or a fold over axes of size 1."""
+    return operands[0]
+
+
+_EXPRESSIONS: LoweringTable[Callable[[Any, JaxprEqn, Sequence[Expr]], Expr] | None] = LoweringTable(
+    "expressions",
+    {
+        Elementwise: _formula,
+        Iota: lambda writer, eqn, _: positional.iota(writer, eqn),
+        Pad: positional.pad,
+        Concatenate: lambda writer, eqn, _: positional.concatenate(writer, eqn),
+        DynamicSlice: positional.dynamic_slice,
+        View: _operand,
+        Reduce: _operand,
+    },
+    # No part of loops; see `is_loop`.
+    rest=(ArgReduce, Contract, DynamicUpdateSlice, Native, Barrier, *CALLS, *CONTROL, *HOST),
+    otherwise=None,
+)
+
+
 class Writer(PhaseWriter):
     """Writes one kernel, phase by phase."""
 
     def expression(self, eqn: JaxprEqn, operands: Sequence[Expr]) -> Expr:
-        lowering = eqn.primitive.lowering
-        if isinstance(lowering, Elementwise):
-            if isinstance(lowering.op, str):
-                return op(lowering.op, *operands)
-            return lowering.op(build, *operands, **eqn.params)
-        if isinstance(lowering, Iota):
-            return positional.iota(self, eqn)
-        if isinstance(lowering, Pad):
-            return positional.pad(self, eqn, operands)
-        if isinstance(lowering, Concatenate):
-            return positional.concatenate(self, eqn)
-        if isinstance(lowering, Gather):
-            return positional.dynamic_slice(self, eqn, operands)
-        return operands[0]  # a view that is copied, or a fold over axes of size 1
+        rule = _EXPRESSIONS[eqn.primitive.lowering]
+        assert rule is not None, eqn
+        return rule(self, eqn, operands)
 
     # ------------------------------------------------------------------ phases
 
@@ -206,7 +243,7 @@ class Writer(PhaseWriter):
 
     def operand(self, atom: Atom, level: str, env: dict[Var, Expr], rows: Any, eqn: JaxprEqn, place: int) -> Expr:
         lowering = eqn.primitive.lowering
-        if isinstance(lowering, Concatenate) or (isinstance(lowering, (Pad, Gather)) and place == 0):
+        if isinstance(lowering, Concatenate) or (isinstance(lowering, (Pad, DynamicSlice)) and place == 0):
             return Const(0, atom.aval.dtype)  # read at other points; see `expression`
         access = self.info.fusion.accesses(eqn)[place]
         source = access.source

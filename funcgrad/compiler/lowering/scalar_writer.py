@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,12 +29,19 @@ from funcgrad.compiler.lowering.kernel_builder import INT64, KernelBuilder, buil
 from funcgrad.compiler.scheduling import Scheduling
 from funcgrad.core.jaxprs import Atom, JaxprEqn, Literal, Var
 from funcgrad.core.lowering import (
+    CALLS,
+    CONTROL,
+    HOST,
+    ArgReduce,
+    Barrier,
     Concatenate,
     Contract,
+    DynamicSlice,
     DynamicUpdateSlice,
     Elementwise,
-    Gather,
     Iota,
+    LoweringTable,
+    Native,
     Pad,
     Reduce,
     Strided,
@@ -162,51 +169,47 @@ class ScalarWriter(KernelBuilder):
     # ------------------------------------------------------------------ operations
 
     def first_order(self, eqn: JaxprEqn, operands: Sequence[Value]) -> Value:
-        lowering, aval = eqn.primitive.lowering, eqn.outvars[0].aval
-        if isinstance(lowering, View) and isinstance(operands[0], Memory):
-            view = lowering.apply(operands[0].view, **eqn.params)
-            if view is None:
-                raise Unsuitable
-            moved = operands[0]._replace(view=view)
-            return self.loaded(moved)
-        if isinstance(lowering, Gather) and eqn.primitive.name != "dynamic_slice":
+        lowering = eqn.primitive.lowering
+        if operands and isinstance(operands[0], Memory):
+            if isinstance(lowering, View):
+                return self.view_of_memory(eqn, lowering, operands[0])
+            if isinstance(lowering, DynamicSlice):
+                return self.slice_of_memory(eqn, operands[0], operands[1:])
+        rule = _RULES[lowering]
+        if rule is None:
             raise Unsuitable
-        if isinstance(lowering, Gather) and isinstance(operands[0], Memory):
-            return self.slice_of_memory(eqn, operands[0], operands[1:])
         self.check_few(eqn.outvars)
-        self.operations.setdefault(eqn.primitive.name) if isinstance(
-            lowering, (Elementwise, Reduce, Contract)
-        ) else None
-        flat = [self.scalars(x) for x in operands]
-        if isinstance(lowering, Elementwise):
-            return self.elementwise(eqn, flat)
-        if isinstance(lowering, View):
-            places = eqn.primitive.evaluate(_numbered(flat[0].shape), **eqn.params)
-            return _taken(flat[0].reshape(-1), places)
-        if isinstance(lowering, Iota):
-            values = eqn.primitive.evaluate(**eqn.params)
-            return shaped([Const(python_value(x), aval.dtype) for x in np.ravel(values)], aval.shape)
-        if isinstance(lowering, Pad):
-            places = eqn.primitive.evaluate(_numbered(flat[0].shape), np.int64(-1), **eqn.params)
-            return _taken(np.append(flat[0].reshape(-1), flat[1].reshape(-1)), places)
-        if isinstance(lowering, Concatenate):
-            return np.concatenate(flat, eqn.params["dimension"])
-        if isinstance(lowering, Reduce):
-            return self.fold(eqn, lowering, flat[0])
-        if isinstance(lowering, Contract):
-            return self.product(*flat, aval.dtype)
-        if isinstance(lowering, Gather):
-            return self.slice_of_scalars(eqn, flat[0], flat[1:])
-        if isinstance(lowering, DynamicUpdateSlice):
-            return self.update_of_scalars(flat[0], flat[1], flat[2:])
-        raise Unsuitable
+        return rule(self, eqn, [self.scalars(x) for x in operands])
+
+    def view_of_memory(self, eqn: JaxprEqn, lowering: View, m: Memory) -> Value:
+        view = lowering.apply(m.view, **eqn.params)
+        if view is None:
+            raise Unsuitable
+        return self.loaded(m._replace(view=view))
+
+    def view(self, eqn: JaxprEqn, operands: Sequence[Scalars]) -> Scalars:
+        (x,) = operands
+        return _taken(x.reshape(-1), eqn.primitive.evaluate(_numbered(x.shape), **eqn.params))
+
+    def iota(self, eqn: JaxprEqn, operands: Sequence[Scalars]) -> Scalars:
+        aval = eqn.outvars[0].aval
+        values = np.ravel(eqn.primitive.evaluate(**eqn.params))
+        return shaped([Const(python_value(x), aval.dtype) for x in values], aval.shape)
+
+    def pad(self, eqn: JaxprEqn, operands: Sequence[Scalars]) -> Scalars:
+        x, padding = operands
+        places = eqn.primitive.evaluate(_numbered(x.shape), np.int64(-1), **eqn.params)
+        return _taken(np.append(x.reshape(-1), padding.reshape(-1)), places)
+
+    def concatenate(self, eqn: JaxprEqn, operands: Sequence[Scalars]) -> Scalars:
+        return np.concatenate(operands, eqn.params["dimension"])
 
     def elementwise(self, eqn: JaxprEqn, operands: Sequence[Scalars]) -> Scalars:
         lowering, shape = eqn.primitive.lowering, eqn.outvars[0].aval.shape
         assert isinstance(lowering, Elementwise)
+        self.operations.setdefault(eqn.primitive.name)
         formula = lowering.op
-        name = formula if isinstance(formula, str) else eqn.primitive.name
-        cost = self.limits.math_cost if name in COSTLY or not isinstance(formula, str) else 1
+        cost = self.limits.math_cost if not isinstance(formula, str) or formula in COSTLY else 1
         out = []
         for args in zip(*(np.broadcast_to(x, shape).reshape(-1) for x in operands), strict=True):
             self.spend(cost)
@@ -214,8 +217,10 @@ class ScalarWriter(KernelBuilder):
             out.append(self.let(made))
         return shaped(out, shape)
 
-    def fold(self, eqn: JaxprEqn, lowering: Reduce, x: Scalars) -> Scalars:
-        aval = eqn.outvars[0].aval
+    def fold(self, eqn: JaxprEqn, operands: Sequence[Scalars]) -> Scalars:
+        lowering, aval, (x,) = eqn.primitive.lowering, eqn.outvars[0].aval, operands
+        assert isinstance(lowering, Reduce)
+        self.operations.setdefault(eqn.primitive.name)
         axes = eqn.params["axes"]
         kept = [d for d in range(x.ndim) if d not in axes]
         rows = x.transpose(*kept, *axes).reshape(math.prod(aval.shape), math.prod(x.shape[d] for d in axes))
@@ -234,8 +239,10 @@ class ScalarWriter(KernelBuilder):
             terms = [self.let(op(name, *pair)) if len(pair) == 2 else pair[0] for pair in pairs]
         return terms[0]
 
-    def product(self, left: Scalars, right: Scalars, dtype: Any) -> Scalars:
+    def product(self, eqn: JaxprEqn, operands: Sequence[Scalars]) -> Scalars:
         """out[b, m, n] = Σₖ left[b, m, k] · right[b, k, n]: equations are in this canonical form."""
+        (left, right), dtype = operands, eqn.outvars[0].aval.dtype
+        self.operations.setdefault(eqn.primitive.name)
         batch, m, k = left.shape
         n = right.shape[2]
         out = []
@@ -262,8 +269,9 @@ class ScalarWriter(KernelBuilder):
                 terms.append((at.name, self.stride(stride)))
         return self.loaded(m._replace(view=m.view._replace(shape=tuple(sizes)), terms=tuple(terms)))
 
-    def slice_of_scalars(self, eqn: JaxprEqn, x: Scalars, starts: Sequence[Value]) -> Scalars:
+    def slice_of_scalars(self, eqn: JaxprEqn, operands: Sequence[Scalars]) -> Scalars:
         """A window at a position that is known at run time only: for each place it may be at, select."""
+        x, *starts = operands
         sizes = eqn.params["slice_sizes"]
         for d, at in enumerate(self.starts(x.shape, starts, sizes)):
             if at is None:
@@ -275,8 +283,9 @@ class ScalarWriter(KernelBuilder):
             x = out
         return x
 
-    def update_of_scalars(self, x: Scalars, update: Scalars, starts: Sequence[Value]) -> Scalars:
+    def update_of_scalars(self, eqn: JaxprEqn, operands: Sequence[Scalars]) -> Scalars:
         """A window written at a position that is known at run time only: every place it may be at takes it or not."""
+        x, update, *starts = operands
         places = self.starts(x.shape, starts, update.shape)
         out = x
         for begins in itertools.product(*(range(n - m + 1) for n, m in zip(x.shape, update.shape, strict=True))):
@@ -293,6 +302,25 @@ class ScalarWriter(KernelBuilder):
         self.spend(yes.size)
         pairs = zip(yes.reshape(-1), no.reshape(-1), strict=True)
         return shaped([self.let(op("select", condition, a, b)) if a is not b else a for a, b in pairs], yes.shape)
+
+
+_RULES: LoweringTable[Callable[[Any, JaxprEqn, Sequence[Scalars]], Scalars] | None] = LoweringTable(
+    "scalars",
+    {
+        Elementwise: ScalarWriter.elementwise,
+        View: ScalarWriter.view,
+        Iota: ScalarWriter.iota,
+        Pad: ScalarWriter.pad,
+        Concatenate: ScalarWriter.concatenate,
+        Reduce: ScalarWriter.fold,
+        Contract: ScalarWriter.product,
+        DynamicSlice: ScalarWriter.slice_of_scalars,
+        DynamicUpdateSlice: ScalarWriter.update_of_scalars,
+    },
+    # What keeps a loop from being computed with scalars; `scalar_loops` writes barriers and control flow.
+    rest=(ArgReduce, Native, Barrier, *CALLS, *CONTROL, *HOST),
+    otherwise=None,
+)
 
 
 def as_value(x: Any) -> Value:
