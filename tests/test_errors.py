@@ -278,7 +278,7 @@ CASES = {
     "if under vmap": (
         errors.ConcretizationError,
         lambda: vmap(lambda x: x if x > 0 else -x)(X),
-        ["vectorising (vmap)", "one of a batch of 3"],
+        ["vectorizing (vmap)", "one of a batch of 3"],
     ),
     "if under make_jaxpr": (
         errors.ConcretizationError,
@@ -299,7 +299,7 @@ CASES = {
     "leak from vmap": (
         errors.LeakedTracerError,
         lambda: (vmap(leak)(X), _leaked[0] + 1.0),
-        ["vectorising (vmap) leak", "batch of 3"],
+        ["vectorizing (vmap) leak", "batch of 3"],
     ),
     "leak into another jit": (
         errors.LeakedTracerError,

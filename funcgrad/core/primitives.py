@@ -20,6 +20,13 @@ from funcgrad.errors import AllocationError, ArgumentError, MissingRuleError, ca
 registry: dict[str, Primitive] = {}
 
 
+class AxisData(NamedTuple):
+    """The axis that a batch rule maps over: its name in `vmap(axis_name=…)`, or None, and its size."""
+
+    name: Any
+    size: int
+
+
 class Transform:
     """A transform that keeps a rule per primitive in the open table `Primitive.rules`, whose key it is.
 
@@ -80,7 +87,7 @@ class Primitive:
     `evaluate`      NumPy arrays → NumPy result(s): eager mode, and what every other rule is tested against
     `jvp`           (primals, tangents) → (primal out, tangent out); tangents may be `Zero`
     `transpose`     (cotangent, *args) → a cotangent per arg; args that are linear are `UndefinedPrimal`
-    `batch`         (args, dims) → (result, result's batch dim); at least one dim is not None
+    `batch`         (axis, args, dims) → (result, result's batch dim), see below
     `lowering`      how the compiler sees it: a `core.lowering` description, not code
     ==============  ======================================================================================
 
@@ -108,11 +115,10 @@ class Primitive:
     `params_style`       how params are printed
     ===================  =================================================================================
 
-    Collectives have `axis_names`, params → the vmap axes that they name: `batch` of these axes sees them even where no
-    operand is batched.
-
-    Functions may close over tracers. So where there is a `stage` rule it is asked before an equation is recorded, and
-    `batch` gets the trace as a third argument, and is asked even when no operand is batched.
+    `batch` gets the mapped axis as an `AxisData`, and for each operand the dimension that is this axis, or None. At
+    least one operand is batched, with two exceptions. Collectives have `axis_names`, params → the vmap axes that they
+    name, and are batched over these axes even where no operand is. Functions may close over tracers: so a primitive
+    with a `stage` rule, which runs before an equation is recorded, is always batched.
 
     >>> from funcgrad.ops.arithmetic import sin_p
     >>> sin_p

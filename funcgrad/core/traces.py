@@ -61,8 +61,6 @@ class _State(threading.local):
     def __init__(self) -> None:
         self.trace: Trace = eval_trace
         self.axis_sizes: dict[Any, int] = {}
-        # While a batch rule runs: the name (or None) and size of the axis that it removes.
-        self.batch_axis: tuple[Any, int] = (None, 0)
         # While a transform rewrites an equation, the equations it makes keep that equation's source line.
         self.source: SourceLocation | None = None
 

@@ -42,7 +42,7 @@ optimization_barrier_p = Primitive(
     evaluate=_evaluate,
     jvp=_jvp,
     transpose=_transpose,
-    batch=lambda args, dims: (optimization_barrier_p.bind(*args), list(dims)),
+    batch=lambda axis, args, dims: (optimization_barrier_p.bind(*args), list(dims)),
     lowering=Barrier(),
     multiple_results=True,
 )

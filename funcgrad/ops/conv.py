@@ -20,14 +20,14 @@ import numpy as np
 from funcgrad import dtypes
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
-from funcgrad.core.primitives import Primitive
+from funcgrad.core.primitives import AxisData, Primitive
 from funcgrad.core.symbolic import is_undefined
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 from funcgrad.ops.accumulation import accumulator
 from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.dot import multiply_matrices
 from funcgrad.ops.elementwise import bilinear_jvp, check_bilinear
-from funcgrad.ops.shapes import batch_size, full, move_axis, reduced, reshape, rev, zeros_of
+from funcgrad.ops.shapes import full, move_axis, reduced, reshape, rev, zeros_of
 from funcgrad.ops.window_geometry import (
     Pads,
     Sizes,
@@ -289,10 +289,9 @@ def _transpose(ct: Any, lhs: Any, rhs: Any, **params: Any) -> list[Any]:
 # ---------------------------------------------------------------- batching
 
 
-def _batch(args: Sequence[Any], dims: Sequence[int | None], **params: Any) -> tuple[Any, int]:
+def _batch(axis: AxisData, args: Sequence[Any], dims: Sequence[int | None], **params: Any) -> tuple[Any, int]:
     (lhs, rhs), (lhs_dim, rhs_dim), p = args, dims, _Params(**params)
-    size = batch_size(args, dims)
-    if size == 0:
+    if axis.size == 0:
         return _empty_batch(args, dims, params), 0
     (batch, feature, *_), (out_feature, *_), (out_batch, out_axis, *_) = p.dimension_numbers
     groups, within = p.feature_group_count * p.batch_group_count, 1
@@ -305,12 +304,12 @@ def _batch(args: Sequence[Any], dims: Sequence[int | None], **params: Any) -> tu
         lhs = _merge_axis(lhs, lhs_dim, batch if by_batch else feature)
         rhs = _merge_axis(rhs, rhs_dim, out_feature)
         name = "batch_group_count" if by_batch else "feature_group_count"
-        p = p._replace(**{name: getattr(p, name) * size})
+        p = p._replace(**{name: getattr(p, name) * axis.size})
     out = conv_general_dilated_p.bind(lhs, rhs, **p._asdict())
     if within > 1:
-        out = move_axis(_split_axis(_split_axis(out, out_axis, within), out_axis + 1, size), out_axis + 1, 0)
+        out = move_axis(_split_axis(_split_axis(out, out_axis, within), out_axis + 1, axis.size), out_axis + 1, 0)
         return _merge_axis(out, out_axis + 1, out_axis + 1), 0
-    return _split_axis(out, out_axis, size), out_axis
+    return _split_axis(out, out_axis, axis.size), out_axis
 
 
 def _with_batch(x: Any, dim: int, axis: int, groups: int) -> Any:

@@ -14,7 +14,7 @@ from funcgrad import dtypes
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import Contract
-from funcgrad.core.primitives import ParamStyle, Primitive
+from funcgrad.core.primitives import AxisData, ParamStyle, Primitive
 from funcgrad.core.symbolic import is_undefined
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 from funcgrad.ops.accumulation import accumulator, sum_over
@@ -237,7 +237,12 @@ def _transpose(
 
 
 def _batch(
-    args: Sequence[Any], dims: Sequence[int | None], *, dimension_numbers: DotDimensionNumbers, **params: Any
+    axis: AxisData,
+    args: Sequence[Any],
+    dims: Sequence[int | None],
+    *,
+    dimension_numbers: DotDimensionNumbers,
+    **params: Any,
 ) -> tuple[Any, int]:
     (x, y), (x_dim, y_dim) = args, dims
     (xc, yc), (xb, yb) = dimension_numbers

@@ -13,7 +13,7 @@ from funcgrad.core.array_types import aval_of
 from funcgrad.core.arrays import Array, as_array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import DynamicSlice
-from funcgrad.core.primitives import Primitive, registry
+from funcgrad.core.primitives import AxisData, Primitive, registry
 from funcgrad.core.symbolic import Zero, is_undefined
 from funcgrad.core.tracers import Tracer
 from funcgrad.errors import IndexingError, ShapeError
@@ -84,7 +84,9 @@ def _converted(x: Any, dtype: np.dtype) -> Any:
     return registry["convert_element_type"].bind(x, new_dtype=dtype, weak_type=False)
 
 
-def _dynamic_slice_batch(args: Sequence[Any], dims: Dims, *, slice_sizes: tuple[int, ...]) -> tuple[Any, int]:
+def _dynamic_slice_batch(
+    axis: AxisData, args: Sequence[Any], dims: Dims, *, slice_sizes: tuple[int, ...]
+) -> tuple[Any, int]:
     (operand, *starts), (operand_dim, *start_dims) = args, dims
     if operand_dim is not None and all(d is None for d in start_dims):
         operand = move_axis(operand, operand_dim, 0)
@@ -94,6 +96,7 @@ def _dynamic_slice_batch(args: Sequence[Any], dims: Dims, *, slice_sizes: tuple[
     indices, indices_dim = stacked_starts(starts, start_dims)
     every = tuple(range(len(slice_sizes)))
     return _gather_batch(
+        axis,
         (operand, indices),
         (operand_dim, indices_dim),
         dimension_numbers=GatherDimensionNumbers(every, (), every),

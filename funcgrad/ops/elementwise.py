@@ -116,7 +116,9 @@ def elementwise(
         evaluate=evaluate,
         jvp=jvp or default_jvp,
         transpose=transpose,
-        batch=lambda args, dims, **params: batch_elementwise(primitive, args, dims, full_operands, **params),
+        batch=lambda axis, args, dims, /, **params: batch_elementwise(
+            primitive, axis.size, args, dims, full_operands, **params
+        ),
         lowering=lowering or Elementwise(scalar or name),
         constant_operands=lambda params: unknown,
         **options,
@@ -169,13 +171,17 @@ class Over(NamedTuple):
 
 
 def batch_elementwise(
-    primitive: Primitive, args: Sequence[Any], dims: Sequence[Any], full_operands: slice = slice(0), **params: Any
+    primitive: Primitive,
+    size: int,
+    args: Sequence[Any],
+    dims: Sequence[Any],
+    full_operands: slice = slice(0),
+    **params: Any,
 ) -> tuple[Any, int]:
     """Batch by aligning: bring all batch dimensions to one place; unbatched operands are broadcast."""
     args, dims = list(args), list(dims)
     for i in range(len(args))[full_operands]:
         if dims[i] is None and not aval_of(args[i]).shape:
-            size = shapes.batch_size(args, dims)
             args[i], dims[i] = shapes.broadcast_in_batch(args[i], size, 0), 0
     ranks = [aval_of(a).ndim - (d is not None) for a, d in zip(args, dims, strict=True)]
     rank = max(ranks)
@@ -185,7 +191,6 @@ def batch_elementwise(
         if all(r == rank or d is None for r, d in zip(ranks, dims, strict=True)):
             return primitive.bind(*args, **params), dim
     full = next(aval_of(a).shape for a, d, r in zip(args, dims, ranks, strict=True) if r == rank)
-    size = shapes.batch_size(args, dims)
     unbatched = {
         aval_of(a).shape[:d] + aval_of(a).shape[d + 1 :] if d is not None else aval_of(a).shape
         for a, d, r in zip(args, dims, ranks, strict=True)

@@ -21,7 +21,7 @@ from funcgrad import dtypes
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import Gather
-from funcgrad.core.primitives import Primitive, registry
+from funcgrad.core.primitives import AxisData, Primitive, registry
 from funcgrad.core.symbolic import Zero, is_undefined
 from funcgrad.core.tracers import Tracer
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
@@ -357,6 +357,7 @@ def batched_numbers(
 
 
 def _gather_batch(
+    axis: AxisData,
     args: Sequence[Any],
     dims: Dims,
     *,

@@ -19,7 +19,7 @@ from funcgrad import dtypes
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import Rewrite
-from funcgrad.core.primitives import Primitive
+from funcgrad.core.primitives import AxisData, Primitive
 from funcgrad.core.symbolic import Zero
 from funcgrad.errors import DTypeError
 from funcgrad.ops import shapes, slicing
@@ -123,8 +123,8 @@ def _jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[list[Any], li
     return out, [Zero(aval_of(x).tangent()) for x in out]
 
 
-def _batch(args: Sequence[Any], dims: Sequence[Any]) -> tuple[list[Any], list[int]]:
-    out, dim = batch_elementwise(threefry2x32_p, args, dims)
+def _batch(axis: AxisData, args: Sequence[Any], dims: Sequence[Any]) -> tuple[list[Any], list[int]]:
+    out, dim = batch_elementwise(threefry2x32_p, axis.size, args, dims)
     return out, [dim, dim]
 
 

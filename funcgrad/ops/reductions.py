@@ -11,7 +11,7 @@ from funcgrad import dtypes
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import ArgReduce
-from funcgrad.core.primitives import Primitive
+from funcgrad.core.primitives import AxisData, Primitive
 from funcgrad.core.symbolic import Zero
 from funcgrad.errors import ArgumentError, ShapeError
 from funcgrad.ops.accumulation import accumulator, run_over
@@ -194,7 +194,9 @@ def _arg_reduction(name: str, op: str, evaluate: Callable[..., Any]) -> Primitiv
         # ml_dtypes' own argmax does not put NaN first.
         return evaluate(x.astype(accumulator(x.dtype), copy=False), axes[0]).astype(index_dtype)
 
-    def batch(args: Sequence[Any], dims: Sequence[int], *, axes: Axes, index_dtype: np.dtype) -> tuple[Any, int]:
+    def batch(
+        axis: AxisData, args: Sequence[Any], dims: Sequence[int], *, axes: Axes, index_dtype: np.dtype
+    ) -> tuple[Any, int]:
         (dim,), (axis,) = dims, axes
         axis += axis >= dim
         return primitive.bind(args[0], axes=(axis,), index_dtype=index_dtype), dim - (axis < dim)
@@ -294,7 +296,7 @@ def _cumulative(
             return ans, Zero(aval_of(ans).tangent())
         return ans, tangent(x, t, axis, reverse)
 
-    def batch(args: Sequence[Any], dims: Sequence[int], *, axis: int, reverse: bool) -> tuple[Any, int]:
+    def batch(_: AxisData, args: Sequence[Any], dims: Sequence[int], *, axis: int, reverse: bool) -> tuple[Any, int]:
         (dim,) = dims
         return primitive.bind(args[0], axis=axis + (axis >= dim), reverse=reverse), dim
 

@@ -20,7 +20,7 @@ from funcgrad import dtypes
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import DynamicUpdateSlice, Rewrite
-from funcgrad.core.primitives import Primitive, registry
+from funcgrad.core.primitives import AxisData, Primitive, registry
 from funcgrad.core.symbolic import Zero, is_undefined
 from funcgrad.errors import DTypeError, NotDifferentiableError, ShapeError
 from funcgrad.ops.accumulation import widest
@@ -41,7 +41,7 @@ from funcgrad.ops.indexing import (
 )
 from funcgrad.ops.logic import eq_p
 from funcgrad.ops.selection import select_n_p
-from funcgrad.ops.shapes import Dims, batch_size, full, instantiate, move_axis, reshape, squeeze, to_dim, zeros_of
+from funcgrad.ops.shapes import Dims, full, instantiate, move_axis, reshape, squeeze, to_dim, zeros_of
 from funcgrad.ops.slicing import iota, slice_
 
 
@@ -152,8 +152,10 @@ def _scatter(
         check_windows(name, operand, indices, numbers, window_sizes(operand.shape, updates.shape, dimension_numbers))
         return operand
 
-    def batch(args: Sequence[Any], dims: Dims, *, dimension_numbers: ScatterDimensionNumbers, **params: Any) -> Any:
-        size = batch_size(args, dims)
+    def batch(
+        axis: AxisData, args: Sequence[Any], dims: Dims, *, dimension_numbers: ScatterDimensionNumbers, **params: Any
+    ) -> Any:
+        size = axis.size
         operand, indices, updates = args
         by_indices = dims[1] is not None
         operand, updates = (to_dim(a, d, 0, size) for a, d in ((operand, dims[0]), (updates, dims[2])))
@@ -409,16 +411,17 @@ def _update_transpose(ct: Any, operand: Any, update: Any, *starts: Any) -> list[
     return [of_operand, of_update, *(None for _ in starts)]
 
 
-def _update_batch(args: Sequence[Any], dims: Dims) -> tuple[Any, int]:
+def _update_batch(axis: AxisData, args: Sequence[Any], dims: Dims) -> tuple[Any, int]:
     (operand, update, *starts), (operand_dim, update_dim, *start_dims) = args, dims
     if all(d is None for d in start_dims):
-        size = batch_size(args, dims)
+        size = axis.size
         operand, update = (to_dim(a, d, 0, size) for a, d in ((operand, operand_dim), (update, update_dim)))
         zero = np.zeros((), aval_of(starts[0]).dtype if starts else np.int32)
         return dynamic_update_slice_p.bind(operand, update, zero, *starts), 0
     indices, indices_dim = stacked_starts(starts, start_dims)
     every = tuple(range(len(starts)))
     return scatter_p.batch(
+        axis,
         (operand, indices, update),
         (operand_dim, indices_dim, update_dim),
         dimension_numbers=ScatterDimensionNumbers(every, (), every),

@@ -13,7 +13,7 @@ from funcgrad.core.array_types import aval_of
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import Lowering, Reduce, Strided, View
-from funcgrad.core.primitives import ParamStyle, Primitive
+from funcgrad.core.primitives import AxisData, ParamStyle, Primitive
 from funcgrad.core.quiet import quiet
 from funcgrad.core.symbolic import Zero
 from funcgrad.errors import ArgumentError, ShapeError
@@ -46,7 +46,7 @@ def movement(
         evaluate=evaluate,
         jvp=jvp,
         transpose=lambda ct, x, **params: [transpose(ct, aval_of(x), **params)],
-        batch=lambda args, dims, **params: batch(args[0], dims[0], **params),
+        batch=lambda axis, args, dims, /, **params: batch(args[0], dims[0], **params),
         lowering=lowering,
         **options,
     )
@@ -139,11 +139,6 @@ def broadcast_in_batch(x: Any, size: int, dim: int) -> Any:
     return broadcast_in_dim(x, (*shape[:dim], size, *shape[dim:]), kept)
 
 
-def batch_size(args: Sequence[Any], dims: Sequence[int | None]) -> int:
-    """Return how many elements there are in a batch of which some operand has a dimension."""
-    return next(aval_of(a).shape[d] for a, d in zip(args, dims, strict=True) if d is not None)
-
-
 def leading(args: Sequence[Any], dims: Sequence[int | None]) -> list[Any]:
     """Return operands with the batch dimension, where they have one, at the front."""
     return [a if d in (None, 0) else move_axis(a, d, 0) for a, d in zip(args, dims, strict=True)]
@@ -205,7 +200,7 @@ def reduction(
         check_axes(name, x, axes)
         return ShapedArray(reduced(x.shape, axes), x.dtype, x.weak_type)
 
-    def batch(args: Sequence[Any], dims: Sequence[int], *, axes: tuple[int, ...]) -> tuple[Any, int]:
+    def batch(axis: AxisData, args: Sequence[Any], dims: Sequence[int], *, axes: tuple[int, ...]) -> tuple[Any, int]:
         (dim,) = dims
         shifted = tuple(a + (a >= dim) for a in axes)
         return primitive.bind(args[0], axes=shifted), dim - sum(a < dim for a in shifted)

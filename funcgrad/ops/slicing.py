@@ -11,17 +11,14 @@ from funcgrad import dtypes
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import Concatenate, Iota, Pad, Strided, View
-from funcgrad.core.primitives import Primitive, registry
+from funcgrad.core.primitives import AxisData, Primitive, registry
 from funcgrad.core.symbolic import is_undefined
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 from funcgrad.ops.shapes import (
     Dims,
-    batch_size,
-    broadcast_in_batch,
     broadcast_in_dim,
     full,
     instantiate,
-    move_axis,
     movement,
     reduced,
     sum_all,
@@ -147,12 +144,11 @@ def _pad_transpose(ct: Any, x: Any, value: Any, *, padding_config: Any) -> list[
     return [of_x if is_undefined(x) else None, of_value]
 
 
-def _pad_batch(args: Sequence[Any], dims: Dims, *, padding_config: Any) -> tuple[Any, int]:
+def _pad_batch(axis: AxisData, args: Sequence[Any], dims: Dims, *, padding_config: Any) -> tuple[Any, int]:
     (x, value), (x_dim, value_dim) = args, dims
     if value_dim is None and x_dim is not None:
         return pad(x, value, (*padding_config[:x_dim], (0, 0, 0), *padding_config[x_dim:])), x_dim
-    size = aval_of(value).shape[0]
-    x = move_axis(x, x_dim, 0) if x_dim is not None else broadcast_in_batch(x, size, 0)
+    x = to_dim(x, x_dim, 0, axis.size)
     config = ((0, 0, 0), *padding_config)
     inside = pad(full(aval_of(x).shape, True, dtypes.bool_), np.False_, config)
     moved = pad(x, _zero_like(x), config)
@@ -218,8 +214,8 @@ def _concatenate_transpose(ct: Any, *operands: Any, dimension: int) -> list[Any]
     return out
 
 
-def _concatenate_batch(args: Sequence[Any], dims: Dims, *, dimension: int) -> tuple[Any, int]:
-    size = batch_size(args, dims)
+def _concatenate_batch(axis: AxisData, args: Sequence[Any], dims: Dims, *, dimension: int) -> tuple[Any, int]:
+    size = axis.size
     moved = [to_dim(a, d, 0, size) for a, d in zip(args, dims, strict=True)]
     return concatenate(moved, dimension + 1), 0
 

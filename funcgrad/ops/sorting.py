@@ -10,11 +10,11 @@ import numpy as np
 from funcgrad import dtypes
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
-from funcgrad.core.primitives import Primitive
+from funcgrad.core.primitives import AxisData, Primitive
 from funcgrad.core.symbolic import Zero
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 from funcgrad.ops.indexing import GatherDimensionNumbers, GatherScatterMode, gather
-from funcgrad.ops.shapes import Dims, batch_size, expand_dims, full, to_dim
+from funcgrad.ops.shapes import Dims, expand_dims, full, to_dim
 from funcgrad.ops.slicing import iota
 
 
@@ -95,8 +95,10 @@ def _sort_jvp(primals: Sequence[Any], tangents: Sequence[Any], *, dimension: int
     return outs, _along_axis_tangents(tangents, outs, order, dimension)
 
 
-def _sort_batch(args: Sequence[Any], dims: Dims, *, dimension: int, **params: Any) -> tuple[list[Any], list[int]]:
-    size = batch_size(args, dims)
+def _sort_batch(
+    axis: AxisData, args: Sequence[Any], dims: Dims, *, dimension: int, **params: Any
+) -> tuple[list[Any], list[int]]:
+    size = axis.size
     moved = [to_dim(x, d, 0, size) for x, d in zip(args, dims, strict=True)]
     return sort_p.bind(*moved, dimension=dimension + 1, **params), [0] * len(args)
 
@@ -173,7 +175,9 @@ def _top_k_jvp(primals: Sequence[Any], tangents: Sequence[Any], *, k: int, axis:
     return [values, positions], [tangent, Zero(aval_of(positions).tangent())]
 
 
-def _top_k_batch(args: Sequence[Any], dims: Sequence[int], *, k: int, axis: int) -> tuple[list[Any], list[int]]:
+def _top_k_batch(
+    _: AxisData, args: Sequence[Any], dims: Sequence[int], *, k: int, axis: int
+) -> tuple[list[Any], list[int]]:
     (dim,) = dims
     return top_k_p.bind(*args, k=k, axis=axis + (axis >= dim)), [dim, dim]
 

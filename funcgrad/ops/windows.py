@@ -22,7 +22,7 @@ from funcgrad import dtypes
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import Rewrite
-from funcgrad.core.primitives import Primitive
+from funcgrad.core.primitives import AxisData, Primitive
 from funcgrad.core.symbolic import Zero
 from funcgrad.errors import ShapeError
 from funcgrad.ops.accumulation import accumulator
@@ -32,7 +32,7 @@ from funcgrad.ops.elementwise import ANY, NUMBER, REAL, add_any, check_operands
 from funcgrad.ops.logic import and_p, eq_p, ge_p, gt_p, le_p, lt_p, ne_p, or_p
 from funcgrad.ops.reductions import highest, lowest
 from funcgrad.ops.selection import select_n_p
-from funcgrad.ops.shapes import batch_size, full, to_dim, zeros_of
+from funcgrad.ops.shapes import full, to_dim, zeros_of
 from funcgrad.ops.slicing import pad, slice_
 from funcgrad.ops.window_geometry import (
     Sizes,
@@ -182,10 +182,9 @@ def _reducer(
 def _batched(primitive: Callable[[], Primitive]) -> Callable[..., Any]:
     """Batch by a dimension with a window of one element, along which operands are brought into one place."""
 
-    def batch(args: Sequence[Any], dims: Sequence[int | None], **params: Any) -> tuple[Any, int]:
+    def batch(axis: AxisData, args: Sequence[Any], dims: Sequence[int | None], **params: Any) -> tuple[Any, int]:
         at = next(d for d in dims if d is not None)
-        size = batch_size(args, dims)
-        moved = [to_dim(x, d, at, size) for x, d in zip(args, dims, strict=True)]
+        moved = [to_dim(x, d, at, axis.size) for x, d in zip(args, dims, strict=True)]
         geometry = _geometry(params)
         shifted = window_params([*geometry[:at], Window(1), *geometry[at:]])
         return primitive().bind(*moved, **(params | shifted)), at

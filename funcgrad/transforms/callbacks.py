@@ -12,7 +12,7 @@ from funcgrad import dtypes, tree
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
-from funcgrad.core.primitives import Primitive
+from funcgrad.core.primitives import AxisData, Primitive
 from funcgrad.errors import (
     ArgumentError,
     BatchingError,
@@ -23,7 +23,7 @@ from funcgrad.errors import (
     ShapeError,
     user_location,
 )
-from funcgrad.ops.shapes import batch_size, broadcast_in_batch, expand_dims, move_axis
+from funcgrad.ops.shapes import broadcast_in_batch, expand_dims, move_axis
 from funcgrad.transforms.api import callable_or_error, name_of
 from funcgrad.transforms.control_flow import scan
 
@@ -165,7 +165,12 @@ def _one_by_one(
 
 
 def _pure_batch(
-    args: Sequence[Any], dims: Sequence[int | None], *, result_avals: Sequence[ShapedArray], **params: Any
+    axis: AxisData,
+    args: Sequence[Any],
+    dims: Sequence[int | None],
+    *,
+    result_avals: Sequence[ShapedArray],
+    **params: Any,
 ) -> tuple[list[Any], list[int]]:
     method = params["vmap_method"]
     if method is None:
@@ -176,7 +181,7 @@ def _pure_batch(
     if method.startswith("sequential"):
         params["result_avals"] = result_avals
         return _one_by_one(pure_callback_p, args, dims, params, method == "sequential_unrolled")
-    size = batch_size(args, dims)
+    size = axis.size
     unmapped: Callable[[Any], Any] = {
         "expand_dims": lambda x: expand_dims(x, (0,)),
         "broadcast_all": lambda x: broadcast_in_batch(x, size, 0),
@@ -197,7 +202,9 @@ pure_callback_p = Primitive(
 )
 
 
-def _io_batch(args: Sequence[Any], dims: Sequence[int | None], **params: Any) -> tuple[list[Any], list[int]]:
+def _io_batch(
+    axis: AxisData, args: Sequence[Any], dims: Sequence[int | None], **params: Any
+) -> tuple[list[Any], list[int]]:
     if params["ordered"]:
         raise BatchingError(
             "vmap of an ordered io_callback: the elements of a batch have no order",

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from funcgrad.core import traces
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, prune_jaxpr_param
 from funcgrad.core.lowering import Lowering
 from funcgrad.core.masks import nonzero, select, spread, with_zeros
-from funcgrad.core.primitives import Primitive
+from funcgrad.core.primitives import AxisData, Primitive
 from funcgrad.core.staging import hoist_tracers
 from funcgrad.core.symbolic import is_undefined
 from funcgrad.ops.shapes import leading
@@ -75,8 +74,7 @@ class JaxprCall(Primitive):
         return spread(with_zeros(out, nonzero_back, select(jaxpr.in_avals, linear)), linear)
 
     def _mapped(
-        self, args: Sequence[Any], dims: Sequence[int | None], *, jaxpr: ClosedJaxpr, **params: Any
+        self, axis: AxisData, args: Sequence[Any], dims: Sequence[int | None], *, jaxpr: ClosedJaxpr, **params: Any
     ) -> tuple[list[Any], list[int | None]]:
-        size = traces.state.batch_axis[1]
-        mapped, batched_out = batch_jaxpr(jaxpr, size, [d is not None for d in dims])
+        mapped, batched_out = batch_jaxpr(jaxpr, axis, [d is not None for d in dims])
         return self._apply(mapped, leading(args, dims), params), [0 if b else None for b in batched_out]

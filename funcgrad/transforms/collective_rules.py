@@ -29,7 +29,7 @@ from funcgrad import dtypes
 from funcgrad.core import traces
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
-from funcgrad.core.primitives import Primitive
+from funcgrad.core.primitives import AxisData, Primitive
 from funcgrad.core.symbolic import Zero
 from funcgrad.errors import UnboundAxisError
 from funcgrad.ops.arithmetic import mul_p
@@ -112,11 +112,10 @@ def _collective(
     def jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> Pair:
         return primitive.bind(*primals, **params), _linear_tangent(primitive, primals[0], tangents[0], params)
 
-    def batch(args: Sequence[Any], dims: Sequence[Any], **params: Any) -> Pair:
-        axis, size = traces.state.batch_axis
-        if axis != params["axis_name"]:
+    def batch(axis: AxisData, args: Sequence[Any], dims: Sequence[Any], **params: Any) -> Pair:
+        if axis.name != params["axis_name"]:
             return primitive.bind(move_axis(args[0], dims[0], int(leading[0])), **params), int(leading[1])
-        rows = to_dim(args[0], dims[0], 0, size)
+        rows = to_dim(args[0], dims[0], 0, axis.size)
         if params.get("axis_index_groups") is not None:
             return _within_groups(primitive, rows, params)
         return along(rows, **params)
@@ -181,16 +180,17 @@ ppermute_p = _collective(
 def _fold(name: str, reduce: Callable[..., Any], unbatched: Callable[[Any, int], Any], **rules: Any) -> Primitive:
     """Declare a collective that folds the values of all elements; `unbatched` folds a value that all have alike."""
 
-    def batch(args: Sequence[Any], dims: Sequence[Any], *, axes: tuple[Any, ...], axis_index_groups: Groups) -> Pair:
-        axis, size = traces.state.batch_axis
+    def batch(
+        axis: AxisData, args: Sequence[Any], dims: Sequence[Any], *, axes: tuple[Any, ...], axis_index_groups: Groups
+    ) -> Pair:
         (x,), (dim,) = args, dims
-        if axis not in axes:
+        if axis.name not in axes:
             return primitive.bind(x, axes=axes, axis_index_groups=axis_index_groups), dim
         if axis_index_groups is not None:
             params = {"axes": axes, "axis_index_groups": axis_index_groups}
-            return _within_groups(primitive, to_dim(x, dim, 0, size), params)
-        out = unbatched(x, size) if dim is None else reduce(x, (dim,))
-        rest = tuple(a for a in axes if a != axis)
+            return _within_groups(primitive, to_dim(x, dim, 0, axis.size), params)
+        out = unbatched(x, axis.size) if dim is None else reduce(x, (dim,))
+        rest = tuple(a for a in axes if a != axis.name)
         return primitive.bind(out, axes=rest, axis_index_groups=None) if rest else out, None
 
     primitive = Primitive(
@@ -227,8 +227,8 @@ pmax_p = _fold("pmax", reduce_max, lambda x, size: x, jvp=_extreme_jvp(lambda: p
 pmin_p = _fold("pmin", reduce_min, lambda x, size: x, jvp=_extreme_jvp(lambda: pmin_p), may_make_nan=False)
 
 
-def _index_batch(args: Sequence[Any], dims: Sequence[Any], *, axis_name: Any) -> Pair:
-    return iota(dtypes.int32, (traces.state.batch_axis[1],), 0), 0
+def _index_batch(axis: AxisData, args: Sequence[Any], dims: Sequence[Any], *, axis_name: Any) -> Pair:
+    return iota(dtypes.int32, (axis.size,), 0), 0
 
 
 axis_index_p = Primitive(

@@ -11,10 +11,10 @@ import numpy as np
 
 from funcgrad.core.array_types import ArrayLike, aval_of
 from funcgrad.core.avals import ShapedArray
-from funcgrad.core.primitives import ParamStyle, Primitive
+from funcgrad.core.primitives import AxisData, ParamStyle, Primitive
 from funcgrad.core.tracers import formatted_in
 from funcgrad.errors import ArgumentError
-from funcgrad.ops.shapes import batch_size, squeeze
+from funcgrad.ops.shapes import squeeze
 from funcgrad.ops.slicing import slice_
 from funcgrad.transforms.api import callable_or_error
 from funcgrad.transforms.callbacks import HostFunction
@@ -44,8 +44,10 @@ def _observer(name: str, **options: Any) -> Primitive:
     def jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> tuple[list[Any], list[Any]]:
         return primitive.bind(*primals, **params), []
 
-    def batch(args: Sequence[Any], dims: Sequence[int | None], **params: Any) -> tuple[list[Any], list[Any]]:
-        size = batch_size(args, dims)
+    def batch(
+        axis: AxisData, args: Sequence[Any], dims: Sequence[int | None], **params: Any
+    ) -> tuple[list[Any], list[Any]]:
+        size = axis.size
         for i in range(size):
             elements = [a if d is None else _element(a, d, i) for a, d in zip(args, dims, strict=True)]
             primitive.bind(*elements, **params)

@@ -1,4 +1,4 @@
-"""Vectorisation: push a batch dimension through primitives."""
+"""Vectorization: push a batch dimension through primitives."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr, used_axes
 from funcgrad.core.leaks import check_leaks
 from funcgrad.core.masks import broadcast_mask
-from funcgrad.core.primitives import Primitive
+from funcgrad.core.primitives import AxisData, Primitive
 from funcgrad.core.scopes import bound_axis, computed_at
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.core.tracers import Tracer
@@ -56,13 +56,13 @@ class BatchTrace(Trace):
     Collectives over the axis' name stop here, batched or not.
     """
 
-    def __init__(self, parent: Trace, size: int, axis_name: Any = None, description: str = "", tag: Any = None):
-        self.parent, self.size, self.axis_name, self.description = parent, size, axis_name, description
-        self.tag = tag or object()  # traces of one vmap have one tag, and take each other's tracers for their own
+    def __init__(self, parent: Trace, axis: AxisData, name: str):
+        # Traces of one vmap share one object `axis`, and take each other's tracers for their own.
+        self.parent, self.axis, self.description = parent, axis, f"vectorizing (vmap) {name}"
 
     def unpack(self, x: Any) -> tuple[Any, int | None]:
         """Return (value, batch dimension or None)."""
-        if isinstance(x, BatchTracer) and x._trace.tag is self.tag:
+        if isinstance(x, BatchTracer) and x._trace.axis is self.axis:
             return x.value, x.dim
         return x, None
 
@@ -73,18 +73,12 @@ class BatchTrace(Trace):
     def process_primitive(self, primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
         pairs = [self.unpack(a) for a in args]
         values, dims = [v for v, _ in pairs], [d for _, d in pairs]
-        if primitive.stage is not None:
-            with traces.current(self.parent):
-                out, out_dim = primitive.batch(values, dims, self, **params)
-            return [self.pack(o, d) for o, d in zip(out, out_dim, strict=True)]
-        with traces.bypassing(self) if primitive.higher_order else traces.current(self.parent):
-            if all(d is None for d in dims) and not self.named_in(primitive, params):
+        may_close_over = primitive.stage is not None
+        bypass = primitive.higher_order and not may_close_over
+        with traces.bypassing(self) if bypass else traces.current(self.parent):
+            if all(d is None for d in dims) and not may_close_over and not self.named_in(primitive, params):
                 return primitive.bind(*values, **params)
-            outer, traces.state.batch_axis = traces.state.batch_axis, (self.axis_name, self.size)
-            try:
-                out, out_dim = primitive.batch(values, dims, **params)
-            finally:
-                traces.state.batch_axis = outer
+            out, out_dim = primitive.batch(self.axis, values, dims, **params)
         if primitive.multiple_results:
             return [self.pack(o, d) for o, d in zip(out, out_dim, strict=True)]
         return self.pack(out, out_dim)
@@ -93,18 +87,14 @@ class BatchTrace(Trace):
         self, fun: Callable[..., Sequence[Any]], dims: Sequence[int | None], args: Sequence[Any]
     ) -> tuple[list[Any], list[int | None]]:
         """Apply a flat function to every element of the batch under this trace; return results and their dimensions."""
-        with traces.new_trace(self), bound_axis(self.axis_name, self.size):
+        with traces.new_trace(self), bound_axis(self.axis.name, self.axis.size):
             pairs = [self.unpack(o) for o in fun(*map(self.pack, args, dims))]
         check_leaks(self)
         return [v for v, _ in pairs], [d for _, d in pairs]
 
-    def again(self) -> BatchTrace:
-        """Return a trace of the same vmap, upon the current one."""
-        return BatchTrace(traces.state.trace, self.size, self.axis_name, self.description, self.tag)
-
     def named_in(self, primitive: Primitive, params: dict[str, Any]) -> bool:
         """Whether a primitive, or a jaxpr in its params, has a collective over this axis."""
-        return self.axis_name is not None and self.axis_name in used_axes(primitive, params)
+        return self.axis.name is not None and self.axis.name in used_axes(primitive, params)
 
 
 def vmap_flat(
@@ -115,44 +105,38 @@ def vmap_flat(
     axis_name: Any = None,
 ) -> tuple[list[Any], list[int | None]]:
     """Apply a flat function to every element of the batch; return results and their batch dimensions."""
-    description = f"vectorising (vmap) {getattr(fun, '__name__', 'a function')}"
-    return BatchTrace(traces.state.trace, size, axis_name, description).run(fun, dims, args)
+    name = getattr(fun, "__name__", "a function")
+    return BatchTrace(traces.state.trace, AxisData(axis_name, size), name).run(fun, dims, args)
 
 
 def batch_jaxpr(
-    closed: ClosedJaxpr,
-    size: int,
-    batched: Sequence[bool],
-    force_out: Sequence[bool] | bool = False,
-    axis_name: Any = None,
+    closed: ClosedJaxpr, axis: AxisData, batched: Sequence[bool], force_out: Sequence[bool] | bool = False
 ) -> tuple[ClosedJaxpr, list[bool]]:
     """Return the jaxpr with leading batch dimensions on the inputs marked, and which outputs are batched (leading).
 
-    Outputs marked in `force_out` are batched even when they need not be. Collectives over the axis that the batch rule
-    now running removes, or over `axis_name`, are removed with it; that may batch outputs where no input is.
+    Outputs marked in `force_out` are batched even when they need not be. Collectives over the axis are removed with it,
+    which may batch outputs where no input is.
     """
     force = broadcast_mask(force_out, len(closed.jaxpr.outvars))
-    name = traces.state.batch_axis[0] if axis_name is None else axis_name
-    axes = tuple(traces.state.axis_sizes.items())
-    key = ("batch", size, tuple(batched), force, name, axes)
-    return closed.memo(key, lambda: _batch_jaxpr(closed, size, batched, force, name))
+    key = ("batch", axis, tuple(batched), force, tuple(traces.state.axis_sizes.items()))
+    return closed.memo(key, lambda: _batch_jaxpr(closed, axis, batched, force))
 
 
 def _batch_jaxpr(
-    closed: ClosedJaxpr, size: int, batched: Sequence[bool], force: Sequence[bool], axis_name: Any
+    closed: ClosedJaxpr, axis: AxisData, batched: Sequence[bool], force: Sequence[bool]
 ) -> tuple[ClosedJaxpr, list[bool]]:
     batched_out: list[bool] = []
 
     def fun(*args: Any) -> list[Any]:
         dims = [0 if b else None for b in batched]
         outs, out_dims = vmap_flat(
-            lambda *xs: eval_jaxpr(closed.jaxpr, closed.consts, *xs), size, dims, args, axis_name
+            lambda *xs: eval_jaxpr(closed.jaxpr, closed.consts, *xs), axis.size, dims, args, axis.name
         )
         batched_out[:] = [d is not None or f for d, f in zip(out_dims, force, strict=True)]
-        return [to_dim(o, d, 0 if b else None, size) for o, d, b in zip(outs, out_dims, batched_out, strict=True)]
+        return [to_dim(o, d, 0 if b else None, axis.size) for o, d, b in zip(outs, out_dims, batched_out, strict=True)]
 
     avals = [
-        ShapedArray((size, *a.shape), a.dtype, a.weak_type) if b else a
+        ShapedArray((axis.size, *a.shape), a.dtype, a.weak_type) if b else a
         for a, b in zip(closed.in_avals, batched, strict=True)
     ]
     return trace_to_jaxpr(fun, avals, name=closed.jaxpr.name), batched_out

@@ -14,7 +14,7 @@ from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr
 from funcgrad.core.lowering import Elementwise
-from funcgrad.core.primitives import ParamStyle, Primitive, Transform, registry
+from funcgrad.core.primitives import AxisData, ParamStyle, Primitive, Transform, registry
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.errors import BatchingError, MissingRuleError, NonFiniteError
 from funcgrad.experimental import checkify, jet
@@ -161,13 +161,28 @@ def test_an_effect_that_may_not_be_repeated_keeps_vmap_from_trying_both_branches
         "counted",
         infer=lambda x: x,
         evaluate=lambda x: x,
-        batch=lambda args, dims, **_: (counted_p.bind(*args), dims[0]),
+        batch=lambda axis, args, dims, **_: (counted_p.bind(*args), dims[0]),
         ordered_effect=True,
         register=False,
     )
     f = lambda p, x: lax.cond(p, lambda y: counted_p.bind(y), lambda y: y, x)  # noqa: E731
     with pytest.raises(BatchingError, match="a branch calls counted"):
         fg.vmap(f)(np.array([True, False]), X)
+
+
+def test_a_batch_rule_gets_the_axis_of_its_own_vmap():
+    axes = []
+
+    def batch(axis, args, dims):
+        axes.append((axis, tuple(dims)))
+        return watched_p.bind(*args), dims[0]
+
+    watched_p = Primitive(
+        "watched", infer=lambda x, y: x, evaluate=lambda x, y: x + y, jvp=None, batch=batch, register=False
+    )
+    inner = fg.vmap(watched_p.bind, in_axes=(1, None), axis_name="columns")
+    assert_close(fg.vmap(inner, in_axes=(0, None))(np.ones((2, 3, 4)), np.float32(2)), np.full((2, 4, 3), 3.0))
+    assert axes == [(AxisData("columns", 4), (1, None)), (AxisData(None, 2), (0, None))]
 
 
 def test_a_primitive_says_how_its_params_are_printed():

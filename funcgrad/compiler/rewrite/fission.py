@@ -16,6 +16,7 @@ from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Var
 from funcgrad.core.lowering import Contract, View
+from funcgrad.core.primitives import AxisData
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.ops.shapes import move_axis, reshape
 
@@ -36,9 +37,9 @@ class Product(NamedTuple):
         """The jaxpr of (scanned operand, const) → the products of all iterations, stacked."""
 
         def fun(x: Any, w: Any) -> list[Any]:
-            dim = 0
+            dim, scanned = 0, AxisData(None, xs.shape[0])
             for eqn in self.views_of_slice:
-                x, dim = eqn.primitive.batch((x,), (dim,), **eqn.params)
+                x, dim = eqn.primitive.batch(scanned, (x,), (dim,), **eqn.params)
             x = move_axis(x, dim, 0)
             for eqn in self.views_of_const:
                 w = eqn.primitive.bind(w, **eqn.params)

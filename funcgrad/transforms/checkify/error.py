@@ -18,7 +18,7 @@ from funcgrad import dtypes, tree
 from funcgrad.core.array_types import ArrayLike, aval_of
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import Rewrite
-from funcgrad.core.primitives import Primitive
+from funcgrad.core.primitives import AxisData, Primitive
 from funcgrad.core.tracers import Tracer
 from funcgrad.core.traces import state
 from funcgrad.errors import ArgumentError, SourceLocation, user_location
@@ -27,7 +27,7 @@ from funcgrad.ops.dynamic_slices import dynamic_slice_p
 from funcgrad.ops.logic import eq_p, ne_p, not_p
 from funcgrad.ops.reductions import reduce_max
 from funcgrad.ops.selection import select_n_p
-from funcgrad.ops.shapes import batch_size, full, reshape, to_dim, zeros_of
+from funcgrad.ops.shapes import full, reshape, to_dim, zeros_of
 from funcgrad.ops.slicing import iota
 from funcgrad.transforms.checkify.exceptions import BatchedError, FailedCheckError, JaxException, JaxRuntimeError
 from funcgrad.tree_registry import register_pytree_node_class
@@ -200,9 +200,9 @@ def _expand(*leaves: Any, structure: tree.PyTreeDef, debug: bool) -> list[Any]:
     )
 
 
-def _batch(args: Sequence[Any], dims: Sequence[Any], *, structure: tree.PyTreeDef, debug: bool) -> Any:
+def _batch(axis: AxisData, args: Sequence[Any], dims: Sequence[Any], *, structure: tree.PyTreeDef, debug: bool) -> Any:
     """Check the last element of the batch that failed."""
-    size = batch_size(args, dims)
+    size = axis.size
     code, *values = (to_dim(a, d, 0, size) for a, d in zip(args, dims, strict=True))
     failed = ne_p.bind(code, np.int32(0))
     position = iota(dtypes.int32, (size,), 0)
@@ -265,7 +265,8 @@ def _bind_check(error: Error, debug: bool) -> None:
     if dims[0] is None:
         check_p.bind(*leaves, structure=structure, debug=debug)
     else:
-        check_p.batch(leaves, dims, structure=structure, debug=debug)
+        axis = AxisData(None, aval_of(error.code).shape[0])
+        check_p.batch(axis, leaves, dims, structure=structure, debug=debug)
 
 
 def check(pred: Any, msg: str, *fmt_args: Any, debug: bool = False, **fmt_kwargs: Any) -> None:

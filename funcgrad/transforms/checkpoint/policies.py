@@ -54,7 +54,7 @@ name_p = Primitive(
     evaluate=lambda x, *, name: x,
     # The tangent is another value: it has no name.
     jvp=lambda primals, tangents, *, name: (name_p.bind(*primals, name=name), tangents[0]),
-    batch=lambda args, dims, *, name: (name_p.bind(*args, name=name), dims[0]),
+    batch=lambda axis, args, dims, *, name: (name_p.bind(*args, name=name), dims[0]),
     lowering=Rewrite(lambda x, *, name: x),
     moves_only=True,
 )

@@ -7,13 +7,12 @@ from typing import Any, TypeVar
 
 from funcgrad import dtypes, tree
 from funcgrad.compiler import pipeline
-from funcgrad.core import traces
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.interning import interned
 from funcgrad.core.jaxprs import ClosedJaxpr, Jaxpr, JaxprEqn, Var
-from funcgrad.core.primitives import Primitive
+from funcgrad.core.primitives import AxisData, Primitive
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.errors import ArgumentError, DTypeError, JaxprError, ShapeError
 from funcgrad.ops.casts import convert_element_type
@@ -158,15 +157,14 @@ def fixpoint(step: Callable[[list[bool]], tuple[Sequence[bool], T]], carry: Sequ
         marks = grown
 
 
-def needs_lockstep(jaxprs: Sequence[ClosedJaxpr]) -> bool:
+def needs_lockstep(axis: AxisData, jaxprs: Sequence[ClosedJaxpr]) -> bool:
     """Whether lanes of a mapped loop must take their steps together: effects have an order, collectives join lanes."""
-    return join_lanes(jaxprs) or any(closed.jaxpr.effectful for closed in jaxprs)
+    return join_lanes(axis, jaxprs) or any(closed.jaxpr.effectful for closed in jaxprs)
 
 
-def join_lanes(jaxprs: Sequence[ClosedJaxpr]) -> bool:
-    """Whether there are collectives over the axis that the batch rule now running removes."""
-    name, _ = traces.state.batch_axis
-    return any(name in closed.jaxpr.used_axes for closed in jaxprs)
+def join_lanes(axis: AxisData, jaxprs: Sequence[ClosedJaxpr]) -> bool:
+    """Whether there are collectives over the axis."""
+    return any(axis.name in closed.jaxpr.used_axes for closed in jaxprs)
 
 
 # ---------------------------------------------------------------- evaluation

@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
-from funcgrad.core import traces
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, Jaxpr, Var, eval_jaxpr, subjaxprs
 from funcgrad.core.lowering import Cond, Scan, WhileLoop
 from funcgrad.core.masks import nonzero, select, spread, with_zeros
-from funcgrad.core.primitives import Primitive
+from funcgrad.core.primitives import AxisData, Primitive
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.core.symbolic import is_undefined
 from funcgrad.errors import BatchingError, JaxprError
@@ -158,13 +157,14 @@ def _receiving(split: JaxprSplit, names: Sequence[_Name], types: dict[_Name, Sha
 # ---------------------------------------------------------------- batching
 
 
-def _batch(args: Sequence[Any], dims: Sequence[int | None], *, branches: Branches) -> tuple[list[Any], list[Any]]:
-    size = traces.state.batch_axis[1]
+def _batch(
+    axis: AxisData, args: Sequence[Any], dims: Sequence[int | None], *, branches: Branches
+) -> tuple[list[Any], list[Any]]:
     index, *operands = leading(args, dims)
     batched = [d is not None for d in dims[1:]]
     if dims[0] is None:
         n = len(branches[0].out_avals)
-        mapped, batched_out = _agreeing(lambda b, wanted: batch_jaxpr(b, size, batched, wanted), branches, n)
+        mapped, batched_out = _agreeing(lambda b, wanted: batch_jaxpr(b, axis, batched, wanted), branches, n)
         return cond_p.bind(index, *operands, branches=mapped), [0 if b else None for b in batched_out]
     inside = {primitive for b in branches for primitive in _primitives(b.jaxpr)}
     for primitive in inside:
@@ -173,10 +173,10 @@ def _batch(args: Sequence[Any], dims: Sequence[int | None], *, branches: Branche
                 f"cond: a branch calls {primitive}, and vmap batches the choice: all branches would call it",
                 fix="keep the predicate unbatched (in_axes=None), or loop over the batch with lax.map instead of vmap",
             )
-    if any(isinstance(p.lowering, (Scan, WhileLoop)) for p in inside) and not join_lanes(branches):
-        out = _lane_by_lane(index, operands, batched, size, branches)
+    if any(isinstance(p.lowering, (Scan, WhileLoop)) for p in inside) and not join_lanes(axis, branches):
+        out = _lane_by_lane(index, operands, batched, axis.size, branches)
     else:
-        out = _all_and_select(index, operands, batched, size, branches)
+        out = _all_and_select(index, operands, batched, axis, branches)
     return out, [0] * len(out)
 
 
@@ -211,7 +211,7 @@ def _lane_by_lane(
 
 
 def _all_and_select(
-    index: Any, operands: Sequence[Any], batched: Sequence[bool], size: int, branches: Branches
+    index: Any, operands: Sequence[Any], batched: Sequence[bool], axis: AxisData, branches: Branches
 ) -> list[Any]:
     """Run every branch on the whole batch and select from the results.
 
@@ -220,7 +220,8 @@ def _all_and_select(
     """
     inexact = [dtypes.is_inexact(a.dtype) for a in branches[0].in_avals]
     whole = [
-        broadcast_in_batch(x, size, 0) if f and not b else x for x, b, f in zip(operands, batched, inexact, strict=True)
+        broadcast_in_batch(x, axis.size, 0) if f and not b else x
+        for x, b, f in zip(operands, batched, inexact, strict=True)
     ]
     mapped = [b or f for b, f in zip(batched, inexact, strict=True)]
     index = clamp_p.bind(np.int32(0), index, np.int32(len(branches) - 1))
@@ -228,7 +229,7 @@ def _all_and_select(
     for i, branch in enumerate(branches):
         taken = eq_p.bind(index, np.int32(i))
         guarded = [_chosen(taken, stop_gradient_p.bind(x), x) if f else x for x, f in zip(whole, inexact, strict=True)]
-        body, _ = batch_jaxpr(branch, size, mapped, True)
+        body, _ = batch_jaxpr(branch, axis, mapped, True)
         results.append(eval_jaxpr(body.jaxpr, body.consts, *guarded))
     return [_chosen(index, *cases) for cases in zip(*results, strict=True)]
 

@@ -12,14 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcgrad.config import config
-from funcgrad.core import traces
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr
 from funcgrad.core.lowering import Scan, WhileLoop
 from funcgrad.core.masks import nonzero, select, spread, with_zeros
-from funcgrad.core.primitives import Primitive
+from funcgrad.core.primitives import AxisData, Primitive
 from funcgrad.core.staging import hoist_tracers, trace_to_jaxpr
 from funcgrad.core.symbolic import Zero, is_undefined
 from funcgrad.errors import JaxprError
@@ -157,6 +156,7 @@ def _regrouped(
 
 
 def _batch(
+    axis: AxisData,
     args: Sequence[Any],
     dims: Sequence[int | None],
     *,
@@ -166,13 +166,13 @@ def _batch(
     **params: Any,
 ) -> tuple[list[Any], list[int | None]]:
     """Scan the batched body: xs and ys have their batch in axis 1, carries are batched that are so after any step."""
-    size = traces.state.batch_axis[1]
+    size = axis.size
     batched = divide([d is not None for d in dims], num_consts, num_carry)
     num_ys = len(jaxpr.out_avals) - num_carry
 
     def step(carry: list[bool]) -> tuple[list[bool], Any]:
         flags = batched._replace(carry=carry).all()
-        found, batched_out = batch_jaxpr(jaxpr, size, flags, [*carry, *[False] * num_ys])
+        found, batched_out = batch_jaxpr(jaxpr, axis, flags, [*carry, *[False] * num_ys])
         return batched_out[:num_carry], (found, batched_out)
 
     carry_batched, (body, batched_out) = fixpoint(step, batched.carry)

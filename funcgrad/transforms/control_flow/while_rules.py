@@ -18,7 +18,7 @@ from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, Jaxpr, JaxprEqn, Var, eval_jaxpr
 from funcgrad.core.lowering import WhileLoop
 from funcgrad.core.masks import nonzero, select, with_zeros
-from funcgrad.core.primitives import Primitive
+from funcgrad.core.primitives import AxisData, Primitive
 from funcgrad.core.staging import hoist_tracers, trace_to_jaxpr
 from funcgrad.errors import JaxprError, NotDifferentiableError
 from funcgrad.ops.reductions import reduce_or
@@ -217,29 +217,30 @@ def _transpose(*_: Any, **params: Any) -> list[Any]:
 # ---------------------------------------------------------------- vectorisation
 
 
-def _batch(args: Sequence[Any], dims: Sequence[int | None], **params: Any) -> tuple[list[Any], list[int | None]]:
+def _batch(
+    axis: AxisData, args: Sequence[Any], dims: Sequence[int | None], **params: Any
+) -> tuple[list[Any], list[int | None]]:
     """One loop where all lanes take as many steps; else each its own, or in lockstep where effects have an order."""
-    size = traces.state.batch_axis[1]
     cond_jaxpr, body_jaxpr = params["cond_jaxpr"], params["body_jaxpr"]
     batched = divide([d is not None for d in dims], params["cond_nconsts"], params["body_nconsts"])
 
     def step(carry: list[bool]) -> tuple[list[bool], ClosedJaxpr]:
-        found, batched_out = batch_jaxpr(body_jaxpr, size, [*batched.body, *carry], carry)
+        found, batched_out = batch_jaxpr(body_jaxpr, axis, [*batched.body, *carry], carry)
         return batched_out, found
 
     carry, body = fixpoint(step, batched.carry)
-    cond, (of_lanes,) = batch_jaxpr(cond_jaxpr, size, [*batched.cond, *carry])
+    cond, (of_lanes,) = batch_jaxpr(cond_jaxpr, axis, [*batched.cond, *carry])
     if of_lanes:
-        carry = [True] * len(carry) if needs_lockstep((cond_jaxpr, body_jaxpr)) else batched.carry
+        carry = [True] * len(carry) if needs_lockstep(axis, (cond_jaxpr, body_jaxpr)) else batched.carry
     now = batched._replace(carry=carry).all()
-    operands = [to_dim(a, d, 0 if b else None, size) for a, d, b in zip(args, dims, now, strict=True)]
+    operands = [to_dim(a, d, 0 if b else None, axis.size) for a, d, b in zip(args, dims, now, strict=True)]
     if not of_lanes:
         out = while_p.bind(*operands, **{**params, "cond_jaxpr": cond, "body_jaxpr": body})
         return out, [0 if b else None for b in carry]
-    if needs_lockstep((cond_jaxpr, body_jaxpr)):
-        out = _in_lockstep(operands, now, size, **params)
+    if needs_lockstep(axis, (cond_jaxpr, body_jaxpr)):
+        out = _in_lockstep(operands, now, axis, **params)
     else:
-        out = _lane_by_lane(operands, now, size, params)
+        out = _lane_by_lane(operands, now, axis.size, params)
     return out, [0] * len(out)
 
 
@@ -269,7 +270,7 @@ def _lane_by_lane(operands: Sequence[Any], batched: Sequence[bool], size: int, p
 def _in_lockstep(
     operands: Sequence[Any],
     batched: Sequence[bool],
-    size: int,
+    axis: AxisData,
     *,
     cond_jaxpr: ClosedJaxpr,
     body_jaxpr: ClosedJaxpr,
@@ -278,8 +279,8 @@ def _in_lockstep(
 ) -> list[Any]:
     """One loop that runs while any lane does; lanes that are done keep their carry."""
     flags = divide(batched, cond_nconsts, body_nconsts)
-    cond, _ = batch_jaxpr(cond_jaxpr, size, [*flags.cond, *flags.carry], True)
-    body, _ = batch_jaxpr(body_jaxpr, size, [*flags.body, *flags.carry], True)
+    cond, _ = batch_jaxpr(cond_jaxpr, axis, [*flags.cond, *flags.carry], True)
+    body, _ = batch_jaxpr(body_jaxpr, axis, [*flags.body, *flags.carry], True)
     given = divide(operands, cond_nconsts, body_nconsts)
 
     def running(*flat: Any) -> Any:

@@ -6,13 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from funcgrad import tree
-from funcgrad.core import traces
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr
 from funcgrad.core.lowering import Inline
-from funcgrad.core.primitives import ParamStyle, Primitive
+from funcgrad.core.primitives import AxisData, ParamStyle, Primitive
 from funcgrad.core.staging import hoist_tracers, trace_to_jaxpr
 from funcgrad.errors import ArgumentError, BatchingError
 from funcgrad.ops.shapes import instantiate, leading, to_dim
@@ -30,10 +29,9 @@ Rule = Callable[[int, Sequence[bool], Sequence[Any]], tuple[list[Any], list[bool
 
 
 def _batch(
-    args: Sequence[Any], dims: Sequence[int | None], *, call: ClosedJaxpr, rule: Rule, name: str
+    axis: AxisData, args: Sequence[Any], dims: Sequence[int | None], *, call: ClosedJaxpr, rule: Rule, name: str
 ) -> tuple[list[Any], list[int | None]]:
-    size = traces.state.batch_axis[1]
-    outs, batched_out = rule(size, [d is not None for d in dims], leading(args, dims))
+    outs, batched_out = rule(axis.size, [d is not None for d in dims], leading(args, dims))
     return outs, [0 if b else None for b in batched_out]
 
 

@@ -13,7 +13,7 @@ from funcgrad.core.array_types import ArrayLike, aval_of
 from funcgrad.core.arrays import Array, as_array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr
-from funcgrad.core.primitives import ParamStyle
+from funcgrad.core.primitives import AxisData, ParamStyle
 from funcgrad.core.staging import hoist_tracers, trace_to_jaxpr
 from funcgrad.core.symbolic import Zero
 from funcgrad.errors import ArgumentError, BatchingError, DTypeError, MissingRuleError, ShapeError
@@ -220,15 +220,15 @@ class BatchedCall:
     otherwise those that depend on tracers which the functions close over.
     """
 
-    def __init__(self, trace: BatchTrace, dims: Sequence[int | None]):
-        self.trace = trace
+    def __init__(self, axis: AxisData, dims: Sequence[int | None], name: str):
+        self.axis, self.name = axis, name
         self.any = any(d is not None for d in dims)
         self.dims = [None if d is None else 0 for d in dims]
         self.batched_out: list[bool] = []
 
     def run(self, fun: Callable[..., Any], dims: Sequence[int | None], args: Sequence[Any]) -> Any:
         """Apply a flat function under vmap; return results and their dimensions as they come."""
-        return self.trace.again().run(fun, dims, args)
+        return BatchTrace(traces.state.trace, self.axis, self.name).run(fun, dims, args)
 
     def settle(self, dims: Sequence[int | None]) -> list[bool]:
         """Return which results of the call are batched; the first of its functions that runs decides."""
@@ -243,13 +243,13 @@ class BatchedCall:
                 fix="pass the value as an argument",
             )
         return [
-            self.zero(v.aval, b) if type(v) is Zero else to_dim(v, d, 0 if b else None, self.trace.size)
+            self.zero(v.aval, b) if type(v) is Zero else to_dim(v, d, 0 if b else None, self.axis.size)
             for v, d, b in zip(values, dims, batched, strict=True)
         ]
 
     def zero(self, aval: ShapedArray, batched: bool) -> Zero:
         """Return a Zero for the whole batch."""
-        return Zero(aval.update(shape=(self.trace.size, *aval.shape)) if batched else aval)
+        return Zero(aval.update(shape=(self.axis.size, *aval.shape)) if batched else aval)
 
     def call(self, fun: Function) -> Callable[..., list[Any]]:
         """Return the function of a custom call, batched."""

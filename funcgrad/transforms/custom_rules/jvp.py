@@ -9,7 +9,7 @@ from funcgrad import dtypes, tree
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.lowering import Inline
 from funcgrad.core.masks import nonzero, select, with_zeros
-from funcgrad.core.primitives import Primitive
+from funcgrad.core.primitives import AxisData, Primitive
 from funcgrad.core.symbolic import Zero
 from funcgrad.core.tracers import Tracer
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
@@ -36,7 +36,6 @@ from funcgrad.transforms.custom_rules.common import (
 )
 from funcgrad.transforms.partial_eval import unsplit
 from funcgrad.transforms.refs import discharge_reader
-from funcgrad.transforms.vmap import BatchTrace
 
 # ---------------------------------------------------------------- the primitive
 
@@ -56,9 +55,9 @@ def _jvp(
 
 
 def _batch(
+    axis: AxisData,
     args: Sequence[Any],
     dims: Sequence[int | None],
-    trace: BatchTrace,
     *,
     name: str,
     call_jaxpr: Function,
@@ -66,7 +65,7 @@ def _batch(
     num_consts: int,
     symbolic_zeros: bool,
 ) -> tuple[list[Any], list[int | None]]:
-    batched = BatchedCall(trace, dims)
+    batched = BatchedCall(axis, dims, name)
     out = custom_jvp_call_p.bind(
         *leading(args, dims),
         name=name,

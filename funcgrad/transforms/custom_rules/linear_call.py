@@ -6,13 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from funcgrad import tree
-from funcgrad.core import traces
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr
 from funcgrad.core.lowering import Inline
-from funcgrad.core.primitives import Primitive
+from funcgrad.core.primitives import AxisData, Primitive
 from funcgrad.core.staging import hoist_tracers, trace_to_jaxpr
 from funcgrad.core.symbolic import Zero
 from funcgrad.errors import ArgumentError, NotDifferentiableError, ShapeError
@@ -60,6 +59,7 @@ def _jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> tupl
 
 
 def _batch(
+    axis: AxisData,
     args: Sequence[Any],
     dims: Sequence[int | None],
     *,
@@ -68,19 +68,18 @@ def _batch(
     num_callee_consts: int,
     num_res: int,
 ) -> tuple[list[Any], list[int]]:
-    axis_name, size = traces.state.batch_axis
     n = num_callee_consts + num_res
     batched = [i >= n or d is not None for i, d in enumerate(dims)]
 
     def thunk() -> Transposed:
         transposed, consts = transpose_thunk()
         flags = [False] * len(consts) + batched[num_callee_consts:n] + [True] * len(callee.out_avals)
-        return batch_jaxpr(transposed, size, flags, force_out=True, axis_name=axis_name)[0], consts
+        return batch_jaxpr(transposed, axis, flags, force_out=True)[0], consts
 
-    leading = [to_dim(a, d, 0 if b else None, size) for a, d, b in zip(args, dims, batched, strict=True)]
+    leading = [to_dim(a, d, 0 if b else None, axis.size) for a, d, b in zip(args, dims, batched, strict=True)]
     out = linear_call_p.bind(
         *leading,
-        callee=batch_jaxpr(callee, size, batched, force_out=True)[0],
+        callee=batch_jaxpr(callee, axis, batched, force_out=True)[0],
         transpose_thunk=thunk,
         num_callee_consts=num_callee_consts,
         num_res=num_res,

@@ -7,14 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from funcgrad import tree
-from funcgrad.core import traces
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr
 from funcgrad.core.lowering import Inline
 from funcgrad.core.masks import nonzero, select, with_zeros
-from funcgrad.core.primitives import Primitive
+from funcgrad.core.primitives import AxisData, Primitive
 from funcgrad.core.symbolic import Zero, is_undefined
 from funcgrad.errors import ArgumentError, DTypeError, NotDifferentiableError, ShapeError
 from funcgrad.ops.arithmetic import neg_p
@@ -102,14 +101,15 @@ def _transpose(
     return [None] * (len(args) - n) + of_b
 
 
-def _batch(args: Sequence[Any], dims: Sequence[int | None], *, matvec: ClosedJaxpr, **others: Any) -> Any:
+def _batch(
+    axis: AxisData, args: Sequence[Any], dims: Sequence[int | None], *, matvec: ClosedJaxpr, **others: Any
+) -> Any:
     """Everything but the values closed over has the batch dimension, once anything has."""
-    size = traces.state.batch_axis[1]
     n = len(matvec.out_avals)
     batched = [d is not None for d in dims[:-n]] + [True] * n
-    leading = [to_dim(a, d, 0 if b else None, size) for a, d, b in zip(args, dims, batched, strict=True)]
+    leading = [to_dim(a, d, 0 if b else None, axis.size) for a, d, b in zip(args, dims, batched, strict=True)]
     mapped = {
-        name: None if jaxpr is None else batch_jaxpr(jaxpr, size, batched, True)[0]
+        name: None if jaxpr is None else batch_jaxpr(jaxpr, axis, batched, True)[0]
         for name, jaxpr in {"matvec": matvec, **others}.items()
     }
     out = linear_solve_p.bind(*leading, **mapped)

@@ -7,13 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from funcgrad import dtypes, tree
-from funcgrad.core import traces
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr
 from funcgrad.core.lowering import Inline
-from funcgrad.core.primitives import Primitive
+from funcgrad.core.primitives import AxisData, Primitive
 from funcgrad.core.symbolic import Zero
 from funcgrad.errors import DTypeError
 from funcgrad.ops.arithmetic import neg_p
@@ -54,6 +53,7 @@ def _jvp(
 
 
 def _batch(
+    axis: AxisData,
     args: Sequence[Any],
     dims: Sequence[int | None],
     *,
@@ -62,16 +62,15 @@ def _batch(
     tangent_solve: ClosedJaxpr,
 ) -> Any:
     """Everything but the values closed over has the batch dimension, once anything has."""
-    size = traces.state.batch_axis[1]
     n = len(f.out_avals)
     of_consts = [d is not None for d in dims[:-n]]
     batched = of_consts + [True] * n
-    leading = [to_dim(a, d, 0 if b else None, size) for a, d, b in zip(args, dims, batched, strict=True)]
+    leading = [to_dim(a, d, 0 if b else None, axis.size) for a, d, b in zip(args, dims, batched, strict=True)]
     out = root_p.bind(
         *leading,
-        f=batch_jaxpr(f, size, batched, True)[0],
-        solve=batch_jaxpr(solve, size, batched, True)[0],
-        tangent_solve=batch_jaxpr(tangent_solve, size, of_consts + [True] * (2 * n), True)[0],
+        f=batch_jaxpr(f, axis, batched, True)[0],
+        solve=batch_jaxpr(solve, axis, batched, True)[0],
+        tangent_solve=batch_jaxpr(tangent_solve, axis, of_consts + [True] * (2 * n), True)[0],
     )
     return out, [0] * len(out)
 

@@ -15,7 +15,7 @@ from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import Inline, Rewrite
 from funcgrad.core.masks import nonzero, select
-from funcgrad.core.primitives import ParamStyle, Primitive
+from funcgrad.core.primitives import AxisData, ParamStyle, Primitive
 from funcgrad.core.symbolic import Zero
 from funcgrad.core.tracers import Tracer
 from funcgrad.errors import ArgumentError, DTypeError, LeakedTracerError, NotDifferentiableError, ShapeError
@@ -42,7 +42,6 @@ from funcgrad.transforms.custom_rules.common import (
 )
 from funcgrad.transforms.partial_eval import unsplit
 from funcgrad.transforms.refs import discharge_reader
-from funcgrad.transforms.vmap import BatchTrace
 
 # ---------------------------------------------------------------- the primitives
 
@@ -89,9 +88,9 @@ def _jvp(
 
 
 def _batch(
+    axis: AxisData,
     args: Sequence[Any],
     dims: Sequence[int | None],
-    trace: BatchTrace,
     *,
     name: str,
     call_jaxpr: Function,
@@ -100,7 +99,7 @@ def _batch(
     num_consts: int,
     symbolic_zeros: bool,
 ) -> tuple[list[Any], list[int | None]]:
-    batched = BatchedCall(trace, dims)
+    batched = BatchedCall(axis, dims, name)
     out = custom_vjp_call_p.bind(
         *leading(args, dims),
         name=name,

@@ -279,7 +279,7 @@ class Declaration:
 
     def _batch(self, derived: Expansion | None) -> Rule:
         if self.batch is not None:
-            return self.batch
+            return rules.batch_rule(self.batch)
         # The expansion forgets a derivative or a transpose of its own: where there is one, the operation stays whole.
         if derived is not None and self.jvp is None and self.transpose is None:
             return derived.batch

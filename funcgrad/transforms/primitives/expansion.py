@@ -12,10 +12,10 @@ from funcgrad.core.array_types import aval_of
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr
+from funcgrad.core.primitives import AxisData
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.core.traces import eval_trace
 from funcgrad.errors import ArgumentError
-from funcgrad.ops.shapes import batch_size
 from funcgrad.transforms.api import as_arrays
 from funcgrad.transforms.jvp import jvp_flat
 from funcgrad.transforms.transpose import backward_pass
@@ -68,7 +68,8 @@ class Expansion:
         closed = self.traced([aval_of(a) for a in args], params)
         return backward_pass(closed.jaxpr, closed.consts, args, cotangents if self.multiple else [cotangents])
 
-    def batch(self, args: Sequence[Any], dims: Sequence[int | None], /, **params: Any) -> tuple[Any, Any]:
-        size = batch_size(args, dims)
-        outs, out_dims = vmap_flat(self.flat(params), size, dims, args)
+    def batch(
+        self, axis: AxisData, args: Sequence[Any], dims: Sequence[int | None], /, **params: Any
+    ) -> tuple[Any, Any]:
+        outs, out_dims = vmap_flat(self.flat(params), axis.size, dims, args)
         return self.packed(outs), self.packed(out_dims)

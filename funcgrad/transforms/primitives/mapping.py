@@ -14,7 +14,7 @@ import numpy as np
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import Lowering, Native, Rewrite, host
-from funcgrad.core.primitives import Primitive
+from funcgrad.core.primitives import AxisData, Primitive
 from funcgrad.core.symbolic import UndefinedPrimal, Zero, is_undefined
 from funcgrad.ops.shapes import leading, reduce_sum, to_dim
 from funcgrad.transforms.vmap import vmap_flat
@@ -26,7 +26,7 @@ def batch_by_mapping(primitive_of: Callable[[], Primitive]) -> Callable[..., Any
     """Return a batching rule that maps the primitive; it is asked for when the rule is first used."""
     made: dict[Flags, Primitive] = {}
 
-    def batch(args: Sequence[Any], dims: Sequence[int | None], /, **params: Any) -> tuple[Any, Any]:
+    def batch(axis: AxisData, args: Sequence[Any], dims: Sequence[int | None], /, **params: Any) -> tuple[Any, Any]:
         primitive = primitive_of()
         batched = tuple(d is not None for d in dims)
         if batched not in made:

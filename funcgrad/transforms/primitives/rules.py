@@ -216,6 +216,11 @@ def transpose_rule(name: str, rule: Rule, multiple: bool) -> Rule:
     return transpose
 
 
+def batch_rule(rule: Rule) -> Rule:
+    """The rule of a user, which reads the size of the batch off the operands, as one that gets the axis."""
+    return lambda axis, args, dims, /, **params: rule(args, dims, **params)
+
+
 def _as_type(aval: ShapedArray) -> ShapeDtypeStruct:
     return ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=aval.weak_type)
 

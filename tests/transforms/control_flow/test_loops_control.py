@@ -534,7 +534,7 @@ def test_lanes_with_effects_step_together():
         seen.append(np.asarray(x).tolist())
         return x
 
-    batch = lambda args, dims: (noted.bind(*args), dims[0])  # noqa: E731
+    batch = lambda axis, args, dims: (noted.bind(*args), dims[0])  # noqa: E731
     noted = Primitive("noted", infer=lambda x: x, evaluate=record, batch=batch, effectful=True)
     del registry["noted"]
     limit = np.int32([1, 3])
