@@ -11,76 +11,70 @@ import string
 
 import numpy as np
 
+from funcgrad.compiler.loops.scalars import SCALARS
+from funcgrad.compiler.targets.llvm.vector_math import registry
+from funcgrad.compiler.targets.numba import formulas
 from funcgrad.dtypes import bfloat16, float16, is_float
 
-_NUMPY = "exp exp2 log log2 log1p expm1 cbrt sin cos tan sinh cosh tanh floor ceil sqrt nextafter"
-_IMPORTS = {name: f"from numpy import {name}" for name in _NUMPY.split()} | {
-    "asin": "from numpy import arcsin as asin",
-    "acos": "from numpy import arccos as acos",
-    "atan": "from numpy import arctan as atan",
-    "asinh": "from numpy import arcsinh as asinh",
-    "acosh": "from numpy import arccosh as acosh",
-    "atanh": "from numpy import arctanh as atanh",
-    "atan2": "from numpy import arctan2 as atan2",
+_IMPORTS = {name: f"from numpy import {name}" for name in ("floor", "ceil", "sqrt", "nextafter")} | {
     "round": "from numpy import rint as round",
     "is_finite": "from numpy import isfinite as is_finite",
-    "erf": "from math import erf",
-    "erfc": "from math import erfc",
-    "lgamma": "from math import lgamma",
 }
+_EXTREMES = {"max": "maximum", "min": "minimum"}
 # How a reduction combines: here alone may LLVM change the order of sums, which lets it use vectors.
 _REORDERED = '@njit(error_model="numpy", fastmath={"reassoc", "contract", "nsz"})'
 _EXACT = '@njit(error_model="numpy")'
+# Loops that call formulas are vectorized only when those are inlined.
+_INLINED = '@njit(error_model="numpy", forceinline=True)'
+
+_EXTREME = '''
+@intrinsic
+def $name(context, x, y):
+    """The $meaning one; NaN if either is; $sign."""
+
+    def instruction(context, builder, signature, values):
+        kind = values[0].type
+        function = builder.module.declare_intrinsic("llvm.$name", [kind], ir.FunctionType(kind, [kind, kind]))
+        return builder.call(function, values)
+
+    return x(x, y), instruction
+'''
+
+# Instructions that Python has no expression for. `select` computes both operands, so that there is no branch.
+_INTRINSICS = {
+    "fma": '''
+@intrinsic
+def fma(context, x, y, z):
+    """x*y + z, rounded once."""
+    return x(x, y, z), lambda context, builder, signature, values: builder.fma(*values)
+''',
+    "select": '''
+@intrinsic
+def select(context, condition, x, y):
+    """x where the condition holds, else y; both are computed."""
+    return x(condition, x, y), lambda context, builder, signature, values: builder.select(*values)
+''',
+    "bitcast": '''
+@intrinsic
+def bitcast(context, x, dtype):
+    """The number of another type that has the same bits."""
+    to = dtype.dtype
+
+    def instruction(context, builder, signature, values):
+        return builder.bitcast(values[0], context.get_value_type(to))
+
+    return to(x, dtype), instruction
+''',
+    "maximum": _EXTREME.replace("$name", "maximum").replace("$meaning", "larger").replace("$sign", "-0.0 < 0.0"),
+    "minimum": _EXTREME.replace("$name", "minimum").replace("$meaning", "smaller").replace("$sign", "-0.0 < 0.0"),
+}
 
 _FLOAT = {
-    "rsqrt": "    return $T(1) / np.sqrt(x)",
-    "logistic": "    return $T(1) / ($T(1) + np.exp(-x))",
     "sign": "    return x if x == 0 or x != x else math.copysign($T(1), x)",
     "round_away": """
     whole = np.trunc(x)
     return math.copysign(whole + math.copysign($T(1), x) if abs(x - whole) >= $T(0.5) else whole, x)""",
     "rem": "    return np.fmod(x, y)",
-    "pow": "    return x ** y",
-    "max": """
-    if x != x or y != y or (x == 0 and y == 0):
-        return x + y  # NaN; of two zeros -0.0 only if both are
-    return x if x > y else y""",
-    "min": """
-    if x != x or y != y or (x == 0 and y == 0):
-        return -(-x + -y)
-    return x if x < y else y""",
-    # Winitzki's estimate, then Halley's method on erfc, whose tail keeps the digits that 1 - erf loses.
-    "erf_inv": """
-    y = float(x)
-    if y != y or abs(y) > 1.0:
-        return $T(math.nan)
-    if abs(y) == 1.0 or y == 0.0:
-        return $T(y / 0.0) if y != 0.0 else x
-    a = abs(y)
-    slope = math.log1p(-a * a)
-    w = 2.0 / (math.pi * 0.147) + 0.5 * slope
-    z = math.sqrt(math.sqrt(w * w - slope / 0.147) - w)
-    for step in range(4):
-        error = math.erfc(z) - (1.0 - a) if a > 0.5 else a - math.erf(z)
-        change = error * math.exp(z * z) * 0.8862269254527580
-        z += change / (1.0 - z * change)
-    return $T(math.copysign(z, y))""",
-    # Reflect to x > 0, step up to x >= 10, then the asymptotic series (Abramowitz & Stegun 6.3.18).
-    "digamma": """
-    z, total = float(x), 0.0
-    if z < 0.0:
-        if z == math.floor(z):
-            return $T(math.nan)
-        total = -math.pi / math.tan(math.pi * (z - math.floor(z)))
-        z = 1.0 - z
-    if z == 0.0:
-        return $T(-math.copysign(math.inf, z))
-    while z < 10.0:
-        total -= 1.0 / z
-        z += 1.0
-    w = 1.0 / (z * z)
-    series = w * (1 / 12 - w * (1 / 120 - w * (1 / 252 - w * (1 / 240 - w * (1 / 132 - w * (691 / 32760))))))
-    return $T(total + math.log(z) - 0.5 / z - series)""",
 }
 _INTEGER = {
     "max": "    return x if x > y else y",
@@ -189,6 +183,10 @@ class Functions:
         self.imports: dict[str, str] = {}
         self.definitions: dict[str, str] = {}
 
+    def texts(self) -> list[str]:
+        """Return imports and definitions, each after those that it needs."""
+        return [*self.imports.values(), *self.definitions.values()]
+
     def operation(self, name: str, dtype: np.dtype) -> str:
         """Return the name that calls an operation on `dtype`."""
         if is_float(dtype):
@@ -196,6 +194,10 @@ class Functions:
             if name in _IMPORTS:
                 self.imports[name] = _IMPORTS[name]
                 return name
+            if name in _EXTREMES:
+                return self.intrinsic(_EXTREMES[name])
+            if SCALARS[name].vector_math:
+                return self._formula(name, dtype)
         body = (_FLOAT if is_float(dtype) else _INTEGER)[name]
         parameters = "x, y" if _ARITY.get(name) == 2 else "x"
         return self._define(f"{name}_{dtype.name}", parameters, body, dtype)
@@ -226,6 +228,22 @@ class Functions:
         back, there = self.from_bits(dtype), self.to_bits(dtype)
         text = _NEXT_AFTER.replace("$back", back).replace("$there", there)
         return self._define(f"nextafter_{dtype.name}", "x, y", text, np.dtype(np.float32))
+
+    def intrinsic(self, name: str) -> str:
+        """Return the name of an instruction that Python has no expression for."""
+        self.imports["intrinsic"] = "from numba.extending import intrinsic"
+        if name in _EXTREMES.values():
+            self.imports["ir"] = "from llvmlite import ir"
+        self.definitions.setdefault(name, _INTRINSICS[name])
+        return name
+
+    def _formula(self, name: str, dtype: np.dtype) -> str:
+        symbol = f"{name}_{dtype.name}"
+        if symbol not in self.definitions:
+            parameters, meaning = ", ".join("xy"[: SCALARS[name].arity]), registry.formula(name).__doc__
+            body = formulas.source(name, dtype, self)
+            self.definitions[symbol] = f'{_INLINED}\ndef {symbol}({parameters}):\n    """{meaning}"""\n{body}\n'
+        return symbol
 
     def _define(self, name: str, parameters: str, body: str, dtype: np.dtype, decorator: str = _EXACT) -> str:
         if name not in self.definitions:

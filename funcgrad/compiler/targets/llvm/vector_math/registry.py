@@ -66,6 +66,11 @@ def arity(name: str) -> int:
     return _lookup(name).arity
 
 
+def formula(name: str) -> Callable[..., Scalar]:
+    """The function as Python that computes with `Scalar`."""
+    return _lookup(name).formula
+
+
 def ulp_bounds() -> dict[str, tuple[float, float]]:
     """The largest error of each function in units in the last place, as (f32, f64)."""
     return {name: (f.ulp_f32, f.ulp_f64) for name, f in _FUNCTIONS.items()}
