@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from funcgrad import dtypes
-from funcgrad.compiler import pipeline
-from funcgrad.compiler.targets.numba.link import load
+from funcgrad.compiler import pipeline, targets
+from funcgrad.compiler.targets.numba import compiled, module
 from funcgrad.core.avals import ShapedArray
 from funcgrad.errors import ArgumentError
 from funcgrad.transforms.api import name_of
@@ -36,8 +36,7 @@ def numba_callable(fun: Callable[..., Any], *examples: Any) -> Any:
     >>> descend(np.array([0.5, 1.0], np.float32)).round(3)
     array([0.188, 0.222], dtype=float32)
     """
-    traced = jit(fun).trace(*examples)
-    return load(pipeline.numba_source(traced.jaxpr, "program"))["program"]
+    return _program(jit(fun).trace(*examples))
 
 
 def low_level_callable(fun: Callable[..., Any], n_args: int = 1) -> Any:
@@ -59,7 +58,7 @@ def low_level_callable(fun: Callable[..., Any], n_args: int = 1) -> Any:
 
     traced = jit(fun).trace(*[0.0] * n_args)
     _check_number(traced, fun)
-    program = load(pipeline.numba_source(traced.jaxpr, "program"))["program"]
+    program = _program(traced)
     if n_args == 1:
         signature = numba.float64(numba.float64)
         wrapper = "def wrapper(x):\n    return program(x)\n"
@@ -70,6 +69,10 @@ def low_level_callable(fun: Callable[..., Any], n_args: int = 1) -> Any:
     namespace = {"program": program}
     exec(compile(wrapper, "<low-level callable>", "exec"), namespace)
     return scipy.LowLevelCallable(numba.cfunc(signature)(namespace["wrapper"]).ctypes)
+
+
+def _program(traced: Traced) -> Any:
+    return compiled.load(*module.program(pipeline.planned(traced.jaxpr, targets.find("numba")), "program"))
 
 
 def _check_number(traced: Traced, fun: Callable[..., Any]) -> None:

@@ -87,9 +87,16 @@ class Renderer:
 
     def function(self, kernel: Kernel) -> str:
         """Return the source of the function."""
-        arguments = ", ".join([*(p.name for p in kernel.params), *kernel.sizes])
-        lines = [f"def {kernel.name}({arguments}):", *self.prologue(kernel), *self.block(kernel.body, "    ")]
+        lines = [
+            f"def {kernel.name}({', '.join(self.parameters(kernel))}):",
+            *self.prologue(kernel),
+            *self.block(kernel.body, "    "),
+        ]
         return "\n".join(lines) + "\n"
+
+    def parameters(self, kernel: Kernel) -> list[str]:
+        """Return the names of the function's parameters."""
+        return [*(p.name for p in kernel.params), *kernel.sizes]
 
     def prologue(self, kernel: Kernel) -> list[str]:
         """Return lines to start the function with."""
@@ -98,6 +105,10 @@ class Renderer:
     def loop_range(self, loop: For) -> str:
         """Return what a loop iterates over."""
         return f"range({loop.extent})"
+
+    def subscript(self, index: Index) -> str:
+        """Return the source of an index into an array."""
+        return format_index(index)
 
     def constant(self, value: bool | int | float, dtype: np.dtype) -> str:
         """Return the source of a constant."""
@@ -136,7 +147,7 @@ class Renderer:
                 dtype = value.dtype
                 return f"{name} = {self.expr(Op(update, (Name(name, dtype), value), dtype))}"
             case Store(param, index, value):
-                return f"{param}[{format_index(index)}] = {self.expr(value)}"
+                return f"{param}[{self.subscript(index)}] = {self.expr(value)}"
         raise TypeError(f"{statement!r} is not a statement")
 
     # ------------------------------------------------------------------------------------------ expressions
@@ -155,7 +166,7 @@ class Renderer:
             case IndexValue(index):
                 return self.index_value(index), _ATOM
             case Load(param, index, _, mask, other):
-                taken = f"{param}[{format_index(index)}]"
+                taken = f"{param}[{self.subscript(index)}]"
                 if mask is None or other is None:
                     return taken, _ATOM
                 return f"{taken} if {self.expr(mask, 1)} else {self.expr(other)}", _LOOSE

@@ -1,9 +1,11 @@
 """Loops to Python functions that numba compiles: the rendered source in numba's dialect.
 
     @njit(error_model="numpy", nogil=True)
-    def scale(x, y, n):
-        for i in range(n):
-            y[i] = x[i] * float32(2.0)
+    def scale(x, y, n, start, stop):
+        for i in range(start, stop):
+            y[uint64(i)] = x[uint64(i)] * float32(2.0)
+
+The parallel loop runs from `start` to `stop`, so that threads can share it.
 
 Every result of an operation on integers is converted to its dtype, because numba would widen it to 64 bits, and
 operations that Python has no operator for are called by name; see `functions`. float16 and bfloat16, which numba does
@@ -14,7 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from funcgrad.compiler.loops.language import Expr, Kernel, Load, Op, Stmt, Store, Update, format_index
+from funcgrad.compiler.loops.language import Expr, For, Index, Kernel, Load, Op, Stmt, Store, Update
 from funcgrad.compiler.loops.python import Renderer
 from funcgrad.compiler.loops.scalars import SCALARS
 from funcgrad.compiler.targets.numba.functions import SIXTEEN_BIT, Functions
@@ -38,6 +40,17 @@ class NumbaRenderer(Renderer):
     def function(self, kernel: Kernel) -> str:
         return f"{DECORATOR}\n{super().function(kernel)}"
 
+    def parameters(self, kernel: Kernel) -> list[str]:
+        return [*super().parameters(kernel), "start", "stop"]
+
+    def loop_range(self, loop: For) -> str:
+        return "range(start, stop)" if loop.kind == "parallel" else super().loop_range(loop)
+
+    def subscript(self, index: Index) -> str:
+        # numba tests whether a signed index counts from the end, and LLVM does not vectorize a loop with such a test.
+        text = super().subscript(index)
+        return f"uint64({text})" if index.terms else text
+
     def statement(self, statement: Stmt) -> str:
         match statement:
             case Update(name, ("add" | "mul") as op, value) if is_float(value.dtype):
@@ -47,13 +60,13 @@ class NumbaRenderer(Renderer):
                 return f"{name} = {self._rounded(combined, value.dtype)}"
             case Store(param, index, value) if value.dtype in SIXTEEN_BIT:
                 to = self.functions.to_bits(value.dtype)
-                return f"{param}[{format_index(index)}] = {to}({self.expr(value)})"
+                return f"{param}[{self.subscript(index)}] = {to}({self.expr(value)})"
         return super().statement(statement)
 
     def bound(self, expr: Expr) -> tuple[str, int]:
         match expr:
             case Load(param, index, dtype, mask, other) if dtype in SIXTEEN_BIT:
-                taken = f"{self.functions.from_bits(dtype)}({param}[{format_index(index)}])"
+                taken = f"{self.functions.from_bits(dtype)}({param}[{self.subscript(index)}])"
                 if mask is None or other is None:
                     return taken, _CALL
                 return f"{taken} if {self.expr(mask, 1)} else {self.expr(other)}", _LOOSE
@@ -87,11 +100,7 @@ class NumbaRenderer(Renderer):
             return f"{self.functions.from_bits(dtype)}(uint16({bits}))"
         if is_float(x.dtype) == is_float(dtype) or x.dtype in SIXTEEN_BIT:
             return f"{dtype.name}({bits})"  # integers among themselves
-        # numba reinterprets between a float and the signed integer of its width.
-        signed = f"int{8 * dtype.itemsize}"
-        if is_float(dtype):
-            return f"{signed}({bits}).view({dtype.name})"
-        return f"{dtype.name}({x.dtype.name}({bits}).view({signed}))"
+        return f"{self.functions.intrinsic('bitcast')}({bits}, {dtype.name})"
 
     def operation(self, name: str, args: tuple[Expr, ...], dtype: np.dtype) -> tuple[str, int]:
         if name == "select":

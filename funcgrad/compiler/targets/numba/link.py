@@ -1,7 +1,8 @@
 """The numba target: plans whose kernels and loops numba compiles, run instruction by instruction from Python.
 
-It needs neither the native runner nor the processors that it knows. Python steps through a program's instructions;
-branches and loops are compiled whole where nothing in them calls NumPy.
+It needs neither the native runner nor the processors that it knows. Python steps through a program's instructions, and
+divides kernels that are large among threads. Branches and loops are compiled whole, unless something in them calls
+NumPy or is worth dividing.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numba
 import numpy as np
 
-from funcgrad.compiler.loops.language import Kernel
+from funcgrad.compiler.loops.language import Kernel, scratch_stride
 from funcgrad.compiler.program.host_calls import memory
 from funcgrad.compiler.program.instructions import (
     BranchCall,
@@ -28,32 +30,38 @@ from funcgrad.compiler.program.instructions import (
 from funcgrad.compiler.program.interpret import addresses, execute
 from funcgrad.compiler.program.target import Division, Linked
 from funcgrad.compiler.scheduling import Scheduling
+from funcgrad.compiler.targets.llvm.runtime import num_threads
+from funcgrad.compiler.targets.numba.compiled import Compiled, compile_function
 from funcgrad.compiler.targets.numba.functions import SIXTEEN_BIT
 from funcgrad.compiler.targets.numba.module import ModuleWriter, host_calls
+from funcgrad.compiler.targets.numba.threads import divide
 from funcgrad.dtypes import uint8
 
 Function = Callable[..., None]
+_PIECES_PER_THREAD = 4
+# Multiplications of a matrix product from which on NumPy's library is faster than a loop, its call included.
+_LARGE_PRODUCT = 1 << 15
 
 
 class NumbaTarget:
-    """Kernels through numba, one thread; see `program.target.Target`."""
+    """Kernels through numba, threads through Python; see `program.target.Target`."""
 
     name = "numba"
-    # On one thread, more parallel iterations gain nothing, and a fold cut in two is a second kernel to compile.
-    scheduling = Scheduling(min_parallel=1)
+    # About 30 µs of work: a thread of Python claims a chunk in some microseconds, and begins after tens of them.
+    scheduling = Scheduling(grain=1 << 18, lane_grain=64)
 
     def threads(self) -> int:
-        """Return 1: programs run on the thread that calls them."""
-        return 1
+        """Return the number of threads, the caller included."""
+        return num_threads()
 
     def division(self, call: LibraryCall) -> Division | None:
         """Return that a matrix product is one piece; there is no other routine."""
         return Division(1, 1) if call.routine == "gemm" else None
 
     def link(self, plan: Plan) -> Linked:
-        """Make the functions of a plan; numba compiles each when it is first called."""
+        """Compile the functions of a plan."""
         unpack = struct.Struct(f"={plan.n_slots}Q").unpack
-        runner = _Runner()
+        runner = _Runner(self.threads())
         runner.prepare(plan.routine)
         return Linked(lambda slots: runner.run(plan.routine, unpack(slots)), tuple(runner.origins))
 
@@ -61,7 +69,8 @@ class NumbaTarget:
 class _Runner:
     """Runs routines from Python."""
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
         self.kernels: dict[Kernel, Function] = {}
         self.origins: list[str] = []
         self.functions: dict[int, Function] = {}  # of branches and loops, by the identity of their callee
@@ -71,31 +80,75 @@ class _Runner:
         for i in routine.instructions:
             if isinstance(i.callee, KernelCall):
                 made = _kernel.cache_info().misses
-                self.kernels[i.callee.kernel] = _kernel(i.callee.kernel)
-                self.origins.append("reused" if _kernel.cache_info().misses == made else "compiled")
+                self.kernels[i.callee.kernel], origin = _kernel(i.callee.kernel)
+                self.origins.append("reused" if _kernel.cache_info().misses == made else origin)
             elif isinstance(i.callee, BranchCall | LoopCall):
                 inner = [r for _, r in routines(i.callee)]
-                if not any(any(host_calls(r)) for r in inner):
-                    self.functions[id(i.callee)] = _nested(i)
-                else:
+                if any(any(host_calls(r)) or _is_large(r) for r in inner):
                     for r in inner:
                         self.prepare(r)
+                else:
+                    self.functions[id(i.callee)], origin = _nested(i)
+                    self.origins.append(origin)
 
     def run(self, routine: Routine, slots: Sequence[int]) -> None:
         """Run the instructions of a routine over the addresses of its slots."""
         for instruction in routine.instructions:
-            avals = [routine.values[o.value].aval for o in instruction.operands]
             pointers = addresses(routine, instruction, slots)
             callee = instruction.callee
             if isinstance(callee, KernelCall):
-                parameters = zip(callee.kernel.params, pointers, avals, strict=True)
-                arrays = [_typed(p, a.nbytes, param.dtype) for param, p, a in parameters]
-                self.kernels[callee.kernel](*arrays, *callee.sizes)
+                nbytes = [routine.values[o.value].aval.nbytes for o in instruction.operands]
+                self._launch(callee, instruction, pointers, nbytes)
             elif id(callee) in self.functions:
+                avals = [routine.values[o.value].aval for o in instruction.operands]
                 arrays = [memory(p, (a.nbytes,), uint8) for p, a in zip(pointers, avals, strict=True)]
                 self.functions[id(callee)](*arrays)
             else:
                 execute(instruction, pointers, self.run)
+
+    def _launch(
+        self, call: KernelCall, instruction: Instruction, pointers: Sequence[int], nbytes: Sequence[int]
+    ) -> None:
+        extent, grain = instruction.extent, instruction.grain
+        function, sizes, params = self.kernels[call.kernel], call.sizes, call.kernel.params
+        arrays = [_typed(p, n, param.dtype) for param, p, n in zip(params, pointers, nbytes, strict=True)]
+        if self.threads == 1 or extent < 2 * grain:
+            function(*arrays, *sizes, 0, extent)
+            return
+        own = [arrays] * self.threads
+        if any(p.intent == "scratch" for p in params):
+            own = [_with_scratch(call, arrays, thread) for thread in range(self.threads)]
+        piece = max(grain, -(-extent // (_PIECES_PER_THREAD * self.threads)))
+        pieces = [(start, min(start + piece, extent)) for start in range(0, extent, piece)]
+        divide(lambda start, stop, thread: function(*own[thread], *sizes, start, stop), pieces, self.threads)
+
+
+def _is_large(routine: Routine) -> bool:
+    """Whether an instruction of a routine gains more by threads, or by a library, than Python's step costs."""
+    for i in routine.instructions:
+        if isinstance(i.callee, KernelCall) and i.extent >= 2 * i.grain:
+            return True
+        if isinstance(i.callee, LibraryCall):
+            given = dict(i.callee.arguments)
+            if given["batch"] * given["m"] * given["n"] * given["k"] >= _LARGE_PRODUCT:
+                return True
+        if any(_is_large(inner) for _, inner in routines(i.callee)):
+            return True
+    return False
+
+
+def _with_scratch(call: KernelCall, arrays: Sequence[np.ndarray], thread: int) -> list[np.ndarray]:
+    """Arrays of a kernel of which one thread has those that are scratch memory for itself."""
+    sizes = dict(zip(call.kernel.sizes, call.sizes, strict=True))
+    own = []
+    for param, array in zip(call.kernel.params, arrays, strict=True):
+        if param.intent == "scratch":
+            assert param.extent is not None
+            extent = sizes[param.extent] if isinstance(param.extent, str) else param.extent
+            stride = scratch_stride(extent, param.dtype) // param.dtype.itemsize
+            array = array[thread * stride : thread * stride + extent]
+        own.append(array)
+    return own
 
 
 def _typed(pointer: int, nbytes: int, dtype: np.dtype) -> np.ndarray:
@@ -104,25 +157,19 @@ def _typed(pointer: int, nbytes: int, dtype: np.dtype) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=4096)
-def _kernel(kernel: Kernel) -> Function:
+def _kernel(kernel: Kernel) -> Compiled:
     writer = ModuleWriter()
-    return _loaded(writer, writer.kernel(kernel))
+    arrays = [_array("u2" if p.dtype in SIXTEEN_BIT else p.dtype) for p in kernel.params]
+    return compile_function(writer, writer.kernel(kernel), [*arrays, *[numba.int64] * (len(kernel.sizes) + 2)])
 
 
-def _nested(instruction: Instruction) -> Function:
+def _nested(instruction: Instruction) -> Compiled:
     writer = ModuleWriter()
-    return _loaded(writer, writer.nested(instruction))
+    return compile_function(writer, writer.nested(instruction), [_array("u1")] * len(instruction.operands))
 
 
-def _loaded(writer: ModuleWriter, name: str) -> Any:
-    return load(writer.text(name))[name]
-
-
-def load(text: str) -> dict[str, Any]:
-    """Run the source of a module, and return its names."""
-    namespace: dict[str, Any] = {}
-    exec(compile(text, "<numba target>", "exec"), namespace)
-    return namespace
+def _array(dtype: Any) -> Any:
+    return numba.from_dtype(np.dtype(dtype))[::1]
 
 
 target = NumbaTarget()

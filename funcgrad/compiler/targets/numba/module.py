@@ -40,6 +40,7 @@ from numba import njit
 from numpy import bool_, complex64, complex128, float32, float64
 from numpy import int8, int16, int32, int64, uint8, uint16, uint32, uint64
 """
+CONSTANTS = "inf, nan = math.inf, math.nan"
 _SHORT_CONSTANT = 16  # elements that are written out
 
 
@@ -55,7 +56,13 @@ def host_calls(routine: Routine) -> Iterator[HostCall]:
 
 
 def source(plan: Plan, name: str) -> str:
-    """Return the module of a program.
+    """Return the module of a program as text; see `program`."""
+    writer, name = program(plan, name)
+    return writer.text(f"{name}: a program that funcgrad compiled. It needs NumPy and numba.")
+
+
+def program(plan: Plan, name: str) -> tuple[ModuleWriter, str]:
+    """Return the module of a program, and the name of the function that is the program.
 
     ArgumentError if the program calls NumPy for an operation that has no kernel.
     """
@@ -68,7 +75,9 @@ def source(plan: Plan, name: str) -> str:
     writer = ModuleWriter()
     run = writer.routine(plan.routine, "run", plan.n_slots)
     name = name if name.isidentifier() and name not in writer.names else "program"
-    return writer.text(f"{name}: a program that funcgrad compiled. It needs NumPy and numba.", _main(plan, name, run))
+    writer.names.add(name)
+    writer.parts += _main(plan, name, run)
+    return writer, name
 
 
 class ModuleWriter:
@@ -80,14 +89,11 @@ class ModuleWriter:
         self.definitions: dict[str, str] = {}  # from the text without a name to the name
         self.names: set[str] = {"gemm", "math", "np", "njit", "inf", "nan", "blas"}
         self.parts: list[str] = []
-        self.has_gemm = False
 
-    def text(self, title: str, *more: str) -> str:
+    def text(self, title: str) -> str:
         """Return the module."""
         imports = "\n".join(sorted(self.functions.imports.values()))
-        head = [f'"""{title}"""\n\n{HEAD}{imports}', "inf, nan = math.inf, math.nan"]
-        gemm = [_GEMM] if self.has_gemm else []
-        parts = [*head, *self.functions.definitions.values(), *gemm, *self.parts, *more]
+        parts = [f'"""{title}"""\n\n{HEAD}{imports}', CONSTANTS, *self.functions.definitions.values(), *self.parts]
         return "\n\n".join(part.strip("\n") + "\n" for part in parts)
 
     def kernel(self, kernel: Kernel) -> str:
@@ -120,9 +126,11 @@ class ModuleWriter:
         match instruction.callee:
             case KernelCall(kernel, sizes):
                 arrays = [f"{x}.view({stored_as(p.dtype)})" for p, x in zip(kernel.params, operands, strict=True)]
-                return [f"    {self.kernel(kernel)}({', '.join([*arrays, *map(str, sizes)])})"]
+                return [
+                    f"    {self.kernel(kernel)}({', '.join([*arrays, *map(str, sizes), '0', str(instruction.extent)])})"
+                ]
             case LibraryCall("gemm", arguments):
-                self.has_gemm = True
+                self.functions.definitions.setdefault("gemm", _GEMM)
                 arrays = [f"{x}.view({aval.dtype.name})" for x, aval in zip(operands, avals, strict=True)]
                 given = dict(arguments)
                 words = [str(given[word]) for word in GEMM_ARGUMENTS]
@@ -240,7 +248,7 @@ def _memory(routine: Routine) -> str:
 # ------------------------------------------------------------------------------------------- the program itself
 
 
-def _main(plan: Plan, name: str, run: str) -> str:
+def _main(plan: Plan, name: str, run: str) -> list[str]:
     avals = [plan.routine.values[n].aval for n in plan.routine.slots]
     inputs = avals[: plan.n_inputs]
     parameters = [f"x{i}" for i in range(len(inputs))]
@@ -261,7 +269,7 @@ def _main(plan: Plan, name: str, run: str) -> str:
     constants = [f"c{i} = {_constant(np.asarray(c))}\n" for i, c in enumerate(plan.consts)]
     doc = f'    """({shown[0]}) -> ({shown[1]})"""'
     definition = "\n".join([DECORATOR, f"def {name}({', '.join(parameters)}):", doc, *lines, ""])
-    return "\n\n".join(["".join(constants), definition] if constants else [definition])
+    return [*(["".join(constants)] if constants else []), definition]
 
 
 def _bytes_of(x: str, aval: ShapedArray) -> list[str]:

@@ -19,7 +19,7 @@ from funcgrad.compiler.loops.language import For, Kernel, Load, Param, Store
 from funcgrad.compiler.loops.python import compile_python
 from funcgrad.compiler.loops.scalars import DTYPES
 from funcgrad.compiler.targets.llvm import runtime
-from funcgrad.compiler.targets.numba.link import load
+from funcgrad.compiler.targets.numba.compiled import load
 from funcgrad.compiler.targets.numba.module import ModuleWriter
 from funcgrad.config import config, enable_x64
 from funcgrad.errors import ArgumentError
@@ -37,9 +37,10 @@ def dtype(request):
 def on_numba(kernel: Kernel, arrays: Sequence[np.ndarray], sizes: Sequence[int]) -> None:
     """Run a kernel as numba compiles it; 16-bit floats travel as their bits."""
     writer = ModuleWriter()
-    function = load(writer.text("kernels", writer.kernel(kernel) and ""))[writer.kernel(kernel)]
+    function = load(writer, writer.kernel(kernel))
     sixteen = (dtypes.float16, dtypes.bfloat16)
-    function(*(x.view(np.uint16) if x.dtype in sixteen else x for x in arrays), *sizes)
+    extent = dict(zip(kernel.sizes, sizes, strict=True))[kernel.parallel.extent]
+    function(*(x.view(np.uint16) if x.dtype in sixteen else x for x in arrays), *sizes, 0, extent)
 
 
 def merged(found: list[Case]) -> list[Case]:
@@ -229,7 +230,9 @@ def test_a_saved_module_runs_without_funcgrad(tmp_path):
 
 def test_a_module_says_what_it_is_compiled_for():
     text = fg.jit(lambda x: jnp.sum(jnp.sin(x) * 2)).lower(jnp.ones((4, 8))).as_text("numba")
-    program = load(text)["program"]
+    module = {}
+    exec(text, module)
+    program = module["program"]
     assert '"""(f32[4,8]) -> (f32[])"""' in text
     np.testing.assert_allclose(program(np.ones((4, 8), np.float32)), 64 * np.sin(1), rtol=1e-6)
     with pytest.raises(ValueError, match=r"x0 is not of shape \(4, 8\), for which the program was compiled"):
