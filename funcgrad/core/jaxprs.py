@@ -17,6 +17,7 @@ from funcgrad.core.array_types import aval_of
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import Inline
+from funcgrad.core.masks import broadcast_mask, select
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.quiet import quiet
 from funcgrad.core.scopes import source_of
@@ -180,57 +181,87 @@ def used_axes(primitive: Primitive, params: dict[str, Any]) -> frozenset[Any]:
 
 
 def live(eqns: Sequence[JaxprEqn], outvars: Iterable[Atom]) -> list[JaxprEqn]:
-    """Return the equations that some output needs, and those that have effects.
+    """Return the equations that some output needs and those with effects: dead-code elimination.
 
-    Equations that carry a jaxpr are left with the results that are read.
+    Equations that carry jaxprs are left without their unused operands and results, see `Primitive.prune`.
     """
     needed = {v for v in outvars if isinstance(v, Var)}
     kept = []
     for eqn in reversed(eqns):
         used = [v in needed for v in eqn.outvars]
-        if eqn.effectful or any(used):
-            if eqn.primitive.prune is not None and not all(used):
-                eqn = _pruned_eqn(eqn, used)
+        if any(used) or eqn.effectful:
+            if eqn.primitive.prune is not None:
+                eqn = eqn.primitive.prune(used, eqn)
             kept.append(eqn)
             needed.update(v for v in eqn.invars if isinstance(v, Var))
     return kept[::-1]
 
 
-def _pruned_eqn(eqn: JaxprEqn, used: list[bool]) -> JaxprEqn:
-    assert eqn.primitive.prune is not None
-    read, params = eqn.primitive.prune(used, eqn.params)
-    invars = [v for v, r in zip(eqn.invars, read, strict=True) if r]
-    outvars = [v for v, u in zip(eqn.outvars, used, strict=True) if u]
-    return eqn.replace(invars=invars, outvars=outvars, params=params)
+def upstream(eqns: Sequence[JaxprEqn], wanted: Iterable[Atom]) -> list[JaxprEqn]:
+    """Return the equations that the wanted variables depend on, as they are."""
+    needed, kept = set(wanted), []
+    for eqn in reversed(eqns):
+        if any(v in needed for v in eqn.outvars):
+            kept.append(eqn)
+            needed.update(eqn.invars)
+    return kept[::-1]
+
+
+def invariant(eqns: Iterable[JaxprEqn], fixed: Iterable[Var]) -> list[JaxprEqn]:
+    """Return the equations without effects that depend on the `fixed` variables alone."""
+    known, found = set(fixed), []
+    for eqn in eqns:
+        if not eqn.effectful and all(isinstance(v, Literal) or v in known for v in eqn.invars):
+            found.append(eqn)
+            known.update(eqn.outvars)
+    return found
 
 
 def pruned(closed: ClosedJaxpr) -> ClosedJaxpr:
-    """Drop equations and consts that no output needs; inputs stay."""
-    eqns = live(closed.jaxpr.eqns, closed.jaxpr.outvars)
-    needed = variables_read(eqns, closed.jaxpr.outvars)
-    kept = [(v, c) for v, c in zip(closed.jaxpr.constvars, closed.consts, strict=True) if v in needed]
-    jaxpr = closed.jaxpr.replace(constvars=[v for v, _ in kept], eqns=eqns)
-    return ClosedJaxpr(jaxpr, [c for _, c in kept])
+    """Drop the equations and consts that no output needs; inputs stay."""
+    return _dce(closed, [True] * len(closed.jaxpr.outvars), [True] * len(closed.jaxpr.invars))[0]
 
 
-def restricted(closed: ClosedJaxpr, used: Sequence[bool]) -> tuple[list[bool], ClosedJaxpr]:
-    """Return which inputs the outputs marked in `used` need, and the jaxpr of those inputs to those outputs."""
+def dce_jaxpr(
+    closed: ClosedJaxpr, used: Sequence[bool], instantiate: Sequence[bool] | bool = False
+) -> tuple[ClosedJaxpr, list[bool]]:
+    """Return the jaxpr of the used outputs and the inputs that they need, and the mask of these inputs.
 
-    def make() -> tuple[list[bool], ClosedJaxpr]:
-        outvars = [v for v, u in zip(closed.jaxpr.outvars, used, strict=True) if u]
-        smaller = pruned(ClosedJaxpr(closed.jaxpr.replace(outvars=outvars), closed.consts))
-        needed = variables_read(smaller.eqns, outvars)
-        read = [v in needed for v in closed.jaxpr.invars]
-        invars = [v for v, r in zip(closed.jaxpr.invars, read, strict=True) if r]
-        return read, ClosedJaxpr(smaller.jaxpr.replace(invars=invars), smaller.consts)
+    Inputs in the mask `instantiate` stay even when nothing reads them. Where there is nothing to drop, the jaxpr is
+    returned as it is. Remembered on the jaxpr.
+    """
+    instantiate = broadcast_mask(instantiate, len(closed.jaxpr.invars))
 
-    return closed.memo(("restricted", tuple(used)), make)
+    def make() -> tuple[ClosedJaxpr | None, list[bool]]:
+        smaller, read = _dce(closed, used, instantiate)
+        return None if smaller is closed else smaller, read  # a jaxpr that remembered itself would be freed late
+
+    smaller, read = closed.memo(("dce", tuple(used), instantiate), make)
+    return closed if smaller is None else smaller, read
 
 
-def prune_jaxpr_param(used: Sequence[bool], params: dict[str, Any]) -> tuple[list[bool], dict[str, Any]]:
+def _dce(closed: ClosedJaxpr, used: Sequence[bool], instantiate: Sequence[bool]) -> tuple[ClosedJaxpr, list[bool]]:
+    jaxpr = closed.jaxpr
+    outvars = select(jaxpr.outvars, used)
+    eqns = live(jaxpr.eqns, outvars)
+    needed = variables_read(eqns, outvars)
+    kept_consts = [v in needed for v in jaxpr.constvars]
+    kept = [i or v in needed for v, i in zip(jaxpr.invars, instantiate, strict=True)]
+    if all(used) and all(kept) and all(kept_consts) and eqns == jaxpr.eqns:
+        return closed, kept
+    smaller = jaxpr.replace(
+        constvars=select(jaxpr.constvars, kept_consts), invars=select(jaxpr.invars, kept), eqns=eqns, outvars=outvars
+    )
+    return ClosedJaxpr(smaller, select(closed.consts, kept_consts)), kept
+
+
+def prune_call(used: Sequence[bool], eqn: JaxprEqn) -> JaxprEqn:
     """The `prune` rule of a primitive that applies the jaxpr in its param `jaxpr` to its operands."""
-    read, jaxpr = restricted(params["jaxpr"], used)
-    return read, params | {"jaxpr": jaxpr}
+    jaxpr, read = dce_jaxpr(eqn.params["jaxpr"], used)
+    if jaxpr is eqn.params["jaxpr"]:
+        return eqn
+    invars, outvars = select(eqn.invars, read), select(eqn.outvars, used)
+    return eqn.replace(invars=invars, outvars=outvars, params=eqn.params | {"jaxpr": jaxpr})
 
 
 def variables_read(eqns: Iterable[JaxprEqn], outvars: Iterable[Atom]) -> set[Var]:

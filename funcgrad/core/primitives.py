@@ -91,12 +91,12 @@ class Primitive:
     `lowering`      how the compiler sees it: a `core.lowering` description, not code
     ==============  ======================================================================================
 
-    Primitives that carry jaxprs or functions in their params (`higher_order`) may have these too. All but
-    `partial_eval` get the params as a dict:
+    Primitives that carry jaxprs or functions in their params (`higher_order`) may have these too. `stage`
+    and `discharge` get the params as a dict:
 
     ==============  ======================================================================================
     `partial_eval`  (unknown, avals), params as keywords → a `partial_eval.Split`, or None when all of it is unknown
-    `prune`         (which results are used, params) → (which operands those need, params for them)
+    `prune`         (which results are used, equation) → the equation without unused results and operands
     `stage`         (args, params) → the same, with jaxprs in the place of functions
     `discharge`     (args, params) → result, where some args are Refs: bind with their contents, then write these back
     ==============  ======================================================================================

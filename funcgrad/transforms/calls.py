@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from funcgrad.core.avals import ShapedArray
-from funcgrad.core.jaxprs import ClosedJaxpr, prune_jaxpr_param
+from funcgrad.core.jaxprs import ClosedJaxpr, prune_call
 from funcgrad.core.lowering import Lowering
 from funcgrad.core.masks import nonzero, select, spread, with_zeros
 from funcgrad.core.primitives import AxisData, Primitive
@@ -42,7 +42,7 @@ class JaxprCall(Primitive):
             transpose=self._transposed,
             batch=self._mapped,
             partial_eval=partial_eval,
-            prune=prune_jaxpr_param,
+            prune=prune_call,
             lowering=lowering,
             discharge=lambda args, params: discharge_call(self, args, params),
             multiple_results=True,
@@ -61,16 +61,16 @@ class JaxprCall(Primitive):
     def _pushed(
         self, primals: Sequence[Any], tangents: Sequence[Any], *, jaxpr: ClosedJaxpr, **params: Any
     ) -> tuple[list[Any], list[Any]]:
-        marks = nonzero(tangents)
-        pushed, nonzero_out = jvp_jaxpr(jaxpr, marks)
-        out = self._apply(pushed, [*primals, *select(tangents, marks)], params)
+        mask = nonzero(tangents)
+        pushed, nonzero_out = jvp_jaxpr(jaxpr, mask)
+        out = self._apply(pushed, [*primals, *select(tangents, mask)], params)
         n = len(nonzero_out)
         return out[:n], with_zeros(out[n:], nonzero_out, jaxpr.out_avals)
 
     def _transposed(self, cts: Sequence[Any], *args: Any, jaxpr: ClosedJaxpr, **params: Any) -> list[Any]:
-        linear, marks = [is_undefined(a) for a in args], nonzero(cts)
-        transposed, nonzero_back = transpose_jaxpr(jaxpr, linear, marks)
-        out = self._apply(transposed, [*select(args, linear, False), *select(cts, marks)], params)
+        linear, mask = [is_undefined(a) for a in args], nonzero(cts)
+        transposed, nonzero_back = transpose_jaxpr(jaxpr, linear, mask)
+        out = self._apply(transposed, [*select(args, linear, False), *select(cts, mask)], params)
         return spread(with_zeros(out, nonzero_back, select(jaxpr.in_avals, linear)), linear)
 
     def _mapped(

@@ -19,6 +19,7 @@ from funcgrad.core import finite
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.finite import Kinds
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Var, inlined, literal_of, live
+from funcgrad.core.layouts import ScanLayout, ScanParts, WhileLayout, WhileParts
 from funcgrad.core.lowering import Cond, Elementwise, Rewrite, Scan, WhileLoop
 from funcgrad.core.primitives import Primitive, missing_rule
 from funcgrad.errors import SourceLocation
@@ -129,14 +130,17 @@ class _Checks:
         if not eqn.primitive.higher_order:
             return eqn
         if isinstance(lowering, Scan):
+            operands = ScanLayout.of(p).split(eqn.invars)
             start, step = (p["length"] - 1, -1) if p["reverse"] else (0, 1)
-            body = self.counting(p["jaxpr"], p["num_consts"], step)
-            return _with_counter(eqn, p["num_consts"], start, p | {"jaxpr": body, "num_carry": p["num_carry"] + 1})
+            jaxprs = {"jaxpr": self.counting(p["jaxpr"], len(operands.consts), step)}
+            return _with_counter(eqn, operands, start, jaxprs)
         if isinstance(lowering, WhileLoop):
-            n = p["cond_nconsts"]
-            body = self.counting(p["body_jaxpr"], p["body_nconsts"], 1)
-            asks = _with_input(self.of(p["cond_jaxpr"]), n)
-            return _with_counter(eqn, n + p["body_nconsts"], 0, p | {"body_jaxpr": body, "cond_jaxpr": asks})
+            operands = WhileLayout.of(p).split(eqn.invars)
+            jaxprs = {
+                "cond_jaxpr": _with_input(self.of(p["cond_jaxpr"]), len(operands.cond_consts)),
+                "body_jaxpr": self.counting(p["body_jaxpr"], len(operands.body_consts), 1),
+            }
+            return _with_counter(eqn, operands, 0, jaxprs)
         if not isinstance(lowering, (Cond, Rewrite)):
             raise missing_rule(eqn.primitive.name, "debug_nans", eqn.primitive.origin, "a lowering for control flow")
 
@@ -157,10 +161,13 @@ class _Checks:
         return ClosedJaxpr(jaxpr, flat.consts)
 
 
-def _with_counter(eqn: JaxprEqn, at: int, start: int, params: dict[str, Any]) -> JaxprEqn:
-    """A loop that carries along one more value, in front of those at position `at` of its operands."""
-    invars = [*eqn.invars[:at], _literal(start), *eqn.invars[at:]]
-    return eqn.replace(invars=invars, outvars=[Var(_COUNTER), *eqn.outvars], params=params)
+def _with_counter(
+    eqn: JaxprEqn, operands: ScanParts[Atom] | WhileParts[Atom], start: int, jaxprs: dict[str, ClosedJaxpr]
+) -> JaxprEqn:
+    """A loop that carries along one more value, in front of the others."""
+    counting = operands.replace(carry=[_literal(start), *operands.carry])
+    params = eqn.params | counting.params | jaxprs
+    return eqn.replace(invars=counting.join(), outvars=[Var(_COUNTER), *eqn.outvars], params=params)
 
 
 def _with_input(closed: ClosedJaxpr, at: int) -> ClosedJaxpr:

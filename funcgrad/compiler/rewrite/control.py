@@ -13,8 +13,10 @@ import numpy as np
 
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
-from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, eval_jaxpr
+from funcgrad.core.jaxprs import ClosedJaxpr, JaxprEqn, Literal, Var, eval_jaxpr, invariant, upstream
+from funcgrad.core.layouts import ScanLayout
 from funcgrad.core.lowering import Cond, Contract, Lowering, Native, Scan, View, WhileLoop, host
+from funcgrad.core.masks import partition_list, select, split_list
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.ops.shapes import broadcast_in_dim, reshape
 from funcgrad.ops.slicing import concatenate, slice_
@@ -45,18 +47,16 @@ def straightened(eqn: JaxprEqn, avals: Sequence[ShapedArray]) -> ClosedJaxpr | N
     return None
 
 
-def _unrolled(
-    args: Sequence[Any], *, jaxpr: ClosedJaxpr, length: int, reverse: bool, num_consts: int, num_carry: int, **_: Any
-) -> list[Any]:
-    consts, carry = args[:num_consts], list(args[num_consts : num_consts + num_carry])
-    xs = args[num_consts + num_carry :]
+def _unrolled(args: Sequence[Any], *, jaxpr: ClosedJaxpr, length: int, reverse: bool, **params: Any) -> list[Any]:
+    layout = ScanLayout.of(params)
+    consts, carry, xs = layout.split(args)
     rows: dict[int, list[Any]] = {}
     for i in reversed(range(length)) if reverse else range(length):
         slices = [_row(x, i) for x in xs]
         out = eval_jaxpr(jaxpr.jaxpr, jaxpr.consts, *consts, *carry, *slices)
-        carry, rows[i] = out[:num_carry], out[num_carry:]
-    stacked = [_stack([rows[i][k] for i in range(length)], a) for k, a in enumerate(jaxpr.out_avals[num_carry:])]
-    return [*carry, *stacked]
+        carry, rows[i] = layout.split_results(out)
+    avals = layout.split_results(jaxpr.out_avals)[1]
+    return [*carry, *(_stack([rows[i][k] for i in range(length)], a) for k, a in enumerate(avals))]
 
 
 def _row(x: Any, i: int) -> Any:
@@ -82,23 +82,23 @@ def with_consts(branch: ClosedJaxpr, own: Sequence[Var], shared: Sequence[Var]) 
     return ClosedJaxpr(jaxpr.replace(invars=[*given, *jaxpr.invars[len(own) :]]))
 
 
-def fixed_carry(body: ClosedJaxpr, n_consts: int, n_carry: int) -> list[bool]:
+def fixed_carry(body: ClosedJaxpr, num_consts: int, num_carry: int) -> list[bool]:
     """Which values a loop carries along unchanged."""
-    jaxpr = body.jaxpr
-    carry = jaxpr.invars[n_consts : n_consts + n_carry]
-    return [out is var for out, var in zip(jaxpr.outvars[:n_carry], carry, strict=True)]
+    carry = body.jaxpr.invars[num_consts : num_consts + num_carry]
+    return [out is var for out, var in zip(body.jaxpr.outvars, carry, strict=False)]
 
 
-def as_consts(jaxpr_: ClosedJaxpr, n_consts: int, fixed: Sequence[bool], is_body: bool) -> ClosedJaxpr:
+def as_consts(closed: ClosedJaxpr, num_consts: int, fixed: Sequence[bool], is_body: bool) -> ClosedJaxpr:
     """A loop's body or predicate with the unchanging values of the carry among its consts, as the last of them."""
     if not any(fixed):
-        return jaxpr_
-    jaxpr, n = jaxpr_.jaxpr, n_consts
-    carry, xs = jaxpr.invars[n : n + len(fixed)], jaxpr.invars[n + len(fixed) :]
-    moving = [not f for f in fixed]
-    invars = [*jaxpr.invars[:n], *_select(carry, fixed), *_select(carry, moving), *xs]
-    kept = [v for i, v in enumerate(jaxpr.outvars) if i >= len(fixed) or moving[i]] if is_body else jaxpr.outvars
-    return ClosedJaxpr(jaxpr.replace(invars=invars, outvars=kept))
+        return closed
+    consts, carry, xs = split_list(closed.jaxpr.invars, [num_consts, len(fixed)])
+    moving, unchanging = partition_list(fixed, carry)
+    outvars = closed.jaxpr.outvars
+    if is_body:
+        carry_out, ys = split_list(outvars, [len(fixed)])
+        outvars = [*select(carry_out, fixed, False), *ys]
+    return ClosedJaxpr(closed.jaxpr.replace(invars=[*consts, *unchanging, *moving, *xs], outvars=outvars))
 
 
 class Hoisted(NamedTuple):
@@ -110,21 +110,15 @@ class Hoisted(NamedTuple):
     consts: list[Var]
 
 
-def hoist(body: ClosedJaxpr, invariant: Iterable[Var]) -> Hoisted:
-    """Take equations out of a loop's body that depend on `invariant` inputs alone.
+def hoist(body: ClosedJaxpr, fixed: Iterable[Var]) -> Hoisted:
+    """Take equations out of a loop's body that depend on the `fixed` inputs alone.
 
     Views stay, since they cost nothing inside, but for those that a hoisted equation reads; so does what is larger than
     what it is made from, and what only NumPy or foreign code can do: it may raise.
     """
     jaxpr = body.jaxpr
-    known = set(invariant)
-    candidates: list[JaxprEqn] = []
-    for eqn in jaxpr.eqns:
-        if not eqn.effectful and all(isinstance(v, Literal) or v in known for v in eqn.invars):
-            candidates.append(eqn)
-            known.update(eqn.outvars)
-    out = {v for e in candidates if _worth_hoisting(e) for v in e.outvars}
-    before = _needed(candidates, out)
+    candidates = invariant(jaxpr.eqns, fixed)
+    before = upstream(candidates, {v for e in candidates if _worth_hoisting(e) for v in e.outvars})
     moved = {id(e) for e in before if not isinstance(e.primitive.lowering, View)}
     rest = [e for e in jaxpr.eqns if id(e) not in moved]
     made_outside = {v for e in before if id(e) in moved for v in e.outvars}
@@ -139,116 +133,3 @@ def _worth_hoisting(eqn: JaxprEqn) -> bool:
         return False
     size = sum(v.aval.nbytes for v in eqn.outvars)
     return isinstance(lowering, Contract) or size <= sum(v.aval.nbytes for v in eqn.invars)
-
-
-def _needed(eqns: Sequence[JaxprEqn], wanted: Iterable[Var]) -> list[JaxprEqn]:
-    needed, kept = set(wanted), []
-    for eqn in reversed(eqns):
-        if any(v in needed for v in eqn.outvars):
-            kept.append(eqn)
-            needed.update(v for v in eqn.invars if isinstance(v, Var))
-    return kept[::-1]
-
-
-# ---------------------------------------------------------------- unused results
-
-
-def live(eqns: Sequence[JaxprEqn], outvars: Iterable[Atom]) -> list[JaxprEqn]:
-    """The equations that some output needs and those with effects; branches and loops without their unused results."""
-    needed = {v for v in outvars if isinstance(v, Var)}
-    kept = []
-    for eqn in reversed(eqns):
-        used = [v in needed for v in eqn.outvars]
-        if not (any(used) or eqn.effectful):
-            continue
-        if is_control(eqn.primitive.lowering):
-            eqn = _without_unused(eqn, used)
-        kept.append(eqn)
-        needed.update(v for v in eqn.invars if isinstance(v, Var))
-    return kept[::-1]
-
-
-def _without_unused(eqn: JaxprEqn, used: list[bool]) -> JaxprEqn:
-    lowering = eqn.primitive.lowering
-    rule = (
-        _prune_scan if isinstance(lowering, Scan) else _prune_while if isinstance(lowering, WhileLoop) else _prune_cond
-    )
-    return rule(eqn, used)
-
-
-def _select(items: Sequence[Any], mask: Sequence[bool]) -> list[Any]:
-    return [x for x, m in zip(items, mask, strict=True) if m]
-
-
-def _body_needs(jaxpr: Jaxpr, wanted: Sequence[bool]) -> tuple[list[JaxprEqn], list[bool]]:
-    """The live equations of a body when some of its results are wanted, and which of its inputs these need."""
-    outvars = _select(jaxpr.outvars, wanted)
-    eqns = live(jaxpr.eqns, outvars)
-    read = {v for e in eqns for v in e.invars if isinstance(v, Var)} | {v for v in outvars if isinstance(v, Var)}
-    return eqns, [v in read for v in jaxpr.invars]
-
-
-def _prune_scan(eqn: JaxprEqn, used: list[bool]) -> JaxprEqn:
-    body, nc, nk = eqn.params["jaxpr"].jaxpr, eqn.params["num_consts"], eqn.params["num_carry"]
-    wanted = list(used)
-    while True:
-        eqns, needs = _body_needs(body, wanted)
-        more = [w or n for w, n in zip(wanted[:nk], needs[nc : nc + nk], strict=True)]
-        if more == wanted[:nk]:
-            break
-        wanted[:nk] = more
-    keep = [*needs[:nc], *wanted[:nk], *needs[nc + nk :]]
-    if all(wanted) and all(keep) and len(eqns) == len(body.eqns):
-        return eqn
-    small = body.replace(invars=_select(body.invars, keep), eqns=eqns, outvars=_select(body.outvars, wanted))
-    params = eqn.params | {"jaxpr": ClosedJaxpr(small), "num_consts": sum(keep[:nc]), "num_carry": sum(wanted[:nk])}
-    return eqn.replace(invars=_select(eqn.invars, keep), outvars=_select(eqn.outvars, wanted), params=params)
-
-
-def _prune_while(eqn: JaxprEqn, used: list[bool]) -> JaxprEqn:
-    p = eqn.params
-    predicate, body, cc, bc = p["cond_jaxpr"].jaxpr, p["body_jaxpr"].jaxpr, p["cond_nconsts"], p["body_nconsts"]
-    eqns_of_predicate, predicate_needs = _body_needs(predicate, [True])
-    wanted = [u or n for u, n in zip(used, predicate_needs[cc:], strict=True)]
-    while True:
-        eqns, needs = _body_needs(body, wanted)
-        more = [w or n for w, n in zip(wanted, needs[bc:], strict=True)]
-        if more == wanted:
-            break
-        wanted = more
-    keep_predicate, keep_body = predicate_needs[:cc], needs[:bc]
-    if all((*wanted, *keep_predicate, *keep_body)) and len(eqns) == len(body.eqns):
-        return eqn
-    new_predicate = predicate.replace(
-        invars=_select(predicate.invars, [*keep_predicate, *wanted]), eqns=eqns_of_predicate
-    )
-    new_body = body.replace(
-        invars=_select(body.invars, [*keep_body, *wanted]), eqns=eqns, outvars=_select(body.outvars, wanted)
-    )
-    params = {
-        "cond_jaxpr": ClosedJaxpr(new_predicate),
-        "body_jaxpr": ClosedJaxpr(new_body),
-        "cond_nconsts": sum(keep_predicate),
-        "body_nconsts": sum(keep_body),
-    }
-    keep = [*keep_predicate, *keep_body, *wanted]
-    return eqn.replace(
-        invars=_select(eqn.invars, keep), outvars=_select(eqn.outvars, wanted), params=eqn.params | params
-    )
-
-
-def _prune_cond(eqn: JaxprEqn, used: list[bool]) -> JaxprEqn:
-    branches = [b.jaxpr for b in eqn.params["branches"]]
-    parts = [_body_needs(b, used) for b in branches]
-    keep = [any(flags) for flags in zip(*(needs for _, needs in parts), strict=True)]
-    if all(used) and all(keep) and all(len(e) == len(b.eqns) for b, (e, _) in zip(branches, parts, strict=True)):
-        return eqn
-    small = tuple(
-        ClosedJaxpr(b.replace(invars=_select(b.invars, keep), eqns=eqns, outvars=_select(b.outvars, used)))
-        for b, (eqns, _) in zip(branches, parts, strict=True)
-    )
-    return eqn.replace(
-        invars=[eqn.invars[0], *_select(eqn.invars[1:], keep)],
-        outvars=_select(eqn.outvars, used),
-        params=eqn.params | {"branches": small},
-    )

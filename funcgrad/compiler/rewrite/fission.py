@@ -15,6 +15,7 @@ from funcgrad.compiler.rewrite import products
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Var
+from funcgrad.core.layouts import ScanLayout
 from funcgrad.core.lowering import Contract, View
 from funcgrad.core.primitives import AxisData
 from funcgrad.core.staging import trace_to_jaxpr
@@ -50,21 +51,20 @@ class Product(NamedTuple):
         return trace_to_jaxpr(fun, [xs, const])
 
 
-def products_of_slices(body: Jaxpr, num_consts: int, num_carry: int, length: int) -> list[Product]:
+def products_of_slices(body: Jaxpr, layout: ScanLayout, length: int) -> list[Product]:
     """The products in a scan's body of a matrix made of one slice with a matrix made of one const."""
-    place: dict[Atom, int] = {v: i for i, v in enumerate(body.invars)}
+    consts, _, xs = layout.split(body.invars)
+    const_place, xs_place = ({v: i for i, v in enumerate(part)} for part in (consts, xs))
     defined = {v: e for e in body.eqns for v in e.outvars}
-    first = num_consts + num_carry
     found = []
     for eqn in body.eqns:
         if not isinstance(eqn.primitive.lowering, Contract) or not products.is_canonical(eqn):
             continue
         out = eqn.outvars[0].aval
-        left, right = (_views(v, defined) for v in eqn.invars)
-        from_slice, from_const = place.get(left[0], -1), place.get(right[0], num_consts)
+        (x, views_of_slice), (w, views_of_const) = (_views(v, defined) for v in eqn.invars)
         small = length * out.nbytes <= _MOST_BYTES
-        if from_slice >= first and from_const < num_consts and out.shape[0] == 1 and small:
-            found.append(Product(eqn, from_slice - first, from_const, left[1], right[1]))
+        if x in xs_place and w in const_place and out.shape[0] == 1 and small:
+            found.append(Product(eqn, xs_place[x], const_place[w], views_of_slice, views_of_const))
     return found
 
 

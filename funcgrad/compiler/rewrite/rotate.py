@@ -52,7 +52,7 @@ def rotate(
     values = shared.wanted()
     if sum(v.aval.nbytes for v in values) > _MOST_MEMORY * sum(v.aval.nbytes for v in carry):
         return None
-    asks = predicate.replace(
+    new_predicate = predicate.replace(
         invars=[*predicate.invars, *values], eqns=[e for e in predicate.eqns if e not in shared.of_predicate]
     )
     # At the end of the body, the same equations of the next carry.
@@ -63,12 +63,12 @@ def rotate(
         again.append(eqn.replace(invars=[following.get(v, v) for v in eqn.invars], outvars=outvars))
         following.update(zip(eqn.outvars, outvars, strict=True))
     in_body = [shared.twin[v] for v in values]
-    does = body.replace(
+    new_body = body.replace(
         invars=[*body.invars, *in_body],
         eqns=[*(e for e in body.eqns if e not in shared.of_body), *again],
         outvars=[*body.outvars, *(following[v] for v in in_body)],
     )
-    return Rotated(ClosedJaxpr(asks), ClosedJaxpr(does), list(shared.of_predicate), values)
+    return Rotated(ClosedJaxpr(new_predicate), ClosedJaxpr(new_body), list(shared.of_predicate), values)
 
 
 def _is_costly(eqn: JaxprEqn) -> bool:

@@ -18,8 +18,10 @@ from funcgrad.compiler.rewrite.fission import products_of_slices, without
 from funcgrad.compiler.rewrite.rotate import rotate
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
-from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, literal_of
+from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, literal_of, live, variables_read
+from funcgrad.core.layouts import ScanLayout, ScanParts, WhileLayout, WhileParts
 from funcgrad.core.lowering import Concatenate, Cond, Elementwise, Inline, Native, Reduce, Rewrite, Scan, View
+from funcgrad.core.masks import partition_list, select
 from funcgrad.core.scopes import source_of
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.core.tracers import Tracer
@@ -256,61 +258,54 @@ class _Simplifier:
         return eqn.replace(invars=[operands[0], *shared, *operands[1:]], params=eqn.params | {"branches": branches})
 
     def scan(self, eqn: JaxprEqn, operands: list[Atom]) -> JaxprEqn:
-        n, k = eqn.params["num_consts"], eqn.params["num_carry"]
+        layout = ScanLayout.of(eqn.params)
+        consts, carry, xs = layout.split(operands)
         body, outside = self.body(eqn.params["jaxpr"])
-        consts, carry, xs = [*outside, *operands[:n]], operands[n : n + k], operands[n + k :]
-        fixed = control.fixed_carry(body, len(consts), k)
+        consts = [*outside, *consts]
+        fixed = control.fixed_carry(body, len(consts), len(carry))
         body = control.as_consts(body, len(consts), fixed, is_body=True)
-        self.env.update((v, c) for v, c, f in zip(eqn.outvars, carry, fixed, strict=False) if f)
-        outvars = [v for i, v in enumerate(eqn.outvars) if i >= k or not fixed[i]]
-        consts += [c for c, f in zip(carry, fixed, strict=True) if f]
-        carry = [c for c, f in zip(carry, fixed, strict=True) if not f]
-        body, more = self.hoist(body, consts)
-        consts = [*more, *consts]
-        products = products_of_slices(body.jaxpr, len(consts), len(carry), eqn.params["length"])
+        carry_out, ys = layout.split_results(eqn.outvars)
+        moving, unchanging = partition_list(fixed, carry)
+        self.env.update(zip(select(carry_out, fixed), unchanging, strict=True))
+        body, more = self.hoist(body, [*consts, *unchanging])
+        scanned = ScanParts([*more, *consts, *unchanging], moving, xs)
+        products = products_of_slices(body.jaxpr, scanned.layout, eqn.params["length"])
         for product in products:
-            x, const = xs[product.scanned], consts[product.const]
+            x, const = xs[product.scanned], scanned.consts[product.const]
             outside = product.of_all(x.aval, const.aval)
             self.env.update(zip(outside.jaxpr.invars, (x, const), strict=True))
             self.walk(outside.jaxpr.eqns)
-            xs.append(self.in_memory(self.read(outside.jaxpr.outvars[0])))
+            scanned.xs.append(self.in_memory(self.read(outside.jaxpr.outvars[0])))
         body = ClosedJaxpr(without(body.jaxpr, products)) if products else body
-        params = eqn.params | {"jaxpr": body, "num_consts": len(consts), "num_carry": len(carry)}
-        return eqn.replace(invars=[*consts, *carry, *xs], outvars=outvars, params=params)
+        params = eqn.params | scanned.params | {"jaxpr": body}
+        return eqn.replace(invars=scanned.join(), outvars=[*select(carry_out, fixed, False), *ys], params=params)
 
     def while_loop(self, eqn: JaxprEqn, operands: list[Atom]) -> JaxprEqn:
-        nc, nb = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
-        carry = operands[nc + nb :]
+        given = WhileLayout.of(eqn.params).split(operands)
         predicate, outside = self.body(eqn.params["cond_jaxpr"])
-        consts_of_predicate = [*outside, *operands[:nc]]
+        cond_consts = [*outside, *given.cond_consts]
         body, outside = self.body(eqn.params["body_jaxpr"])
-        consts = [*outside, *operands[nc : nc + nb]]
-        fixed = control.fixed_carry(body, len(consts), len(carry))
-        predicate = control.as_consts(predicate, len(consts_of_predicate), fixed, is_body=False)
-        body = control.as_consts(body, len(consts), fixed, is_body=True)
-        self.env.update((v, c) for v, c, f in zip(eqn.outvars, carry, fixed, strict=True) if f)
-        invariant = [c for c, f in zip(carry, fixed, strict=True) if f]
-        predicate, more_of_predicate = self.hoist(predicate, [*consts_of_predicate, *invariant])
-        body, more = self.hoist(body, [*consts, *invariant])
-        consts_of_predicate = [*more_of_predicate, *consts_of_predicate, *invariant]
-        consts = [*more, *consts, *invariant]
-        moving = [c for c, f in zip(carry, fixed, strict=True) if not f]
-        outvars = [v for v, f in zip(eqn.outvars, fixed, strict=True) if not f]
-        rotated = rotate(predicate.jaxpr, body.jaxpr, consts_of_predicate, consts)
+        body_consts = [*outside, *given.body_consts]
+        fixed = control.fixed_carry(body, len(body_consts), len(given.carry))
+        predicate = control.as_consts(predicate, len(cond_consts), fixed, is_body=False)
+        body = control.as_consts(body, len(body_consts), fixed, is_body=True)
+        moving, unchanging = partition_list(fixed, given.carry)
+        outvars, unchanging_out = partition_list(fixed, eqn.outvars)
+        self.env.update(zip(unchanging_out, unchanging, strict=True))
+        predicate, more = self.hoist(predicate, [*cond_consts, *unchanging])
+        cond_consts = [*more, *cond_consts, *unchanging]
+        body, more = self.hoist(body, [*body_consts, *unchanging])
+        body_consts = [*more, *body_consts, *unchanging]
+        rotated = rotate(predicate.jaxpr, body.jaxpr, cond_consts, body_consts)
         if rotated is not None:
-            self.env.update(zip(predicate.jaxpr.invars, [*consts_of_predicate, *moving], strict=True))
+            self.env.update(zip(predicate.jaxpr.invars, [*cond_consts, *moving], strict=True))
             self.walk(rotated.first)
             moving += [self.in_memory(self.read(v)) for v in rotated.values]
             outvars += [Var(v.aval) for v in rotated.values]
             predicate, body = rotated.predicate, rotated.body
-        params = {
-            "cond_jaxpr": predicate,
-            "body_jaxpr": body,
-            "cond_nconsts": len(consts_of_predicate),
-            "body_nconsts": len(consts),
-        }
-        operands = [*consts_of_predicate, *consts, *moving]
-        return eqn.replace(invars=operands, outvars=outvars, params=eqn.params | params)
+        loop = WhileParts(cond_consts, body_consts, moving)
+        params = eqn.params | loop.params | {"cond_jaxpr": predicate, "body_jaxpr": body}
+        return eqn.replace(invars=loop.join(), outvars=outvars, params=params)
 
     def body(self, closed: ClosedJaxpr) -> tuple[ClosedJaxpr, list[Var]]:
         """A body simplified, its consts made leading inputs; the variables for those."""
@@ -421,8 +416,8 @@ def simplify(closed: ClosedJaxpr, rules: Sequence[Rule] = RULES) -> ClosedJaxpr:
         s.env[var] = s.constant(const)
     s.walk(closed.jaxpr.eqns)
     outvars = [s.read(v) for v in closed.jaxpr.outvars]
-    eqns = control.live(products.in_wanted_order(control.live(s.eqns, outvars), outvars), outvars)
-    used = {v for e in eqns for v in e.invars if isinstance(v, Var)} | {v for v in outvars if isinstance(v, Var)}
-    kept = [(v, c) for v, c in s.consts.items() if v in used]
+    eqns = live(products.in_wanted_order(live(s.eqns, outvars), outvars), outvars)
+    read = variables_read(eqns, outvars)
+    kept = [(v, c) for v, c in s.consts.items() if v in read]
     jaxpr = Jaxpr([v for v, _ in kept], closed.jaxpr.invars, eqns, outvars, closed.jaxpr.name)
     return ClosedJaxpr(jaxpr, [c for _, c in kept])

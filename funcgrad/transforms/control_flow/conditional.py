@@ -16,7 +16,7 @@ from funcgrad import dtypes
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
-from funcgrad.core.jaxprs import ClosedJaxpr, Jaxpr, Var, eval_jaxpr, subjaxprs
+from funcgrad.core.jaxprs import ClosedJaxpr, Jaxpr, JaxprEqn, Var, dce_jaxpr, eval_jaxpr, subjaxprs
 from funcgrad.core.lowering import Cond, Scan, WhileLoop
 from funcgrad.core.masks import nonzero, select, spread, with_zeros
 from funcgrad.core.primitives import AxisData, Primitive
@@ -73,18 +73,18 @@ def _agreeing(
 
 
 def _jvp(primals: Sequence[Any], tangents: Sequence[Any], *, branches: Branches) -> tuple[list[Any], list[Any]]:
-    marks, n = nonzero(tangents[1:]), len(branches[0].out_avals)
-    jvps, nonzero_out = _agreeing(lambda b, wanted: jvp_jaxpr(b, marks, wanted), branches, n)
-    out = cond_p.bind(*primals, *select(tangents[1:], marks), branches=jvps)
+    mask, n = nonzero(tangents[1:]), len(branches[0].out_avals)
+    jvps, nonzero_out = _agreeing(lambda b, wanted: jvp_jaxpr(b, mask, wanted), branches, n)
+    out = cond_p.bind(*primals, *select(tangents[1:], mask), branches=jvps)
     return out[:n], with_zeros(out[n:], nonzero_out, [aval_of(o) for o in out[:n]])
 
 
 def _transpose(cts: Sequence[Any], index: Any, *args: Any, branches: Branches) -> list[Any]:
-    linear, marks = [is_undefined(a) for a in args], nonzero(cts)
+    linear, mask = [is_undefined(a) for a in args], nonzero(cts)
     transposed, nonzero_back = _agreeing(
-        lambda b, wanted: transpose_jaxpr(b, linear, marks, wanted), branches, sum(linear)
+        lambda b, wanted: transpose_jaxpr(b, linear, mask, wanted), branches, sum(linear)
     )
-    out = cond_p.bind(index, *select(args, linear, False), *select(cts, marks), branches=transposed)
+    out = cond_p.bind(index, *select(args, linear, False), *select(cts, mask), branches=transposed)
     back = with_zeros(out, nonzero_back, [a.aval for a in select(args, linear)])
     return [None, *spread(back, linear)]
 
@@ -234,6 +234,17 @@ def _all_and_select(
     return [_chosen(index, *cases) for cases in zip(*results, strict=True)]
 
 
+def _prune(used: Sequence[bool], eqn: JaxprEqn) -> JaxprEqn:
+    """Keep the operands that some branch needs for the results that are used."""
+    branches, (index, *operands) = eqn.params["branches"], eqn.invars
+    read = [any(column) for column in zip(*(dce_jaxpr(b, used)[1] for b in branches), strict=True)]
+    smaller = tuple(dce_jaxpr(b, used, read)[0] for b in branches)
+    if all(new is old for new, old in zip(smaller, branches, strict=True)):
+        return eqn
+    params = eqn.params | {"branches": smaller}
+    return eqn.replace(invars=[index, *select(operands, read)], outvars=select(eqn.outvars, used), params=params)
+
+
 def _chosen(which: Any, *cases: Any) -> Any:
     """Select rows of arrays by a vector."""
     return select_n_p.bind(broadcast_in_dim(which, aval_of(cases[0]).shape, (0,)), *cases)
@@ -247,6 +258,7 @@ cond_p = Primitive(
     transpose=_transpose,
     batch=_batch,
     partial_eval=_partial_eval,
+    prune=_prune,
     lowering=Cond(),
     discharge=lambda args, params: discharge_cond(cond_p, args, params),
     multiple_results=True,

@@ -10,7 +10,8 @@ from funcgrad import tree
 from funcgrad.config import config
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.jaxprs import ClosedJaxpr
-from funcgrad.core.masks import select
+from funcgrad.core.layouts import ScanLayout, ScanParts
+from funcgrad.core.masks import partition_list, select
 from funcgrad.core.tracers import Tracer
 from funcgrad.errors import ArgumentError, ConcretizationError, ShapeError
 from funcgrad.ops.shapes import expand_dims
@@ -179,20 +180,17 @@ def _bind(body: Body, init: list[Any], xs: list[Any], params: dict[str, Any]) ->
     same = body.forwarded()
     kept = [same[i] == i for i in range(num_carry)]
     passed = [xs[i - num_carry] if i is not None and i >= num_carry else None for i in same[num_carry:]]
-    jaxpr, n = body.jaxpr.jaxpr, len(body.consts)
-    consts, carry, slices = jaxpr.invars[:n], jaxpr.invars[n : n + num_carry], jaxpr.invars[n + num_carry :]
-    invars = [*select(carry, kept), *consts, *select(carry, kept, False), *slices]
+    layout, jaxpr = ScanLayout(len(body.consts), num_carry), body.jaxpr.jaxpr
+
+    def with_kept_as_consts(parts: ScanParts[Any]) -> ScanParts[Any]:
+        changed, unchanged = partition_list(kept, parts.carry)
+        return ScanParts([*unchanged, *parts.consts], changed, parts.xs)
+
+    invars = with_kept_as_consts(layout.split(jaxpr.invars)).join()
     outvars = select(jaxpr.outvars, kept + [x is not None for x in passed], False)
-    operands = [*select(init, kept), *body.consts, *select(init, kept, False), *xs]
-    out = iter(
-        scan_p.bind(
-            *operands,
-            jaxpr=ClosedJaxpr(jaxpr.replace(invars=invars, outvars=outvars)),
-            num_consts=n + sum(kept),
-            num_carry=num_carry - sum(kept),
-            **params,
-        )
-    )
+    operands = with_kept_as_consts(ScanParts(body.consts, init, xs))
+    closed = ClosedJaxpr(jaxpr.replace(invars=invars, outvars=outvars))
+    out = iter(scan_p.bind(*operands.join(), **operands.params, **params, jaxpr=closed))
     carry_out = [x if k else next(out) for x, k in zip(init, kept, strict=True)]
     return carry_out + [next(out) if x is None else x for x in passed]
 

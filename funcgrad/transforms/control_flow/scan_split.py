@@ -1,16 +1,17 @@
-"""A scan's body divided for partial evaluation: what runs before the loop, in a first loop, and in a second one.
+"""A scan's body split for partial evaluation: what runs before the loop, in a first loop, and in a second one.
 
-The first loop computes what is known, the second the rest. What the second needs of the first (the residuals)
-is computed before both if it depends on consts only; else it is stacked, a slice for each step.
+The first loop computes what is known, the second one the rest. The residuals, what the second needs from the first, are
+computed before both where they depend on consts only; the others are stacked, one slice per step.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, live, variables_read
-from funcgrad.core.masks import select
-from funcgrad.transforms.partial_eval import JaxprSplit, pruned
+from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, invariant, live, pruned, upstream, variables_read
+from funcgrad.core.layouts import ScanLayout
+from funcgrad.core.masks import select, split_list
+from funcgrad.transforms.partial_eval import JaxprSplit
 
 
 class BodySplit(NamedTuple):
@@ -39,45 +40,39 @@ class BodySplit(NamedTuple):
         return not (known.outvars or self.num_hoisted or known.effectful)
 
 
-def split_body(split: JaxprSplit, num_consts: int, num_carry: int) -> BodySplit:
-    """Divide further what `partial_eval_jaxpr` made of a body with this many known consts and carries."""
+def split_body(split: JaxprSplit, known_layout: ScanLayout) -> BodySplit:
+    """Split further what `partial_eval_jaxpr` made of a body; the layout is that of its known inputs."""
     known, rest = split.known.jaxpr, split.unknown.jaxpr
-    n_out = len(known.outvars) - len(split.residual_avals)
-    outs, residuals = known.outvars[:n_out], known.outvars[n_out:]
-    consts, xs = known.invars[:num_consts], known.invars[num_consts + num_carry :]
+    outs, residuals = split_list(known.outvars, [len(known.outvars) - len(split.residual_avals)])
+    consts, _, xs = known_layout.split(known.invars)
+    const_place, xs_place = ({v: i for i, v in enumerate(part)} for part in (consts, xs))
 
-    hoisted_eqns = _invariant(known, consts, residuals)
-    made = [v for e in hoisted_eqns for v in e.outvars]
-    kinds = ["const" if r in consts else "hoisted" if r in made else "xs" if r in xs else "stacked" for r in residuals]
+    fixed = invariant(known.eqns, [*consts, *known.constvars])
+    hoisted_eqns = set(upstream(fixed, {v for e in fixed for v in e.outvars}.intersection(residuals)))
+    made = {v: None for e in known.eqns if e in hoisted_eqns for v in e.outvars}
+
+    def kind(residual: Atom) -> str:
+        places = {"const": const_place, "hoisted": made, "xs": xs_place}
+        return next((name for name, place in places.items() if residual in place), "stacked")
+
+    kinds = [kind(r) for r in residuals]
     hoisted, stacked = select(residuals, kinds, "hoisted"), select(residuals, kinds, "stacked")
 
     loop_eqns = live([e for e in known.eqns if e not in hoisted_eqns], outs + stacked)
     read = variables_read(loop_eqns, outs)
-    values = [*hoisted, *(v for v in made if v in read and v not in hoisted)]
-    before = Jaxpr(known.constvars, consts, hoisted_eqns, values)
+    values = list(dict.fromkeys([*hoisted, *(v for v in made if v in read)]))
+    before = Jaxpr(known.constvars, consts, [e for e in known.eqns if e in hoisted_eqns], values)
     loop = known.replace(invars=[*values, *known.invars], eqns=loop_eqns, outvars=outs + stacked)
 
-    n = len(residuals)
-    given, own = rest.invars[:n], rest.invars[n:]
-    last = select(given, kinds, "xs") + select(given, kinds, "stacked")
+    given, own = split_list(rest.invars, [len(residuals)])
     first = select(given, kinds, "const") + select(given, kinds, "hoisted")
+    last = select(given, kinds, "xs") + select(given, kinds, "stacked")
     return BodySplit(
         pruned(ClosedJaxpr(before, split.known.consts)),
         pruned(ClosedJaxpr(loop, split.known.consts)),
         ClosedJaxpr(rest.replace(invars=[*first, *own, *last]), split.unknown.consts),
-        [i for r in residuals for i, v in enumerate(consts) if v is r],
-        [i for r in residuals for i, v in enumerate(xs) if v is r],
+        [const_place[r] for r in select(residuals, kinds, "const")],
+        [xs_place[r] for r in select(residuals, kinds, "xs")],
         len(hoisted),
         len(stacked),
     )
-
-
-def _invariant(jaxpr: Jaxpr, consts: list[Var], residuals: list[Atom]) -> list[JaxprEqn]:
-    """The equations that compute those residuals that depend on consts only."""
-    same = {*consts, *jaxpr.constvars}
-    eqns = []
-    for eqn in jaxpr.eqns:
-        if not eqn.effectful and all(isinstance(v, Literal) or v in same for v in eqn.invars):
-            eqns.append(eqn)
-            same.update(eqn.outvars)
-    return live(eqns, [r for r in residuals if r in same])

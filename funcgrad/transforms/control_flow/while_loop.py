@@ -10,7 +10,8 @@ from funcgrad.config import config
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, live, variables_read
-from funcgrad.core.masks import select
+from funcgrad.core.layouts import WhileParts
+from funcgrad.core.masks import partition_list, select, split_list
 from funcgrad.core.tracers import Tracer
 from funcgrad.errors import ArgumentError, ConcretizationError, DTypeError, ShapeError
 from funcgrad.ops.casts import convert_element_type
@@ -114,31 +115,21 @@ def _check_predicate(cond: Body, name: str) -> None:
 
 def _bind(cond: Body, body: Body, init: list[Any]) -> list[Any]:
     """Run the loop without carries that the body never changes and the predicate does not read: these are consts."""
-    n_cond, n_body = len(cond.consts), len(body.consts)
     cond_jaxpr, body_jaxpr = cond.jaxpr.jaxpr, body.jaxpr.jaxpr
+    cond_consts, cond_carry = split_list(cond_jaxpr.invars, [len(cond.consts)])
     eqns = live(cond_jaxpr.eqns, cond_jaxpr.outvars)
     read = variables_read(eqns, cond_jaxpr.outvars)
-    carried = cond_jaxpr.invars[n_cond:]
-    kept = [same == i and v not in read for i, (same, v) in enumerate(zip(body.forwarded(), carried, strict=True))]
+    kept = [same == i and v not in read for i, (same, v) in enumerate(zip(body.forwarded(), cond_carry, strict=True))]
     if any(kept):
-        cond_jaxpr = cond_jaxpr.replace(invars=[*cond_jaxpr.invars[:n_cond], *select(carried, kept, False)], eqns=eqns)
-        consts, carry = body_jaxpr.invars[:n_body], body_jaxpr.invars[n_body:]
-        body_jaxpr = body_jaxpr.replace(
-            invars=[*select(carry, kept), *consts, *select(carry, kept, False)],
-            outvars=select(body_jaxpr.outvars, kept, False),
-        )
-    out = iter(
-        while_p.bind(
-            *cond.consts,
-            *select(init, kept),
-            *body.consts,
-            *select(init, kept, False),
-            cond_jaxpr=ClosedJaxpr(cond_jaxpr),
-            body_jaxpr=ClosedJaxpr(body_jaxpr),
-            cond_nconsts=n_cond,
-            body_nconsts=n_body + sum(kept),
-        )
-    )
+        cond_jaxpr = cond_jaxpr.replace(invars=[*cond_consts, *select(cond_carry, kept, False)], eqns=eqns)
+        consts, carry = split_list(body_jaxpr.invars, [len(body.consts)])
+        changed, unchanged = partition_list(kept, carry)
+        outvars = select(body_jaxpr.outvars, kept, False)
+        body_jaxpr = body_jaxpr.replace(invars=[*unchanged, *consts, *changed], outvars=outvars)
+    changed, unchanged = partition_list(kept, init)
+    operands = WhileParts(cond.consts, [*unchanged, *body.consts], changed)
+    jaxprs = {"cond_jaxpr": ClosedJaxpr(cond_jaxpr), "body_jaxpr": ClosedJaxpr(body_jaxpr)}
+    out = iter(while_p.bind(*operands.join(), **operands.params, **jaxprs))
     return [x if k else next(out) for x, k in zip(init, kept, strict=True)]
 
 
