@@ -20,6 +20,7 @@ from funcgrad.core import traces
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr
+from funcgrad.core.layouts import ScanLayout, ScanParts, WhileLayout, WhileParts
 from funcgrad.core.masks import nonzero, select, with_zeros
 from funcgrad.core.primitives import Primitive, Transform
 from funcgrad.core.staging import trace_to_jaxpr
@@ -276,50 +277,43 @@ def _cond_rule(primitive: Primitive, series: list[Coefficients], params: dict[st
     return _unflatten(out, force, order)
 
 
-def _carry_that_varies(
-    body: ClosedJaxpr, order: int, consts: list[bool], carry: list[bool], rest: list[bool]
-) -> list[bool]:
-    """Return which carried values vary in some round."""
-
-    def step(marks: list[bool]) -> tuple[Sequence[bool], None]:
-        return jet_jaxpr(body, order, [*consts, *marks, *rest])[1][: len(carry)], None
-
-    return fixpoint(step, carry)[0]
-
-
 def _scan_rule(primitive: Primitive, series: list[Coefficients], params: dict[str, Any]) -> list[Coefficients]:
-    order, varying, body = len(series[0]) - 1, list(map(_varies, series)), params["jaxpr"]
-    n, m = params["num_consts"], params["num_consts"] + params["num_carry"]
-    carry = _carry_that_varies(body, order, varying[:n], varying[n:m], varying[m:])
-    varying[n:m] = carry
-    force = [*carry, *[False] * (len(body.jaxpr.outvars) - len(carry))]
-    jet_of, varying_out = jet_jaxpr(body, order, varying, force)
-    count = lambda flags: len(flags) + order * sum(flags)  # noqa: E731
-    params = params | {"jaxpr": jet_of, "num_consts": count(varying[:n]), "num_carry": count(carry)}
-    return _unflatten(primitive.bind(*_flatten(series, varying), **params), varying_out, order)
+    order, body, layout = len(series[0]) - 1, params["jaxpr"], ScanLayout.of(params)
+    varying = layout.split(list(map(_varies, series)))
+    num_ys = len(body.jaxpr.outvars) - layout.num_carry
+
+    def step(carry: list[bool]) -> tuple[Sequence[bool], Any]:
+        found, varying_out = jet_jaxpr(body, order, varying.replace(carry=carry).join(), [*carry, *[False] * num_ys])
+        return varying_out[: len(carry)], (found, varying_out)
+
+    carry, (jet_of, varying_out) = fixpoint(step, varying.carry)
+    operands = ScanParts(*map(_flatten, layout.split(series), varying.replace(carry=carry)))
+    out = primitive.bind(*operands.join(), **params | operands.params | {"jaxpr": jet_of})
+    return _unflatten(out, varying_out, order)
 
 
 def _while_rule(primitive: Primitive, series: list[Coefficients], params: dict[str, Any]) -> list[Coefficients]:
-    """The predicate looks at the values only; how many rounds there are does not vary along the path."""
-    order, varying = len(series[0]) - 1, list(map(_varies, series))
-    cond, body, n = params["cond_jaxpr"], params["body_jaxpr"], params["cond_nconsts"]
-    m = n + params["body_nconsts"]
-    carry = _carry_that_varies(body, order, varying[n:m], varying[m:], [])
-    jet_of, _ = jet_jaxpr(body, order, [*varying[n:m], *carry], carry)
-    flags = [*[False] * n, *carry]
+    """The predicate sees the values only; the number of steps does not vary along the path."""
+    order, cond, body, layout = len(series[0]) - 1, params["cond_jaxpr"], params["body_jaxpr"], WhileLayout.of(params)
+    varying = layout.split(list(map(_varies, series)))
+
+    def step(carry: list[bool]) -> tuple[Sequence[bool], ClosedJaxpr]:
+        found, varying_out = jet_jaxpr(body, order, [*varying.body_consts, *carry], carry)
+        return varying_out, found
+
+    carry, jet_of = fixpoint(step, varying.carry)
+    varying = varying.replace(cond_consts=[False] * layout.cond_nconsts, carry=carry)
+    operands = WhileParts(*map(_flatten, layout.split(series), varying))
 
     def predicate(*flat: Any) -> list[Any]:
-        return eval_jaxpr(cond.jaxpr, cond.consts, *(s[0] for s in _unflatten(flat, flags, order)))
+        return eval_jaxpr(cond.jaxpr, cond.consts, *(s[0] for s in _unflatten(flat, varying.of_cond, order)))
 
-    flat = _flatten(series, [*[False] * n, *varying[n:m], *carry])
-    n_body = m - n + order * sum(varying[n:m])
-    avals = [aval_of(x) for x in [*flat[:n], *flat[n + n_body :]]]
-    params = params | {
+    avals = operands.map(aval_of).of_cond
+    jets = {
         "cond_jaxpr": cond.memo(("jet", order, tuple(carry)), lambda: trace_to_jaxpr(predicate, avals)),
         "body_jaxpr": jet_of,
-        "body_nconsts": n_body,
     }
-    return _unflatten(primitive.bind(*flat, **params), carry, order)
+    return _unflatten(primitive.bind(*operands.join(), **params | operands.params | jets), carry, order)
 
 
 # ---------------------------------------------------------------- the table of rules

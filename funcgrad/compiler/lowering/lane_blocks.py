@@ -30,6 +30,7 @@ from funcgrad.compiler.lowering.scalar_loops import ScalarLoops
 from funcgrad.compiler.lowering.scalar_writer import Memory, Unsuitable, Value, shaped
 from funcgrad.compiler.scheduling import Scheduling
 from funcgrad.core.jaxprs import Atom, Jaxpr, JaxprEqn, Literal, Var
+from funcgrad.core.layouts import ScanLayout, WhileLayout
 from funcgrad.core.lowering import Cond, Scan, Strided, WhileLoop
 from funcgrad.dtypes import bool_, int32
 
@@ -40,7 +41,11 @@ def lower_lanes(eqn: JaxprEqn, operands: Sequence[Var], scheduling: Scheduling) 
     """The kernel of a scan without carry over small while loops; raises Unsuitable where it is something else."""
     params = eqn.params
     body: Jaxpr = params["jaxpr"].jaxpr
-    if params["num_carry"] or params["length"] < scheduling.lanes or not any(_is_while(e) for e in body.eqns):
+    if (
+        ScanLayout.of(params).num_carry
+        or params["length"] < scheduling.lanes
+        or not any(_is_while(e) for e in body.eqns)
+    ):
         raise Unsuitable
     return _Blocks(scheduling).lanes_kernel(eqn, operands)
 
@@ -64,17 +69,17 @@ class _Blocks(ScalarLoops):
     """Writes the kernel: vector loops over a block's lanes, in which a lane's values are scalars."""
 
     def lanes_kernel(self, eqn: JaxprEqn, operands: Sequence[Var]) -> Launch:
-        length, n = eqn.params["length"], eqn.params["num_consts"]
+        length = eqn.params["length"]
         given = [self.operand(v, x.aval.shape) for v, x in zip(operands, eqn.invars, strict=True)]
+        consts, _, xs = ScanLayout.of(eqn.params).split(given)
         results = [self.result(v) for v in eqn.outvars]
         width = self.limits.lanes
         blocks = -(-length // width)
         # The last block begins early enough to be whole: some lanes are then computed twice, to the same values.
         start = op("mul", index_value("p"), Const(width, INT64))
         self.define(op("min", start, size_value(self.size("last", length - width))), "first")
-        consts = [self.loaded(m) for m in given[:n]]
-        slices, rows = [_lane(m, self) for m in given[n:]], [_lane(m, self) for m in results]
-        self.lanes_of(eqn.params["jaxpr"].jaxpr, consts, slices, rows)
+        slices, rows = [_lane(m, self) for m in xs], [_lane(m, self) for m in results]
+        self.lanes_of(eqn.params["jaxpr"].jaxpr, [self.loaded(m) for m in consts], slices, rows)
         return self.launch("lanes", self.operations, self.body, extent=blocks, grain=1)
 
     # ------------------------------------------------------------------ lanes
@@ -169,10 +174,8 @@ class _Blocks(ScalarLoops):
 
     def loop(self, eqn: JaxprEqn, uniform: Mapping[Var, Value], held: Mapping[Var, Place]) -> dict[Var, LaneArrays]:
         """Write a while loop that every lane of the block runs for itself; return where its results are."""
-        p = eqn.params
-        nc, nb = p["cond_nconsts"], p["body_nconsts"]
-        predicate, body = p["cond_jaxpr"].jaxpr, p["body_jaxpr"].jaxpr
-        operands = eqn.invars
+        predicate, body = eqn.params["cond_jaxpr"].jaxpr, eqn.params["body_jaxpr"].jaxpr
+        operands = WhileLayout.of(eqn.params).split(eqn.invars)
 
         def inner_env(jaxpr: Jaxpr, atoms: Sequence[Atom], carry: Sequence[Value]) -> dict[Var, Value]:
             values = [self.read({**uniform, **mine}, a) for a in atoms]
@@ -182,27 +185,27 @@ class _Blocks(ScalarLoops):
         alive = f"alive{self.number()}"
         self.body.append(Init(alive, Const(0, int32)))
         with self.block() as start:
-            mine = self.lane_values(operands, uniform, held)
-            carry = [self.read({**uniform, **mine}, a) for a in operands[nc + nb :]]
+            mine = self.lane_values(eqn.invars, uniform, held)
+            carry = [self.read({**uniform, **mine}, a) for a in operands.carry]
             places = [self.kept(c) for c in carry]
-            env = inner_env(predicate, operands[:nc], carry)
+            env = inner_env(predicate, operands.cond_consts, carry)
             running = self.as_mask(self.read(env, predicate.outvars[0]))
             mask = self.scratch(int32, self.limits.lanes)
             self.body.append(Store(mask, Index((_LANE,)), running))
             self.body.append(Update(alive, "or", running))
         self.body.append(For("j", self.limits.lanes, tuple(start), "vector"))
         with self.block() as step:
-            mine = self.lane_values(operands[: nc + nb], uniform, held)
+            mine = self.lane_values([*operands.cond_consts, *operands.body_consts], uniform, held)
             carry = [self.element(place) for place in places]
             active = self.let(op("ne", Load(mask, Index((_LANE,)), int32), Const(0, int32)))
-            env = inner_env(body, operands[nc : nc + nb], carry)
+            env = inner_env(body, operands.body_consts, carry)
             new = [self.scalars(self.read(env, v)) for v in body.outvars]
             new = [self.select(active, n, self.scalars(c)) for n, c in zip(new, carry, strict=True)]
             for place, value in zip(places, new, strict=True):
                 self.replace(place, value)
-            env = inner_env(predicate, operands[:nc], new)
-            said = self.scalar(self.read(env, predicate.outvars[0]))
-            running = self.as_mask(shaped([self.let(op("and", active, said))], ()))
+            env = inner_env(predicate, operands.cond_consts, new)
+            goes_on = self.scalar(self.read(env, predicate.outvars[0]))
+            running = self.as_mask(shaped([self.let(op("and", active, goes_on))], ()))
             self.body.append(Store(mask, Index((_LANE,)), running))
             self.body.append(Update(alive, "or", running))
         again = [Update(alive, "set", Const(0, int32)), For("j", self.limits.lanes, tuple(step), "vector")]

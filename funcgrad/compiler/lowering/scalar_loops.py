@@ -40,6 +40,7 @@ from funcgrad.compiler.lowering.scalar_writer import (
 )
 from funcgrad.compiler.scheduling import Scheduling
 from funcgrad.core.jaxprs import Atom, Jaxpr, JaxprEqn, Literal, Var
+from funcgrad.core.layouts import ScanLayout, ScanParts, WhileLayout
 from funcgrad.core.lowering import (
     Barrier,
     Cond,
@@ -69,21 +70,20 @@ class ScalarLoops(ScalarWriter):
         """The kernel of a top-level equation and how it is called."""
         given = [self.operand(v, x.aval.shape) for v, x in zip(operands, eqn.invars, strict=True)]
         results = [self.result(v) for v in eqn.outvars]
-        lanes = isinstance(eqn.primitive.lowering, Scan) and eqn.params["num_carry"] == 0
+        layout = ScanLayout.of(eqn.params) if isinstance(eqn.primitive.lowering, Scan) else None
+        lanes = layout is not None and not layout.num_carry
         extent = eqn.params["length"] if lanes else 1
         if lanes:
-            self.lanes(eqn, given, results)
+            self.lanes(eqn, layout.split(given), results)
         else:
-            scan = isinstance(eqn.primitive.lowering, Scan)
-            n = eqn.params["num_consts"] + eqn.params["num_carry"] if scan else len(given)
+            n = len(given) if layout is None else sum(layout)  # what is scanned stays in memory
             self.control(eqn, [*(self.loaded(m) for m in given[:n]), *given[n:]], results)
         grain = self.limits.lane_grain if self.loops else max(1, self.limits.grain // max(1, self.cost))
         return self.launch(eqn.primitive.name, self.operations, self.body, extent=extent, grain=grain)
 
-    def lanes(self, eqn: JaxprEqn, given: Sequence[Memory], results: Sequence[Memory]) -> None:
-        n = eqn.params["num_consts"]
-        slices = [self.row(m, "p", 1, ()) for m in given[n:]]
-        args = [self.loaded(m) for m in (*given[:n], *slices)]
+    def lanes(self, eqn: JaxprEqn, given: ScanParts[Memory], results: Sequence[Memory]) -> None:
+        slices = [self.row(m, "p", 1, ()) for m in given.xs]
+        args = [self.loaded(m) for m in (*given.consts, *slices)]
         self.run(eqn.params["jaxpr"].jaxpr, args, [self.row(m, "p", 1, ()) for m in results])
 
     # ------------------------------------------------------------------ jaxprs
@@ -126,7 +126,8 @@ class ScalarLoops(ScalarWriter):
     def control(self, eqn: JaxprEqn, operands: Sequence[Value], into: Sequence[Memory | None]) -> list[Value]:
         """Write a branch or loop within the kernel."""
         lowering = eqn.primitive.lowering
-        self.check_few(eqn.outvars[: eqn.params["num_carry"]] if isinstance(lowering, Scan) else eqn.outvars)
+        stacked = isinstance(lowering, Scan)
+        self.check_few(ScanLayout.of(eqn.params).split_results(eqn.outvars)[0] if stacked else eqn.outvars)
         if isinstance(lowering, Cond):
             return self.put(self.cond(eqn, operands), into)
         self.loops = True
@@ -190,64 +191,63 @@ class ScalarLoops(ScalarWriter):
         return [self.current(h, s) for h, s in zip(held, shapes, strict=True)]
 
     def while_loop(self, eqn: JaxprEqn, operands: Sequence[Value]) -> list[Value]:
-        p = eqn.params
-        nc, nb = p["cond_nconsts"], p["body_nconsts"]
-        held, shapes = self.carried(operands[nc + nb :])
+        cond_consts, body_consts, carry = WhileLayout.of(eqn.params).split(operands)
+        held, shapes = self.carried(carry)
         with self.block() as setup:
             now = self.all_current(held, shapes)
-            (condition,) = self.all_results(p["cond_jaxpr"].jaxpr, [*operands[:nc], *now])
+            (condition,) = self.all_results(eqn.params["cond_jaxpr"].jaxpr, [*cond_consts, *now])
         with self.block() as body:
-            new = self.all_results(p["body_jaxpr"].jaxpr, [*operands[nc : nc + nb], *now])
+            new = self.all_results(eqn.params["body_jaxpr"].jaxpr, [*body_consts, *now])
             for h, value in zip(held, new, strict=True):
                 self.update(h, self.scalars(value))
         self.body.append(While(tuple(setup), self.scalar(condition), tuple(body)))
         return self.all_current(held, shapes)
 
     def scan(self, eqn: JaxprEqn, operands: Sequence[Value], into: Sequence[Memory | None]) -> list[Value]:
-        p = eqn.params
-        nc, nk, length = p["num_consts"], p["num_carry"], p["length"]
-        xs = operands[nc + nk :]
-        if not all(isinstance(x, Memory) for x in xs) or any(m is None for m in into[nk:]):
+        p, layout = eqn.params, ScanLayout.of(eqn.params)
+        consts, carry, xs = layout.split(operands)
+        carry_into, ys_into = layout.split_results(into)
+        if not all(isinstance(x, Memory) for x in xs) or any(m is None for m in ys_into):
             return self.put(self.unrolled(eqn, operands), into)
-        held, shapes = self.carried(operands[nc : nc + nk])
+        held, shapes = self.carried(carry)
         name = f"i{self.number()}"
         sign = -1 if p["reverse"] else 1
 
         def row(m: Memory) -> Memory:
             step = m.view.strides[0]
-            last = (self.new_size("o", (length - 1) * step),) if p["reverse"] else ()
+            last = (self.new_size("o", (p["length"] - 1) * step),) if p["reverse"] else ()
             return self.row(m, name, sign, last)
 
         with self.block() as body:
             slices = [self.loaded(row(x)) for x in xs if isinstance(x, Memory)]
             now = self.all_current(held, shapes)
-            places = [None] * nk + [row(m) for m in into[nk:] if m is not None]
-            out = self.run(p["jaxpr"].jaxpr, [*operands[:nc], *now, *slices], places)
-            for h, value in zip(held, out[:nk], strict=True):
+            places = [*[None] * len(carry), *(row(m) for m in ys_into if m is not None)]
+            out = self.run(p["jaxpr"].jaxpr, [*consts, *now, *slices], places)
+            for h, value in zip(held, out, strict=False):
                 assert value is not None
                 self.update(h, self.scalars(value))
-        self.body.append(For(name, self.new_size("n", length), tuple(body), "serial"))
-        results = self.put(self.all_current(held, shapes), into[:nk])
-        return [*results, *(m for m in into[nk:] if m is not None)]
+        self.body.append(For(name, self.new_size("n", p["length"]), tuple(body), "serial"))
+        results = self.put(self.all_current(held, shapes), carry_into)
+        return [*results, *(m for m in ys_into if m is not None)]
 
     def unrolled(self, eqn: JaxprEqn, operands: Sequence[Value]) -> list[Value]:
         """A scan over scalars, or that stacks scalars: one iteration after another."""
-        p = eqn.params
-        nc, nk, length = p["num_consts"], p["num_carry"], p["length"]
+        p, layout = eqn.params, ScanLayout.of(eqn.params)
+        length = p["length"]
         if length > self.limits.max_scalar_elements:
             raise Unsuitable
-        carry, xs = list(operands[nc : nc + nk]), operands[nc + nk :]
+        consts, carry, xs = layout.split(operands)
         rows: dict[int, list[Value]] = {}
         for i in reversed(range(length)) if p["reverse"] else range(length):
             slices = [x[i] if not isinstance(x, Memory) else self.loaded(x.element(i)) for x in xs]
-            out = self.all_results(p["jaxpr"].jaxpr, [*operands[:nc], *carry, *(as_value(s) for s in slices)])
-            carry, rows[i] = out[:nk], out[nk:]
+            out = self.all_results(p["jaxpr"].jaxpr, [*consts, *carry, *(as_value(s) for s in slices)])
+            carry, rows[i] = layout.split_results(out)
         ys: list[Value] = []
-        for k in range(len(eqn.outvars) - nk):
+        for k, var in enumerate(layout.split_results(eqn.outvars)[1]):
             parts = [self.scalars(rows[i][k]) for i in range(length)]
-            if math.prod(eqn.outvars[nk + k].aval.shape) > self.limits.max_scalar_elements:
+            if math.prod(var.aval.shape) > self.limits.max_scalar_elements:
                 raise Unsuitable
-            ys.append(np.stack(parts) if parts else np.empty(eqn.outvars[nk + k].aval.shape, object))
+            ys.append(np.stack(parts) if parts else np.empty(var.aval.shape, object))
         return [*carry, *ys]
 
 

@@ -16,6 +16,7 @@ from funcgrad.compiler.program.instructions import BranchCall, Carry, HostCall, 
 from funcgrad.compiler.program.steps import Step
 from funcgrad.compiler.program.target import Target
 from funcgrad.core.jaxprs import Atom, JaxprEqn, Var
+from funcgrad.core.layouts import ScanLayout, WhileLayout
 from funcgrad.core.lowering import Cond, Scan, WhileLoop
 
 _ALIGN = 64
@@ -113,28 +114,29 @@ class _Loop:
 
 
 def _scan(eqn: JaxprEqn, operands: list[Var], routine: MakeRoutine, target: Target) -> Step:
-    p = eqn.params
-    nc, nk, length = p["num_consts"], p["num_carry"], p["length"]
+    p, length = eqn.params, eqn.params["length"]
+    layout = ScanLayout.of(p)
     body_vars = p["jaxpr"].jaxpr.invars
     ((_, fusion),) = fusions(eqn, target.scheduling)
     results = _results(fusion)
-    carries = dict(zip(body_vars[nc : nc + nk], results[:nk], strict=True))
+    carries = dict(zip(layout.split(body_vars).carry, results, strict=False))
     body = routine(fusion, {v: 1 + i for i, v in enumerate([*body_vars, *results])}, carries)
     loop = _Loop([*operands, *eqn.outvars])
-    lanes = nk == 0 and _independent(body)
+    lanes = not layout.num_carry and _independent(body)
     stride = -(-body.arena_bytes // _ALIGN) * _ALIGN
     arena = loop.operand(max(1, stride) * (target.threads() if lanes else 1))
-    n_in, n_out = len(operands), len(results)
-    loop.places = [(arena, 0), *((i, 0) for i in range(n_in + n_out))]
-    for k in range(nk):
-        slot = 1 + nc + k
-        loop.carry(slot, 1 + n_in + k, nc + k, n_in + k, body_vars[nc + k].aval.nbytes, length, slot in body.in_place)
-    slices = [(1 + i, i, body_vars[i].aval.nbytes) for i in range(nc + nk, n_in)]
-    slices += [(1 + n_in + i, n_in + i, results[i].aval.nbytes) for i in range(nk, n_out)]
-    for slot, operand, nbytes in slices:
+    loop.places = [(arena, 0), *((i, 0) for i in range(len(operands) + len(results)))]
+    # Positions of operands and results in the loop's operands; the slots of the body are one higher.
+    given = layout.split(range(len(operands)))
+    carry_out, ys = layout.split_results(range(len(operands), len(operands) + len(results)))
+    for init, out in zip(given.carry, carry_out, strict=True):
+        loop.carry(1 + init, 1 + out, init, out, body_vars[init].aval.nbytes, length, 1 + init in body.in_place)
+    inner = [*body_vars, *results]
+    for i in (*given.xs, *ys):
+        nbytes = inner[i].aval.nbytes
         if p["reverse"]:
-            loop.places[slot] = (operand, (length - 1) * nbytes)
-        loop.moving.append((slot, -nbytes if p["reverse"] else nbytes))
+            loop.places[1 + i] = (i, (length - 1) * nbytes)
+        loop.moving.append((1 + i, -nbytes if p["reverse"] else nbytes))
     call = loop.call("scan", body, None if lanes else length, stride=stride)
     grain = max(1, target.scheduling.instruction_grain // max(1, len(body.instructions)))
     extent, grain = (length, grain) if lanes else (1, 1)
@@ -152,31 +154,30 @@ def _independent(routine: Routine) -> bool:
 
 
 def _while(eqn: JaxprEqn, operands: list[Var], routine: MakeRoutine, target: Target) -> Step:
-    p = eqn.params
-    nc, nb = p["cond_nconsts"], p["body_nconsts"]
+    p, layout = eqn.params, WhileLayout.of(eqn.params)
     (_, predicate_groups), (_, body_groups) = fusions(eqn, target.scheduling)
     n_in, results = len(operands), _results(body_groups)
     (answer,) = _results(predicate_groups)
-    consts = range(1, 1 + nc + nb)
-    carry_in = range(1 + nc + nb, 1 + n_in)
-    carry_out = range(1 + n_in, 1 + n_in + len(results))
-    last = 1 + n_in + len(results)
+    # Positions in the loop's operands; the slots of predicate and body are one higher.
+    given = layout.split(range(n_in))
+    carry_out = range(n_in, n_in + len(results))
+    last = n_in + len(results)
+    slots_of_cond = [1 + i for i in (*given.of_cond, last)]
     predicate = routine(
-        predicate_groups,
-        dict(zip([*p["cond_jaxpr"].jaxpr.invars, answer], [*consts[:nc], *carry_in, last], strict=True)),
+        predicate_groups, dict(zip([*p["cond_jaxpr"].jaxpr.invars, answer], slots_of_cond, strict=True))
     )
     body_vars = p["body_jaxpr"].jaxpr.invars
+    carry_vars = body_vars[layout.body_nconsts :]
     body = routine(
         body_groups,
-        dict(zip([*body_vars, *results], [*consts[nc:], *carry_in, *carry_out], strict=True)),
-        dict(zip(body_vars[nb:], results, strict=True)),
+        dict(zip([*body_vars, *results], [1 + i for i in (*given.of_body, *carry_out)], strict=True)),
+        dict(zip(carry_vars, results, strict=True)),
     )
     loop = _Loop([*operands, *eqn.outvars])
     arena = loop.operand(max(1, body.arena_bytes, predicate.arena_bytes))
     answered = loop.operand(1)
-    loop.places = [(arena, 0), *((i, 0) for i in range(n_in + len(results))), (answered, 0)]
-    for k, (read, written) in enumerate(zip(carry_in, carry_out, strict=True)):
-        var = body_vars[nb + k]
-        loop.carry(read, written, nc + nb + k, n_in + k, var.aval.nbytes, None, read in body.in_place)
-    call = loop.call("while", body, _FOR_EVER, predicate=predicate, answer=last)
+    loop.places = [(arena, 0), *((i, 0) for i in range(last)), (answered, 0)]
+    for var, init, out in zip(carry_vars, given.carry, carry_out, strict=True):
+        loop.carry(1 + init, 1 + out, init, out, var.aval.nbytes, None, 1 + init in body.in_place)
+    call = loop.call("while", body, _FOR_EVER, predicate=predicate, answer=1 + last)
     return Step(call, tuple(loop.values), frozenset(eqn.outvars))

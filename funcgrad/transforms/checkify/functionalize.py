@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 from funcgrad import dtypes, tree
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, eval_jaxpr
+from funcgrad.core.layouts import ScanLayout, WhileLayout
+from funcgrad.core.masks import split_list
 from funcgrad.core.primitives import Transform
 from funcgrad.core.scopes import source_of
 from funcgrad.core.staging import trace_to_jaxpr
@@ -163,13 +165,10 @@ def _split_error(error: Error, slots: Sequence[Slot], failures: dict[int, Failur
     return unflatten_error(slots, out[:n], error.failures | failures), list(out[n:])
 
 
-def _reordered(closed: ClosedJaxpr, sizes: Sequence[int], order: Sequence[int]) -> ClosedJaxpr:
-    """Permute groups of inputs: `sizes` are those of the groups as they are, `order` the old place of each new one."""
-    invars, groups, start = closed.jaxpr.invars, [], 0
-    for size in sizes:
-        groups.append(invars[start : start + size])
-        start += size
-    return ClosedJaxpr(closed.jaxpr.replace(invars=[v for i in order for v in groups[i]]), closed.consts)
+def _consts_first(closed: ClosedJaxpr, num_errors: int, num_consts: int) -> ClosedJaxpr:
+    """Reorder inputs (error, consts, others) to (consts, error, others): the error is carried."""
+    error, consts, others = split_list(closed.jaxpr.invars, [num_errors, num_consts])
+    return ClosedJaxpr(closed.jaxpr.replace(invars=[*consts, *error, *others]), closed.consts)
 
 
 # ---------------------------------------------------------------- primitives that carry jaxprs
@@ -199,53 +198,52 @@ def _run_cond(eqn: JaxprEqn, enabled: Errors, error: Error, args: list[Any]) -> 
 
 
 def _run_scan(eqn: JaxprEqn, enabled: Errors, error: Error, args: list[Any]) -> Result:
-    closed, num_consts, num_carry = (eqn.params[k] for k in ("jaxpr", "num_consts", "num_carry"))
+    closed, operands = eqn.params["jaxpr"], ScanLayout.of(eqn.params).split(args)
     if not _has_checks([closed], enabled, error):
         return _run_as_is(eqn, enabled, error, args)
     error = _with_slots_of(error, [closed], enabled)
     checked = checked_jaxpr(closed, enabled, tuple(error.payload))
     leaves = flatten_error(error)
-    sizes = (len(leaves), num_consts, len(args) - num_consts)
-    params = eqn.params | {
-        "jaxpr": _reordered(checked.jaxpr, sizes, (1, 0, 2)),
-        "num_carry": len(leaves) + num_carry,
-    }
-    out = eqn.primitive.bind(*args[:num_consts], *leaves, *args[num_consts:], **params)
+    body = _consts_first(checked.jaxpr, len(leaves), len(operands.consts))
+    operands = operands.replace(carry=[*leaves, *operands.carry])
+    out = eqn.primitive.bind(*operands.join(), **eqn.params | operands.params | {"jaxpr": body})
     return _split_error(error, checked.slots, checked.failures, out)
 
 
 def _run_while(eqn: JaxprEqn, enabled: Errors, error: Error, args: list[Any]) -> Result:
-    """The predicate is checked once before the loop, and then at the end of each round, where the next one begins."""
-    params = eqn.params
-    cond, body, m, n = (params[k] for k in ("cond_jaxpr", "body_jaxpr", "cond_nconsts", "body_nconsts"))
+    """The predicate is checked once before the loop, and then at the end of each step, where the next one begins."""
+    cond, body, operands = eqn.params["cond_jaxpr"], eqn.params["body_jaxpr"], WhileLayout.of(eqn.params).split(args)
     if not _has_checks([cond, body], enabled, error):
         return _run_as_is(eqn, enabled, error, args)
-    cond_consts, body_consts, carry = args[:m], args[m : m + n], args[m + n :]
-    error, _ = run_checked(cond.jaxpr, cond.consts, enabled, error, [*cond_consts, *carry])
-    both = cond.memo(("body and predicate", id(body)), lambda: (_then_predicate(cond, body, m), body))[0]
+    error, _ = run_checked(cond.jaxpr, cond.consts, enabled, error, operands.of_cond)
+    n = len(operands.cond_consts)
+    both = cond.memo(("body and predicate", id(body)), lambda: (_then_predicate(cond, body, n), body))[0]
     error = _with_slots_of(error, [both], enabled)
     slots = tuple(error.payload)
     leaves = flatten_error(error)
     checked, predicate = checked_jaxpr(both, enabled, slots), checked_jaxpr(cond, enabled, slots).jaxpr
     predicate = ClosedJaxpr(predicate.jaxpr.replace(outvars=predicate.jaxpr.outvars[-1:]), predicate.consts)
-    params = params | {
-        "cond_jaxpr": _reordered(predicate, (len(leaves), m, len(carry)), (1, 0, 2)),
-        "body_jaxpr": _reordered(checked.jaxpr, (len(leaves), m + n, len(carry)), (1, 0, 2)),
-        "body_nconsts": m + n,
+    operands = operands.replace(
+        body_consts=[*operands.cond_consts, *operands.body_consts], carry=[*leaves, *operands.carry]
+    )
+    jaxprs = {
+        "cond_jaxpr": _consts_first(predicate, len(leaves), n),
+        "body_jaxpr": _consts_first(checked.jaxpr, len(leaves), len(operands.body_consts)),
     }
-    out = eqn.primitive.bind(*cond_consts, *cond_consts, *body_consts, *leaves, *carry, **params)
+    out = eqn.primitive.bind(*operands.join(), **eqn.params | operands.params | jaxprs)
     return _split_error(error, slots, checked.failures, out)
 
 
-def _then_predicate(cond: ClosedJaxpr, body: ClosedJaxpr, cond_nconsts: int) -> ClosedJaxpr:
+def _then_predicate(cond: ClosedJaxpr, body: ClosedJaxpr, num_cond_consts: int) -> ClosedJaxpr:
     """The jaxpr of (predicate's consts, body's consts, carry) → carry that also evaluates the next predicate."""
 
     def fun(*args: Any) -> list[Any]:
-        carry = eval_jaxpr(body.jaxpr, body.consts, *args[cond_nconsts:])
-        eval_jaxpr(cond.jaxpr, cond.consts, *args[:cond_nconsts], *carry)
+        cond_consts, body_operands = split_list(args, [num_cond_consts])
+        carry = eval_jaxpr(body.jaxpr, body.consts, *body_operands)
+        eval_jaxpr(cond.jaxpr, cond.consts, *cond_consts, *carry)
         return carry
 
-    return trace_to_jaxpr(fun, [*cond.in_avals[:cond_nconsts], *body.in_avals], name=body.jaxpr.name)
+    return trace_to_jaxpr(fun, [*cond.in_avals[:num_cond_consts], *body.in_avals], name=body.jaxpr.name)
 
 
 def _run_custom(jaxpr_param: str) -> Callable[[JaxprEqn, Errors, Error, list[Any]], Result]:
