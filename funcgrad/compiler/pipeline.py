@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from funcgrad.compiler import targets
 from funcgrad.compiler.fusion.costs import costs
-from funcgrad.compiler.fusion.fuse import Fusion
+from funcgrad.compiler.fusion.fuse import Fusion, fuse
 from funcgrad.compiler.fusion.inner import fusions
 from funcgrad.compiler.loops import language as loops
 from funcgrad.compiler.loops import python
@@ -94,7 +94,7 @@ def _front(closed: ClosedJaxpr, target: Target) -> tuple[ClosedJaxpr, Fusion]:
         simplified = sink(simplify(closed if kinds is None else with_checks(closed, kinds)))
     if config.enable_checks:
         check_jaxpr(simplified, weak_types=False)
-    return simplified, Fusion(simplified.jaxpr.eqns, simplified.jaxpr.outvars, target.scheduling)
+    return simplified, fuse(simplified.jaxpr.eqns, simplified.jaxpr.outvars, target.scheduling)
 
 
 def statistics(closed: ClosedJaxpr) -> Statistics:
@@ -115,10 +115,10 @@ def _kernels(fusion: Fusion) -> Iterator[Kernel]:
         if group.kind == "loops":
             yield from (x.kernel for x in lower_group(fusion, group, fusion.stored))
         elif group.kind == "update":
-            yield lower_update(group.eqns[0], fusion.accesses(group.eqns[0]), fusion.scheduling).kernel
+            yield lower_update(group.eqns[0], fusion.accesses[group.eqns[0]], fusion.scheduling).kernel
         elif group.kind == "control":
             (eqn,) = group.eqns
-            small = small_loops.lower(eqn, [a.source for a in fusion.accesses(eqn)], fusion.scheduling)
+            small = small_loops.lower(eqn, [a.source for a in fusion.accesses[eqn]], fusion.scheduling)
             if small is not None:
                 yield small.kernel
             for _, inner in fusions(eqn, fusion.scheduling) if small is None else ():
@@ -129,7 +129,7 @@ def _group_lines(fusion: Fusion, indent: str = "") -> Iterator[str]:
     """A line per group; those of a branch's or loop's jaxprs below it."""
     for i, group in enumerate(fusion.order):
         small = group.kind == "control" and small_loops.lower(
-            group.eqns[0], [a.source for a in fusion.accesses(group.eqns[0])], fusion.scheduling
+            group.eqns[0], [a.source for a in fusion.accesses[group.eqns[0]]], fusion.scheduling
         )
         yield f"{indent}{i}: {group}{' in one kernel of scalars' if small else ''}"
         inside = fusions(group.eqns[0], fusion.scheduling) if group.kind == "control" and not small else ()

@@ -12,7 +12,7 @@ from hypothesis import given
 import funcgrad.numpy as jnp
 from funcgrad import dtypes, lax
 from funcgrad.compiler import pipeline
-from funcgrad.compiler.fusion.fuse import Fusion
+from funcgrad.compiler.fusion.fuse import fuse
 from funcgrad.compiler.loops import checking as loop_checking
 from funcgrad.compiler.rewrite.simplify import simplify
 from funcgrad.compiler.scheduling import Scheduling
@@ -228,7 +228,7 @@ def test_every_stage_is_well_formed_and_prints(program: Any, shape_x: Any, shape
     check_jaxpr(closed)
     simplified = simplify(closed)
     check_jaxpr(simplified, weak_types=False)
-    fusion = Fusion(simplified.jaxpr.eqns, simplified.jaxpr.outvars, Scheduling())
+    fusion = fuse(simplified.jaxpr.eqns, simplified.jaxpr.outvars, Scheduling())
     placed = [e for g in fusion.order for e in g.eqns]
     assert len(placed) == len(set(map(id, placed)))
     for kernel in pipeline.kernels_of(closed):

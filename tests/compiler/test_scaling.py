@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks import frameworks
 from benchmarks.scaling_programs import KINDS, Kind
-from funcgrad.compiler.fusion.fuse import Fusion
+from funcgrad.compiler.fusion.fuse import fuse
 from funcgrad.compiler.pipeline import kernels_of
 from funcgrad.compiler.program.plan import plan
 from funcgrad.compiler.rewrite.simplify import simplify
@@ -49,7 +49,7 @@ def steps_of_passes(kind: Kind, equations: int) -> dict[str, int]:
     closed, tracing = steps(lambda: fun.trace(*args).jaxpr)
     simplified, simplifying = steps(lambda: simplify(closed))
     sunk, sinking = steps(lambda: sink(simplified))
-    fusion, fusing = steps(lambda: Fusion(sunk.jaxpr.eqns, sunk.jaxpr.outvars, LLVM.scheduling))
+    fusion, fusing = steps(lambda: fuse(sunk.jaxpr.eqns, sunk.jaxpr.outvars, LLVM.scheduling))
     held = LLVM.link(plan(sunk, fusion, closed.out_avals, LLVM))  # what follows finds the kernels loaded
     planned, planning = steps(lambda: plan(sunk, fusion, closed.out_avals, LLVM))
     _, linking = steps(lambda: LLVM.link(planned))

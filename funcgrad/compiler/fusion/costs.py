@@ -6,7 +6,8 @@ import math
 from collections import Counter
 from collections.abc import Callable
 
-from funcgrad.compiler.fusion.fuse import Fusion, Group
+from funcgrad.compiler.fusion.fuse import Fusion
+from funcgrad.compiler.fusion.groups import Group
 from funcgrad.compiler.fusion.inner import fusions
 from funcgrad.compiler.loops.equations import scalar_ops
 from funcgrad.compiler.loops.scalars import COSTLY
@@ -84,7 +85,7 @@ def _bytes(fusion: Fusion, group: Group) -> int:
     """What a group reads from memory and writes to it, each value once."""
     read: dict[Var, int] = {}
     for eqn in group.eqns:
-        for source, view in fusion.accesses(eqn):
+        for source, view in fusion.accesses[eqn]:
             if isinstance(source, Var) and fusion.group_of.get(source) is not group:
                 count = min(math.prod(view.shape), source.aval.size)
                 read[source] = max(read.get(source, 0), count * source.aval.dtype.itemsize)

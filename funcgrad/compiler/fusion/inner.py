@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from funcgrad.compiler.fusion.fuse import Fusion
+from funcgrad.compiler.fusion.fuse import Fusion, fuse
 from funcgrad.compiler.rewrite.sink import sink
 from funcgrad.compiler.scheduling import Scheduling
 from funcgrad.core.jaxprs import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
@@ -26,7 +26,7 @@ def fusion_of(closed: ClosedJaxpr, scheduling: Scheduling) -> Fusion:
 
     def make() -> Fusion:
         jaxpr = _with_own_results(sink(closed).jaxpr)
-        return Fusion(jaxpr.eqns, jaxpr.outvars, scheduling, apart=True)
+        return fuse(jaxpr.eqns, jaxpr.outvars, scheduling, apart=True)
 
     return closed.memo(("fusion", scheduling), make)
 

@@ -56,7 +56,7 @@ def _key(fusion: Fusion, group: Group, numbers: dict[Var, int]) -> Any:
             eqn.primitive,
             tuple((name, param_key(param)) for name, param in eqn.params.items()),
             tuple(v.aval for v in eqn.invars),
-            tuple((value(source), view) for source, view in fusion.accesses(eqn)),
+            tuple((value(source), view) for source, view in fusion.accesses[eqn]),
             tuple((value(v), v in fusion.stored) for v in eqn.outvars),
         )
         for eqn in group.eqns

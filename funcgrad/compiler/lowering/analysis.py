@@ -7,7 +7,10 @@ import itertools
 from collections.abc import Iterable
 
 from funcgrad import dtypes
-from funcgrad.compiler.fusion.fuse import Access, Fusion, Group, domain_of, level_of, without_units
+from funcgrad.compiler.fusion.access import Access, without_units
+from funcgrad.compiler.fusion.domains import domain_of, level_of, reads_elsewhere
+from funcgrad.compiler.fusion.fuse import Fusion
+from funcgrad.compiler.fusion.groups import Group
 from funcgrad.compiler.loops.equations import MOST_PARTS, is_costly
 from funcgrad.compiler.lowering import schedule as sch
 from funcgrad.core.jaxprs import JaxprEqn, Var
@@ -55,7 +58,7 @@ class Analysis:
 
     def _set_phase(self, eqn: JaxprEqn) -> None:
         phase = 0
-        for source, _ in self.fusion.accesses(eqn):
+        for source, _ in self.fusion.accesses[eqn]:
             if isinstance(source, Var) and source in self.made:
                 phase = max(phase, self.phase[source])
         folds = isinstance(eqn.primitive.lowering, Reduce) and bool(domain_of(eqn)[1])
@@ -63,9 +66,9 @@ class Analysis:
 
     def outside(self, eqn: JaxprEqn) -> Iterable[Access]:
         """The operands of an equation that are read from memory, at the points of its own level."""
-        if isinstance(eqn.primitive.lowering, (Pad, Concatenate, DynamicSlice)):
+        if reads_elsewhere(eqn):
             return
-        for access in self.fusion.accesses(eqn):
+        for access in self.fusion.accesses[eqn]:
             if isinstance(access.source, Var) and access.source not in self.made:
                 yield access
 

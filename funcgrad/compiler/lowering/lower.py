@@ -13,7 +13,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from funcgrad.compiler.fusion.fuse import Fusion, Group
+from funcgrad.compiler.fusion.fuse import Fusion
+from funcgrad.compiler.fusion.groups import Group
 from funcgrad.compiler.loops.equations import is_costly, op_name
 from funcgrad.compiler.loops.language import (
     Const,
@@ -204,7 +205,7 @@ class Writer(PhaseWriter):
         ]
         for eqn in info.folds:
             if info.phase[eqn.outvars[0]] == phase + 1:
-                source = info.fusion.accesses(eqn)[0].source
+                source = info.fusion.accesses[eqn][0].source
                 if isinstance(source, Var) and source in info.made:
                     out.append(source)
         return out
@@ -220,7 +221,7 @@ class Writer(PhaseWriter):
             needed.add(v)
             if v in kept and info.phase[v] < phase:
                 continue
-            for source, _ in info.fusion.accesses(info.made[v]):
+            for source, _ in info.fusion.accesses[info.made[v]]:
                 if isinstance(source, Var) and source in info.made and info.level[source] == "full":
                     stack.append(source)
         return [v for v in info.made if v in needed]
@@ -245,7 +246,7 @@ class Writer(PhaseWriter):
         lowering = eqn.primitive.lowering
         if isinstance(lowering, Concatenate) or (isinstance(lowering, (Pad, DynamicSlice)) and place == 0):
             return Const(0, atom.aval.dtype)  # read at other points; see `expression`
-        access = self.info.fusion.accesses(eqn)[place]
+        access = self.info.fusion.accesses[eqn][place]
         source = access.source
         if isinstance(source, Var) and source in self.info.made:
             return env[source] if self.info.level[source] == level else rows.read(source)

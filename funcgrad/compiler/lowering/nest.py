@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from funcgrad import dtypes
-from funcgrad.compiler.fusion.fuse import Access
+from funcgrad.compiler.fusion.access import Access
 from funcgrad.compiler.loops.language import Const, Expr, For, Index, Let, Load, Name, Stmt, Store, op
 from funcgrad.compiler.lowering import schedule as sch
 from funcgrad.compiler.lowering.analysis import Analysis

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from funcgrad.compiler.fusion.fuse import Access
+from funcgrad.compiler.fusion.access import Access
 from funcgrad.compiler.loops.language import Const, Expr, Index, Load, op
 from funcgrad.compiler.lowering.analysis import domain_dimensions
 from funcgrad.compiler.lowering.kernel_builder import INT64, build, size_value
@@ -26,7 +26,7 @@ def iota(w: NestWriter, eqn: JaxprEqn) -> Expr:
 
 
 def pad(w: NestWriter, eqn: JaxprEqn, operands: Sequence[Expr]) -> Expr:
-    access = w.info.fusion.accesses(eqn)[0]
+    access = w.info.fusion.accesses[eqn][0]
     place = domain_dimensions(eqn)
     terms: list[tuple[str, int | str]] = []
     conditions: list[Expr] = []
@@ -70,7 +70,7 @@ def concatenate(w: NestWriter, eqn: JaxprEqn) -> Expr:
     dimension, place = eqn.params["dimension"], domain_dimensions(eqn)
     at = w.position_of(place[dimension]) if dimension in place else Const(0, INT64)
     parts, start = [], 0
-    for v, access in zip(eqn.invars, w.info.fusion.accesses(eqn), strict=True):
+    for v, access in zip(eqn.invars, w.info.fusion.accesses[eqn], strict=True):
         parts.append((access, start, v.aval.shape[dimension]))
         start += v.aval.shape[dimension]
     if w.piece is not None and place.get(dimension) == w.last_dimension:
@@ -95,7 +95,7 @@ def concatenate(w: NestWriter, eqn: JaxprEqn) -> Expr:
 
 
 def dynamic_slice(w: NestWriter, eqn: JaxprEqn, operands: Sequence[Expr]) -> Expr:
-    access, place = w.info.fusion.accesses(eqn)[0], domain_dimensions(eqn)
+    access, place = w.info.fusion.accesses[eqn][0], domain_dimensions(eqn)
     terms: list[tuple[str, int | str]] = []
     for d, (start, n, m) in enumerate(zip(operands[1:], access.view.shape, eqn.outvars[0].aval.shape, strict=True)):
         if not access.view.strides[d]:

@@ -151,7 +151,7 @@ class ColumnValues:
                 continue
             operands = []
             for i, u in enumerate(eqn.invars):
-                source: Any = info.fusion.accesses(eqn)[i].source
+                source: Any = info.fusion.accesses[eqn][i].source
                 operands.append(env[source] if source in env else self._row_operand(u, eqn, i))
             name = self.w.fresh()
             env[v] = self.w.define(self.w.expression(eqn, operands), name)
@@ -160,7 +160,7 @@ class ColumnValues:
             self.w.store(v, self.read(v))
 
     def _row_operand(self, atom: Atom, eqn: JaxprEqn, place: int) -> Expr:
-        source: Any = self.w.info.fusion.accesses(eqn)[place].source
+        source: Any = self.w.info.fusion.accesses[eqn][place].source
         if source in self.w.info.made:
             return self.read(source)
         return self.w.operand(atom, "row", {}, self, eqn, place)

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from funcgrad.compiler.fusion.fuse import Access, Fusion
+from funcgrad.compiler.fusion.access import Access
+from funcgrad.compiler.fusion.fuse import Fusion
 from funcgrad.compiler.loops.language import Const, Expr, For, Index, Load, Stmt, Store, op
 from funcgrad.compiler.lowering.kernel_builder import INT64, KernelBuilder, Launch, build, size_value
 from funcgrad.compiler.scheduling import Scheduling
@@ -85,7 +86,7 @@ def in_place(fusion: Fusion, fixed: set[Var], carries: Mapping[Var, Var]) -> dic
     times: dict[object, int] = {}
     for i, group in enumerate(fusion.order):
         for eqn in group.eqns:
-            for access in fusion.accesses(eqn):
+            for access in fusion.accesses[eqn]:
                 if last.get(access.source) != i:
                     times[access.source] = 0
                 last[access.source] = i
@@ -95,7 +96,7 @@ def in_place(fusion: Fusion, fixed: set[Var], carries: Mapping[Var, Var]) -> dic
         if group.kind != "update":
             continue
         (eqn,) = group.eqns
-        operand = fusion.accesses(eqn)[0].source
+        operand = fusion.accesses[eqn][0].source
         assert isinstance(operand, Var)
         # It must be the last to read the operand, and read it as the operand alone.
         if last[operand] == i and times[operand] == 1 and (operand not in fixed or operand in carries):

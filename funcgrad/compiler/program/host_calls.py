@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from funcgrad.compiler.fusion.fuse import Access, is_whole
+from funcgrad.compiler.fusion.access import Access, is_whole
 from funcgrad.compiler.program.instructions import HostCall, Number
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import JaxprEqn, Var

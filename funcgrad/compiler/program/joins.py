@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from funcgrad.compiler.fusion.fuse import Access
+from funcgrad.compiler.fusion.access import Access
 from funcgrad.compiler.program.instructions import JoinCall
 from funcgrad.compiler.program.steps import Step
 from funcgrad.compiler.scheduling import Scheduling

@@ -28,8 +28,7 @@ MakeRoutine = Callable[..., Routine]
 
 def _results(fusion: Fusion) -> list[Var]:
     """The variables that hold a jaxpr's results."""
-    found = [fusion.resolve(v).source for v in fusion.outvars]
-    return [v for v in found if isinstance(v, Var)]
+    return [v for v in fusion.results if isinstance(v, Var)]
 
 
 def step(eqn: JaxprEqn, operands: Sequence[Atom], routine: MakeRoutine, target: Target) -> Step:

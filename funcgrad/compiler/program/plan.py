@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.compiler.fusion.fuse import Fusion, Group
+from funcgrad.compiler.fusion.fuse import Fusion
+from funcgrad.compiler.fusion.groups import Group
 from funcgrad.compiler.loops.language import scratch_stride
 from funcgrad.compiler.lowering import small_loops
 from funcgrad.compiler.lowering.alike import Lowerings
@@ -66,8 +67,7 @@ def _outputs(closed: ClosedJaxpr, fusion: Fusion, avals: Sequence[ShapedArray]) 
     consts = dict(zip(jaxpr.constvars, closed.consts, strict=True))
     buffers: dict[Var, int] = {}
     outputs = []
-    for atom, aval in zip(jaxpr.outvars, avals, strict=True):
-        source = fusion.resolve(atom).source
+    for source, aval in zip(fusion.results, avals, strict=True):
         if isinstance(source, Literal):
             outputs.append(Output(aval, Array(aval, np.asarray(source.val).reshape(aval.shape)), None, None))
         elif source in inputs:
@@ -116,16 +116,16 @@ class Planner:
         if group.kind == "contract":
             return [self._product(fusion, eqn)]
         if group.kind == "join":
-            return [join(eqn, fusion.accesses(eqn), self.scheduling)]
+            return [join(eqn, fusion.accesses[eqn], self.scheduling)]
         if group.kind == "update":
-            write = self._kernel(lower_update(eqn, fusion.accesses(eqn), self.scheduling))
-            out, operand = eqn.outvars[0], fusion.accesses(eqn)[0].source
+            write = self._kernel(lower_update(eqn, fusion.accesses[eqn], self.scheduling))
+            out, operand = eqn.outvars[0], fusion.accesses[eqn][0].source
             assert isinstance(operand, Var)
             if out in aliases:
                 return [write._replace(in_place_of=operand)]
             return [_copy(out, operand, self.scheduling.copy_grain), write]
         if group.kind == "control":
-            operands = [a.source for a in fusion.accesses(eqn)]
+            operands = [a.source for a in fusion.accesses[eqn]]
             small = small_loops.lower(eqn, operands, self.scheduling)
             return [self._kernel(small) if small is not None else nested.step(eqn, operands, self.routine, self.target)]
         if group.kind == "native":
@@ -148,7 +148,7 @@ class Planner:
         return Step(KernelCall(kernel, launch.sizes), tuple(values), writes, launch.extent, launch.grain)
 
     def _product(self, fusion: Fusion, eqn: JaxprEqn) -> Step:
-        (left, right), out = fusion.accesses(eqn), eqn.outvars[0]
+        (left, right), out = fusion.accesses[eqn], eqn.outvars[0]
         if not isinstance(left.source, Var) or not isinstance(right.source, Var):
             return _host(fusion, eqn)  # a number written into the equation has no address
         a, b = products.matrix(left.view), products.matrix(right.view)
@@ -178,7 +178,7 @@ class Planner:
 
 
 def _native(fusion: Fusion, eqn: JaxprEqn) -> Step:
-    accesses, lowering = fusion.accesses(eqn), eqn.primitive.lowering
+    accesses, lowering = fusion.accesses[eqn], eqn.primitive.lowering
     values = (*eqn.outvars, *(a.source for a in accesses if isinstance(a.source, Var)))
     assert isinstance(lowering, Native) and len(values) == len(eqn.outvars) + len(eqn.invars)
     code = lowering.code([v.aval for v in eqn.invars], [v.aval for v in eqn.outvars], eqn.params)
@@ -187,7 +187,7 @@ def _native(fusion: Fusion, eqn: JaxprEqn) -> Step:
 
 
 def _host(fusion: Fusion, eqn: JaxprEqn) -> Step:
-    accesses = fusion.accesses(eqn)
+    accesses = fusion.accesses[eqn]
     values = (*eqn.outvars, *(a.source for a in accesses if isinstance(a.source, Var)))
     return Step(host_call(eqn, accesses), values, frozenset(eqn.outvars))
 
