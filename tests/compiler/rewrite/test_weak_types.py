@@ -11,7 +11,8 @@ import pytest
 import funcgrad as fg
 import funcgrad.numpy as jnp
 from funcgrad import lax, tree
-from funcgrad.compiler.rewrite.simplify import RULES, simplify
+from funcgrad.compiler.rewrite.rules import RULES
+from funcgrad.compiler.rewrite.simplify import simplify
 from funcgrad.core.array_types import aval_of
 from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.shapes import reshape_p

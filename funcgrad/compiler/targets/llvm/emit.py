@@ -39,15 +39,8 @@ from funcgrad.compiler.loops.language import (
     While,
 )
 from funcgrad.compiler.targets.llvm import safepoints, toolchain, vector_math
-from funcgrad.compiler.targets.llvm.scalar_code import (
-    CONTRACT,
-    I32,
-    I64,
-    ScalarCode,
-    constant,
-    memory_type,
-    register_type,
-)
+from funcgrad.compiler.targets.llvm.registers import CONTRACT, I32, I64, constant, memory_type, register_type
+from funcgrad.compiler.targets.llvm.scalar_code import ScalarCode
 
 POINTER = ir.PointerType()
 VOID = ir.VoidType()
