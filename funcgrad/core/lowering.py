@@ -91,13 +91,6 @@ class Reduce(Lowering):
 
 
 @dataclass(frozen=True)
-class ArgReduce(Lowering):
-    """Index of the first extreme element (NaN counts as extreme) along one axis; `op` is max or min."""
-
-    op: str
-
-
-@dataclass(frozen=True)
 class Contract(Lowering):
     """Sum of products over contracted dimensions, batched: dot_general."""
 

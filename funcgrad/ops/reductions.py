@@ -10,27 +10,29 @@ import numpy as np
 from funcgrad import dtypes
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
-from funcgrad.core.lowering import ArgReduce
+from funcgrad.core.lowering import Rewrite
 from funcgrad.core.primitives import AxisData, Primitive
 from funcgrad.core.symbolic import Zero
 from funcgrad.errors import ArgumentError, ShapeError
 from funcgrad.ops.accumulation import accumulator, run_over
-from funcgrad.ops.arithmetic import max_p, min_p, mul_p
+from funcgrad.ops.arithmetic import add_p, max_p, min_p, mul_p
 from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.composite import logaddexp_p
 from funcgrad.ops.elementwise import BITS, NUMBER, REAL, check_operands
-from funcgrad.ops.logic import eq_p
+from funcgrad.ops.logic import eq_p, ne_p, or_p
+from funcgrad.ops.selection import select_n_p
 from funcgrad.ops.shapes import (
     broadcast_in_dim,
     check_axes,
     expand_dims,
+    full,
     reduce_sum,
     reduction,
     reshape,
     rev,
     transpose,
 )
-from funcgrad.ops.slicing import concatenate, pad, slice_
+from funcgrad.ops.slicing import concatenate, iota, pad, slice_
 
 Axes = tuple[int, ...]
 Pair = tuple[Any, Any]
@@ -172,7 +174,38 @@ def reduce_xor(x: Any, axes: Sequence[int]) -> Any:
 # ---------------------------------------------------------------- positions of extremes
 
 
-def _arg_reduction(name: str, op: str, evaluate: Callable[..., Any]) -> Primitive:
+_SHORTEST_BLOCK, _LONGEST_BLOCK = 256, 4096
+
+
+def _first_place(x: Any, extreme: Primitive, axis: int) -> Any:
+    """The least index at which `x` equals its extreme along `axis`; where that is NaN, at which it is NaN.
+
+    A long last axis is cut into blocks whose candidates are compared: it is read from memory once, by all threads.
+    """
+    *outer, n = shape = aval_of(x).shape
+    is_long = axis == len(outer) and n > _LONGEST_BLOCK
+    block = next((b for b in range(_LONGEST_BLOCK, _SHORTEST_BLOCK - 1, -1) if n % b == 0), None) if is_long else None
+    dtype = dtypes.int32 if shape[axis] < 2**31 else dtypes.int64
+    if block is None:
+        best = extreme.bind(x, axes=(axis,))
+        return _least(iota(dtype, shape, axis), shape[axis], x, best, axis)
+    blocks = reshape(x, (*outer, n // block, block))
+    best = extreme.bind(blocks, axes=(axis + 1,))
+    within = _least(iota(dtype, aval_of(blocks).shape, axis + 1), block, blocks, best, axis + 1)
+    start = mul_p.bind(iota(dtype, aval_of(best).shape, axis), full((), block, dtype))
+    return _least(add_p.bind(start, within), n, best, extreme.bind(best, axes=(axis,)), axis)
+
+
+def _least(places: Any, size: int, x: Any, best: Any, axis: int) -> Any:
+    """The least of the places, below `size`, at which `x` equals `best`, its extreme along `axis`."""
+    found = eq_p.bind(x, _spread(best, x, (axis,)))
+    if dtypes.is_float(aval_of(x).dtype):
+        found = or_p.bind(found, ne_p.bind(x, x))
+    nowhere = full(aval_of(x).shape, size, aval_of(places).dtype)
+    return reduce_min_p.bind(select_n_p.bind(found, nowhere, places), axes=(axis,))
+
+
+def _arg_reduction(name: str, extreme: Primitive, evaluate: Callable[..., Any]) -> Primitive:
     """Declare argmax or argmin: the first position of the extreme along one axis; NaN counts as extreme."""
 
     def infer(x: ShapedArray, *, axes: Axes, index_dtype: np.dtype) -> ShapedArray:
@@ -205,12 +238,15 @@ def _arg_reduction(name: str, op: str, evaluate: Callable[..., Any]) -> Primitiv
         ans = primitive.bind(*primals, **params)
         return ans, Zero(aval_of(ans).tangent())
 
-    primitive = Primitive(name, infer=infer, evaluate=positions, jvp=jvp, batch=batch, lowering=ArgReduce(op))
+    def expand(x: Any, *, axes: Axes, index_dtype: np.dtype) -> Any:
+        return convert_element_type(_first_place(x, extreme, *axes), index_dtype)
+
+    primitive = Primitive(name, infer=infer, evaluate=positions, jvp=jvp, batch=batch, lowering=Rewrite(expand))
     return primitive
 
 
-argmax_p = _arg_reduction("argmax", "max", np.argmax)
-argmin_p = _arg_reduction("argmin", "min", np.argmin)
+argmax_p = _arg_reduction("argmax", reduce_max_p, np.argmax)
+argmin_p = _arg_reduction("argmin", reduce_min_p, np.argmin)
 
 
 def argmax(x: Any, axis: int, index_dtype: np.dtype = dtypes.int32) -> Any:

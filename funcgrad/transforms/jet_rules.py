@@ -42,6 +42,7 @@ from funcgrad.ops.arithmetic import (
     tanh_p,
 )
 from funcgrad.ops.casts import convert_element_type_p
+from funcgrad.ops.conv import conv_general_dilated_p
 from funcgrad.ops.dot import dot_general_p
 from funcgrad.ops.elementwise import add_any_p, add_tangents
 from funcgrad.ops.indexing import gather_p
@@ -49,6 +50,13 @@ from funcgrad.ops.reductions import cummax_p, cummin_p, cumsum_p, reduce_max_p, 
 from funcgrad.ops.scatters import scatter_add_p, scatter_max_p, scatter_min_p, scatter_p, scatter_sub_p
 from funcgrad.ops.shapes import reduce_sum_p
 from funcgrad.ops.special import reduce_precision_p
+from funcgrad.ops.windows import (
+    reduce_window_max_p,
+    reduce_window_min_p,
+    reduce_window_sum_p,
+    select_and_gather_add_p,
+    select_and_scatter_add_p,
+)
 
 Coefficients = list[Any]
 
@@ -179,6 +187,7 @@ def circular(which: int, sine: Primitive, cosine: Primitive, sign: int) -> Calla
 RECURRENCES: dict[Primitive, Callable[..., Coefficients]] = {
     mul_p: product,
     dot_general_p: bilinear(dot_general_p),
+    conv_general_dilated_p: bilinear(conv_general_dilated_p),
     square_p: square,
     integer_pow_p: integer_pow,
     div_p: div,
@@ -201,6 +210,7 @@ RECURRENCES: dict[Primitive, Callable[..., Coefficients]] = {
 PIECEWISE_LINEAR = (
     *(add_p, add_any_p, sub_p, neg_p, complex_p, conj_p, real_p, imag_p, convert_element_type_p, reduce_precision_p),
     *(reduce_sum_p, reduce_max_p, reduce_min_p, cumsum_p, cummax_p, cummin_p),
+    *(reduce_window_sum_p, reduce_window_max_p, reduce_window_min_p, select_and_gather_add_p, select_and_scatter_add_p),
     *(gather_p, scatter_p, scatter_add_p, scatter_sub_p, scatter_min_p, scatter_max_p),
 )
 """Primitives whose derivative is constant in pieces: each coefficient goes through it by itself."""

@@ -18,7 +18,6 @@ from funcgrad.core.lowering import (
     CALLS,
     CONTROL,
     HOST,
-    ArgReduce,
     Barrier,
     Concatenate,
     Cond,
@@ -73,7 +72,7 @@ _COSTS: LoweringTable[Callable[[JaxprEqn], dict[str, int]]] = LoweringTable(
     {
         Elementwise: _of_elementwise,
         Contract: _of_product,
-        **dict.fromkeys((Reduce, ArgReduce), lambda eqn: {"flops": eqn.invars[0].aval.size}),
+        Reduce: lambda eqn: {"flops": eqn.invars[0].aval.size},
     },
     # Movement, and what runs elsewhere: a call of NumPy, code that is not ours. Control flow is counted by its bodies.
     rest=(View, Pad, Concatenate, Iota, DynamicSlice, DynamicUpdateSlice, Barrier, Native, *CALLS, *CONTROL, *HOST),

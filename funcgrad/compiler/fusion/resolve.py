@@ -23,7 +23,6 @@ from funcgrad.core.lowering import (
     CALLS,
     CONTROL,
     HOST,
-    ArgReduce,
     Barrier,
     Concatenate,
     Contract,
@@ -261,7 +260,7 @@ _RULES: LoweringTable[Callable[[_Resolver, JaxprEqn], None]] = LoweringTable(
         **dict.fromkeys(CONTROL, _Resolver.control),
     },
     # Here are those that the loop language cannot express.
-    rest=(Elementwise, Pad, Iota, Reduce, ArgReduce, DynamicSlice, *CALLS, *HOST),
+    rest=(Elementwise, Pad, Iota, Reduce, DynamicSlice, *CALLS, *HOST),
     otherwise=_Resolver.host,
 )
 

@@ -14,7 +14,6 @@ from funcgrad.core.lowering import (
     CALLS,
     CONTROL,
     HOST,
-    ArgReduce,
     Barrier,
     Concatenate,
     Contract,
@@ -45,7 +44,7 @@ _EXPRESSIBLE: LoweringTable[Callable[[JaxprEqn], bool]] = LoweringTable(
         Concatenate: lambda eqn: len(eqn.invars) <= MOST_PARTS,
         **dict.fromkeys((View, Pad, Iota, Reduce, DynamicSlice), lambda eqn: True),
     },
-    rest=(ArgReduce, Contract, DynamicUpdateSlice, Native, Barrier, *CALLS, *CONTROL, *HOST),
+    rest=(Contract, DynamicUpdateSlice, Native, Barrier, *CALLS, *CONTROL, *HOST),
     otherwise=lambda eqn: False,
 )
 
@@ -62,6 +61,9 @@ def op_name(eqn: JaxprEqn) -> str:
     """Return the scalar operation that an equation is, or the name of its primitive."""
     lowering = eqn.primitive.lowering
     return lowering.op if isinstance(lowering, Elementwise) and isinstance(lowering.op, str) else eqn.primitive.name
+
+
+_COMPARISONS = {"eq", "ne", "lt", "le", "gt", "ge"}
 
 
 class _Typed(NamedTuple):
@@ -98,6 +100,13 @@ def scalar_ops(eqn: JaxprEqn) -> set[str]:
     recorder = _Recorder()
     lowering.op(recorder, *(_Typed(v.aval.dtype) for v in eqn.invars), **eqn.params)
     return recorder.ops
+
+
+def is_comparison(eqn: JaxprEqn) -> bool:
+    """Whether an equation compares floating-point numbers."""
+    return dtypes.is_float(eqn.invars[-1].aval.dtype if eqn.invars else dtypes.bool_) and not _COMPARISONS.isdisjoint(
+        scalar_ops(eqn)
+    )
 
 
 def is_costly(eqn: JaxprEqn) -> bool:

@@ -11,7 +11,7 @@ from funcgrad.compiler.fusion.access import Access, without_units
 from funcgrad.compiler.fusion.domains import domain_of, level_of, reads_elsewhere
 from funcgrad.compiler.fusion.fuse import Fusion
 from funcgrad.compiler.fusion.groups import Group
-from funcgrad.compiler.loops.equations import MOST_PARTS, is_costly
+from funcgrad.compiler.loops.equations import MOST_PARTS, is_comparison, is_costly, scalar_ops
 from funcgrad.compiler.lowering import schedule as sch
 from funcgrad.core.jaxprs import JaxprEqn, Var
 from funcgrad.core.lowering import Concatenate, DynamicSlice, Iota, Pad, Reduce, contiguous
@@ -93,6 +93,17 @@ class Analysis:
     def cost(self) -> int:
         """Simple operations per element, roughly."""
         return 1 + sum(8 if is_costly(e) else 1 for e in self.group.eqns) // 2
+
+    def compared_sums(self) -> set[Var]:
+        """Full values that are sums, which may be contracted with a product, and that comparisons depend on."""
+        found: set[Var] = set()
+        stack = [e for e in self.made.values() if is_comparison(e)]
+        while stack:
+            for source, _ in self.fusion.accesses[stack.pop()]:
+                if isinstance(source, Var) and self.level.get(source) == "full" and source not in found:
+                    found.add(source)
+                    stack.append(self.made[source])
+        return {v for v in found if not {"add", "sub"}.isdisjoint(scalar_ops(self.made[v]))}
 
     def partial_blocks(self) -> int:
         """Into how many pieces the folds are cut; only folds that nothing full waits for can be."""

@@ -38,7 +38,6 @@ from funcgrad.core.lowering import (
     CALLS,
     CONTROL,
     HOST,
-    ArgReduce,
     Barrier,
     Concatenate,
     Contract,
@@ -99,7 +98,7 @@ _EXPRESSIONS: LoweringTable[Callable[[Any, JaxprEqn, Sequence[Expr]], Expr] | No
         Reduce: _operand,
     },
     # No part of loops; see `is_loop`.
-    rest=(ArgReduce, Contract, DynamicUpdateSlice, Native, Barrier, *CALLS, *CONTROL, *HOST),
+    rest=(Contract, DynamicUpdateSlice, Native, Barrier, *CALLS, *CONTROL, *HOST),
     otherwise=None,
 )
 
@@ -165,12 +164,20 @@ class Writer(PhaseWriter):
         self.piece = None
 
     def _kept_values(self) -> dict[Var, str]:
-        """Scratch rows for costly full values that later phases want again."""
+        """Scratch rows for full values that later phases want again: the costly ones, and those that must be the same.
+
+        A sum of products may be rounded once where it is computed alone, twice where the products are wanted too. So
+        what is compared with an extreme of itself is not computed twice.
+        """
         info, kept = self.info, {}
+        compared = info.compared_sums()
+        before = set(self._needed(0, set()))
         for phase in range(1, max(info.phase.values(), default=0) + 1):
-            for v in self._needed(phase, set(kept)):
-                if info.phase[v] < phase and is_costly(info.made[v]):
+            needed = self._needed(phase, set(kept))
+            for v in needed:
+                if info.phase[v] < phase and (is_costly(info.made[v]) or (v in compared and v in before)):
                     kept[v] = ""
+            before.update(needed)
         if not kept:
             return {}
         extent = self._scratch_extent()

@@ -32,7 +32,6 @@ from funcgrad.core.lowering import (
     CALLS,
     CONTROL,
     HOST,
-    ArgReduce,
     Barrier,
     Concatenate,
     Contract,
@@ -318,7 +317,7 @@ _RULES: LoweringTable[Callable[[Any, JaxprEqn, Sequence[Scalars]], Scalars] | No
         DynamicUpdateSlice: ScalarWriter.update_of_scalars,
     },
     # What keeps a loop from being computed with scalars; `scalar_loops` writes barriers and control flow.
-    rest=(ArgReduce, Native, Barrier, *CALLS, *CONTROL, *HOST),
+    rest=(Native, Barrier, *CALLS, *CONTROL, *HOST),
     otherwise=None,
 )
 
