@@ -2,10 +2,10 @@
 
 from funcgrad.errors import explain_missing_names as _explain_missing_names
 from funcgrad.transforms.jit import JitFunction as Wrapped
-from funcgrad.transforms.stages import ArgInfo as ArgInfo
-from funcgrad.transforms.stages import Compiled as Compiled
-from funcgrad.transforms.stages import Lowered as Lowered
-from funcgrad.transforms.stages import Traced as Traced
+from funcgrad.transforms.jit.stages import ArgInfo as ArgInfo
+from funcgrad.transforms.jit.stages import Compiled as Compiled
+from funcgrad.transforms.jit.stages import Lowered as Lowered
+from funcgrad.transforms.jit.stages import Traced as Traced
 
 __all__ = ["ArgInfo", "Compiled", "Lowered", "Traced", "Wrapped"]
 

@@ -12,7 +12,7 @@ from funcgrad.core.avals import ShapedArray
 from funcgrad.errors import ArgumentError
 from funcgrad.transforms.api import name_of
 from funcgrad.transforms.jit import jit
-from funcgrad.transforms.stages import Traced
+from funcgrad.transforms.jit.stages import Traced
 
 
 def numba_callable(fun: Callable[..., Any], *examples: Any) -> Any:

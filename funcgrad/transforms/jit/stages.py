@@ -164,7 +164,7 @@ class Compiled(_Stage):
             raise ArgumentError(
                 f"compiled {self._traced.fun_name} was called with arguments of another structure than it was compiled "
                 f"for (which leaves out static ones): {self._differences(in_tree)}",
-                fix="pass arguments of that structure, or call the jitted function, which specialises",
+                fix="pass arguments of that structure, or call the jitted function, which specializes",
             )
         self._check_not_transformed(flat)
         try:
@@ -177,7 +177,7 @@ class Compiled(_Stage):
             if have.shape != wanted.shape or have.dtype != wanted.dtype:
                 raise ArgumentError(
                     f"compiled {self._traced.fun_name}: argument {name} has type {have}, it was compiled for {wanted}",
-                    fix="pass an argument of that type, or call the jitted function, which specialises",
+                    fix="pass an argument of that type, or call the jitted function, which specializes",
                 )
         out = self._executable(arrays)
         for i in self.donate_argnums:
