@@ -41,8 +41,6 @@ from funcgrad.core.devices import local_devices as local_devices
 from funcgrad.core.scopes import named_scope as named_scope
 from funcgrad.core.traces import ensure_compile_time_eval as ensure_compile_time_eval
 from funcgrad.dtypes import float0 as float0
-from funcgrad.transforms.callbacks import effects_barrier as effects_barrier
-from funcgrad.transforms.callbacks import pure_callback as pure_callback
 from funcgrad.transforms.checkpoint import policies as _policies
 from funcgrad.transforms.checkpoint.remat import checkpoint as checkpoint
 from funcgrad.transforms.checkpoint.remat import remat as remat
@@ -50,17 +48,22 @@ from funcgrad.transforms.custom_rules.closures import closure_convert as closure
 from funcgrad.transforms.custom_rules.gradient import custom_gradient as custom_gradient
 from funcgrad.transforms.custom_rules.jvp import custom_jvp as custom_jvp
 from funcgrad.transforms.custom_rules.vjp import custom_vjp as custom_vjp
+from funcgrad.transforms.derivatives import jvp as jvp
+from funcgrad.transforms.derivatives import linear_transpose as linear_transpose
+from funcgrad.transforms.derivatives import linearize as linearize
+from funcgrad.transforms.derivatives import vjp as vjp
+from funcgrad.transforms.effects.callbacks import effects_barrier as effects_barrier
+from funcgrad.transforms.effects.callbacks import pure_callback as pure_callback
 from funcgrad.transforms.grad import grad as grad
-from funcgrad.transforms.grad import hessian as hessian
-from funcgrad.transforms.grad import jacfwd as jacfwd
-from funcgrad.transforms.grad import jacrev as jacrev
-from funcgrad.transforms.grad import jvp as jvp
-from funcgrad.transforms.grad import linear_transpose as linear_transpose
-from funcgrad.transforms.grad import linearize as linearize
 from funcgrad.transforms.grad import value_and_grad as value_and_grad
-from funcgrad.transforms.grad import vjp as vjp
+from funcgrad.transforms.jacobians import hessian as hessian
+from funcgrad.transforms.jacobians import jacfwd as jacfwd
+from funcgrad.transforms.jacobians import jacrev as jacrev
 from funcgrad.transforms.jit import clear_caches as clear_caches
 from funcgrad.transforms.jit import jit as jit
+from funcgrad.transforms.make_jaxpr import eval_shape as eval_shape
+from funcgrad.transforms.make_jaxpr import make_jaxpr as make_jaxpr
+from funcgrad.transforms.make_jaxpr import named_call as named_call
 from funcgrad.transforms.primitives import njit_op as njit_op
 from funcgrad.transforms.primitives import primitive as primitive
 from funcgrad.transforms.refs import Ref as Ref
@@ -68,9 +71,6 @@ from funcgrad.transforms.refs import empty_ref as empty_ref
 from funcgrad.transforms.refs import free_ref as free_ref
 from funcgrad.transforms.refs import freeze as freeze
 from funcgrad.transforms.refs import new_ref as new_ref
-from funcgrad.transforms.tracing_api import eval_shape as eval_shape
-from funcgrad.transforms.tracing_api import make_jaxpr as make_jaxpr
-from funcgrad.transforms.tracing_api import named_call as named_call
 from funcgrad.transforms.vmap import vmap as vmap
 
 Array = _array_types.AnyArray

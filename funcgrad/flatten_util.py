@@ -14,7 +14,7 @@ from funcgrad.errors import explain_missing_names as _explain_missing_names
 from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.shapes import full, reshape
 from funcgrad.ops.slicing import concatenate, slice_
-from funcgrad.transforms.api import as_arrays, places
+from funcgrad.transforms.flattening import as_arrays, places
 
 
 def ravel_pytree(pytree: Any) -> tuple[Any, Callable[[Any], Any]]:

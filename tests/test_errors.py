@@ -16,10 +16,12 @@ from funcgrad.core.arrays import Array, as_array
 from funcgrad.core.avals import ShapedArray, ShapeDtypeStruct
 from funcgrad.core.checking import check_jaxpr
 from funcgrad.core.primitives import Primitive, registry
-from funcgrad.transforms.collectives import psum
-from funcgrad.transforms.grad import grad, hessian, jacfwd, jacrev, jvp, linear_transpose, linearize, vjp
+from funcgrad.transforms.collectives.functions import psum
+from funcgrad.transforms.derivatives import jvp, linear_transpose, linearize, vjp
+from funcgrad.transforms.grad import grad
+from funcgrad.transforms.jacobians import hessian, jacfwd, jacrev
 from funcgrad.transforms.jit import jit
-from funcgrad.transforms.tracing_api import make_jaxpr
+from funcgrad.transforms.make_jaxpr import make_jaxpr
 from funcgrad.transforms.vmap import vmap
 
 X = np.array([1.0, 2.0, 3.0], np.float32)

@@ -1,6 +1,6 @@
 """funcgrad.experimental: what JAX keeps under that name."""
 
 from funcgrad.errors import explain_missing_names as _explain_missing_names
-from funcgrad.transforms.callbacks import io_callback as io_callback
+from funcgrad.transforms.effects.callbacks import io_callback as io_callback
 
 _explain_missing_names(__name__)

@@ -10,7 +10,7 @@ from funcgrad.compiler import pipeline, targets
 from funcgrad.compiler.targets.numba import compiled, module
 from funcgrad.core.avals import ShapedArray
 from funcgrad.errors import ArgumentError
-from funcgrad.transforms.api import name_of
+from funcgrad.transforms.flattening import name_of
 from funcgrad.transforms.jit import jit
 from funcgrad.transforms.jit.stages import Traced
 

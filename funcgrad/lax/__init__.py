@@ -19,19 +19,19 @@ from funcgrad.lax.products import *
 from funcgrad.lax.slicing import *
 from funcgrad.lax.windows import *
 from funcgrad.ops.barriers import optimization_barrier as optimization_barrier
-from funcgrad.transforms.collectives import all_gather as all_gather
-from funcgrad.transforms.collectives import all_to_all as all_to_all
-from funcgrad.transforms.collectives import axis_index as axis_index
-from funcgrad.transforms.collectives import axis_size as axis_size
-from funcgrad.transforms.collectives import pbroadcast as pbroadcast
-from funcgrad.transforms.collectives import pmax as pmax
-from funcgrad.transforms.collectives import pmean as pmean
-from funcgrad.transforms.collectives import pmin as pmin
-from funcgrad.transforms.collectives import ppermute as ppermute
-from funcgrad.transforms.collectives import pshuffle as pshuffle
-from funcgrad.transforms.collectives import psum as psum
-from funcgrad.transforms.collectives import psum_scatter as psum_scatter
-from funcgrad.transforms.collectives import pswapaxes as pswapaxes
+from funcgrad.transforms.collectives.functions import all_gather as all_gather
+from funcgrad.transforms.collectives.functions import all_to_all as all_to_all
+from funcgrad.transforms.collectives.functions import axis_index as axis_index
+from funcgrad.transforms.collectives.functions import axis_size as axis_size
+from funcgrad.transforms.collectives.functions import pbroadcast as pbroadcast
+from funcgrad.transforms.collectives.functions import pmax as pmax
+from funcgrad.transforms.collectives.functions import pmean as pmean
+from funcgrad.transforms.collectives.functions import pmin as pmin
+from funcgrad.transforms.collectives.functions import ppermute as ppermute
+from funcgrad.transforms.collectives.functions import pshuffle as pshuffle
+from funcgrad.transforms.collectives.functions import psum as psum
+from funcgrad.transforms.collectives.functions import psum_scatter as psum_scatter
+from funcgrad.transforms.collectives.functions import pswapaxes as pswapaxes
 from funcgrad.transforms.control_flow import cond as cond
 from funcgrad.transforms.control_flow import fori_loop as fori_loop
 from funcgrad.transforms.control_flow import map as map

@@ -13,7 +13,7 @@ from funcgrad.numpy.axes import as_axis
 from funcgrad.numpy.promotion import as_operand
 from funcgrad.ops.shapes import reshape
 from funcgrad.tracebacks import boundary
-from funcgrad.transforms.api import callable_or_error, name_of
+from funcgrad.transforms.flattening import callable_or_error, name_of
 
 __all__ = ["associative_scan"]
 

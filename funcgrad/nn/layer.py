@@ -14,7 +14,7 @@ from funcgrad.errors import ArgumentError, ShapeError
 from funcgrad.numpy.axes import as_int, as_shape
 from funcgrad.numpy.promotion import as_operand
 from funcgrad.random.keys import KeyArray, words_of
-from funcgrad.transforms.api import name_of
+from funcgrad.transforms.flattening import name_of
 
 Shape = tuple[int, ...]
 P = ParamSpec("P")

@@ -30,8 +30,8 @@ from funcgrad.nn.layer import (
 )
 from funcgrad.numpy.axes import as_number
 from funcgrad.numpy.promotion import as_operand
-from funcgrad.transforms.api import name_of
-from funcgrad.transforms.tracing_api import eval_shape
+from funcgrad.transforms.flattening import name_of
+from funcgrad.transforms.make_jaxpr import eval_shape
 
 _FEATURES = "the number of features"
 

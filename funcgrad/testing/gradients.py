@@ -13,7 +13,7 @@ from funcgrad import dtypes, tree
 from funcgrad.config import enable_x64
 from funcgrad.core.array_types import aval_of
 from funcgrad.testing.comparisons import assert_close
-from funcgrad.transforms.grad import jvp, vjp
+from funcgrad.transforms.derivatives import jvp, vjp
 from funcgrad.transforms.jit import jit
 from funcgrad.transforms.vmap import vmap
 

@@ -33,9 +33,9 @@ from funcgrad.ops.special import igamma_p, igammac_p
 from funcgrad.testing import special
 from funcgrad.testing.comparisons import assert_close
 from funcgrad.testing.gradients import check_grads, check_jit, check_jvp_vjp, check_vmap, random_like
-from funcgrad.transforms.grad import jvp, vjp
+from funcgrad.transforms.derivatives import jvp, vjp
 from funcgrad.transforms.jit import jit
-from funcgrad.transforms.tracing_api import make_jaxpr
+from funcgrad.transforms.make_jaxpr import make_jaxpr
 from funcgrad.transforms.vmap import vmap
 
 _UNKNOWN_IN_SECOND_ORDER = {igamma_p: (0,), igammac_p: (0,)}

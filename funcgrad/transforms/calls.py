@@ -13,10 +13,10 @@ from funcgrad.core.primitives import AxisData, Primitive
 from funcgrad.core.staging import hoist_tracers
 from funcgrad.core.symbolic import is_undefined
 from funcgrad.ops.shapes import leading
-from funcgrad.transforms.jvp import jvp_jaxpr
+from funcgrad.transforms.interpreters.batching import batch_jaxpr
+from funcgrad.transforms.interpreters.jvp import jvp_jaxpr
+from funcgrad.transforms.interpreters.transpose import transpose_jaxpr
 from funcgrad.transforms.refs import discharge_call
-from funcgrad.transforms.transpose import transpose_jaxpr
-from funcgrad.transforms.vmap import batch_jaxpr
 
 
 class JaxprCall(Primitive):

@@ -38,8 +38,8 @@ from funcgrad.core.traces import Trace, eval_trace
 from funcgrad.errors import ArgumentError, DeletedArrayError, DTypeError, IndexingError, LeakedTracerError, ShapeError
 from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.shapes import zeros_of
-from funcgrad.transforms.api import abstract
-from funcgrad.transforms.partial_eval import PartialEvalTrace
+from funcgrad.transforms.flattening import abstract
+from funcgrad.transforms.interpreters.partial_eval import PartialEvalTrace
 
 
 class Ref(Reference):

@@ -28,7 +28,7 @@ from funcgrad.ops import shapes as sh
 from funcgrad.ops.dot import dot_general
 from funcgrad.transforms.grad import grad
 from funcgrad.transforms.jit import jit
-from funcgrad.transforms.tracing_api import make_jaxpr
+from funcgrad.transforms.make_jaxpr import make_jaxpr
 from funcgrad.transforms.vmap import vmap
 
 # A drawn program is a list of such quadruples: which operation, on which values, with which parameters. Numbers are

@@ -25,9 +25,10 @@ from funcgrad.core.tracers import Tracer
 from funcgrad.core.traces import eval_trace
 from funcgrad.testing import assert_close
 from funcgrad.testing.strategies import arrays
-from funcgrad.transforms.grad import grad, jvp
+from funcgrad.transforms.derivatives import jvp
+from funcgrad.transforms.grad import grad
 from funcgrad.transforms.jit import jit
-from funcgrad.transforms.tracing_api import make_jaxpr
+from funcgrad.transforms.make_jaxpr import make_jaxpr
 from funcgrad.transforms.vmap import vmap
 
 lax = FUNCGRAD.lax

@@ -18,9 +18,10 @@ from funcgrad.ops import indexing as gathers
 from funcgrad.ops import scatters
 from funcgrad.ops.dynamic_slices import dynamic_slice
 from funcgrad.ops.shapes import full, sum_all
-from funcgrad.transforms.grad import grad, jvp, vjp
+from funcgrad.transforms.derivatives import jvp, vjp
+from funcgrad.transforms.grad import grad
 from funcgrad.transforms.jit import jit
-from funcgrad.transforms.tracing_api import make_jaxpr
+from funcgrad.transforms.make_jaxpr import make_jaxpr
 from funcgrad.transforms.vmap import vmap
 from tests.comparing import assert_same
 

@@ -18,19 +18,11 @@ from funcgrad.core.arrays import as_array
 from funcgrad.core.avals import ShapeDtypeStruct
 from funcgrad.errors import DeletedArrayError
 from funcgrad.testing import assert_close, check_grads, check_vmap
-from funcgrad.transforms.grad import (
-    grad,
-    hessian,
-    jacfwd,
-    jacrev,
-    jvp,
-    linear_transpose,
-    linearize,
-    value_and_grad,
-    vjp,
-)
+from funcgrad.transforms.derivatives import jvp, linear_transpose, linearize, vjp
+from funcgrad.transforms.grad import grad, value_and_grad
+from funcgrad.transforms.jacobians import hessian, jacfwd, jacrev
 from funcgrad.transforms.jit import jit
-from funcgrad.transforms.tracing_api import eval_shape, make_jaxpr
+from funcgrad.transforms.make_jaxpr import eval_shape, make_jaxpr
 from funcgrad.transforms.vmap import vmap
 from tests.comparing import assert_same
 

@@ -34,8 +34,8 @@ from funcgrad.testing.strategies import (
     seeds,
     shapes,
 )
-from funcgrad.transforms.callbacks import VMAP_METHODS, HostFunction
 from funcgrad.transforms.checkify.error import init_error
+from funcgrad.transforms.effects.callbacks import VMAP_METHODS, HostFunction
 
 # ---------------------------------------------------------------- jaxprs
 

@@ -22,7 +22,6 @@ from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.errors import ArgumentError
 from funcgrad.ops.arithmetic import div_p
 from funcgrad.ops.casts import stop_gradient_p
-from funcgrad.transforms.api import FlatFunction, callable_or_error, name_of
 from funcgrad.transforms.checkify.automatic import INDICES, SCATTERS, check_division, check_indices, check_nan
 from funcgrad.transforms.checkify.error import (
     Error,
@@ -54,8 +53,9 @@ from funcgrad.transforms.custom_rules.linear_call import linear_call_p
 from funcgrad.transforms.custom_rules.linear_solve import linear_solve_p
 from funcgrad.transforms.custom_rules.root import root_p
 from funcgrad.transforms.custom_rules.vjp import custom_vjp_call_p
+from funcgrad.transforms.flattening import FlatFunction, callable_or_error, name_of
+from funcgrad.transforms.interpreters.partial_eval import pruned
 from funcgrad.transforms.jit import jit_p
-from funcgrad.transforms.partial_eval import pruned
 
 ErrorCategory = type[JaxException]
 Errors = frozenset[ErrorCategory]

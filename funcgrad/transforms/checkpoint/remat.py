@@ -24,12 +24,12 @@ from funcgrad.core.lowering import Rewrite
 from funcgrad.errors import ArgumentError
 from funcgrad.ops.barriers import optimization_barrier_p
 from funcgrad.tracebacks import boundary
-from funcgrad.transforms.api import arguments_of, as_arrays, callable_or_error, name_of
 from funcgrad.transforms.calls import JaxprCall
 from funcgrad.transforms.checkpoint.policies import Policy, is_saveable
 from funcgrad.transforms.control_flow.common import Body
+from funcgrad.transforms.flattening import arguments_of, as_arrays, callable_or_error, name_of
+from funcgrad.transforms.interpreters.partial_eval import JaxprSplit, Split, divide, forward_residuals, joined
 from funcgrad.transforms.jit import jit_p
-from funcgrad.transforms.partial_eval import JaxprSplit, Split, divide, forward_residuals, joined
 
 # ---------------------------------------------------------------- the primitive
 

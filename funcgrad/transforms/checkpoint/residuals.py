@@ -10,11 +10,11 @@ from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import Jaxpr, JaxprEqn, Literal, Var
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.dtypes import is_inexact
-from funcgrad.transforms.api import FlatFunction, abstract, callable_or_error, leaf_names, name_of
 from funcgrad.transforms.checkpoint.policies import name_p
 from funcgrad.transforms.checkpoint.remat import remat_p
+from funcgrad.transforms.flattening import FlatFunction, abstract, callable_or_error, leaf_names, name_of
+from funcgrad.transforms.interpreters.partial_eval import linearize_flat
 from funcgrad.transforms.jit import jit_p
-from funcgrad.transforms.partial_eval import linearize_flat
 
 
 def saved_residuals(fun: Callable[..., Any], *args: Any, **kwargs: Any) -> list[tuple[ShapedArray, str]]:

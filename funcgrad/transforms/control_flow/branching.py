@@ -18,10 +18,10 @@ from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.logic import ne_p
 from funcgrad.tracebacks import boundary
-from funcgrad.transforms.api import as_arrays, callable_or_error, name_of, places
 from funcgrad.transforms.control_flow.common import Body, join_consts, trace_body
 from funcgrad.transforms.control_flow.conditional import cond_p
 from funcgrad.transforms.control_flow.refs import close_over_refs
+from funcgrad.transforms.flattening import as_arrays, callable_or_error, name_of, places
 
 _NONE: Any = object()
 

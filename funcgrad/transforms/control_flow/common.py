@@ -16,7 +16,7 @@ from funcgrad.core.primitives import AxisData, Primitive
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.errors import ArgumentError, DTypeError, JaxprError, ShapeError
 from funcgrad.ops.casts import convert_element_type
-from funcgrad.transforms.api import FlatFunction, argument_names, name_of
+from funcgrad.transforms.flattening import FlatFunction, argument_names, name_of
 
 T = TypeVar("T")
 

@@ -30,10 +30,10 @@ from funcgrad.ops.shapes import broadcast_in_batch, broadcast_in_dim, leading, z
 from funcgrad.transforms.control_flow.common import check_operands, join_lanes, same_type
 from funcgrad.transforms.control_flow.refs import discharge_cond
 from funcgrad.transforms.control_flow.scan_rules import scan_p
-from funcgrad.transforms.jvp import jvp_jaxpr
-from funcgrad.transforms.partial_eval import JaxprSplit, Split, partial_eval_jaxpr
-from funcgrad.transforms.transpose import transpose_jaxpr
-from funcgrad.transforms.vmap import batch_jaxpr
+from funcgrad.transforms.interpreters.batching import batch_jaxpr
+from funcgrad.transforms.interpreters.jvp import jvp_jaxpr
+from funcgrad.transforms.interpreters.partial_eval import JaxprSplit, Split, partial_eval_jaxpr
+from funcgrad.transforms.interpreters.transpose import transpose_jaxpr
 
 Branches = tuple[ClosedJaxpr, ...]
 

@@ -11,8 +11,8 @@ from funcgrad.errors import ArgumentError
 from funcgrad.ops.shapes import reshape
 from funcgrad.ops.slicing import concatenate
 from funcgrad.tracebacks import boundary
-from funcgrad.transforms.api import as_arrays, callable_or_error, name_of, places
 from funcgrad.transforms.control_flow.scan import length_of, scan_as
+from funcgrad.transforms.flattening import as_arrays, callable_or_error, name_of, places
 from funcgrad.transforms.vmap import vmap
 
 

@@ -17,9 +17,9 @@ from funcgrad.errors import ArgumentError, ConcretizationError, ShapeError
 from funcgrad.ops.shapes import expand_dims
 from funcgrad.ops.slicing import concatenate
 from funcgrad.tracebacks import boundary
-from funcgrad.transforms.api import as_arrays, callable_or_error, name_of, places
 from funcgrad.transforms.control_flow.common import Body, check_carry, promoted, trace_body
 from funcgrad.transforms.control_flow.scan_rules import scan_p
+from funcgrad.transforms.flattening import as_arrays, callable_or_error, name_of, places
 
 
 @boundary

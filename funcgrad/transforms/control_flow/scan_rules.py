@@ -28,11 +28,11 @@ from funcgrad.ops.shapes import broadcast_in_batch, instantiate, reshape, to_dim
 from funcgrad.transforms.control_flow.common import check_operands, fixpoint, run_compiled
 from funcgrad.transforms.control_flow.refs import discharge_scan
 from funcgrad.transforms.control_flow.scan_split import BodySplit, split_body
+from funcgrad.transforms.interpreters.batching import batch_jaxpr
+from funcgrad.transforms.interpreters.jvp import jvp_jaxpr
+from funcgrad.transforms.interpreters.partial_eval import JaxprSplit, Split, partial_eval_jaxpr
+from funcgrad.transforms.interpreters.transpose import transpose_jaxpr
 from funcgrad.transforms.jit import jit_p
-from funcgrad.transforms.jvp import jvp_jaxpr
-from funcgrad.transforms.partial_eval import JaxprSplit, Split, partial_eval_jaxpr
-from funcgrad.transforms.transpose import transpose_jaxpr
-from funcgrad.transforms.vmap import batch_jaxpr
 
 
 def stacked(aval: ShapedArray, length: int) -> ShapedArray:

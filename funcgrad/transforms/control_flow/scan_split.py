@@ -11,7 +11,7 @@ from typing import NamedTuple
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, invariant, live, pruned, upstream, variables_read
 from funcgrad.core.layouts import ScanLayout
 from funcgrad.core.masks import select, split_list
-from funcgrad.transforms.partial_eval import JaxprSplit
+from funcgrad.transforms.interpreters.partial_eval import JaxprSplit
 
 
 class BodySplit(NamedTuple):

@@ -16,10 +16,10 @@ from funcgrad.core.tracers import Tracer
 from funcgrad.errors import ArgumentError, ConcretizationError, DTypeError, ShapeError
 from funcgrad.ops.casts import convert_element_type
 from funcgrad.tracebacks import boundary
-from funcgrad.transforms.api import as_arrays, callable_or_error, name_of, places
 from funcgrad.transforms.control_flow.common import Body, check_carry, promoted, same_type, trace_body
 from funcgrad.transforms.control_flow.scan import scan_as
 from funcgrad.transforms.control_flow.while_rules import while_p
+from funcgrad.transforms.flattening import as_arrays, callable_or_error, name_of, places
 
 
 @boundary

@@ -28,10 +28,10 @@ from funcgrad.ops.shapes import broadcast_in_dim, instantiate, to_dim
 from funcgrad.transforms.control_flow.common import check_operands, fixpoint, needs_lockstep, run_compiled, same_type
 from funcgrad.transforms.control_flow.refs import discharge_while
 from funcgrad.transforms.control_flow.scan_rules import scan_p
+from funcgrad.transforms.interpreters.batching import batch_jaxpr
+from funcgrad.transforms.interpreters.jvp import jvp_jaxpr
+from funcgrad.transforms.interpreters.partial_eval import Split, partial_eval_jaxpr
 from funcgrad.transforms.jit import jit_p
-from funcgrad.transforms.jvp import jvp_jaxpr
-from funcgrad.transforms.partial_eval import Split, partial_eval_jaxpr
-from funcgrad.transforms.vmap import batch_jaxpr
 
 # ---------------------------------------------------------------- type and value
 

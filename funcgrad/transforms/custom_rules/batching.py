@@ -15,12 +15,12 @@ from funcgrad.core.primitives import AxisData, ParamStyle, Primitive
 from funcgrad.core.staging import hoist_tracers, trace_to_jaxpr
 from funcgrad.errors import ArgumentError, BatchingError
 from funcgrad.ops.shapes import instantiate, leading, to_dim
-from funcgrad.transforms.api import FlatFunction, as_arrays, name_of, of_positional, places
 from funcgrad.transforms.control_flow import map as map_slices
 from funcgrad.transforms.custom_rules.common import CustomFunction, call_rule, check_arrays, check_pair, transpose_call
+from funcgrad.transforms.flattening import FlatFunction, as_arrays, name_of, of_positional, places
+from funcgrad.transforms.interpreters.jvp import jvp_flat, jvp_jaxpr
+from funcgrad.transforms.interpreters.partial_eval import Split
 from funcgrad.transforms.jit import jit_p
-from funcgrad.transforms.jvp import jvp_flat, jvp_jaxpr
-from funcgrad.transforms.partial_eval import Split
 
 # ---------------------------------------------------------------- the primitive
 

@@ -14,7 +14,7 @@ from funcgrad.core.tracers import Tracer
 from funcgrad.errors import ArgumentError
 from funcgrad.ops.shapes import zeros_of
 from funcgrad.tracebacks import boundary
-from funcgrad.transforms.api import FlatFunction, as_arrays, callable_or_error, name_of
+from funcgrad.transforms.flattening import FlatFunction, as_arrays, callable_or_error, name_of
 
 SymbolicZero = Zero
 

@@ -19,9 +19,9 @@ from funcgrad.core.symbolic import Zero
 from funcgrad.errors import ArgumentError, BatchingError, DTypeError, MissingRuleError, ShapeError
 from funcgrad.ops.shapes import to_dim
 from funcgrad.tracebacks import boundary_itself, filter_traceback
-from funcgrad.transforms.api import FlatFunction, as_arrays, callable_or_error, name_of, places
-from funcgrad.transforms.transpose import backward_pass
-from funcgrad.transforms.vmap import BatchTrace
+from funcgrad.transforms.flattening import FlatFunction, as_arrays, callable_or_error, name_of, places
+from funcgrad.transforms.interpreters.batching import BatchTrace
+from funcgrad.transforms.interpreters.transpose import backward_pass
 
 # ---------------------------------------------------------------- the decorators
 

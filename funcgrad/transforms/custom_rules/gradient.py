@@ -10,9 +10,9 @@ from funcgrad import tree, tree_util
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.jaxprs import Jaxpr, eval_jaxpr
 from funcgrad.core.staging import trace_to_jaxpr
-from funcgrad.transforms.api import FlatFunction, callable_or_error, name_of
 from funcgrad.transforms.custom_rules.common import check_pair
 from funcgrad.transforms.custom_rules.vjp import custom_vjp
+from funcgrad.transforms.flattening import FlatFunction, callable_or_error, name_of
 
 
 @tree_util.register_pytree_node_class

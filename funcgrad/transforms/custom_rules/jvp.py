@@ -16,7 +16,6 @@ from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 from funcgrad.ops.casts import stop_gradient_p
 from funcgrad.ops.elementwise import add_tangents
 from funcgrad.ops.shapes import instantiate, leading
-from funcgrad.transforms.api import as_arrays, name_of, of_positional, places
 from funcgrad.transforms.custom_rules.common import (
     CALL_STYLE,
     BatchedCall,
@@ -34,7 +33,8 @@ from funcgrad.transforms.custom_rules.common import (
     transpose_call,
     with_static,
 )
-from funcgrad.transforms.partial_eval import unsplit
+from funcgrad.transforms.flattening import as_arrays, name_of, of_positional, places
+from funcgrad.transforms.interpreters.partial_eval import unsplit
 from funcgrad.transforms.refs import discharge_reader
 
 # ---------------------------------------------------------------- the primitive

@@ -17,9 +17,9 @@ from funcgrad.core.symbolic import Zero
 from funcgrad.errors import ArgumentError, NotDifferentiableError, ShapeError
 from funcgrad.ops.shapes import instantiate, to_dim
 from funcgrad.tracebacks import boundary
-from funcgrad.transforms.api import FlatFunction, as_arrays, name_of, of_positional
-from funcgrad.transforms.partial_eval import unsplit
-from funcgrad.transforms.vmap import batch_jaxpr
+from funcgrad.transforms.flattening import FlatFunction, as_arrays, name_of, of_positional
+from funcgrad.transforms.interpreters.batching import batch_jaxpr
+from funcgrad.transforms.interpreters.partial_eval import unsplit
 
 Transposed = tuple[ClosedJaxpr, list[Any]]
 

@@ -20,12 +20,12 @@ from funcgrad.ops.arithmetic import neg_p
 from funcgrad.ops.elementwise import add_tangents
 from funcgrad.ops.shapes import instantiate, to_dim
 from funcgrad.tracebacks import boundary
-from funcgrad.transforms.api import as_arrays, callable_or_error
 from funcgrad.transforms.control_flow.common import Body, join_consts, trace_body
-from funcgrad.transforms.jvp import jvp_jaxpr
-from funcgrad.transforms.partial_eval import pruned, unsplit
-from funcgrad.transforms.transpose import transpose_jaxpr
-from funcgrad.transforms.vmap import batch_jaxpr
+from funcgrad.transforms.flattening import as_arrays, callable_or_error
+from funcgrad.transforms.interpreters.batching import batch_jaxpr
+from funcgrad.transforms.interpreters.jvp import jvp_jaxpr
+from funcgrad.transforms.interpreters.partial_eval import pruned, unsplit
+from funcgrad.transforms.interpreters.transpose import transpose_jaxpr
 
 # ---------------------------------------------------------------- the primitive
 #

@@ -18,12 +18,12 @@ from funcgrad.errors import DTypeError
 from funcgrad.ops.arithmetic import neg_p
 from funcgrad.ops.shapes import instantiate, to_dim
 from funcgrad.tracebacks import boundary
-from funcgrad.transforms.api import as_arrays, callable_or_error
 from funcgrad.transforms.control_flow.common import Body, join_consts, trace_body
 from funcgrad.transforms.custom_rules.linear_solve import check_like, operand_tangents
-from funcgrad.transforms.grad import linearize
-from funcgrad.transforms.partial_eval import unsplit
-from funcgrad.transforms.vmap import batch_jaxpr
+from funcgrad.transforms.derivatives import linearize
+from funcgrad.transforms.flattening import as_arrays, callable_or_error
+from funcgrad.transforms.interpreters.batching import batch_jaxpr
+from funcgrad.transforms.interpreters.partial_eval import unsplit
 
 # Operands of the primitive are the values θ that the functions close over, then the guess. Its params are
 # jaxprs: `f` (θ, x) → f(x); `solve` (θ, guess) → the root, then any aux; `tangent_solve` (θ, x, y) → the v for

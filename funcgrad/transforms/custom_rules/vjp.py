@@ -21,7 +21,6 @@ from funcgrad.core.tracers import Tracer
 from funcgrad.errors import ArgumentError, DTypeError, LeakedTracerError, NotDifferentiableError, ShapeError
 from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.shapes import instantiate, leading, reduce_sum
-from funcgrad.transforms.api import as_arrays, name_of, of_positional, places
 from funcgrad.transforms.custom_rules.common import (
     CALL_STYLE,
     BatchedCall,
@@ -40,7 +39,8 @@ from funcgrad.transforms.custom_rules.common import (
     transpose_call,
     with_static,
 )
-from funcgrad.transforms.partial_eval import unsplit
+from funcgrad.transforms.flattening import as_arrays, name_of, of_positional, places
+from funcgrad.transforms.interpreters.partial_eval import unsplit
 from funcgrad.transforms.refs import discharge_reader
 
 # ---------------------------------------------------------------- the primitives

@@ -9,7 +9,7 @@ from funcgrad import tree
 from funcgrad.config import CPU_TARGETS
 from funcgrad.core.devices import Device, devices
 from funcgrad.errors import ArgumentError
-from funcgrad.transforms.api import callable_or_error
+from funcgrad.transforms.flattening import callable_or_error
 from funcgrad.transforms.jit.arguments import argument_roles
 from funcgrad.transforms.jit.function import CacheInfo, JitFunction, clear_caches
 from funcgrad.transforms.jit.primitive import jit_p

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from funcgrad import tree
 from funcgrad.errors import StaticArgumentError
-from funcgrad.transforms.api import name_of
+from funcgrad.transforms.flattening import name_of
 
 STATIC_REMEDY = "pass an array or a number, or make the argument static (static_argnums, static_argnames)"
 # Stands among the traced arguments where a static one was; an empty pytree.

@@ -23,14 +23,7 @@ from funcgrad.core.staging import hoist_tracers, trace_to_jaxpr
 from funcgrad.core.traces import eval_trace
 from funcgrad.errors import ArgumentError, user_location
 from funcgrad.tracebacks import boundary, boundary_itself, filter_traceback
-from funcgrad.transforms.api import (
-    FlatFunction,
-    abstract,
-    arguments_of,
-    leaf_names,
-    name_of,
-    not_an_array,
-)
+from funcgrad.transforms.flattening import FlatFunction, abstract, arguments_of, leaf_names, name_of, not_an_array
 from funcgrad.transforms.jit.arguments import STATIC_REMEDY, ArgumentRoles, with_static, without_static
 from funcgrad.transforms.jit.primitive import jit_p
 from funcgrad.transforms.jit.stages import Lowered, Traced

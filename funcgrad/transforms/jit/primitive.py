@@ -13,7 +13,7 @@ from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr
 from funcgrad.core.lowering import Inline
 from funcgrad.core.primitives import ParamStyle
 from funcgrad.transforms.calls import JaxprCall
-from funcgrad.transforms.partial_eval import Split, forward_residuals, partial_eval_jaxpr
+from funcgrad.transforms.interpreters.partial_eval import Split, forward_residuals, partial_eval_jaxpr
 
 
 def _jit_evaluate(*arrays: Array, jaxpr: ClosedJaxpr, name: str, inline: bool = False) -> list[Array]:

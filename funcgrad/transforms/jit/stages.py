@@ -17,7 +17,7 @@ from funcgrad.core.jaxprs import ClosedJaxpr
 from funcgrad.core.tracers import Tracer, check_not_leaked
 from funcgrad.errors import ArgumentError
 from funcgrad.tracebacks import boundary
-from funcgrad.transforms.api import not_an_array
+from funcgrad.transforms.flattening import not_an_array
 
 
 @dataclass(frozen=True)

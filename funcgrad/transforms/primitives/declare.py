@@ -17,7 +17,7 @@ from funcgrad.errors import ArgumentError, ShapeError, StaticArgumentError, user
 from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.elementwise import elementwise as elementwise_family
 from funcgrad.ops.shapes import broadcast_in_dim
-from funcgrad.transforms.api import as_arrays
+from funcgrad.transforms.flattening import as_arrays
 from funcgrad.transforms.primitives import rules
 from funcgrad.transforms.primitives.expansion import Expansion
 from funcgrad.transforms.primitives.mapping import batch_by_mapping

@@ -16,10 +16,10 @@ from funcgrad.core.primitives import AxisData
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.core.traces import eval_trace
 from funcgrad.errors import ArgumentError
-from funcgrad.transforms.api import as_arrays
-from funcgrad.transforms.jvp import jvp_flat
-from funcgrad.transforms.transpose import backward_pass
-from funcgrad.transforms.vmap import vmap_flat
+from funcgrad.transforms.flattening import as_arrays
+from funcgrad.transforms.interpreters.batching import vmap_flat
+from funcgrad.transforms.interpreters.jvp import jvp_flat
+from funcgrad.transforms.interpreters.transpose import backward_pass
 
 
 class Expansion:

@@ -17,7 +17,7 @@ from funcgrad.core.lowering import Lowering, Native, Rewrite, host
 from funcgrad.core.primitives import AxisData, Primitive
 from funcgrad.core.symbolic import UndefinedPrimal, Zero, is_undefined
 from funcgrad.ops.shapes import leading, reduce_sum, to_dim
-from funcgrad.transforms.vmap import vmap_flat
+from funcgrad.transforms.interpreters.batching import vmap_flat
 
 Flags = tuple[bool, ...]
 

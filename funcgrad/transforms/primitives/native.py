@@ -13,7 +13,7 @@ from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import Native, NativeCode
 from funcgrad.errors import ArgumentError, user_location
 from funcgrad.ops.elementwise import ANY
-from funcgrad.transforms.api import name_of
+from funcgrad.transforms.flattening import name_of
 from funcgrad.transforms.primitives.declare import Declaration, Operation
 
 Rule = Callable[..., Any]

@@ -18,7 +18,7 @@ from funcgrad.core.checking import check_jaxpr
 from funcgrad.core.jaxprs import eval_jaxpr
 from funcgrad.experimental import io_callback
 from funcgrad.testing import assert_close, check_grads
-from funcgrad.transforms.partial_eval import partial_eval_jaxpr
+from funcgrad.transforms.interpreters.partial_eval import partial_eval_jaxpr
 from tests.comparing import assert_same
 
 X = np.linspace(-2.0, 2.0, 5, dtype=np.float32)

@@ -23,7 +23,7 @@ from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.dynamic_slices import dynamic_slice
 from funcgrad.ops.shapes import move_axis, reshape
 from funcgrad.ops.slicing import slice_
-from funcgrad.transforms.collective_rules import (
+from funcgrad.transforms.collectives.rules import (
     Groups,
     all_gather_p,
     all_to_all_p,

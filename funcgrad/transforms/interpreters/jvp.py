@@ -23,7 +23,7 @@ from funcgrad.core.tracers import Tracer
 from funcgrad.core.traces import Trace
 from funcgrad.errors import user_location
 from funcgrad.ops.shapes import instantiate
-from funcgrad.transforms.api import FlatFunction
+from funcgrad.transforms.flattening import FlatFunction
 
 
 class JVPTracer(Tracer):

@@ -24,8 +24,8 @@ from funcgrad.errors import (
     user_location,
 )
 from funcgrad.ops.shapes import broadcast_in_batch, expand_dims, move_axis
-from funcgrad.transforms.api import callable_or_error, name_of
 from funcgrad.transforms.control_flow import scan
+from funcgrad.transforms.flattening import callable_or_error, name_of
 
 VMAP_METHODS = ("sequential", "sequential_unrolled", "expand_dims", "broadcast_all", "legacy_vectorized")
 

@@ -39,7 +39,7 @@ from funcgrad.ops.logic import eq_p
 from funcgrad.ops.reductions import reduce_max, reduce_min
 from funcgrad.ops.shapes import move_axis, reduce_sum, reshape, to_dim
 from funcgrad.ops.slicing import iota
-from funcgrad.transforms.vmap import vmap_flat
+from funcgrad.transforms.interpreters.batching import vmap_flat
 
 Groups = tuple[tuple[int, ...], ...] | None
 Pair = tuple[Any, Any]

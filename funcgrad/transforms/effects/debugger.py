@@ -19,8 +19,8 @@ from typing import IO, Any, NamedTuple
 from funcgrad import tree
 from funcgrad.core.tracers import Tracer
 from funcgrad.errors import ArgumentError, is_internal
-from funcgrad.transforms.callbacks import pure_callback
-from funcgrad.transforms.debugging import debug_callback
+from funcgrad.transforms.effects.callbacks import pure_callback
+from funcgrad.transforms.effects.debugging import debug_callback
 
 _one_at_a_time = threading.RLock()
 

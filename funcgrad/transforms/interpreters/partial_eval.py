@@ -14,7 +14,7 @@ from funcgrad.core.masks import broadcast_mask, select
 from funcgrad.core.primitives import Primitive, missing_rule
 from funcgrad.core.staging import JaxprTrace, JaxprTracer
 from funcgrad.core.symbolic import Zero
-from funcgrad.transforms.jvp import jvp_flat
+from funcgrad.transforms.interpreters.jvp import jvp_flat
 
 
 class Split(NamedTuple):

@@ -31,7 +31,6 @@ from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 from funcgrad.ops.arithmetic import abs_p
 from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.shapes import broadcast_scalar, instantiate, zeros_of
-from funcgrad.transforms.api import FlatFunction, as_arrays, callable_or_error
 from funcgrad.transforms.checkpoint.remat import remat_p
 from funcgrad.transforms.control_flow.common import fixpoint
 from funcgrad.transforms.control_flow.conditional import cond_p
@@ -44,9 +43,10 @@ from funcgrad.transforms.custom_rules.linear_call import linear_call_p
 from funcgrad.transforms.custom_rules.linear_solve import linear_solve_p
 from funcgrad.transforms.custom_rules.root import root_p
 from funcgrad.transforms.custom_rules.vjp import custom_vjp_call_p
-from funcgrad.transforms.jet_rules import PIECEWISE_LINEAR, RECURRENCES, Coefficients, derivative, scaled
+from funcgrad.transforms.flattening import FlatFunction, as_arrays, callable_or_error
+from funcgrad.transforms.interpreters.partial_eval import pruned
+from funcgrad.transforms.jet.rules import PIECEWISE_LINEAR, RECURRENCES, Coefficients, derivative, scaled
 from funcgrad.transforms.jit import jit_p
-from funcgrad.transforms.partial_eval import pruned
 
 # ---------------------------------------------------------------- the trace
 

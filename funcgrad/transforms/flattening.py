@@ -160,18 +160,3 @@ def checked_outputs(leaves: Sequence[Any], structure: Any, name: str) -> list[An
                 fix="return arrays (strings and other objects may go through has_aux or be left out)",
             ) from None
     return list(leaves)
-
-
-def split_argnums(args: tuple, argnums: int | Sequence[int], transform: str) -> tuple[tuple[int, ...], bool]:
-    """Return argnums as nonnegative positions, and whether a single int was given."""
-    single = isinstance(argnums, int)
-    given = (argnums,) if single else tuple(argnums)
-    positions = []
-    for n in given:
-        if not -len(args) <= n < len(args):
-            raise ArgumentError(
-                f"{transform}: argnums={argnums} but the function was called with {len(args)} positional arguments",
-                fix="choose argnums among the positional arguments; keyword arguments are not differentiated",
-            )
-        positions.append(n % len(args))
-    return tuple(positions), single

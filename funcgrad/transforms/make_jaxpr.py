@@ -13,7 +13,14 @@ from funcgrad.core.scopes import bound_axis, named_scope
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.errors import ArgumentError
 from funcgrad.tracebacks import boundary
-from funcgrad.transforms.api import FlatFunction, abstract, arguments_of, callable_or_error, name_of, not_an_array
+from funcgrad.transforms.flattening import (
+    FlatFunction,
+    abstract,
+    arguments_of,
+    callable_or_error,
+    name_of,
+    not_an_array,
+)
 from funcgrad.transforms.refs import RefArguments
 
 

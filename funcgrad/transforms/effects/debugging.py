@@ -16,8 +16,8 @@ from funcgrad.core.tracers import formatted_in
 from funcgrad.errors import ArgumentError
 from funcgrad.ops.shapes import squeeze
 from funcgrad.ops.slicing import slice_
-from funcgrad.transforms.api import callable_or_error
-from funcgrad.transforms.callbacks import HostFunction
+from funcgrad.transforms.effects.callbacks import HostFunction
+from funcgrad.transforms.flattening import callable_or_error
 
 
 def _element(x: Any, dim: int, i: int) -> Any:

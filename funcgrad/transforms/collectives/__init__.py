@@ -1,0 +1,1 @@
+"""Reductions and exchanges over the named axes of `vmap`."""

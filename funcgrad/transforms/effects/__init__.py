@@ -1,0 +1,1 @@
+"""Python functions inside programs: callbacks, printing, the debugger."""

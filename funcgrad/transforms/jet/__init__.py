@@ -1,0 +1,5 @@
+"""jet: Taylor series of functions."""
+
+from funcgrad.transforms.jet.transform import jet
+
+__all__ = ["jet"]
