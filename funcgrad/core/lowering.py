@@ -96,6 +96,16 @@ class Contract(Lowering):
 
 
 @dataclass(frozen=True)
+class Library(Lowering):
+    """A routine of a target's library, by name. It gets the params; operands are whole, contiguous and in memory.
+
+    A target that lacks the routine calls the primitive's NumPy rule.
+    """
+
+    routine: str
+
+
+@dataclass(frozen=True)
 class DynamicSlice(Lowering):
     """A window of the first operand, at the position that the other operands give, clamped."""
 

@@ -20,9 +20,11 @@ import numpy as np
 from funcgrad import dtypes
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
+from funcgrad.core.lowering import Rewrite
 from funcgrad.core.primitives import AxisData, Primitive
 from funcgrad.core.symbolic import is_undefined
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
+from funcgrad.ops import conv_forms
 from funcgrad.ops.accumulation import accumulator
 from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.dot import multiply_matrices
@@ -199,6 +201,21 @@ def _multiply_in_panels(seen: np.ndarray, matrices: np.ndarray, out: np.ndarray,
             into[...] = multiply_matrices(panel.reshape(*lead, -1, depth), right).reshape(into.shape)
 
 
+# ---------------------------------------------------------------- lowering
+
+
+def _has_form(lhs: ShapedArray, rhs: ShapedArray, **params: Any) -> bool:
+    return conv_forms.is_native(lhs, params["preferred_element_type"] or lhs.dtype)
+
+
+def _expand(lhs: Any, rhs: Any, **params: Any) -> Any:
+    p = _Params(**params)
+    lhs_spec, rhs_spec, out_spec = p.dimension_numbers
+    groups, by_batch = p.feature_group_count * p.batch_group_count, p.batch_group_count > 1
+    given = conv_forms.Convolution(lhs, rhs, lhs_spec, rhs_spec, p.geometry(aval_of(rhs)), groups, by_batch)
+    return conv_forms.expand(given, out_spec, p.preferred_element_type or aval_of(lhs).dtype)
+
+
 # ---------------------------------------------------------------- derivatives
 
 
@@ -335,6 +352,7 @@ conv_general_dilated_p = Primitive(
     jvp=_jvp,
     transpose=_transpose,
     batch=_batch,
+    lowering=Rewrite(_expand, applies=_has_form),
 )
 
 

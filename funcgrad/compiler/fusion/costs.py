@@ -26,6 +26,7 @@ from funcgrad.core.lowering import (
     DynamicUpdateSlice,
     Elementwise,
     Iota,
+    Library,
     LoweringTable,
     Native,
     Pad,
@@ -33,6 +34,7 @@ from funcgrad.core.lowering import (
     Scan,
     View,
 )
+from funcgrad.ops.implicit_gemm import Form
 
 
 def costs(fusion: Fusion) -> Counter[str]:
@@ -67,11 +69,17 @@ def _of_product(eqn: JaxprEqn) -> dict[str, int]:
     return {"flops": 2 * eqn.outvars[0].aval.size * eqn.invars[0].aval.shape[2]} if products.is_canonical(eqn) else {}
 
 
+def _of_routine(eqn: JaxprEqn) -> dict[str, int]:
+    form = eqn.params.get("form")
+    return {"flops": 2 * eqn.outvars[0].aval.size * form.k} if isinstance(form, Form) else {}
+
+
 _COSTS: LoweringTable[Callable[[JaxprEqn], dict[str, int]]] = LoweringTable(
     "costs",
     {
         Elementwise: _of_elementwise,
         Contract: _of_product,
+        Library: _of_routine,
         Reduce: lambda eqn: {"flops": eqn.invars[0].aval.size},
     },
     # Movement, and what runs elsewhere: a call of NumPy, code that is not ours. Control flow is counted by its bodies.

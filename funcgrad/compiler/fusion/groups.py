@@ -15,7 +15,7 @@ from typing import Literal as Choice
 from funcgrad.core.jaxprs import JaxprEqn
 
 Shape = tuple[int, ...]
-Kind = Choice["loops", "contract", "join", "update", "control", "native", "host"]
+Kind = Choice["loops", "contract", "join", "update", "control", "native", "library", "host"]
 
 # How many steps a search takes at most; a path that is not ruled out by then counts as found.
 MOST_STEPS = 400

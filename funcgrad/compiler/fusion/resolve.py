@@ -30,6 +30,7 @@ from funcgrad.core.lowering import (
     DynamicUpdateSlice,
     Elementwise,
     Iota,
+    Library,
     LoweringTable,
     Native,
     Pad,
@@ -137,6 +138,10 @@ class _Resolver:
     def native(self, eqn: JaxprEqn) -> None:
         self.copy_unless(eqn.invars, self.is_stored)
         self.add(eqn, "native")
+
+    def library(self, eqn: JaxprEqn) -> None:
+        self.copy_unless(eqn.invars, self.is_stored)
+        self.add(eqn, "library")
 
     def control(self, eqn: JaxprEqn) -> None:
         self.copy_unless(eqn.invars, self.is_stored)
@@ -257,6 +262,7 @@ _RULES: LoweringTable[Callable[[_Resolver, JaxprEqn], None]] = LoweringTable(
         Concatenate: _Resolver.join,
         DynamicUpdateSlice: _Resolver.update,
         Native: _Resolver.native,
+        Library: _Resolver.library,
         **dict.fromkeys(CONTROL, _Resolver.control),
     },
     # Here are those that the loop language cannot express.

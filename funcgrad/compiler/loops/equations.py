@@ -21,6 +21,7 @@ from funcgrad.core.lowering import (
     DynamicUpdateSlice,
     Elementwise,
     Iota,
+    Library,
     LoweringTable,
     Native,
     Pad,
@@ -44,7 +45,7 @@ _EXPRESSIBLE: LoweringTable[Callable[[JaxprEqn], bool]] = LoweringTable(
         Concatenate: lambda eqn: len(eqn.invars) <= MOST_PARTS,
         **dict.fromkeys((View, Pad, Iota, Reduce, DynamicSlice), lambda eqn: True),
     },
-    rest=(Contract, DynamicUpdateSlice, Native, Barrier, *CALLS, *CONTROL, *HOST),
+    rest=(Contract, Library, DynamicUpdateSlice, Native, Barrier, *CALLS, *CONTROL, *HOST),
     otherwise=lambda eqn: False,
 )
 

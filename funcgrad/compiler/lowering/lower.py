@@ -45,6 +45,7 @@ from funcgrad.core.lowering import (
     DynamicUpdateSlice,
     Elementwise,
     Iota,
+    Library,
     LoweringTable,
     Native,
     Pad,
@@ -98,7 +99,7 @@ _EXPRESSIONS: LoweringTable[Callable[[Any, JaxprEqn, Sequence[Expr]], Expr] | No
         Reduce: _operand,
     },
     # No part of loops; see `is_loop`.
-    rest=(Contract, DynamicUpdateSlice, Native, Barrier, *CALLS, *CONTROL, *HOST),
+    rest=(Contract, Library, DynamicUpdateSlice, Native, Barrier, *CALLS, *CONTROL, *HOST),
     otherwise=None,
 )
 

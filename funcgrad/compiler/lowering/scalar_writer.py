@@ -39,6 +39,7 @@ from funcgrad.core.lowering import (
     DynamicUpdateSlice,
     Elementwise,
     Iota,
+    Library,
     LoweringTable,
     Native,
     Pad,
@@ -317,7 +318,7 @@ _RULES: LoweringTable[Callable[[Any, JaxprEqn, Sequence[Scalars]], Scalars] | No
         DynamicUpdateSlice: ScalarWriter.update_of_scalars,
     },
     # What keeps a loop from being computed with scalars; `scalar_loops` writes barriers and control flow.
-    rest=(Native, Barrier, *CALLS, *CONTROL, *HOST),
+    rest=(Library, Native, Barrier, *CALLS, *CONTROL, *HOST),
     otherwise=None,
 )
 

@@ -40,7 +40,7 @@ from funcgrad.compiler.rewrite import products
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, JaxprEqn, Literal, Var
-from funcgrad.core.lowering import Native
+from funcgrad.core.lowering import Library, Native
 from funcgrad.dtypes import uint8
 
 _ALIGN = 64
@@ -130,6 +130,8 @@ class Planner:
             return [self._kernel(small) if small is not None else nested.step(eqn, operands, self.routine, self.target)]
         if group.kind == "native":
             return [_native(fusion, eqn)]
+        if group.kind == "library":
+            return [self._routine_of_library(fusion, eqn)]
         return [_host(fusion, eqn)]
 
     def _kernel(self, launch: Launch) -> Step:
@@ -175,6 +177,17 @@ class Planner:
             return _host(fusion, eqn)
         offsets = (0, a.offset * dtype.itemsize, b.offset * dtype.itemsize)
         return Step(call, (out, left.source, right.source), frozenset([out]), *division, offsets)
+
+    def _routine_of_library(self, fusion: Fusion, eqn: JaxprEqn) -> Step:
+        accesses, lowering = fusion.accesses[eqn], eqn.primitive.lowering
+        assert isinstance(lowering, Library)
+        arguments = {"dtype": eqn.outvars[0].aval.dtype, "threads": self.threads} | eqn.params
+        call = LibraryCall(lowering.routine, tuple(arguments.items()), host_call(eqn, accesses))
+        division = self.target.division(call)
+        values = (*eqn.outvars, *(a.source for a in accesses if isinstance(a.source, Var)))
+        if division is None or len(values) != len(eqn.outvars) + len(eqn.invars):
+            return _host(fusion, eqn)
+        return Step(call, values, frozenset(eqn.outvars), *division)
 
 
 def _native(fusion: Fusion, eqn: JaxprEqn) -> Step:

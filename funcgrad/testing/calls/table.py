@@ -37,6 +37,7 @@ CALLS: dict[str, Strategy] = {}
 
 WITHOUT_LAWS = {
     "check_finite": "the compiler puts it into programs, below every transform",
+    "implicit_gemm": "the compiler puts it into programs, below every transform",
     "custom_lin": "it stands for something linear that has no value and is only ever transposed",
     "ref_get": "bound to a Ref, which transforms never see; see transforms.refs",
     "ref_set": "bound to a Ref, which transforms never see; see transforms.refs",

@@ -79,13 +79,13 @@ def put(key: str, content: bytes) -> None:
             prune(root)
 
 
-def compiled(text: str) -> bytes:
-    """The object code of LLVM IR written by hand: from the cache, or compiled as it stands and put there."""
+def compiled(text: str, *, optimise: bool = False) -> bytes:
+    """The object code of LLVM IR, compiled as it stands or optimised: from the cache, or compiled and put there."""
     with toolchain.lock:
-        name = key(text)
+        name = key(f"{optimise}\n{text}" if optimise else text)
         found = get(name)
         if found is None:
-            found = toolchain.compile_ir(text, optimise=False)
+            found = toolchain.compile_ir(text, optimise=optimise)
             put(name, found)
         return found
 

@@ -20,7 +20,7 @@ from funcgrad.compiler.program.instructions import (
 from funcgrad.compiler.program.interpret import execute
 from funcgrad.compiler.program.target import Division, Linked
 from funcgrad.compiler.scheduling import Scheduling
-from funcgrad.compiler.targets.llvm import blas, kernels, runtime
+from funcgrad.compiler.targets.llvm import blas, implicit_gemm, kernels, runtime
 
 _RUNS_ITS_EXTENT = -1  # the length of a loop whose iterations are those of its instruction
 
@@ -44,11 +44,14 @@ class LlvmTarget:
         return ""
 
     def division(self, call: LibraryCall) -> Division | None:
-        """Return the tiles of a matrix product; there is no other routine."""
-        if call.routine != "gemm":
-            return None
-        product = blas.divided(**dict(call.arguments))
-        return Division(product.extent, product.grain)
+        """Return how a matrix product is divided; there are no other routines."""
+        match call.routine:
+            case "gemm":
+                product = blas.divided(**dict(call.arguments))
+                return Division(product.extent, product.grain)
+            case "implicit_gemm":
+                return implicit_gemm.division(**dict(call.arguments))
+        return None
 
     def link(self, plan: Plan) -> Linked:
         """Compile what is new, and put the addresses of everything into the tables that the runner walks."""
@@ -87,6 +90,9 @@ class _Linker:
             case LibraryCall("gemm", arguments):
                 product = blas.gemm(**dict(arguments))
                 return product.function, product.sizes, product.library
+            case LibraryCall("implicit_gemm", arguments):
+                routine = implicit_gemm.routine(**dict(arguments))
+                return routine.function, routine.sizes, routine.library
             case CopyCall():
                 return runtime.native_functions().copy, (), None
             case JoinCall(_, runs, by_rows, block):

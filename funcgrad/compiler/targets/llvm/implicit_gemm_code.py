@@ -1,0 +1,275 @@
+"""LLVM IR of implicit matrix products, for one shape of tile.
+
+The sums of a tile are vectors in registers. Each step in depth loads a row of the panel and multiplies it with one
+element of `a` for each row of the tile, which is repeated in all lanes. Rows have a pointer each, so they may be
+anywhere; the last tile of a task computes its last row again and again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from llvmlite import ir
+
+from funcgrad.compiler.targets.llvm.emit import KERNEL_TYPE, POINTER, VOID
+from funcgrad.compiler.targets.llvm.implicit_gemm import Tile
+from funcgrad.compiler.targets.llvm.registers import CONTRACT, I32, I64
+from funcgrad.ops.implicit_gemm import PANEL
+
+_HEAD = ("m", "height", "chunks", "panels", "columns", "panel", "row_c", "group_a", "group_b", "chunk")
+
+
+def emit(tile: Tile) -> str:
+    """Return the text of a module that defines `implicit_gemm`."""
+    module = ir.Module("implicit_gemm")
+    _Writer(module, tile)
+    return str(module)
+
+
+def _number(n: int) -> ir.Constant:
+    return ir.Constant(I64, n)
+
+
+class _Writer:
+    """Writes the function of one tile."""
+
+    def __init__(self, module: ir.Module, tile: Tile):
+        self.module, self.tile = module, tile
+        self.element: ir.Type = ir.FloatType() if tile.dtype == np.float32 else ir.DoubleType()
+        self.vector = ir.VectorType(self.element, tile.lanes)
+        function = ir.Function(module, KERNEL_TYPE, "implicit_gemm")
+        arguments, sizes, begin, end, _ = function.args
+        self.b = ir.IRBuilder(function.append_basic_block("entry"))
+        self.out, self.left, self.right = (self._item(arguments, i, POINTER) for i in range(3))
+        values = (self._item(sizes, i, I64) for i in itertools.count())
+        self.size = dict(zip(_HEAD, values, strict=False))
+        self.rows = [(next(values), next(values)) for _ in range(tile.row_loops)]
+        depth = [(next(values), next(values), next(values)) for _ in range(tile.block_loops + tile.depth_loops)]
+        self.blocks, self.depth = depth[: tile.block_loops], depth[tile.block_loops :]
+        self.sums = [[self.b.alloca(self.vector) for _ in range(tile.vectors)] for _ in range(tile.rows)]
+        self.odometer = [self.b.alloca(I64) for _ in self.rows]
+        self.row_offset = self.b.alloca(I64)
+        with self._loop(begin, end) as (task,):
+            self._task(task)
+        self.b.ret_void()
+
+    def _item(self, table: ir.Value, i: int, kind: ir.Type) -> ir.Value:
+        return self.b.load(self.b.gep(table, [_number(i)], source_etype=kind), typ=kind)
+
+    def _at(self, pointer: ir.Value, *offsets: ir.Value) -> ir.Value:
+        for offset in offsets:
+            pointer = self.b.gep(pointer, [offset], source_etype=self.element)
+        return pointer
+
+    @contextlib.contextmanager
+    def _loop(
+        self, start: ir.Value, stop: ir.Value, step: int = 1, moving: Sequence[tuple[ir.Value, ir.Value]] = ()
+    ) -> Iterator[list[ir.Value]]:
+        """A loop that may run no times; yields its counter and the values that move by a step in each iteration."""
+        before = self.b.block
+        head, body, after = (self.b.append_basic_block(name) for name in ("head", "body", "after"))
+        self.b.branch(head)
+        self.b.position_at_end(head)
+        steps = [(start, _number(step)), *moving]
+        places = [self.b.phi(I64) for _ in steps]
+        for place, (first, _) in zip(places, steps, strict=True):
+            place.add_incoming(first, before)
+        self.b.cbranch(self.b.icmp_signed("<", places[0], stop), body, after)
+        self.b.position_at_end(body)
+        yield places
+        following = [self.b.add(p, by) for p, (_, by) in zip(places, steps, strict=True)]
+        for place, value in zip(places, following, strict=True):
+            place.add_incoming(value, self.b.block)
+        self.b.branch(head)
+        self.b.position_at_end(after)
+
+    # ------------------------------------------------------------------ tasks and blocks
+
+    def _task(self, task: ir.Value) -> None:
+        b, size, tile = self.b, self.size, self.tile
+        inner, outer = (size["panels"], size["chunks"]) if tile.panels_last else (size["chunks"], size["panels"])
+        first, second = b.urem(task, inner), b.urem(b.udiv(task, inner), outer)
+        group = b.udiv(task, b.mul(inner, outer))
+        panel, chunk = (first, second) if tile.panels_last else (second, first)
+        column = b.mul(panel, _number(tile.columns))
+        left = self._at(self.left, b.mul(group, size["group_a"]))
+        within = b.and_(column, _number(PANEL - 1))
+        right = self._at(
+            self.right, b.mul(group, size["group_b"]), b.mul(b.udiv(column, _number(PANEL)), size["panel"]), within
+        )
+        out = self._at(self.out, b.mul(group, size["columns"]), column)
+        start = b.mul(chunk, size["height"])
+        stop = self._least(b.add(start, size["height"]), size["m"])
+        self._block(left, right, out, start, stop, b.sub(size["columns"], column), _number(0))
+
+    def _least(self, x: ir.Value, y: ir.Value) -> ir.Value:
+        return self.b.select(self.b.icmp_signed("<", x, y), x, y)
+
+    def _block(
+        self,
+        left: ir.Value,
+        right: ir.Value,
+        out: ir.Value,
+        start: ir.Value,
+        stop: ir.Value,
+        columns: ir.Value,
+        number: ir.Value,
+        outer: int = 0,
+    ) -> None:
+        """Run the rows of a task for each block of the depth; block number 0 starts the sums."""
+        b = self.b
+        if outer < len(self.blocks):
+            n, step_a, step_b = self.blocks[outer]
+            with self._loop(_number(0), n, 1, [(_number(0), step_a), (_number(0), step_b)]) as (i, to_a, to_b):
+                left, right = self._at(left, to_a), self._at(right, to_b)
+                self._block(left, right, out, start, stop, columns, b.or_(number, i), outer + 1)
+            return
+        n, step_a, step_b = self.depth[0]
+        blocks = b.udiv(b.sub(b.add(n, self.size["chunk"]), _number(1)), self.size["chunk"])
+        with self._loop(_number(0), blocks) as (i,):
+            first = b.mul(i, self.size["chunk"])
+            count = self._least(self.size["chunk"], b.sub(n, first))
+            left, right = self._at(left, b.mul(first, step_a)), self._at(right, b.mul(first, step_b))
+            starts = b.icmp_unsigned("==", b.or_(number, i), _number(0))
+            self._set_odometer(start)
+            with self._loop(start, stop, self.tile.rows) as (row,):
+                self._tile(left, right, out, row, stop, columns, starts, count)
+
+    # ------------------------------------------------------------------ rows
+
+    def _set_odometer(self, row: ir.Value) -> None:
+        """Find the indices of a row, and its offset in `a`."""
+        b, offset = self.b, _number(0)
+        for (n, step), place in zip(reversed(self.rows), reversed(self.odometer), strict=True):
+            index = b.urem(row, n)
+            row = b.udiv(row, n)
+            b.store(index, place)
+            offset = b.add(offset, b.mul(index, step))
+        b.store(offset, self.row_offset)
+
+    def _advance(self, moves: ir.Value) -> None:
+        """Go to the next row if the bit `moves` is set."""
+        b, carry = self.b, moves
+        offset = b.load(self.row_offset, typ=I64)
+        for d, ((n, step), place) in reversed(list(enumerate(zip(self.rows, self.odometer, strict=True)))):
+            index = b.add(b.load(place, typ=I64), b.zext(carry, I64))
+            offset = b.add(offset, b.select(carry, step, _number(0)))
+            if d:
+                wraps = b.icmp_unsigned("==", index, n)
+                offset = b.sub(offset, b.select(wraps, b.mul(n, step), _number(0)))
+                index = b.select(wraps, _number(0), index)
+                carry = wraps
+            b.store(index, place)
+        b.store(offset, self.row_offset)
+
+    def _tile(
+        self,
+        left: ir.Value,
+        right: ir.Value,
+        out: ir.Value,
+        row: ir.Value,
+        stop: ir.Value,
+        columns: ir.Value,
+        starts: ir.Value,
+        count: ir.Value,
+    ) -> None:
+        b, last = self.b, self.b.sub(stop, _number(1))
+        sources, places = [], []
+        for r in range(self.tile.rows):
+            here = b.add(row, _number(r))
+            sources.append(self._at(left, b.load(self.row_offset, typ=I64)))
+            places.append(self._at(out, b.mul(self._least(here, last), self.size["row_c"])))
+            self._advance(b.icmp_signed("<", here, last))
+        full = b.icmp_signed(">=", columns, _number(self.tile.columns))
+        with b.if_else(starts) as (zeros, earlier):
+            with zeros:
+                for total in itertools.chain(*self.sums):
+                    b.store(ir.Constant(self.vector, None), total)
+            with earlier:
+                self._for_each_vector(full, columns, places, self._load_sums)
+        self._multiply(sources, right, self.depth, count, _number(0), _number(0))
+        self._for_each_vector(full, columns, places, self._store_sums)
+
+    # ------------------------------------------------------------------ sums
+
+    def _multiply(
+        self,
+        sources: Sequence[ir.Value],
+        right: ir.Value,
+        loops: Sequence[tuple[ir.Value, ir.Value, ir.Value]],
+        count: ir.Value,
+        at_a: ir.Value,
+        at_b: ir.Value,
+    ) -> None:
+        """Add products to the sums, over the loops in depth; the outermost runs `count` times."""
+        b, (_, step_a, step_b) = self.b, loops[0]
+        unroll = self.tile.unroll if len(loops) == 1 else 1
+        steps = [(at_a, b.mul(step_a, _number(unroll))), (at_b, b.mul(step_b, _number(unroll)))]
+        with self._loop(_number(0), count, unroll, steps) as (_, here_a, here_b):
+            if len(loops) > 1:
+                self._multiply(sources, right, loops[1:], loops[1][0], here_a, here_b)
+                return
+            step = _number(1) if self.tile.unit else step_a
+            for u in range(unroll):
+                self._step(
+                    sources, right, b.add(here_a, b.mul(step, _number(u))), b.add(here_b, b.mul(step_b, _number(u)))
+                )
+
+    def _step(self, sources: Sequence[ir.Value], right: ir.Value, at_a: ir.Value, at_b: ir.Value) -> None:
+        b, row = self.b, self._at(right, at_b)
+        factors = [self._load_vector(self._at(row, _number(v * self.tile.lanes))) for v in range(self.tile.vectors)]
+        for source, sums in zip(sources, self.sums, strict=True):
+            x = b.load(self._at(source, at_a), typ=self.element)
+            one = b.insert_element(ir.Constant(self.vector, ir.Undefined), x, ir.Constant(I32, 0))
+            lanes = ir.Constant(ir.VectorType(I32, self.tile.lanes), [0] * self.tile.lanes)
+            repeated = b.shuffle_vector(one, ir.Constant(self.vector, ir.Undefined), lanes)
+            for factor, total in zip(factors, sums, strict=True):
+                product = b.fmul(repeated, factor, flags=CONTRACT)
+                b.store(b.fadd(b.load(total, typ=self.vector), product, flags=CONTRACT), total)
+
+    def _load_vector(self, place: ir.Value) -> ir.Value:
+        return self.b.load(place, typ=self.vector, align=self.tile.dtype.itemsize)
+
+    def _for_each_vector(self, full: ir.Value, columns: ir.Value, places: Sequence[ir.Value], action) -> None:  # type: ignore[no-untyped-def]
+        """Move every vector of the tile, whole or, in the last panel, as far as there are columns."""
+        with self.b.if_else(full) as (whole, partly):
+            for branch, masked in ((whole, False), (partly, True)):
+                with branch:
+                    masks = [self._mask(columns, v) if masked else None for v in range(self.tile.vectors)]
+                    for place, sums in zip(places, self.sums, strict=True):
+                        for v, (mask, total) in enumerate(zip(masks, sums, strict=True)):
+                            action(self._at(place, _number(v * self.tile.lanes)), total, mask)
+
+    def _mask(self, columns: ir.Value, v: int) -> ir.Value:
+        b, kind = self.b, ir.VectorType(I64, self.tile.lanes)
+        one = b.insert_element(ir.Constant(kind, ir.Undefined), columns, ir.Constant(I32, 0))
+        zeros = ir.Constant(ir.VectorType(I32, self.tile.lanes), [0] * self.tile.lanes)
+        repeated = b.shuffle_vector(one, ir.Constant(kind, ir.Undefined), zeros)
+        numbers = ir.Constant(kind, [v * self.tile.lanes + i for i in range(self.tile.lanes)])
+        return b.icmp_signed("<", numbers, repeated)
+
+    def _masked(self, name: str, kind: ir.FunctionType) -> ir.Function:
+        letter = "f32" if self.tile.dtype == np.float32 else "f64"
+        name = f"llvm.masked.{name}.v{self.tile.lanes}{letter}.p0"
+        return self.module.globals.get(name) or ir.Function(self.module, kind, name)
+
+    def _load_sums(self, place: ir.Value, total: ir.Value, mask: ir.Value | None) -> None:
+        if mask is None:
+            value = self._load_vector(place)
+        else:
+            align, nothing = ir.Constant(I32, self.tile.dtype.itemsize), ir.Constant(self.vector, None)
+            kind = ir.FunctionType(self.vector, [POINTER, I32, mask.type, self.vector])
+            value = self.b.call(self._masked("load", kind), [place, align, mask, nothing])
+        self.b.store(value, total)
+
+    def _store_sums(self, place: ir.Value, total: ir.Value, mask: ir.Value | None) -> None:
+        value = self.b.load(total, typ=self.vector)
+        if mask is None:
+            self.b.store(value, place, align=self.tile.dtype.itemsize)
+        else:
+            kind = ir.FunctionType(VOID, [self.vector, POINTER, I32, mask.type])
+            align = ir.Constant(I32, self.tile.dtype.itemsize)
+            self.b.call(self._masked("store", kind), [value, place, align, mask])

@@ -1,0 +1,130 @@
+"""Implicit matrix products: machine code against the NumPy rule, and which form a convolution gets."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+import funcgrad as fg
+import funcgrad.numpy as jnp
+from funcgrad import lax
+from funcgrad.config import enable_x64
+from funcgrad.ops.implicit_gemm import PANEL, Form, implicit_gemm
+from funcgrad.testing import assert_close
+
+NHWC = ("NHWC", "HWIO", "NHWC")
+
+# rows (size, distance), depth (size, distance), groups (count, distance), columns
+PRODUCTS = {
+    "one": ([(1, 1)], [(1, 1)], (1, 0), 1),
+    "a matrix": ([(40, 9)], [(9, 1)], (1, 0), 64),
+    "windows": ([(2, 400), (5, 40), (7, 3)], [(3, 40), (9, 1)], (1, 0), 40),
+    "groups": ([(50, 3)], [(7, 1)], (2, 5), 5),
+    "overlapping rows": ([(3, 7), (30, 1)], [(4, 30), (6, 3), (5, 2)], (3, 11), 33),
+    "deep": ([(40, 1)], [(3000, 50)], (1, 0), 20),
+    "deep, of a prime number of terms": ([(101, 1)], [(3001, 101)], (1, 0), 33),
+    "deep in several loops": ([(3, 50), (30, 1)], [(4, 3000), (60, 300), (50, 2)], (1, 0), 64),
+}
+
+
+def product(name: str, dtype: type) -> tuple[np.ndarray, np.ndarray, Form]:
+    """Operands, the right one in panels, and the form of one of the products above."""
+    rows, depth, (groups, group_a), columns = PRODUCTS[name]
+    last = sum((n - 1) * s for n, s in (*rows, *depth)) + (groups - 1) * group_a
+    panels, panel = -(-columns // PANEL), PANEL * int(np.prod([n for n, _ in depth]))
+    rng = np.random.default_rng(0)
+    a, b = (rng.normal(size=n).astype(dtype) for n in (last + 1, groups * panels * panel))
+    steps = [PANEL, *itertools.accumulate([n for n, _ in depth[:0:-1]], lambda s, n: s * n, initial=PANEL)][1:][::-1]
+    with_b = tuple((n, s, t) for (n, s), t in zip(depth, steps, strict=True))
+    return a, b, Form(tuple(rows), with_b, (groups, group_a, panels * panel), columns, panel)
+
+
+def by_definition(a: np.ndarray, b: np.ndarray, form: Form) -> np.ndarray:
+    def offsets(loops: list[tuple[int, int]]) -> np.ndarray:
+        grids = np.meshgrid(*(np.arange(n) * s for n, s in loops), indexing="ij")
+        return sum(grids).reshape(-1)
+
+    rows, depth_a = offsets([*form.rows]), offsets([(n, s) for n, s, _ in form.depth])
+    depth_b, columns = offsets([(n, s) for n, _, s in form.depth]), np.arange(form.columns)
+    parts = []
+    for g in range(form.groups[0]):
+        left = a[g * form.groups[1] + rows[:, None] + depth_a]
+        places = columns // PANEL * form.panel + columns % PANEL
+        parts.append(left.astype(float) @ b[g * form.groups[2] + depth_b[:, None] + places].astype(float))
+    return np.concatenate(parts, 1)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_machine_code_and_numpy_compute_the_product(name: str, dtype: type):
+    a, b, form = product(name, dtype)
+    scale = (form.k + 8) * np.finfo(dtype).eps  # the bound for terms of size 1, added up one by one
+    with enable_x64():
+        expected = by_definition(a, b, form).astype(dtype)
+        assert_close(implicit_gemm(a, b, form), expected, rtol=scale, atol=scale)
+        for target in ("llvm", "numba"):
+            out = fg.jit(lambda a, b: implicit_gemm(a, b, form), target=target)(a, b)
+            assert_close(out, expected, rtol=scale, atol=scale)
+
+
+def test_every_run_gives_the_same_bits():
+    a, b, form = product("deep in several loops", np.float32)
+    f = fg.jit(lambda a, b: implicit_gemm(a, b, form))
+    first = np.asarray(f(a, b))
+    assert all((np.asarray(f(a, b)) == first).all() for _ in range(5))
+
+
+def test_nothing_is_written_beside_the_columns():
+    a, b, form = product("groups", np.float32)
+    out = fg.jit(lambda a, b: jnp.concatenate([implicit_gemm(a, b, form), jnp.ones((form.m, 3))], 1))(a, b)
+    assert_close(out[:, 10:], np.ones((form.m, 3), np.float32))
+
+
+# ---------------------------------------------------------------- forms
+
+LAYERS = {
+    "plain": ((2, 9, 8, 3), (3, 3, 3, 5), {"window_strides": (1, 1), "padding": "SAME"}),
+    "strided": ((2, 9, 8, 8), (3, 3, 8, 5), {"window_strides": (2, 2), "padding": "SAME"}),
+    "of one element": ((2, 9, 8, 3), (1, 1, 3, 5), {"window_strides": (1, 1), "padding": "VALID"}),
+    "grouped": ((2, 9, 8, 8), (3, 3, 4, 6), {"window_strides": (1, 1), "padding": "SAME", "feature_group_count": 2}),
+    "depthwise": ((2, 9, 8, 8), (3, 3, 1, 8), {"window_strides": (1, 2), "padding": "SAME", "feature_group_count": 8}),
+    "dilated": (
+        (2, 9, 8, 8),
+        (3, 3, 8, 5),
+        {"window_strides": (1, 1), "padding": ((2, 2), (2, 2)), "lhs_dilation": (2, 2)},
+    ),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.complex64])
+@pytest.mark.parametrize("name", LAYERS)
+def test_programs_of_convolutions_have_no_host_call(name: str, dtype: type):
+    x, k, options = LAYERS[name]
+    x, k = (np.random.default_rng(0).normal(size=shape).astype(dtype) for shape in (x, k))
+
+    def layer(x: object, k: object) -> object:
+        return lax.conv_general_dilated(x, k, **options, dimension_numbers=NHWC)
+
+    def loss(x: object, k: object) -> object:
+        return jnp.sum(jnp.abs(layer(x, k)) ** 2).astype(np.float32)
+
+    if dtype is not np.complex64:  # whose arithmetic is NumPy's
+        for function in (layer, fg.grad(loss, (0, 1))):
+            assert "host" not in fg.jit(function).lower(x, k).as_text("groups")
+    tolerance = 1e-4 if dtype is not np.float16 else 2e-2
+    assert_close(fg.jit(layer)(x, k), layer(x, k), rtol=tolerance, atol=tolerance)
+
+
+def test_what_is_one_product_is_one():
+    x, k, options = LAYERS["of one element"]
+    layer = fg.jit(lambda x, k: lax.conv_general_dilated(x, k, **options, dimension_numbers=NHWC))
+    assert layer.lower(np.ones(x, np.float32), np.ones(k, np.float32)).as_text("groups") == "0: contract: dot_general"
+
+
+def test_a_sum_of_shifted_views_is_one_loop_behind_the_padding():
+    x, k, options = LAYERS["depthwise"]
+    layer = fg.jit(lambda x, k: lax.conv_general_dilated(x, k, **options, dimension_numbers=NHWC))
+    groups = layer.lower(np.ones(x, np.float32), np.ones(k, np.float32)).as_text("groups").splitlines()
+    assert len(groups) <= 2 and all("loops over" in g for g in groups)
