@@ -69,7 +69,7 @@ class ShapedArray:
         return ShapedArray, (self.shape, self.dtype, self.weak_type)
 
     def short(self) -> str:
-        """Return the text a jaxpr prints: dtype and shape, without the weak-type mark."""
+        """Return the text a jaxpr prints: dtype and shape, without the weak type."""
         return f"{dtypes.short_name(self.dtype)}[{','.join(map(str, self.shape))}]"
 
     def __repr__(self) -> str:

@@ -161,7 +161,7 @@ class NativeCode(NamedTuple):
 class Native(Lowering):
     """Machine code that is not the compiler's own: `code(in_avals, out_avals, params)` finds or makes it.
 
-    `mapped(batched)` is the lowering of the operation over a leading dimension of the operands marked.
+    `mapped(batched)` is the lowering of the operation over a leading dimension of the operands in that mask.
     """
 
     code: Callable[[Sequence[ShapedArray], Sequence[ShapedArray], dict[str, Any]], NativeCode]

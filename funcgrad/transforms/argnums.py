@@ -1,4 +1,4 @@
-"""Arguments to differentiate: those that `argnums` chooses, and the function of those alone."""
+"""The arguments that `argnums` chooses for differentiation, and the function of those alone."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def choose(
     holomorphic: bool,
     allow_int: bool = False,
 ) -> Chosen:
-    """Take the arguments that `argnums` names; raise unless they can be differentiated."""
+    """Return the arguments at the positions `argnums`; raise unless they can be differentiated."""
     positions, single = _positions(args, argnums, f"{transform} of {name_of(fun)}")
     leaves, structure = tree.flatten(tuple(args[i] for i in positions))
     names = _names_of_chosen(fun, args, positions)
@@ -99,7 +99,7 @@ def _names_of_chosen(fun: Callable[..., Any], args: tuple, positions: Sequence[i
 
     def names() -> list[str]:
         every = iter(arguments_of(fun, tree.structure((args, {})))())
-        leaves_of_each = [list(itertools.islice(every, tree.structure(a).num_leaves)) for a in args]
-        return [name for i in positions for name in leaves_of_each[i]]
+        by_argument = [list(itertools.islice(every, tree.structure(a).num_leaves)) for a in args]
+        return [name for i in positions for name in by_argument[i]]
 
     return names

@@ -9,10 +9,11 @@ from funcgrad import dtypes, tree
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import eval_jaxpr
+from funcgrad.core.masks import select, with_zeros
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.core.symbolic import UndefinedPrimal, Zero
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
-from funcgrad.ops.shapes import instantiate, zeros_of
+from funcgrad.ops.shapes import instantiate
 from funcgrad.tracebacks import boundary
 from funcgrad.transforms.flattening import (
     FlatFunction,
@@ -51,11 +52,6 @@ def _checked_tangents(
     return out
 
 
-def visible(tangent: Any) -> Any:
-    """A tangent as users see it: zeros are made, those of integers have dtype float0."""
-    return zeros_of(tangent.aval) if type(tangent) is Zero else tangent
-
-
 @boundary
 def jvp(fun: Callable[..., Any], primals: Any, tangents: Any, has_aux: bool = False) -> Any:
     """Return f(x) and the directional derivative ∂f(x)·v, computed together in one forward pass.
@@ -85,14 +81,14 @@ def jvp(fun: Callable[..., Any], primals: Any, tangents: Any, has_aux: bool = Fa
     flat_fun = FlatFunction(fun, in_tree, has_aux=has_aux, transform="jvp")
     checked = _checked_tangents([x.aval for x in flat], flat_tangents, "jvp", tree.structure(tuple(tangents)))
     outs, out_tangents = jvp_flat(flat_fun, flat, checked)
-    result = flat_fun.unflatten_out(as_arrays(outs)), flat_fun.unflatten_out([visible(t) for t in out_tangents])
+    result = flat_fun.unflatten_out(as_arrays(outs)), flat_fun.unflatten_out(list(map(instantiate, out_tangents)))
     return (*result, flat_fun.unflatten_aux()) if has_aux else result
 
 
 class _LinearMap:
-    """The derivative of a function at a point, a function of its residuals and then of what it maps.
+    """The derivative of a function at a point: a function of its residuals and of tangents or cotangents.
 
-    What users get is a `Partial` of it and the residuals: a pytree whose leaves are the residuals.
+    Users get a `Partial` of it and the residuals, a pytree whose leaves are the residuals.
     """
 
     def __init__(self, linear: Linearized, primals: Sequence[Any], nonzero: Sequence[bool], flat_fun: FlatFunction):
@@ -127,14 +123,8 @@ class _Pushforward(_LinearMap):
                 fix="give one tangent per primal",
             )
         checked = _checked_tangents(self.in_avals, flat, f"{self.name} linearized", tree.structure(tangents))
-        given = [t for t, nz in zip(checked, self.nonzero_in, strict=True) if nz]
-        outs = iter(eval_jaxpr(self.jaxpr, residuals, *given))
-        return self.out_tree.unflatten(
-            [
-                next(outs) if nz else zeros_of(a.tangent())
-                for a, nz in zip(self.out_avals, self.nonzero_out, strict=True)
-            ]
-        )
+        outs = eval_jaxpr(self.jaxpr, residuals, *select(checked, self.nonzero_in))
+        return self.out_tree.unflatten(map(instantiate, with_zeros(outs, self.nonzero_out, self.out_avals)))
 
 
 class _Pullback(_LinearMap):
@@ -159,20 +149,15 @@ class _Pullback(_LinearMap):
                 fix="give a cotangent with the structure of the function's output",
             )
         checked = _checked_tangents(self.out_avals, flat, f"vjp of {self.name}", structure, "cotangent")
-        given = [ct for ct, nz in zip(checked, self.nonzero_out, strict=True) if nz]
-        back = iter(backward_pass(self.jaxpr, residuals, [UndefinedPrimal(v.aval) for v in self.jaxpr.invars], given))
-        args, _ = self.in_tree.unflatten(
-            [
-                visible(next(back)) if nz else zeros_of(a.tangent())
-                for a, nz in zip(self.in_avals, self.nonzero_in, strict=True)
-            ]
-        )
+        linear = [UndefinedPrimal(v.aval) for v in self.jaxpr.invars]
+        back = backward_pass(self.jaxpr, residuals, linear, select(checked, self.nonzero_out))
+        args, _ = self.in_tree.unflatten(map(instantiate, with_zeros(back, self.nonzero_in, self.in_avals)))
         return args
 
 
 @boundary
 def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
-    """Return f(x) and the linear map v ↦ ∂f(x)·v, whose nonlinear work is done already.
+    """Return f(x) and the linear map v ↦ ∂f(x)·v. The nonlinear work is done once, here.
 
     The map is a `tree_util.Partial`: a pytree whose leaves are the residuals, which may go in and out of jit.
 

@@ -8,20 +8,19 @@ from typing import Any
 
 from funcgrad import dtypes, tree
 from funcgrad.core.array_types import aval_of
-from funcgrad.core.avals import ShapedArray
-from funcgrad.core.symbolic import UndefinedPrimal, Zero
+from funcgrad.core.masks import select, with_zeros
+from funcgrad.core.symbolic import UndefinedPrimal
 from funcgrad.errors import NotDifferentiableError
-from funcgrad.ops.shapes import full
+from funcgrad.ops.shapes import full, instantiate
 from funcgrad.tracebacks import boundary
 from funcgrad.transforms.argnums import choose
-from funcgrad.transforms.derivatives import visible
 from funcgrad.transforms.flattening import (
     FlatFunction,
     as_arrays,
     callable_or_error,
     name_of,
 )
-from funcgrad.transforms.interpreters.partial_eval import Linearized, linearize_flat
+from funcgrad.transforms.interpreters.partial_eval import linearize_flat
 from funcgrad.transforms.interpreters.transpose import backward_pass
 
 
@@ -46,13 +45,6 @@ def _check_scalar_output(outs: Sequence[Any], name: str, holomorphic: bool) -> N
         )
 
 
-def _pull_back(linear: Linearized, in_avals: Sequence[ShapedArray], cotangents: Sequence[Any]) -> list[Any]:
-    """Apply the transpose of a linearized function; `in_avals` are the types of its nonzero tangents."""
-    given = [ct for ct, nz in zip(cotangents, linear.nonzero_out, strict=True) if nz]
-    closed = linear.jaxpr
-    return backward_pass(closed.jaxpr, closed.consts, [UndefinedPrimal(a) for a in in_avals], given)
-
-
 def value_and_grad(
     fun: Callable[..., Any],
     argnums: int | Sequence[int] = 0,
@@ -75,19 +67,17 @@ def value_and_grad(
     @functools.wraps(fun)
     def value_and_gradient(*args: Any, **kwargs: Any) -> Any:
         chosen = choose(fun, args, kwargs, argnums, "grad", holomorphic, allow_int)
-        leaves = chosen.leaves
-        in_tree = tree.structure((tuple(leaves), {}))
+        avals = [aval_of(x) for x in chosen.leaves]
+        in_tree = tree.structure((tuple(chosen.leaves), {}))
         flat_fun = FlatFunction(chosen.fun, in_tree, has_aux=has_aux, transform="grad")
-        nonzero = [dtypes.is_inexact(aval_of(x).dtype) for x in leaves]
-        linear = linearize_flat(flat_fun, leaves, nonzero)
+        nonzero = [dtypes.is_inexact(a.dtype) for a in avals]
+        linear = linearize_flat(flat_fun, chosen.leaves, nonzero)
         _check_scalar_output(linear.primals_out, name_of(fun), holomorphic)
         out = linear.primals_out[0]
         seed = full((), 1, aval_of(out).dtype, aval_of(out).weak_type)
-        in_avals = [aval_of(x).tangent() for x, nz in zip(leaves, nonzero, strict=True) if nz]
-        back = iter(_pull_back(linear, in_avals, [seed]))
-        gradient = chosen.unflatten(
-            [visible(next(back) if nz else Zero(aval_of(x).tangent())) for x, nz in zip(leaves, nonzero, strict=True)]
-        )
+        undefined = [UndefinedPrimal(a.tangent()) for a in select(avals, nonzero)]
+        back = backward_pass(linear.jaxpr.jaxpr, linear.jaxpr.consts, undefined, select([seed], linear.nonzero_out))
+        gradient = chosen.unflatten(list(map(instantiate, with_zeros(back, nonzero, avals))))
         value = flat_fun.unflatten_out(as_arrays(linear.primals_out))
         return ((value, flat_fun.unflatten_aux()), gradient) if has_aux else (value, gradient)
 

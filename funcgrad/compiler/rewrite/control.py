@@ -1,7 +1,7 @@
-"""Control flow in simplified jaxprs: what need not be done in a loop is done outside, or not at all.
+"""Simplification of branches and loops: known branches, unrolled scans, loop invariants.
 
-Equations of branches and loops take part in `simplify` by the functions of this file. What comes out has a form that
-the rest of the compiler relies on: inner jaxprs are simplified and have no consts, and every operand is a variable.
+`simplify` calls the functions of this file for equations of branches and loops. The rest of the compiler relies on the
+form of the result: inner jaxprs are simplified and have no consts, and every operand is a variable.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ def is_control(lowering: Lowering) -> bool:
     return isinstance(lowering, (Scan, WhileLoop, Cond))
 
 
-# ---------------------------------------------------------------- without a loop
+# ---------------------------------------------------------------- known branches, unrolled scans
 
 
 def straightened(eqn: JaxprEqn, avals: Sequence[ShapedArray]) -> ClosedJaxpr | None:
-    """The equations in place of a branch whose index is known, or of a scan that is unrolled whole; else None.
+    """The jaxpr that replaces a branch whose index is known, or a scan that is unrolled completely; else None.
 
-    `avals` are the types with which the operands were traced.
+    `avals` are the types at which the operands were traced.
     """
     lowering, params = eqn.primitive.lowering, eqn.params
     if isinstance(lowering, Cond) and isinstance(eqn.invars[0], Literal):
@@ -75,7 +75,7 @@ def _stack(rows: Sequence[Any], aval: ShapedArray) -> Any:
 
 
 def with_consts(branch: ClosedJaxpr, own: Sequence[Var], shared: Sequence[Var]) -> ClosedJaxpr:
-    """A branch whose leading inputs are its own consts, as one that takes those of all branches."""
+    """Turn a branch whose leading inputs are its own consts into one that takes the consts of all branches."""
     jaxpr = branch.jaxpr
     inputs = dict(zip(own, jaxpr.invars[: len(own)], strict=True))
     given = [inputs.get(v) or Var(v.aval) for v in shared]
@@ -83,13 +83,13 @@ def with_consts(branch: ClosedJaxpr, own: Sequence[Var], shared: Sequence[Var]) 
 
 
 def fixed_carry(body: ClosedJaxpr, num_consts: int, num_carry: int) -> list[bool]:
-    """Which values a loop carries along unchanged."""
+    """Return the mask of the carries that the body returns unchanged."""
     carry = body.jaxpr.invars[num_consts : num_consts + num_carry]
     return [out is var for out, var in zip(body.jaxpr.outvars, carry, strict=False)]
 
 
 def as_consts(closed: ClosedJaxpr, num_consts: int, fixed: Sequence[bool], is_body: bool) -> ClosedJaxpr:
-    """A loop's body or predicate with the unchanging values of the carry among its consts, as the last of them."""
+    """Make the fixed carries of a loop's body or predicate the last of its consts."""
     if not any(fixed):
         return closed
     consts, carry, xs = split_list(closed.jaxpr.invars, [num_consts, len(fixed)])
@@ -102,8 +102,11 @@ def as_consts(closed: ClosedJaxpr, num_consts: int, fixed: Sequence[bool], is_bo
 
 
 class Hoisted(NamedTuple):
-    """A body without what does not change from one iteration to the next: the equations to run before the loop, in
-    terms of the body's own variables, and which of those variables the remaining body reads as further consts."""
+    """A body without its invariants.
+
+    The equations `before` run before the loop, in terms of the body's own variables; the remaining body reads `consts`
+    of these variables as further consts.
+    """
 
     body: ClosedJaxpr
     before: list[JaxprEqn]
@@ -111,10 +114,10 @@ class Hoisted(NamedTuple):
 
 
 def hoist(body: ClosedJaxpr, fixed: Iterable[Var]) -> Hoisted:
-    """Take equations out of a loop's body that depend on the `fixed` inputs alone.
+    """Move the equations of a loop's body that depend on the `fixed` inputs alone to before the loop.
 
-    Views stay, since they cost nothing inside, but for those that a hoisted equation reads; so does what is larger than
-    what it is made from, and what only NumPy or foreign code can do: it may raise.
+    Views stay, since they cost nothing inside; those that a hoisted equation reads are copied. Results that are larger
+    than their operands stay too, and so do calls of NumPy or foreign code, which may raise.
     """
     jaxpr = body.jaxpr
     candidates = invariant(jaxpr.eqns, fixed)

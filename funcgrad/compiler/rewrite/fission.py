@@ -1,7 +1,7 @@
-"""Products of scanned slices with what does not change leave their loop: one large product in place of many small ones.
+"""Products of scanned slices with loop invariants leave their loop: one large product in place of many small ones.
 
-In a recurrent network x_t·u + h·w, the product x_t·u waits for no other iteration. All of them together are the rows of
-one product, which is divided among threads at once, where small products pay for it in every iteration.
+In a recurrent network x_t·u + h·w, the product x_t·u depends on no other iteration. The products of all iterations are
+the rows of one large product, whose cost of starting threads is paid once and not in every iteration.
 
     scan(t: … x[t]·u …)        becomes        y = x·u; scan(t: … y[t] …)
 """
@@ -26,7 +26,7 @@ _MOST_BYTES = 64 << 20
 
 
 class Product(NamedTuple):
-    """A product that leaves a scan: its equation in the body, its operands as views of a slice and of a const."""
+    """A product that leaves a scan: its equation in the body, and its operands as views of a slice and of a const."""
 
     eqn: JaxprEqn
     scanned: int  # which of the scanned operands
@@ -52,7 +52,7 @@ class Product(NamedTuple):
 
 
 def products_of_slices(body: Jaxpr, layout: ScanLayout, length: int) -> list[Product]:
-    """The products in a scan's body of a matrix made of one slice with a matrix made of one const."""
+    """The products in a scan's body of a view of one slice with a view of one const."""
     consts, _, xs = layout.split(body.invars)
     const_place, xs_place = ({v: i for i, v in enumerate(part)} for part in (consts, xs))
     defined = {v: e for e in body.eqns for v in e.outvars}
@@ -69,7 +69,7 @@ def products_of_slices(body: Jaxpr, layout: ScanLayout, length: int) -> list[Pro
 
 
 def _views(atom: Atom, defined: dict[Var, JaxprEqn]) -> tuple[Atom, list[JaxprEqn]]:
-    """The value that views show, and the views, innermost first."""
+    """The value under a chain of views, and the views, innermost first."""
     views: list[JaxprEqn] = []
     while isinstance(atom, Var) and atom in defined and isinstance(defined[atom].primitive.lowering, View):
         views.append(defined[atom])
@@ -78,7 +78,7 @@ def _views(atom: Atom, defined: dict[Var, JaxprEqn]) -> tuple[Atom, list[JaxprEq
 
 
 def without(body: Jaxpr, products: Sequence[Product]) -> Jaxpr:
-    """The body with the products' results as further slices instead."""
+    """The body that takes the products' results as further slices."""
     gone = [p.eqn for p in products]
     results = [v for e in gone for v in e.outvars]
     return body.replace(invars=[*body.invars, *results], eqns=[e for e in body.eqns if e not in gone])

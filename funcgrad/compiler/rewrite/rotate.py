@@ -1,12 +1,12 @@
-"""While loops whose predicate and body compute the same: once per iteration, carried from the one to the other.
+"""Rotation of while loops: what predicate and body both compute is computed once per iteration, and carried.
 
-A root finder evaluates its function in the predicate, to see whether to stop, and in the body, to take a step. Both see
-the same carry. What they share becomes a part of the carry: it is computed from the first carry before the loop and,
-at the end of the body, from the next one.
+A root finder evaluates its function in the predicate, to see whether to stop, and in the body, to take a step, both at
+the same carry. The shared values become part of the carry: they are computed from the initial carry before the loop,
+and from the next carry at the end of the body.
 
     while p(f(x)): x = b(x, f(x))        becomes        y = f(x); while p(y): x = b(x, y); y = f(x)
 
-Exact: the same values, as often as the predicate was evaluated.
+Exact: the same values, computed as often as the predicate was evaluated.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from funcgrad.compiler.rewrite.control import is_control
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 from funcgrad.core.lowering import Contract, Elementwise, Native, host
 
-# Values that are added to the carry take at most so many times its memory.
+# The values that are added to the carry take at most this many times its memory.
 _MOST_MEMORY = 2
 
 
 class Rotated(NamedTuple):
-    """A loop's predicate and body that take what they share as further values of the carry, and how these are made.
+    """A loop's predicate and body that take the shared values as part of the carry.
 
-    `first` computes `values` from the predicate's inputs.
+    The equations `first` compute `values`, the initial ones, from the predicate's inputs.
     """
 
     predicate: ClosedJaxpr
@@ -41,9 +41,9 @@ class Rotated(NamedTuple):
 def rotate(
     predicate: Jaxpr, body: Jaxpr, predicate_consts: Sequence[Atom], body_consts: Sequence[Atom]
 ) -> Rotated | None:
-    """Move what predicate and body share into the carry; None if that is nothing of weight.
+    """Move what predicate and body share into the carry; None if nothing costly is shared.
 
-    The consts are the loop's operands that come first in the inputs of either.
+    The consts are the operands of the loop that come first in the inputs of each.
     """
     shared = _Shared(predicate, body, predicate_consts, body_consts)
     if not any(map(_is_costly, shared.of_body)):
@@ -79,11 +79,11 @@ def _is_costly(eqn: JaxprEqn) -> bool:
 
 
 class _Shared:
-    """The equations of a predicate that a body has too, matched from the inputs on."""
+    """The equations that predicate and body have in common, matched from the inputs on."""
 
     def __init__(self, predicate: Jaxpr, body: Jaxpr, predicate_consts: Sequence[Atom], body_consts: Sequence[Atom]):
         self.predicate, self.body = predicate, body
-        # What a variable holds, in terms that both jaxprs have: operands of the loop, the carry, equations of those.
+        # What a variable is, in terms that both jaxprs share: an operand of the loop, a carry, or an equation of those.
         self.meaning: dict[Atom, Any] = {}
         self.numbers: dict[Any, int] = {}
         for jaxpr, consts in ((predicate, predicate_consts), (body, body_consts)):
@@ -97,7 +97,7 @@ class _Shared:
         self.twin: dict[Var, Var] = {}
         for eqn in body.eqns:
             same = known.get(self.understand(eqn))
-            if same in self.of_predicate:  # computed twice, for an operand has two names: the second time stays
+            if same in self.of_predicate:  # computed twice, as an operand has two names: the second one stays
                 self.meaning.update((v, ("own", v)) for v in eqn.outvars)
             elif same is not None:
                 self.of_predicate[same], self.of_body[eqn] = None, None
@@ -105,7 +105,7 @@ class _Shared:
                     self.twin.setdefault(mine, theirs)
 
     def understand(self, eqn: JaxprEqn) -> int:
-        """A number for what an equation computes; one of its own where that cannot be said."""
+        """A number for what an equation computes: equal numbers, equal values."""
         lowering = eqn.primitive.lowering
         key: Any = eqn
         if not (eqn.effectful or is_control(lowering) or isinstance(lowering, Native) or lowering is host):

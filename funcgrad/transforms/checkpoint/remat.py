@@ -28,7 +28,13 @@ from funcgrad.transforms.calls import JaxprCall
 from funcgrad.transforms.checkpoint.policies import Policy, is_saveable
 from funcgrad.transforms.control_flow.common import Body
 from funcgrad.transforms.flattening import arguments_of, as_arrays, callable_or_error, name_of
-from funcgrad.transforms.interpreters.partial_eval import JaxprSplit, Split, divide, forward_residuals, joined
+from funcgrad.transforms.interpreters.partial_eval import (
+    JaxprSplit,
+    Split,
+    forward_residuals,
+    partition_eqns,
+    split_jaxpr,
+)
 from funcgrad.transforms.jit import jit_p
 
 # ---------------------------------------------------------------- the primitive
@@ -61,13 +67,13 @@ def _partial_eval(
 
 
 def _split(closed: ClosedJaxpr, unknown: Sequence[bool], policy: Policy | None) -> JaxprSplit:
-    """Divide a jaxpr; what the unknown part reads, and the policy does not save, is computed in it once more."""
+    """Split a jaxpr; what the unknown part reads, and the policy does not save, is computed in it once more."""
     if policy is not None:
         closed = inlined(
             closed, lambda primitive: primitive is jit_p
         )  # the policy is asked about the operations in a jitted function
     jaxpr = closed.jaxpr
-    eqns, unknown_out = divide(jaxpr, unknown)
+    eqns, unknown_out = partition_eqns(jaxpr, unknown)
     needed: set[Atom] = {v for v, u in zip(jaxpr.outvars, unknown_out, strict=True) if u}
     repeated: list[JaxprEqn] = []
     for eqn, is_known in reversed(eqns):
@@ -78,7 +84,7 @@ def _split(closed: ClosedJaxpr, unknown: Sequence[bool], policy: Policy | None) 
         repeated.append(eqn)
         needed.update(eqn.invars)
     known = [e for e, is_known in eqns if is_known]
-    return joined(closed, unknown, unknown_out, known, repeated[::-1])
+    return split_jaxpr(closed, unknown, unknown_out, known, repeated[::-1])
 
 
 remat_p = JaxprCall("remat2", evaluate=_evaluate, partial_eval=_partial_eval, lowering=Rewrite(_expand))

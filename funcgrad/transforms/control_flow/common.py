@@ -1,4 +1,4 @@
-"""What branches and loops share: tracing their bodies, carries, and running one outside jit."""
+"""What branches and loops share: traced bodies, carries, fixpoints of masks, and evaluation outside jit."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ T = TypeVar("T")
 
 
 class Body:
-    """A traced function of a loop or branch: its jaxpr, whose first inputs are the values it closed over.
+    """A traced function of a loop or branch: its jaxpr, whose first inputs are the values that it closes over.
 
-    These are all its constants, known or traced: the equation gets them as operands.
+    These are all of its constants, known or traced; the equation gets them as operands.
     """
 
     def __init__(self, fun: Callable[..., Any], in_tree: Any, avals: Sequence[ShapedArray], operation: str):
@@ -53,7 +53,7 @@ class Body:
         return self.out_tree.show(a.short() for a in self.out_avals)
 
     def forwarded(self) -> list[int | None]:
-        """Say for each result which argument it is, unchanged: its position, the consts not counted; else None."""
+        """Return, for each result that is an argument, the position of that argument, consts not counted; else None."""
         place = {v: i for i, v in enumerate(self.jaxpr.jaxpr.invars[len(self.consts) :])}
         return [place.get(v) if isinstance(v, Var) else None for v in self.jaxpr.jaxpr.outvars]
 
@@ -80,7 +80,7 @@ def join_consts(bodies: Sequence[Body]) -> tuple[list[ClosedJaxpr], list[Any]]:
 
 
 def same_type(a: ShapedArray, b: ShapedArray) -> bool:
-    """Whether two avals are equal but for the weak-type mark, which values do not have."""
+    """Whether two avals are equal up to weak types."""
     return a.strengthened() is b.strengthened()
 
 
@@ -143,18 +143,18 @@ def check_operands(operation: str, given: Sequence[ShapedArray], taken: Sequence
 
 
 def fixpoint(step: Callable[[list[bool]], tuple[Sequence[bool], T]], carry: Sequence[bool]) -> tuple[list[bool], T]:
-    """Mark carries until a step of the loop marks no more of them.
+    """Return the smallest mask that contains `carry` and that a step of the loop maps into itself.
 
-    `step(marks)` returns which carries come out of the body marked when these go in, and anything else, of
-    which the last is returned with the marks. It ends: each round but the last marks one more.
+    `step(mask)` returns the mask of the carries after the body, given their mask before it, and any other value. The
+    other value of the last step is returned too. Each round but the last adds a carry, so the search ends.
     """
-    marks = list(carry)
+    mask = list(carry)
     while True:
-        out, result = step(marks)
-        grown = [a or b for a, b in zip(marks, out, strict=True)]
-        if grown == marks:
-            return marks, result
-        marks = grown
+        out, result = step(mask)
+        grown = [a or b for a, b in zip(mask, out, strict=True)]
+        if grown == mask:
+            return mask, result
+        mask = grown
 
 
 def needs_lockstep(axis: AxisData, jaxprs: Sequence[ClosedJaxpr]) -> bool:

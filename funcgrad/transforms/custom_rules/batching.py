@@ -70,7 +70,7 @@ def _pushed_rule(rule: Rule, n: int) -> Rule:
 def _partial_eval(
     unknown: list[bool], avals: Sequence[ShapedArray], *, call: ClosedJaxpr, rule: Rule, name: str
 ) -> Split:
-    """Divide the function itself: its parts are not what the rule batches."""
+    """Partially evaluate the function itself: the rule batches the whole, not its parts."""
     assert jit_p.partial_eval is not None
     return jit_p.partial_eval(unknown, avals, jaxpr=call, name=name)
 

@@ -85,12 +85,12 @@ class CustomFunction:
         """Return arguments with numbers as arrays, as a transform would pass them."""
         if not self.nondiff_argnums and all([type(x) is Array for x in args]):
             return args
-        static, dynamic = self.divide(args)
+        static, dynamic = self.split_nondiff(args)
         leaves, structure = tree.flatten(dynamic)
         if all([type(x) is Array for x in leaves]):
             return args
         dynamic = structure.unflatten(as_arrays(leaves, name_of(self.fun), places("args", structure)))
-        return merged(static, dynamic) if static else dynamic
+        return merge_nondiff(static, dynamic) if static else dynamic
 
     def has_rule(self) -> bool:
         """Whether the rule has been defined."""
@@ -122,7 +122,7 @@ class CustomFunction:
             fix="call it as it is defined; parameters that are keyword-only cannot be passed",
         )
 
-    def divide(self, args: tuple) -> tuple[dict[int, Any], tuple]:
+    def split_nondiff(self, args: tuple) -> tuple[dict[int, Any], tuple]:
         """Separate nondiff arguments, by position, from those that are arrays."""
         if not self.nondiff_argnums:
             return {}, args
@@ -144,8 +144,8 @@ def _signature(fun: Callable[..., Any]) -> inspect.Signature | None:
         return None
 
 
-def merged(static: dict[int, Any], dynamic: Sequence[Any]) -> list[Any]:
-    """Return all arguments in their order: the inverse of `CustomFunction.divide`."""
+def merge_nondiff(static: dict[int, Any], dynamic: Sequence[Any]) -> list[Any]:
+    """Return all arguments in their order: the inverse of `CustomFunction.split_nondiff`."""
     rest = iter(dynamic)
     return [static[i] if i in static else next(rest) for i in range(len(static) + len(dynamic))]
 
@@ -156,7 +156,7 @@ def with_static(fun: Callable[..., Any], static: dict[int, Any]) -> Callable[...
         return fun
 
     def of_dynamic(*dynamic: Any) -> Any:
-        return fun(*merged(static, dynamic))
+        return fun(*merge_nondiff(static, dynamic))
 
     of_dynamic.__name__ = name_of(fun)
     return of_dynamic

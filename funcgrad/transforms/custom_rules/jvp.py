@@ -81,16 +81,16 @@ def _batched_rule(batched: BatchedCall, jvp: Callable[..., Any], num_consts: int
     def batched_jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         dims = batched.dims[num_consts:]
         avals = batched.elements(primals, [d is not None for d in dims])
-        marks = nonzero(tangents)
+        mask = nonzero(tangents)
         n = 0
 
         def flat(*values: Any) -> list[Any]:
             nonlocal n
-            outs, tangents_out = jvp(values[: len(avals)], with_zeros(values[len(avals) :], marks, avals))
+            outs, tangents_out = jvp(values[: len(avals)], with_zeros(values[len(avals) :], mask, avals))
             n = len(outs)
             return [*outs, *tangents_out]
 
-        outs, out_dims = batched.run(flat, [*dims, *select(dims, marks)], [*primals, *select(tangents, marks)])
+        outs, out_dims = batched.run(flat, [*dims, *select(dims, mask)], [*primals, *select(tangents, mask)])
         either = [p if t is None else t for p, t in zip(out_dims[:n], out_dims[n:], strict=True)]
         batched_out = batched.settle(either)
         return batched.place(outs[:n], out_dims[:n], batched_out), batched.place(outs[n:], out_dims[n:], batched_out)
@@ -183,7 +183,7 @@ class custom_jvp(CustomFunction):
         return self.jvp is not None
 
     def apply(self, args: tuple) -> Any:
-        static_args, dynamic = self.divide(args)
+        static_args, dynamic = self.split_nondiff(args)
         assert self.jvp is not None
         static = _Static(static_args)
 

@@ -33,7 +33,7 @@ from funcgrad.transforms.custom_rules.common import (
     check_primal_out,
     evaluate_call,
     infer_call,
-    merged,
+    merge_nondiff,
     path_of,
     stage,
     transpose_call,
@@ -68,17 +68,17 @@ def _jvp(
                 fix="pass the value as an argument, and adapt both halves of the rule",
             )
     given = tangents[num_consts:]
-    marks = nonzero(given)
-    outs, residuals, structure = fwd(primals[num_consts:], marks)
+    mask = nonzero(given)
+    outs, residuals, structure = fwd(primals[num_consts:], mask)
     avals = [aval_of(o).tangent() for o in outs]
     linear = iter(
         custom_lin_p.bind(
             *residuals,
-            *select(given, marks),
+            *select(given, mask),
             name=name,
             bwd=bwd,
             structure=structure,
-            in_zeros=tuple(not nz for nz in marks),
+            in_zeros=tuple(not nz for nz in mask),
             num_res=len(residuals),
             out_avals=tuple(avals),
             symbolic_zeros=symbolic_zeros,
@@ -138,16 +138,16 @@ def _batched_fwd(batched: BatchedCall, fwd: Callable[..., Any], num_consts: int)
 def _batched_bwd(batched: BatchedCall, bwd: Callable[..., Any], in_dims: Sequence[int | None]) -> Callable[..., Any]:
     def batched_bwd(structure: Any, residuals: Sequence[Any], cts: Sequence[Any]) -> list[Any]:
         inner, residual_batched, batched_out = structure
-        marks = nonzero(cts)
+        mask = nonzero(cts)
         avals = batched.elements(cts, batched_out)
-        flags = [*residual_batched, *select(batched_out, marks)]
+        flags = [*residual_batched, *select(batched_out, mask)]
 
         def flat(*values: Any) -> list[Any]:
             given = iter(values[len(residuals) :])
-            cotangents = [next(given) if nz else Zero(a) for nz, a in zip(marks, avals, strict=True)]
+            cotangents = [next(given) if nz else Zero(a) for nz, a in zip(mask, avals, strict=True)]
             return bwd(inner, values[: len(residuals)], cotangents)
 
-        operands = [*residuals, *select(cts, marks)]
+        operands = [*residuals, *select(cts, mask)]
         back, dims = batched.run(flat, [0 if b else None for b in flags], operands)
         # An argument that all elements of the batch share has the sum of their cotangents.
         summed = [
@@ -303,7 +303,7 @@ class custom_vjp(CustomFunction):
         return self.fwd is not None and self.bwd is not None
 
     def apply(self, args: tuple) -> Any:
-        static, dynamic = self.divide(args)
+        static, dynamic = self.split_nondiff(args)
         assert self.fwd is not None and self.bwd is not None
         self._check_static(static)
         leaves, in_tree = tree.flatten(dynamic)
@@ -349,7 +349,7 @@ class _FlatForward:
     def __call__(self, primals: Sequence[Any], perturbed: Sequence[bool]) -> tuple[list[Any], list[Any], Any]:
         if self.symbolic_zeros:
             primals = [CustomVJPPrimal(x, p) for x, p in zip(primals, perturbed, strict=True)]
-        args = merged(self.static, self.in_tree.unflatten(primals))
+        args = merge_nondiff(self.static, self.in_tree.unflatten(primals))
         pair = call_rule(self.fwd, args, self.shown, "the function's arguments")
         value, residuals = check_pair(pair, self.shown, "(value, residuals)")
         outs, self.out_tree = tree.flatten(value)

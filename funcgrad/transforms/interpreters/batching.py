@@ -105,10 +105,10 @@ def vmap_flat(
 def batch_jaxpr(
     closed: ClosedJaxpr, axis: AxisData, batched: Sequence[bool], force_out: Sequence[bool] | bool = False
 ) -> tuple[ClosedJaxpr, list[bool]]:
-    """Return the jaxpr with leading batch dimensions on the inputs marked, and which outputs are batched (leading).
+    """Return the jaxpr with leading batch dimensions on the batched inputs, and the mask of the batched outputs.
 
-    Outputs marked in `force_out` are batched even when they need not be. Collectives over the axis are removed with it,
-    which may batch outputs where no input is.
+    Outputs in the mask `force_out` are batched even when they need not be. Collectives over the axis are removed with
+    it, which may batch outputs where no input is batched.
     """
     force = broadcast_mask(force_out, len(closed.jaxpr.outvars))
     key = ("batch", axis, tuple(batched), force, tuple(traces.state.axis_sizes.items()))

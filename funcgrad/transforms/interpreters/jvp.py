@@ -93,7 +93,7 @@ def jvp_jaxpr(
 ) -> tuple[ClosedJaxpr, list[bool]]:
     """Return the jaxpr of (primals, nonzero tangents) → (results, their nonzero tangents), and which these are.
 
-    Tangents of inexact outputs marked in `instantiate_out` are given even when they are zero.
+    Tangents of the inexact outputs in `instantiate_out` are returned even when they are zero.
     """
     wanted = broadcast_mask(instantiate_out, len(closed.jaxpr.outvars))
     return closed.memo(("jvp", tuple(nonzero_in), wanted), lambda: _jvp_jaxpr(closed, nonzero_in, wanted))

@@ -1,4 +1,4 @@
-"""Partial evaluation: compute what is known now, record the rest. Linearisation is partial evaluation of jvp."""
+"""Partial evaluation: compute what is known now, record the rest. Linearization is partial evaluation of jvp."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from funcgrad.transforms.interpreters.jvp import jvp_flat
 
 
 class Split(NamedTuple):
-    """A higher-order equation divided in two.
+    """A higher-order equation split in two.
 
     `known` maps the known inputs to (known outputs…, residuals…); `unknown` maps (residuals…, unknown
     inputs…) to the unknown outputs. A residual that is itself a known input or known output need not be
@@ -41,7 +41,7 @@ class Split(NamedTuple):
 
 
 def unsplit(unknown: list[bool], avals: Sequence[ShapedArray], **params: Any) -> None:
-    """The rule of higher-order primitives that are never divided: one unknown makes all of it unknown."""
+    """The rule of higher-order primitives that are never split: one unknown operand makes all results unknown."""
 
 
 def _split(
@@ -89,7 +89,7 @@ class Linearized(NamedTuple):
 
 
 def linearize_flat(fun: Callable[..., Sequence[Any]], primals: Sequence[Any], nonzero: Sequence[bool]) -> Linearized:
-    """Linearise a flat function at `primals` with respect to the inputs marked in `nonzero`."""
+    """Linearize a flat function at `primals` with respect to the inputs in the mask `nonzero`."""
     trace = PartialEvalTrace(traces.state.trace)
     tangents = [
         trace.new_argument(aval_of(p).tangent()) if nz else Zero(aval_of(p).tangent())
@@ -107,7 +107,7 @@ def linearize_flat(fun: Callable[..., Sequence[Any]], primals: Sequence[Any], no
 
 
 class JaxprSplit(NamedTuple):
-    """A jaxpr divided by `partial_eval_jaxpr`; see `Split` for the convention."""
+    """A jaxpr split by `partial_eval_jaxpr`; see `Split` for the convention."""
 
     known: ClosedJaxpr
     unknown: ClosedJaxpr
@@ -118,29 +118,29 @@ class JaxprSplit(NamedTuple):
 def partial_eval_jaxpr(
     closed: ClosedJaxpr, unknown: Sequence[bool], force_out: Sequence[bool] | bool = False
 ) -> JaxprSplit:
-    """Divide a jaxpr into the part that depends on known inputs alone and the rest; remembered on the jaxpr.
+    """Split a jaxpr into the part that depends on known inputs alone and the rest; memoized on the jaxpr.
 
-    Outputs marked in `force_out` are unknown even when they need not be.
+    Outputs in the mask `force_out` are unknown even when they need not be.
     """
     force = broadcast_mask(force_out, len(closed.jaxpr.outvars))
     return closed.memo(("partial_eval", tuple(unknown), force), lambda: _partial_eval_jaxpr(closed, unknown, force))
 
 
 def _partial_eval_jaxpr(closed: ClosedJaxpr, unknown: Sequence[bool], force: Sequence[bool]) -> JaxprSplit:
-    eqns, unknown_out = divide(closed.jaxpr, unknown)
+    eqns, unknown_out = partition_eqns(closed.jaxpr, unknown)
     unknown_out = [u or f for u, f in zip(unknown_out, force, strict=True)]
     known = [e for e, is_known in eqns if is_known]
-    return joined(closed, unknown, unknown_out, known, [e for e, is_known in eqns if not is_known])
+    return split_jaxpr(closed, unknown, unknown_out, known, [e for e, is_known in eqns if not is_known])
 
 
-class Divided(NamedTuple):
+class PartitionedEqns(NamedTuple):
     """Equations in their order, each with whether it is known, and which of the outputs are unknown."""
 
     eqns: list[tuple[JaxprEqn, bool]]
     unknown_out: list[bool]
 
 
-def divide(jaxpr: Jaxpr, unknown: Sequence[bool]) -> Divided:
+def partition_eqns(jaxpr: Jaxpr, unknown: Sequence[bool]) -> PartitionedEqns:
     """Separate the equations that read no unknown from the others; higher-order ones are split by their rule."""
     unknown_vars = {v for v, u in zip(jaxpr.invars, unknown, strict=True) if u}
     eqns: list[tuple[JaxprEqn, bool]] = []
@@ -152,10 +152,10 @@ def divide(jaxpr: Jaxpr, unknown: Sequence[bool]) -> Divided:
             known, rest = _split_eqn(eqn, flags)
             eqns += [*((e, True) for e in known), (rest, False)]
             unknown_vars.update(rest.outvars)
-    return Divided(eqns, [v in unknown_vars for v in jaxpr.outvars])
+    return PartitionedEqns(eqns, [v in unknown_vars for v in jaxpr.outvars])
 
 
-def joined(
+def split_jaxpr(
     closed: ClosedJaxpr,
     unknown: Sequence[bool],
     unknown_out: list[bool],

@@ -73,8 +73,8 @@ def transpose_jaxpr(
 ) -> tuple[ClosedJaxpr, list[bool]]:
     """Return the jaxpr of (values, nonzero cotangents) → nonzero cotangents of linear inputs, and which these are.
 
-    `linear` marks inputs, the values being the others; `nonzero_in` marks the outputs that have a cotangent.
-    Cotangents of linear inputs marked in `instantiate_out` are given even when they are zero.
+    `linear` is the mask of the linear inputs; the others are values. `nonzero_in` is the mask of the outputs that have
+    a cotangent. Cotangents of the linear inputs in `instantiate_out` are returned even when they are zero.
     """
     wanted = broadcast_mask(instantiate_out, sum(linear))
     key = ("transpose", tuple(linear), tuple(nonzero_in), wanted)

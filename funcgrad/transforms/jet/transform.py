@@ -143,9 +143,9 @@ def _linear_rule(primitive: Primitive, series: list[Coefficients], params: dict[
 
 def _directional(primitive: Primitive, primals: list[Any], tangents: list[Any], params: dict[str, Any]) -> list[Any]:
     """Return ∂f(x)·v."""
-    marks = nonzero(tangents)
-    closed, nonzero_out, avals = _tangent_jaxpr(primitive, primals, marks, params)
-    out = iter(eval_jaxpr(closed.jaxpr, closed.consts, *primals, *select(tangents, marks)) if any(nonzero_out) else [])
+    mask = nonzero(tangents)
+    closed, nonzero_out, avals = _tangent_jaxpr(primitive, primals, mask, params)
+    out = iter(eval_jaxpr(closed.jaxpr, closed.consts, *primals, *select(tangents, mask)) if any(nonzero_out) else [])
     return [next(out) if nz else Zero(a) for nz, a in zip(nonzero_out, avals, strict=True)]
 
 
@@ -216,7 +216,7 @@ def jet_jaxpr(
 ) -> tuple[ClosedJaxpr, list[bool]]:
     """Return the jaxpr with each varying input and result followed by its coefficients, and which results vary.
 
-    Results marked in `force` vary even where they need not. It is remembered on the jaxpr.
+    Results in the mask `force` vary even where they need not. The jaxpr is memoized on `closed`.
     """
     force = tuple(force) if force is not None else (False,) * len(closed.jaxpr.outvars)
     key = ("jet", order, tuple(varying), force)

@@ -168,7 +168,7 @@ def _check_name(name: str, replace: bool) -> None:
 
 @dataclass
 class Declaration:
-    """What the user said of an operation, and the primitive that follows from it."""
+    """The rules that a user declared for an operation, and the primitive made from them."""
 
     name: str
     expand: Rule | None = None

@@ -38,7 +38,7 @@ def batch_by_mapping(primitive_of: Callable[[], Primitive]) -> Callable[..., Any
 
 
 def mapped(primitive: Primitive, batched: Flags) -> Primitive:
-    """Return the primitive that applies `primitive` to each slice along the leading dimension of operands marked."""
+    """Return the primitive that applies `primitive` to each slice of the batched operands, along their first axis."""
     lanes = _Lanes(primitive, batched)
     made = Primitive(
         f"vmap({primitive.name})",
