@@ -106,6 +106,10 @@ class Renderer:
         """Return what a loop iterates over."""
         return f"range({loop.extent})"
 
+    def body_start(self, statement: Stmt) -> list[str]:
+        """Return lines to start the body of a statement with."""
+        return []
+
     def subscript(self, index: Index) -> str:
         """Return the source of an index into an array."""
         return format_index(index)
@@ -124,6 +128,7 @@ class Renderer:
         lines: list[str] = []
         for statement in body:
             lines.append(indent + self.statement(statement))
+            lines += [f"{indent}    {line}" for line in self.body_start(statement)]
             if isinstance(statement, While):
                 lines += self.block(statement.setup, indent + "    ")
                 lines += [f"{indent}    if not {self.expr(statement.condition, _UNARY)}:", f"{indent}        break"]

@@ -65,8 +65,37 @@ def bitcast(context, x, dtype):
 
     return to(x, dtype), instruction
 ''',
+    "check_signals": '''
+@intrinsic
+def check_signals(context):
+    """Run the handlers of signals that have arrived; what they raise ends the function."""
+
+    def call(builder, name, result, *arguments):
+        kind = ir.FunctionType(result, [a.type for a in arguments])
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
+
+    def instructions(context, builder, signature, values):
+        # Threads that Python does not know must not wait for the GIL: their caller may hold it.
+        state = call(builder, "PyGILState_GetThisThreadState", ir.IntType(8).as_pointer())
+        with builder.if_then(cgutils.is_not_null(builder, state)):
+            held = call(builder, "PyGILState_Ensure", ir.IntType(32))
+            raised = call(builder, "PyErr_CheckSignals", ir.IntType(32))
+            call(builder, "PyGILState_Release", ir.VoidType(), held)
+            with builder.if_then(cgutils.is_not_null(builder, raised)):
+                context.call_conv.return_exc(builder)
+        return context.get_dummy_value()
+
+    return types.void(), instructions
+''',
     "maximum": _EXTREME.replace("$name", "maximum").replace("$meaning", "larger").replace("$sign", "-0.0 < 0.0"),
     "minimum": _EXTREME.replace("$name", "minimum").replace("$meaning", "smaller").replace("$sign", "-0.0 < 0.0"),
+}
+
+_IMPORTS_OF_INTRINSICS = {
+    "@intrinsic": "from numba.extending import intrinsic",
+    "ir.": "from llvmlite import ir",
+    "cgutils.": "from numba.core import cgutils",
+    "types.": "from numba.core import types",
 }
 
 _FLOAT = {
@@ -231,9 +260,9 @@ class Functions:
 
     def intrinsic(self, name: str) -> str:
         """Return the name of an instruction that Python has no expression for."""
-        self.imports["intrinsic"] = "from numba.extending import intrinsic"
-        if name in _EXTREMES.values():
-            self.imports["ir"] = "from llvmlite import ir"
+        for symbol, line in _IMPORTS_OF_INTRINSICS.items():
+            if symbol in _INTRINSICS[name]:
+                self.imports[symbol] = line
         self.definitions.setdefault(name, _INTRINSICS[name])
         return name
 

@@ -19,11 +19,19 @@ import numpy as np
 from funcgrad.compiler.loops.language import Expr, For, Index, Kernel, Load, Op, Stmt, Store, Update
 from funcgrad.compiler.loops.python import Renderer
 from funcgrad.compiler.loops.scalars import SCALARS
+from funcgrad.compiler.targets.llvm import safepoints
 from funcgrad.compiler.targets.numba.functions import SIXTEEN_BIT, Functions
-from funcgrad.dtypes import bool_, float32, is_float
+from funcgrad.dtypes import bool_, float32, int64, is_float
 
 DECORATOR = '@njit(error_model="numpy", nogil=True)'
 _LOOSE, _CALL = 0, 9
+# Looking at signals takes the GIL, for which other threads of Python may make it wait: some milliseconds pass between.
+_FUEL = 16
+
+
+def can_be_interrupted(kernel: Kernel) -> bool:
+    """Whether a kernel looks at signals: its last argument is an array of one byte, not 0 if it is to return early."""
+    return safepoints.may_take_long(kernel.body)
 
 
 def stored_as(dtype: np.dtype) -> str:
@@ -36,12 +44,29 @@ class NumbaRenderer(Renderer):
 
     def __init__(self, functions: Functions) -> None:
         self.functions = functions
+        self.iterations = 0  # of long loops, from one look at signals to the next
 
     def function(self, kernel: Kernel) -> str:
+        self.iterations = _FUEL * safepoints.fuel(kernel)
         return f"{DECORATOR}\n{super().function(kernel)}"
 
     def parameters(self, kernel: Kernel) -> list[str]:
-        return [*super().parameters(kernel), "start", "stop"]
+        return [*super().parameters(kernel), "start", "stop", *(["ended"] if can_be_interrupted(kernel) else [])]
+
+    def prologue(self, kernel: Kernel) -> list[str]:
+        return [f"    iterations = {self.iterations}"] if can_be_interrupted(kernel) else []
+
+    def body_start(self, statement: Stmt) -> list[str]:
+        if not safepoints.is_long(statement):
+            return []
+        return [
+            "iterations -= 1",
+            "if iterations == 0:",
+            f"    iterations = {self.iterations}",
+            f"    {self.functions.intrinsic('check_signals')}()",
+            "    if ended[0]:",
+            "        return",
+        ]
 
     def loop_range(self, loop: For) -> str:
         return "range(start, stop)" if loop.kind == "parallel" else super().loop_range(loop)
@@ -80,7 +105,7 @@ class NumbaRenderer(Renderer):
     def typed(self, text: str, binding: int, dtype: np.dtype) -> tuple[str, int]:
         if dtype in SIXTEEN_BIT:
             return self._rounded(text, dtype), _CALL
-        if is_float(dtype):
+        if is_float(dtype) or dtype == int64:
             return text, binding
         return f"{'bool' if dtype == bool_ else dtype.name}({text})", _CALL
 

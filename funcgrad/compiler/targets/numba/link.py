@@ -33,6 +33,7 @@ from funcgrad.compiler.scheduling import Scheduling
 from funcgrad.compiler.targets.llvm.runtime import num_threads
 from funcgrad.compiler.targets.numba.compiled import Compiled, compile_function
 from funcgrad.compiler.targets.numba.functions import SIXTEEN_BIT
+from funcgrad.compiler.targets.numba.kernels import can_be_interrupted
 from funcgrad.compiler.targets.numba.module import ModuleWriter, host_calls
 from funcgrad.compiler.targets.numba.threads import divide
 from funcgrad.dtypes import uint8
@@ -72,6 +73,7 @@ class _Runner:
     def __init__(self, threads: int) -> None:
         self.threads = threads
         self.kernels: dict[Kernel, Function] = {}
+        self.interruptible: set[Kernel] = set()
         self.origins: list[str] = []
         self.functions: dict[int, Function] = {}  # of branches and loops, by the identity of their callee
 
@@ -81,6 +83,8 @@ class _Runner:
             if isinstance(i.callee, KernelCall):
                 made = _kernel.cache_info().misses
                 self.kernels[i.callee.kernel], origin = _kernel(i.callee.kernel)
+                if can_be_interrupted(i.callee.kernel):
+                    self.interruptible.add(i.callee.kernel)
                 self.origins.append("reused" if _kernel.cache_info().misses == made else origin)
             elif isinstance(i.callee, BranchCall | LoopCall):
                 inner = [r for _, r in routines(i.callee)]
@@ -111,16 +115,21 @@ class _Runner:
     ) -> None:
         extent, grain = instruction.extent, instruction.grain
         function, sizes, params = self.kernels[call.kernel], call.sizes, call.kernel.params
+        ended = [np.zeros(1, np.uint8)] if call.kernel in self.interruptible else []
         arrays = [_typed(p, n, param.dtype) for param, p, n in zip(params, pointers, nbytes, strict=True)]
         if self.threads == 1 or extent < 2 * grain:
-            function(*arrays, *sizes, 0, extent)
+            function(*arrays, *sizes, 0, extent, *ended)
             return
         own = [arrays] * self.threads
         if any(p.intent == "scratch" for p in params):
             own = [_with_scratch(call, arrays, thread) for thread in range(self.threads)]
         piece = max(grain, -(-extent // (_PIECES_PER_THREAD * self.threads)))
         pieces = [(start, min(start + piece, extent)) for start in range(0, extent, piece)]
-        divide(lambda start, stop, thread: function(*own[thread], *sizes, start, stop), pieces, self.threads)
+
+        def work(start: int, stop: int, thread: int) -> None:
+            function(*own[thread], *sizes, start, stop, *ended)
+
+        divide(work, pieces, self.threads, *ended)
 
 
 def _is_large(routine: Routine) -> bool:
@@ -160,7 +169,9 @@ def _typed(pointer: int, nbytes: int, dtype: np.dtype) -> np.ndarray:
 def _kernel(kernel: Kernel) -> Compiled:
     writer = ModuleWriter()
     arrays = [_array("u2" if p.dtype in SIXTEEN_BIT else p.dtype) for p in kernel.params]
-    return compile_function(writer, writer.kernel(kernel), [*arrays, *[numba.int64] * (len(kernel.sizes) + 2)])
+    numbers = [numba.int64] * (len(kernel.sizes) + 2)
+    ended = [_array("u1")] if can_be_interrupted(kernel) else []
+    return compile_function(writer, writer.kernel(kernel), [*arrays, *numbers, *ended])
 
 
 def _nested(instruction: Instruction) -> Compiled:

@@ -29,7 +29,7 @@ from funcgrad.compiler.program.instructions import (
     routines,
 )
 from funcgrad.compiler.targets.numba.functions import Functions
-from funcgrad.compiler.targets.numba.kernels import DECORATOR, NumbaRenderer, stored_as
+from funcgrad.compiler.targets.numba.kernels import DECORATOR, NumbaRenderer, can_be_interrupted, stored_as
 from funcgrad.core.avals import ShapedArray
 from funcgrad.errors import ArgumentError
 
@@ -41,6 +41,7 @@ from numpy import bool_, complex64, complex128, float32, float64
 from numpy import int8, int16, int32, int64, uint8, uint16, uint32, uint64
 """
 CONSTANTS = "inf, nan = math.inf, math.nan"
+_STEPS = 256  # iterations of a loop from one look at signals to the next
 _SHORT_CONSTANT = 16  # elements that are written out
 
 
@@ -87,7 +88,7 @@ class ModuleWriter:
         self.functions = Functions()
         self.kernels: dict[Kernel, str] = {}
         self.definitions: dict[str, str] = {}  # from the text without a name to the name
-        self.names: set[str] = {"gemm", "math", "np", "njit", "inf", "nan", "blas"}
+        self.names: set[str] = {"gemm", "math", "np", "njit", "inf", "nan", "blas", "NEVER"}
         self.parts: list[str] = []
 
     def text(self, title: str) -> str:
@@ -126,9 +127,11 @@ class ModuleWriter:
         match instruction.callee:
             case KernelCall(kernel, sizes):
                 arrays = [f"{x}.view({stored_as(p.dtype)})" for p, x in zip(kernel.params, operands, strict=True)]
-                return [
-                    f"    {self.kernel(kernel)}({', '.join([*arrays, *map(str, sizes), '0', str(instruction.extent)])})"
-                ]
+                arguments = [*arrays, *map(str, (*sizes, 0, instruction.extent))]
+                if can_be_interrupted(kernel):
+                    self.functions.definitions.setdefault("NEVER", "NEVER = np.zeros(1, uint8)")
+                    arguments.append("NEVER")
+                return [f"    {self.kernel(kernel)}({', '.join(arguments)})"]
             case LibraryCall("gemm", arguments):
                 self.functions.definitions.setdefault("gemm", _GEMM)
                 arrays = [f"{x}.view({aval.dtype.name})" for x, aval in zip(operands, avals, strict=True)]
@@ -193,6 +196,8 @@ class ModuleWriter:
             lines.append("            break")
         else:
             lines.append(f"    while steps < {length}:")
+        lines += [f"        if steps % {_STEPS} == {_STEPS - 1}:"]
+        lines.append(f"            {self.functions.intrinsic('check_signals')}()")
         lines.append(f"        {self.routine(loop.body, f'{loop.name}_body', len(slots))}({call})")
         lines.append("        steps += 1")
         lines += [f"        at{slot} += {nbytes}" for slot, nbytes in loop.moving]

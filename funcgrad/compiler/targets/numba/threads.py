@@ -11,16 +11,18 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Iterable
+from typing import Any
 
 Work = Callable[[int, int, int], None]  # start, stop, number of the thread
 
 
-def divide(work: Work, pieces: Iterable[tuple[int, int]], threads: int) -> None:
+def divide(work: Work, pieces: Iterable[tuple[int, int]], threads: int, ended: Any = None) -> None:
     """Call `work` for each piece (start, stop), on as many as `threads` threads, the caller's being number 0.
 
-    What it raises on the caller's thread ends the work, after the other threads have left it, and is raised.
+    What it raises ends the work, after the other threads have left it, and is raised. The first element of `ended` then
+    becomes 1, which pieces that take long may look at.
     """
-    job = _Job(work, pieces)
+    job = _Job(work, pieces, ended if ended is not None else [0])
     _pool.invite(job, threads - 1)
     job.run()
 
@@ -28,8 +30,8 @@ def divide(work: Work, pieces: Iterable[tuple[int, int]], threads: int) -> None:
 class _Job:
     """Work and what is left of it."""
 
-    def __init__(self, work: Work, pieces: Iterable[tuple[int, int]]) -> None:
-        self.work = work
+    def __init__(self, work: Work, pieces: Iterable[tuple[int, int]], ended: Any) -> None:
+        self.work, self.ended = work, ended
         self.pieces = iter(list(pieces))  # under the GIL, only one thread gets each
         self.lock = threading.Lock()
         self.helpers = self.inside = 0
@@ -67,8 +69,12 @@ class _Job:
             for start, stop in self.pieces:
                 self.work(start, stop, number)
         except BaseException:
-            list(self.pieces)  # nobody else starts another piece
+            self._end()
             raise
+
+    def _end(self) -> None:
+        self.ended[0] = 1
+        list(self.pieces)  # nobody starts another piece
 
     def _close(self) -> None:
         """Wait for the threads that are inside: the memory that they work on is the caller's."""
@@ -81,6 +87,7 @@ class _Job:
                 self.empty.wait()
             except BaseException as error:  # the handler of a signal raised it
                 interrupt = error
+                self._end()
         if interrupt is not None:
             raise interrupt
 

@@ -20,6 +20,7 @@ from funcgrad.compiler.loops.python import compile_python
 from funcgrad.compiler.loops.scalars import DTYPES
 from funcgrad.compiler.targets.llvm import runtime
 from funcgrad.compiler.targets.numba.compiled import load
+from funcgrad.compiler.targets.numba.kernels import can_be_interrupted
 from funcgrad.compiler.targets.numba.module import ModuleWriter
 from funcgrad.config import config, enable_x64
 from funcgrad.errors import ArgumentError
@@ -38,9 +39,10 @@ def on_numba(kernel: Kernel, arrays: Sequence[np.ndarray], sizes: Sequence[int])
     """Run a kernel as numba compiles it; 16-bit floats travel as their bits."""
     writer = ModuleWriter()
     function = load(writer, writer.kernel(kernel))
+    ended = [np.zeros(1, np.uint8)] if can_be_interrupted(kernel) else []
     sixteen = (dtypes.float16, dtypes.bfloat16)
     extent = dict(zip(kernel.sizes, sizes, strict=True))[kernel.parallel.extent]
-    function(*(x.view(np.uint16) if x.dtype in sixteen else x for x in arrays), *sizes, 0, extent)
+    function(*(x.view(np.uint16) if x.dtype in sixteen else x for x in arrays), *sizes, 0, extent, *ended)
 
 
 def merged(found: list[Case]) -> list[Case]:
