@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -90,19 +90,37 @@ class Reduce(Lowering):
     identity: Callable[[np.dtype], Any]
 
 
-@dataclass(frozen=True)
-class Contract(Lowering):
-    """Sum of products over contracted dimensions, batched: dot_general."""
+def _dtype_and_params(in_avals: Any, out_avals: Sequence[ShapedArray], **params: Any) -> dict[str, Any]:
+    return {"dtype": out_avals[0].dtype} | params
 
 
 @dataclass(frozen=True)
-class Library(Lowering):
-    """A routine of a target's library, by name. It gets the params; operands are whole, contiguous and in memory.
+class LibraryRoutine(Lowering):
+    """A routine of the target's library, by name; a target that lacks it calls the primitive's NumPy rule.
 
-    A target that lacks the routine calls the primitive's NumPy rule.
+    `arguments(in_avals, out_avals, **params)` are the sizes and options that it is called with, by default the params
+    and the result's dtype. Results are whole and in row-major order. So are operands of the layout "whole". Those of
+    the layout "matrices" have shape (batch, rows, columns), their rows or columns at one distance as BLAS addresses
+    them, and how they are stored joins the arguments.
     """
 
     routine: str
+    arguments: Callable[..., dict[str, Any]] = _dtype_and_params
+    layout: Literal["whole", "matrices"] = "whole"
+
+
+def _gemm(in_avals: Sequence[ShapedArray], out_avals: Sequence[ShapedArray], **params: Any) -> dict[str, Any]:
+    (batch, m, k), n = in_avals[0].shape, in_avals[1].shape[2]
+    return {"dtype": out_avals[0].dtype, "batch": batch, "m": m, "n": n, "k": k}
+
+
+@dataclass(frozen=True)
+class Contract(LibraryRoutine):
+    """Sum of products over contracted dimensions, batched: dot_general. In canonical form it is a routine, `gemm`."""
+
+    routine: str = "gemm"
+    arguments: Callable[..., dict[str, Any]] = _gemm
+    layout: Literal["whole", "matrices"] = "matrices"
 
 
 @dataclass(frozen=True)
@@ -226,7 +244,7 @@ class LoweringTable(Generic[T]):
     all: ClassVar[list[LoweringTable[Any]]] = []
 
     def __init__(self, name: str, entries: dict[type[Lowering], T], rest: Sequence[type[Lowering]], otherwise: T):
-        self.name, self.entries = name, entries | dict.fromkeys(rest, otherwise)
+        self.name, self.entries = name, dict.fromkeys(rest, otherwise) | entries
         LoweringTable.all.append(self)
 
     def __getitem__(self, lowering: Lowering) -> T:

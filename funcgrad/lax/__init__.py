@@ -9,6 +9,7 @@ from typing import Any as _Any
 
 from funcgrad.core.primitives import registry as _registry
 from funcgrad.errors import missing_name as _missing_name
+from funcgrad.lax import linalg as linalg
 from funcgrad.lax.arrays import *
 from funcgrad.lax.associative import *
 from funcgrad.lax.convolution import *

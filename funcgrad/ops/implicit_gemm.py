@@ -16,7 +16,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from funcgrad.core.avals import ShapedArray
-from funcgrad.core.lowering import Library
+from funcgrad.core.lowering import LibraryRoutine
 from funcgrad.core.primitives import Primitive
 from funcgrad.ops.dot import multiply_matrices
 
@@ -85,7 +85,7 @@ def _evaluate(a: Any, b: Any, *, form: Form) -> Any:
     return out
 
 
-implicit_gemm_p = Primitive("implicit_gemm", infer=_infer, evaluate=_evaluate, lowering=Library("implicit_gemm"))
+implicit_gemm_p = Primitive("implicit_gemm", infer=_infer, evaluate=_evaluate, lowering=LibraryRoutine("implicit_gemm"))
 
 
 def implicit_gemm(a: Any, b: Any, form: Form) -> Any:

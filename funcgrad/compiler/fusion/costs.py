@@ -26,7 +26,7 @@ from funcgrad.core.lowering import (
     DynamicUpdateSlice,
     Elementwise,
     Iota,
-    Library,
+    LibraryRoutine,
     LoweringTable,
     Native,
     Pad,
@@ -79,11 +79,23 @@ _COSTS: LoweringTable[Callable[[JaxprEqn], dict[str, int]]] = LoweringTable(
     {
         Elementwise: _of_elementwise,
         Contract: _of_product,
-        Library: _of_routine,
+        LibraryRoutine: _of_routine,
         Reduce: lambda eqn: {"flops": eqn.invars[0].aval.size},
     },
     # Movement, and what runs elsewhere: a call of NumPy, code that is not ours. Control flow is counted by its bodies.
-    rest=(View, Pad, Concatenate, Iota, DynamicSlice, DynamicUpdateSlice, Barrier, Native, *CALLS, *CONTROL, *HOST),
+    rest=(
+        View,
+        Pad,
+        Concatenate,
+        Iota,
+        DynamicSlice,
+        DynamicUpdateSlice,
+        Barrier,
+        Native,
+        *CALLS,
+        *CONTROL,
+        *HOST,
+    ),
     otherwise=lambda eqn: {},
 )
 

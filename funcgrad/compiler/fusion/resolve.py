@@ -30,7 +30,7 @@ from funcgrad.core.lowering import (
     DynamicUpdateSlice,
     Elementwise,
     Iota,
-    Library,
+    LibraryRoutine,
     LoweringTable,
     Native,
     Pad,
@@ -261,8 +261,8 @@ _RULES: LoweringTable[Callable[[_Resolver, JaxprEqn], None]] = LoweringTable(
         Contract: _Resolver.product,
         Concatenate: _Resolver.join,
         DynamicUpdateSlice: _Resolver.update,
+        LibraryRoutine: _Resolver.library,
         Native: _Resolver.native,
-        Library: _Resolver.library,
         **dict.fromkeys(CONTROL, _Resolver.control),
     },
     # Here are those that the loop language cannot express.

@@ -21,7 +21,7 @@ from funcgrad.core.lowering import (
     DynamicUpdateSlice,
     Elementwise,
     Iota,
-    Library,
+    LibraryRoutine,
     LoweringTable,
     Native,
     Pad,
@@ -45,7 +45,7 @@ _EXPRESSIBLE: LoweringTable[Callable[[JaxprEqn], bool]] = LoweringTable(
         Concatenate: lambda eqn: len(eqn.invars) <= MOST_PARTS,
         **dict.fromkeys((View, Pad, Iota, Reduce, DynamicSlice), lambda eqn: True),
     },
-    rest=(Contract, Library, DynamicUpdateSlice, Native, Barrier, *CALLS, *CONTROL, *HOST),
+    rest=(Contract, DynamicUpdateSlice, LibraryRoutine, Native, Barrier, *CALLS, *CONTROL, *HOST),
     otherwise=lambda eqn: False,
 )
 

@@ -45,7 +45,7 @@ from funcgrad.core.lowering import (
     DynamicUpdateSlice,
     Elementwise,
     Iota,
-    Library,
+    LibraryRoutine,
     LoweringTable,
     Native,
     Pad,
@@ -99,7 +99,7 @@ _EXPRESSIONS: LoweringTable[Callable[[Any, JaxprEqn, Sequence[Expr]], Expr] | No
         Reduce: _operand,
     },
     # No part of loops; see `is_loop`.
-    rest=(Contract, Library, DynamicUpdateSlice, Native, Barrier, *CALLS, *CONTROL, *HOST),
+    rest=(Contract, DynamicUpdateSlice, LibraryRoutine, Native, Barrier, *CALLS, *CONTROL, *HOST),
     otherwise=None,
 )
 

@@ -39,7 +39,7 @@ from funcgrad.core.lowering import (
     DynamicUpdateSlice,
     Elementwise,
     Iota,
-    Library,
+    LibraryRoutine,
     LoweringTable,
     Native,
     Pad,
@@ -318,7 +318,7 @@ _RULES: LoweringTable[Callable[[Any, JaxprEqn, Sequence[Scalars]], Scalars] | No
         DynamicUpdateSlice: ScalarWriter.update_of_scalars,
     },
     # What keeps a loop from being computed with scalars; `scalar_loops` writes barriers and control flow.
-    rest=(Library, Native, Barrier, *CALLS, *CONTROL, *HOST),
+    rest=(LibraryRoutine, Native, Barrier, *CALLS, *CONTROL, *HOST),
     otherwise=None,
 )
 

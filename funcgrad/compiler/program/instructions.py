@@ -74,12 +74,19 @@ class HostCall:
 class LibraryCall:
     """A routine of a target's library, by name. A target that lacks it calls the NumPy rule instead.
 
-    `gemm`: operands C, A, B; C[b] = A[b] @ B[b]; arguments as in `targets.llvm.blas.gemm`.
+    The operands are the primitive's results, then its arguments, laid out as its `LibraryRoutine` says:
+
+    - `gemm`: C, A, B; C[b] = A[b] @ B[b]; arguments as in `targets.llvm.blas.gemm`.
+    - `potrf`: L, A; A[b] = L[b] @ L[b]ᴴ, of which the lower triangles are used; arguments dtype, batch and n.
+
+    `epilogue` is a kernel that runs on each tile of the result while that is in cache; the planner makes none yet, and
+    a target refuses what it cannot run.
     """
 
     routine: str
     arguments: tuple[tuple[str, Any], ...]
     fallback: HostCall
+    epilogue: KernelCall | None = None
 
     def __str__(self) -> str:
         return self.routine

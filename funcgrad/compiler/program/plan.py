@@ -40,7 +40,7 @@ from funcgrad.compiler.rewrite import products
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, JaxprEqn, Literal, Var
-from funcgrad.core.lowering import Library, Native
+from funcgrad.core.lowering import LibraryRoutine, Native
 from funcgrad.dtypes import uint8
 
 _ALIGN = 64
@@ -113,8 +113,8 @@ class Planner:
         if group.kind == "loops":
             return [self._kernel(x) for x in self.lowerings.of(fusion, group)]
         (eqn,) = group.eqns
-        if group.kind == "contract":
-            return [self._product(fusion, eqn)]
+        if group.kind in ("contract", "library"):
+            return [self._library(fusion, eqn)]
         if group.kind == "join":
             return [join(eqn, fusion.accesses[eqn], self.scheduling)]
         if group.kind == "update":
@@ -130,8 +130,6 @@ class Planner:
             return [self._kernel(small) if small is not None else nested.step(eqn, operands, self.routine, self.target)]
         if group.kind == "native":
             return [_native(fusion, eqn)]
-        if group.kind == "library":
-            return [self._routine_of_library(fusion, eqn)]
         return [_host(fusion, eqn)]
 
     def _kernel(self, launch: Launch) -> Step:
@@ -149,45 +147,31 @@ class Planner:
         writes = frozenset(o for o in written if o is not None)
         return Step(KernelCall(kernel, launch.sizes), tuple(values), writes, launch.extent, launch.grain)
 
-    def _product(self, fusion: Fusion, eqn: JaxprEqn) -> Step:
-        (left, right), out = fusion.accesses[eqn], eqn.outvars[0]
-        if not isinstance(left.source, Var) or not isinstance(right.source, Var):
-            return _host(fusion, eqn)  # a number written into the equation has no address
-        a, b = products.matrix(left.view), products.matrix(right.view)
-        assert a is not None and b is not None
-        batch, m, k = eqn.invars[0].aval.shape
-        dtype = out.aval.dtype
-        arguments = {
-            "dtype": dtype,
-            "batch": batch,
-            "m": m,
-            "n": eqn.invars[1].aval.shape[2],
-            "k": k,
-            "transpose_a": a.transposed,
-            "transpose_b": b.transposed,
-            "lda": a.leading,
-            "ldb": b.leading,
-            "stride_a": a.batch_stride,
-            "stride_b": b.batch_stride,
-            "threads": self.threads,
-        }
-        call = LibraryCall("gemm", tuple(arguments.items()), host_call(eqn, [left, right]))
+    def _library(self, fusion: Fusion, eqn: JaxprEqn) -> Step:
+        """A call of a library routine; the NumPy rule where the target lacks it or an operand has no address."""
+        lowering, accesses = eqn.primitive.lowering, fusion.accesses[eqn]
+        assert isinstance(lowering, LibraryRoutine)
+        sources = [a.source for a in accesses if isinstance(a.source, Var)]
+        if len(sources) < len(accesses):
+            return _host(fusion, eqn)
+        in_avals, out_avals = ([v.aval for v in atoms] for atoms in (eqn.invars, eqn.outvars))
+        arguments = lowering.arguments(in_avals, out_avals, **eqn.params) | {"threads": self.threads}
+        if lowering.layout == "matrices":
+            for name, access in zip("ab", accesses, strict=True):
+                stored = products.matrix(access.view)
+                assert stored is not None
+                arguments |= {
+                    f"transpose_{name}": stored.transposed,
+                    f"ld{name}": stored.leading,
+                    f"stride_{name}": stored.batch_stride,
+                }
+        call = LibraryCall(lowering.routine, tuple(arguments.items()), host_call(eqn, accesses))
         division = self.target.division(call)
         if division is None:
             return _host(fusion, eqn)
-        offsets = (0, a.offset * dtype.itemsize, b.offset * dtype.itemsize)
-        return Step(call, (out, left.source, right.source), frozenset([out]), *division, offsets)
-
-    def _routine_of_library(self, fusion: Fusion, eqn: JaxprEqn) -> Step:
-        accesses, lowering = fusion.accesses[eqn], eqn.primitive.lowering
-        assert isinstance(lowering, Library)
-        arguments = {"dtype": eqn.outvars[0].aval.dtype, "threads": self.threads} | eqn.params
-        call = LibraryCall(lowering.routine, tuple(arguments.items()), host_call(eqn, accesses))
-        division = self.target.division(call)
-        values = (*eqn.outvars, *(a.source for a in accesses if isinstance(a.source, Var)))
-        if division is None or len(values) != len(eqn.outvars) + len(eqn.invars):
-            return _host(fusion, eqn)
-        return Step(call, values, frozenset(eqn.outvars), *division)
+        starts = [a.view.offset * v.dtype.itemsize for a, v in zip(accesses, in_avals, strict=True)]
+        offsets = (*(0 for _ in eqn.outvars), *starts)
+        return Step(call, (*eqn.outvars, *sources), frozenset(eqn.outvars), *division, offsets)
 
 
 def _native(fusion: Fusion, eqn: JaxprEqn) -> Step:

@@ -15,7 +15,7 @@ from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, literal_of, live, variables_read
 from funcgrad.core.layouts import ScanLayout, ScanParts, WhileLayout, WhileParts
-from funcgrad.core.lowering import Concatenate, Cond, Elementwise, Inline, Library, Native, Rewrite, Scan, View
+from funcgrad.core.lowering import Concatenate, Cond, Elementwise, Inline, LibraryRoutine, Native, Rewrite, Scan, View
 from funcgrad.core.masks import partition_list, select
 from funcgrad.core.scopes import source_of
 from funcgrad.core.staging import trace_to_jaxpr
@@ -55,7 +55,7 @@ class _Simplifier:
                 self.splice(_expanded(traced), eqn)
             elif (product := products.canonical(traced)) is not None:
                 self.splice(product, eqn)
-            elif isinstance(lowering, (Library, Native)):  # operands have addresses: they are no numbers
+            elif isinstance(lowering, (LibraryRoutine, Native)):  # operands have addresses: they are no numbers
                 self.add(
                     eqn.replace(invars=[self.constant(v.val) if isinstance(v, Literal) else v for v in eqn.invars])
                 )

@@ -9,6 +9,7 @@ from funcgrad.testing.calls import collectives as collectives
 from funcgrad.testing.calls import elementwise as elementwise
 from funcgrad.testing.calls import higher_order as higher_order
 from funcgrad.testing.calls import indexing as indexing
+from funcgrad.testing.calls import linalg as linalg
 from funcgrad.testing.calls import windows as windows
 from funcgrad.testing.calls.table import CALLS as CALLS
 from funcgrad.testing.calls.table import DOUBLE as DOUBLE

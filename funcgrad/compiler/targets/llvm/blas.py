@@ -26,7 +26,7 @@ _NO_TRANSPOSE, _TRANSPOSE = 111, 112  # CBLAS codes
 _INT32_MAX = 2**31 - 1
 
 
-class _Element(NamedTuple):
+class Element(NamedTuple):
     """How an element type appears in BLAS: its letter, its LLVM real type, and whether it is complex."""
 
     letter: str
@@ -34,11 +34,11 @@ class _Element(NamedTuple):
     complex: bool
 
 
-_ELEMENTS = {
-    np.dtype(np.float32): _Element("s", "float", False),
-    np.dtype(np.float64): _Element("d", "double", False),
-    np.dtype(np.complex64): _Element("c", "float", True),
-    np.dtype(np.complex128): _Element("z", "double", True),
+ELEMENTS = {
+    np.dtype(np.float32): Element("s", "float", False),
+    np.dtype(np.float64): Element("d", "double", False),
+    np.dtype(np.complex64): Element("c", "float", True),
+    np.dtype(np.complex128): Element("z", "double", True),
 }
 
 
@@ -74,13 +74,13 @@ class Tiling(NamedTuple):
 
 def supports(dtype: Any) -> bool:
     """Whether `gemm` takes this element type."""
-    return np.dtype(dtype) in _ELEMENTS
+    return np.dtype(dtype) in ELEMENTS
 
 
 def gemm(dtype: Any, batch: int, m: int, n: int, k: int, *, accumulate: bool = False, **layout: Any) -> Gemm:
     """C[b] = A[b] @ B[b] for b < batch, or C[b] += with `accumulate`; `layout` and errors are those of `divided`."""
     tiles = divided(dtype, batch, m, n, k, **layout)
-    library = _library(_ELEMENTS[np.dtype(dtype)], accumulate)
+    library = _library(ELEMENTS[np.dtype(dtype)], accumulate)
     return Gemm(library.address(tiles.variant), *tiles[1:], library)
 
 
@@ -163,7 +163,7 @@ _VECTORS = 3  # up to so many rows or columns, matrix-vector products win
 _SKINNY = 16  # up to so many rows or columns, packing costs more than it brings, and
 _UNPACKED = 1_000_000  # up to so many multiply-adds, OpenBLAS's AVX-512 kernels do without it
 _CHUNK_MULTIPLY_ADDS = 250_000  # what is worth handing to another thread: a few µs
-_CHUNK_VECTOR_ELEMENTS = 65_536  # likewise for matrix-vector products, which read each element once
+_CHUNK_VECTORELEMENTS = 65_536  # likewise for matrix-vector products, which read each element once
 
 
 def _cut(size: int, pieces: int) -> int:
@@ -174,7 +174,7 @@ def _cut(size: int, pieces: int) -> int:
 def _grain(tiling: Tiling, k: int, extent: int, variant: str) -> int:
     """How many tiles make a chunk worth handing to another thread."""
     area = tiling.rows * tiling.columns * max(k, 1)
-    worth = _CHUNK_MULTIPLY_ADDS if variant == "gemm" else _CHUNK_VECTOR_ELEMENTS
+    worth = _CHUNK_MULTIPLY_ADDS if variant == "gemm" else _CHUNK_VECTORELEMENTS
     return max(1, min(-(-worth // area), extent))
 
 
@@ -192,7 +192,7 @@ def _leading(name: str, given: int | None, row: int) -> int:
 
 
 @functools.cache
-def _library(element: _Element, accumulate: bool) -> toolchain.Library:
+def _library(element: Element, accumulate: bool) -> toolchain.Library:
     scalar = "ptr" if element.complex else element.real
     one, zero = (f"{scalar} @one", f"{scalar} @zero") if element.complex else (f"{scalar} 1.0", f"{scalar} 0.0")
     template = string.Template(Path(__file__).with_suffix(".ll").read_text(encoding="utf-8"))
@@ -203,13 +203,14 @@ def _library(element: _Element, accumulate: bool) -> toolchain.Library:
         one=one,
         beta=one if accumulate else zero,
     )
-    imports = {f"blas_{name}": _address(element.letter + name) for name in ("gemm", "gemv")} | runtime.safepoint()
+    imports = {f"blas_{name}": address(f"cblas_{element.letter}{name}") for name in ("gemm", "gemv")}
+    imports |= runtime.safepoint()
     return toolchain.link(cache.compiled(text), ("gemm", "rows", "columns"), imports)
 
 
-def _address(name: str) -> int:
-    """The address of a CBLAS function."""
-    return ctypes.cast(getattr(_openblas(), f"scipy_cblas_{name}"), ctypes.c_void_p).value or 0
+def address(name: str) -> int:
+    """Return the address of a function of OpenBLAS: `cblas_sgemm`, or LAPACK's `spotrf_`."""
+    return ctypes.cast(getattr(_openblas(), f"scipy_{name}"), ctypes.c_void_p).value or 0
 
 
 @functools.cache

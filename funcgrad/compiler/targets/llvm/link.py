@@ -20,7 +20,7 @@ from funcgrad.compiler.program.instructions import (
 from funcgrad.compiler.program.interpret import execute
 from funcgrad.compiler.program.target import Division, Linked
 from funcgrad.compiler.scheduling import Scheduling
-from funcgrad.compiler.targets.llvm import blas, implicit_gemm, kernels, runtime
+from funcgrad.compiler.targets.llvm import blas, implicit_gemm, kernels, lapack, runtime
 
 _RUNS_ITS_EXTENT = -1  # the length of a loop whose iterations are those of its instruction
 
@@ -44,13 +44,15 @@ class LlvmTarget:
         return ""
 
     def division(self, call: LibraryCall) -> Division | None:
-        """Return how a matrix product is divided; there are no other routines."""
-        match call.routine:
-            case "gemm":
-                product = blas.divided(**dict(call.arguments))
+        """Return how a routine is divided: products into tiles, factorizations into matrices."""
+        match call:
+            case LibraryCall("gemm", arguments, _, None):
+                product = blas.divided(**dict(arguments))
                 return Division(product.extent, product.grain)
-            case "implicit_gemm":
-                return implicit_gemm.division(**dict(call.arguments))
+            case LibraryCall("implicit_gemm", arguments, _, None):
+                return implicit_gemm.division(**dict(arguments))
+            case LibraryCall("potrf", arguments, _, None):
+                return lapack.divided(**dict(arguments))
         return None
 
     def link(self, plan: Plan) -> Linked:
@@ -87,12 +89,15 @@ class _Linker:
                 code, origin = kernels.get(kernel)
                 self.origins.append(origin)
                 return code.address, sizes, code
-            case LibraryCall("gemm", arguments):
+            case LibraryCall("gemm", arguments, _, None):
                 product = blas.gemm(**dict(arguments))
                 return product.function, product.sizes, product.library
-            case LibraryCall("implicit_gemm", arguments):
+            case LibraryCall("implicit_gemm", arguments, _, None):
                 routine = implicit_gemm.routine(**dict(arguments))
                 return routine.function, routine.sizes, routine.library
+            case LibraryCall("potrf", arguments, _, None):
+                factorization = lapack.potrf(**dict(arguments))
+                return factorization.function, factorization.sizes, factorization.library
             case CopyCall():
                 return runtime.native_functions().copy, (), None
             case JoinCall(_, runs, by_rows, block):
