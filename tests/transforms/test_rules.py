@@ -23,7 +23,7 @@ from funcgrad.ops.elementwise import elementwise
 from funcgrad.testing import assert_close
 from funcgrad.transforms.checkify.functionalize import CHECKIFY
 from funcgrad.transforms.interpreters.partial_eval import partial_eval_jaxpr
-from funcgrad.transforms.jet.transform import JET
+from funcgrad.transforms.jet.trace import JET
 
 X = np.array([[1.0, 4.0], [9.0, 16.0]], np.float32)
 NAN = np.full(3, np.nan, np.float32)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from funcgrad import dtypes, tree
 from funcgrad.core.array_types import aval_of
-from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, eval_jaxpr
+from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, eval_jaxpr, pruned
 from funcgrad.core.layouts import ScanLayout, WhileLayout
 from funcgrad.core.masks import split_list
 from funcgrad.core.primitives import Transform
@@ -54,7 +54,6 @@ from funcgrad.transforms.custom_rules.linear_solve import linear_solve_p
 from funcgrad.transforms.custom_rules.root import root_p
 from funcgrad.transforms.custom_rules.vjp import custom_vjp_call_p
 from funcgrad.transforms.flattening import FlatFunction, callable_or_error, name_of
-from funcgrad.transforms.interpreters.partial_eval import pruned
 from funcgrad.transforms.jit import jit_p
 
 ErrorCategory = type[JaxException]

@@ -10,7 +10,7 @@ from funcgrad import tree
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
-from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr
+from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr, pruned
 from funcgrad.core.lowering import Inline
 from funcgrad.core.masks import nonzero, select, with_zeros
 from funcgrad.core.primitives import AxisData, Primitive
@@ -24,7 +24,7 @@ from funcgrad.transforms.control_flow.common import Body, join_consts, trace_bod
 from funcgrad.transforms.flattening import as_arrays, callable_or_error
 from funcgrad.transforms.interpreters.batching import batch_jaxpr
 from funcgrad.transforms.interpreters.jvp import jvp_jaxpr
-from funcgrad.transforms.interpreters.partial_eval import pruned, unsplit
+from funcgrad.transforms.interpreters.partial_eval import unsplit
 from funcgrad.transforms.interpreters.transpose import transpose_jaxpr
 
 # ---------------------------------------------------------------- the primitive
