@@ -136,6 +136,16 @@ class Gather(Lowering):
 
 
 @dataclass(frozen=True)
+class Scatter(Lowering):
+    """The first operand, windows of which at the positions in an array of index vectors are combined with updates.
+
+    `combine` is one of add, sub, mul, min, max; where it is empty, updates replace what is there.
+    """
+
+    combine: str
+
+
+@dataclass(frozen=True)
 class DynamicUpdateSlice(Lowering):
     """The first operand with a window replaced by the second, at the position that the other operands say, clamped."""
 
@@ -262,7 +272,7 @@ CALLS = (Inline, Rewrite)
 CONTROL = (Scan, WhileLoop, Cond)
 """Branches and loops."""
 
-HOST = (Host, Gather)
+HOST = (Host, Gather, Scatter)
 """What no target computes by itself: the program calls the primitive's NumPy rule."""
 
 

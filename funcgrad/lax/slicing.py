@@ -11,9 +11,8 @@ from funcgrad.lax.arrays import slice_in_dim
 from funcgrad.lax.operands import with_dtype
 from funcgrad.numpy.axes import as_axes, as_axis, as_int
 from funcgrad.numpy.promotion import as_operand
-from funcgrad.ops import dynamic_slices, indexing, scatters, shapes, slicing
-from funcgrad.ops.indexing import GatherDimensionNumbers, GatherScatterMode
-from funcgrad.ops.scatters import ScatterDimensionNumbers
+from funcgrad.ops import dynamic_slices, gather_scatter, shapes, slicing
+from funcgrad.ops.indexing import GatherDimensionNumbers, GatherScatterMode, ScatterDimensionNumbers
 
 __all__ = [
     "GatherDimensionNumbers",
@@ -51,7 +50,7 @@ def dynamic_update_slice(operand: Any, update: Any, start_indices: Any) -> Any:
     """Return the operand with the window at `start_indices` replaced by `update`; the window is moved inside."""
     x = as_operand(operand, "dynamic_update_slice")
     update = with_dtype(as_operand(update, "dynamic_update_slice"), aval_of(x).dtype)
-    return scatters.dynamic_update_slice(x, update, start_indices)
+    return dynamic_slices.dynamic_update_slice(x, update, start_indices)
 
 
 def _starts(x: Any, start: Any, axis: int) -> list[Any]:
@@ -125,13 +124,13 @@ def index_take(src: Any, idxs: Sequence[Any], axes: Sequence[int]) -> Any:
         offset_dims=tuple(range(1, aval.ndim - len(axes) + 1)), collapsed_slice_dims=axes, start_index_map=axes
     )
     sizes = [1 if d in axes else n for d, n in enumerate(aval.shape)]
-    return indexing.gather(x, slicing.concatenate(positions, 1), numbers, sizes, mode=GatherScatterMode.CLIP)
+    return gather_scatter.gather(x, slicing.concatenate(positions, 1), numbers, sizes, mode=GatherScatterMode.CLIP)
 
 
-gather = indexing.gather
-scatter = scatters.scatter
-scatter_add = scatters.scatter_add
-scatter_sub = scatters.scatter_sub
-scatter_mul = scatters.scatter_mul
-scatter_min = scatters.scatter_min
-scatter_max = scatters.scatter_max
+gather = gather_scatter.gather
+scatter = gather_scatter.scatter
+scatter_add = gather_scatter.scatter_add
+scatter_sub = gather_scatter.scatter_sub
+scatter_mul = gather_scatter.scatter_mul
+scatter_min = gather_scatter.scatter_min
+scatter_max = gather_scatter.scatter_max

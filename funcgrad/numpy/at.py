@@ -18,10 +18,7 @@ from funcgrad.numpy import ufuncs
 from funcgrad.numpy.index_expressions import BASIC, index_vectors, layout, parse, read
 from funcgrad.numpy.promotion import as_operand
 from funcgrad.ops.casts import convert_element_type
-from funcgrad.ops.indexing import GatherScatterMode
-from funcgrad.ops.logic import gt_p
-from funcgrad.ops.scatters import (
-    ScatterDimensionNumbers,
+from funcgrad.ops.gather_scatter import (
     scatter_add_p,
     scatter_max_p,
     scatter_min_p,
@@ -29,6 +26,8 @@ from funcgrad.ops.scatters import (
     scatter_p,
     scatter_sub_p,
 )
+from funcgrad.ops.indexing import GatherScatterMode, ScatterDimensionNumbers
+from funcgrad.ops.logic import gt_p
 from funcgrad.ops.selection import select_n_p
 from funcgrad.ops.shapes import broadcast_in_dim, expand_dims, full, reshape
 

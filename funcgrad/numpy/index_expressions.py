@@ -23,7 +23,8 @@ from funcgrad.core.traces import eval_trace, state
 from funcgrad.errors import ConcretizationError, IndexingError, ShapeError
 from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.dynamic_slices import dynamic_slice_p
-from funcgrad.ops.indexing import GatherDimensionNumbers, GatherScatterMode, gather, wrap_index
+from funcgrad.ops.gather_scatter import gather
+from funcgrad.ops.indexing import GatherDimensionNumbers, GatherScatterMode, wrap_index
 from funcgrad.ops.shapes import broadcast_in_dim, expand_dims, rev, squeeze
 from funcgrad.ops.slicing import concatenate, slice_
 

@@ -24,9 +24,9 @@ from funcgrad.numpy.promotion import (
     promote_dtypes,
 )
 from funcgrad.ops.casts import convert_element_type
-from funcgrad.ops.indexing import GatherDimensionNumbers, GatherScatterMode, gather, wrap_index
+from funcgrad.ops.gather_scatter import gather, scatter_p
+from funcgrad.ops.indexing import GatherDimensionNumbers, GatherScatterMode, ScatterDimensionNumbers, wrap_index
 from funcgrad.ops.reductions import cumsum
-from funcgrad.ops.scatters import ScatterDimensionNumbers, scatter_p
 from funcgrad.ops.selection import select_n_p
 from funcgrad.ops.shapes import broadcast_in_dim, full, reshape
 from funcgrad.ops.slicing import concatenate, iota

@@ -22,8 +22,8 @@ from funcgrad.numpy.composite import floor_divide, remainder
 from funcgrad.numpy.indexing import concrete_value, take
 from funcgrad.numpy.promotion import as_operand, broadcast_shapes, broadcast_to, promote_dtypes
 from funcgrad.ops.casts import convert_element_type
+from funcgrad.ops.gather_scatter import scatter_p
 from funcgrad.ops.reductions import cumsum
-from funcgrad.ops.scatters import scatter_p
 from funcgrad.ops.selection import select_n_p
 from funcgrad.ops.shapes import expand_dims, full, move_axis, reshape
 from funcgrad.ops.slicing import concatenate, iota

@@ -12,7 +12,7 @@ from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.symbolic import Zero, is_undefined
 from funcgrad.core.tracers import Tracer
-from funcgrad.errors import ArgumentError, DTypeError
+from funcgrad.errors import DTypeError
 from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.elementwise import (
     IDENTITY,
@@ -21,14 +21,14 @@ from funcgrad.ops.elementwise import (
     NUMBER,
     REAL,
     Over,
-    add_tangents,
-    check_bilinear,
     check_operands,
     common_shape,
     elementwise,
     linear,
     unbroadcast,
 )
+from funcgrad.ops.elementwise import div_p as div_p
+from funcgrad.ops.elementwise import mul_p as mul_p
 from funcgrad.ops.logic import and_p, eq_p, ge_p
 from funcgrad.ops.selection import select_n_p
 from funcgrad.ops.shapes import broadcast_scalar, full, zeros_of
@@ -47,33 +47,6 @@ def _sub_transpose(ct: Any, x: Any, y: Any) -> list[Any]:
     ]
 
 
-def _mul_transpose(ct: Any, x: Any, y: Any) -> list[Any]:
-    check_bilinear("mul", x, y)
-    return [
-        unbroadcast(mul_p.bind(ct, y), aval_of(x)) if is_undefined(x) else None,
-        unbroadcast(mul_p.bind(x, ct), aval_of(y)) if is_undefined(y) else None,
-    ]
-
-
-def _div_transpose(ct: Any, x: Any, y: Any) -> list[Any]:
-    if is_undefined(y):
-        raise ArgumentError("div is not linear in its denominator", fix="this is a bug in a jvp rule")
-    return [unbroadcast(div_p.bind(ct, y), aval_of(x)), None]
-
-
-def _truncated_division(x: Any, y: Any) -> Any:
-    """x / y; integers truncate toward zero, x / 0 is −1 (all bits set), and MIN / −1 is MIN."""
-    if x.dtype.kind not in "iu":
-        return np.divide(x, y)
-    safe = np.where(y == 0, 1, y).astype(x.dtype)
-    quotient = np.floor_divide(x, safe)
-    if x.dtype.kind == "i":
-        exact = quotient * safe == x
-        quotient = quotient + ((~exact) & ((x < 0) != (safe < 0)))
-        quotient = np.where((safe == -1), -x, quotient)
-    return np.where(y == 0, np.array(-1).astype(x.dtype), quotient).astype(x.dtype)
-
-
 def _rem(x: Any, y: Any) -> Any:
     if x.dtype.kind not in "iu":
         return np.fmod(x, y)
@@ -89,40 +62,6 @@ add_p = elementwise(
 sub_p = elementwise(
     "sub", np.subtract, derivative=(lambda *_: IDENTITY, lambda *_: NEGATION), kinds=NUMBER, transpose=_sub_transpose
 )
-
-
-def _mul_jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
-    (x, y), (dx, dy) = primals, tangents
-    ans = mul_p.bind(x, y)
-    shape = aval_of(ans).shape
-    out: Any = Zero(aval_of(ans).tangent())
-    if out.aval.dtype == dtypes.float0:
-        return ans, out
-    if type(dx) is not Zero:
-        out = broadcast_scalar(mul_p.bind(dx, y), shape)
-    if type(dy) is not Zero:
-        out = add_tangents(out, broadcast_scalar(mul_p.bind(x, dy), shape))
-    return ans, out
-
-
-mul_p = elementwise("mul", np.multiply, jvp=_mul_jvp, kinds=NUMBER, transpose=_mul_transpose)
-
-
-def _div_jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
-    x, y = primals
-    ans = div_p.bind(x, y)
-    shape = aval_of(ans).shape
-    out: Any = Zero(aval_of(ans).tangent())
-    if out.aval.dtype == dtypes.float0:
-        return ans, out
-    if type(tangents[0]) is not Zero:
-        out = broadcast_scalar(div_p.bind(tangents[0], y), shape)
-    if type(tangents[1]) is not Zero:
-        out = add_tangents(out, broadcast_scalar(mul_p.bind(tangents[1], div_p.bind(-ans, y)), shape))
-    return ans, out
-
-
-div_p = elementwise("div", _truncated_division, jvp=_div_jvp, kinds=NUMBER, transpose=_div_transpose)
 
 
 def _rem_by_divisor(ans: Any, x: Any, y: Any) -> Any:

@@ -1,4 +1,4 @@
-"""dynamic_slice: one window of an array, at a position that is computed at run time."""
+"""dynamic_slice and dynamic_update_slice: one window of an array, at a position that is computed at run time."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from funcgrad import dtypes
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.arrays import Array, as_array
 from funcgrad.core.avals import ShapedArray
-from funcgrad.core.lowering import DynamicSlice
-from funcgrad.core.primitives import AxisData, Primitive, registry
+from funcgrad.core.lowering import DynamicSlice, DynamicUpdateSlice
+from funcgrad.core.primitives import AxisData, Primitive
 from funcgrad.core.symbolic import Zero, is_undefined
 from funcgrad.core.tracers import Tracer
-from funcgrad.errors import IndexingError, ShapeError
-from funcgrad.ops.indexing import GatherDimensionNumbers, GatherScatterMode, _gather_batch, wrap_index
-from funcgrad.ops.shapes import Dims, broadcast_in_batch, broadcast_in_dim, full, move_axis
+from funcgrad.errors import DTypeError, IndexingError, ShapeError
+from funcgrad.ops.casts import convert_element_type
+from funcgrad.ops.gather_scatter import gather_p, scatter_p
+from funcgrad.ops.indexing import GatherDimensionNumbers, GatherScatterMode, ScatterDimensionNumbers, wrap_index
+from funcgrad.ops.shapes import Dims, broadcast_in_batch, broadcast_in_dim, full, instantiate, move_axis, to_dim
 from funcgrad.ops.slicing import concatenate
 
 
@@ -61,7 +63,7 @@ def _dynamic_slice_transpose(ct: Any, operand: Any, *starts: Any, slice_sizes: A
     if not is_undefined(operand):
         return [None] * (1 + len(starts))
     aval = aval_of(operand)
-    back = registry["dynamic_update_slice"].bind(full(aval.shape, 0, aval.dtype), ct, *starts)
+    back = dynamic_update_slice_p.bind(full(aval.shape, 0, aval.dtype), ct, *starts)
     return [back, *(None for _ in starts)]
 
 
@@ -73,15 +75,11 @@ def stacked_starts(starts: Sequence[Any], dims: Dims) -> tuple[Any, int | None]:
     dtype = dtype if dtypes.is_integer(dtype) else dtypes.int64
     columns = []
     for s, d in zip(starts, dims, strict=True):
-        s = s if aval_of(s).dtype == dtype else _converted(s, dtype)
+        s = convert_element_type(s, dtype)
         column = broadcast_in_batch(s, size, 0) if d is None and size is not None else s
         shape = aval_of(column).shape
         columns.append(broadcast_in_dim(column, (*shape, 1), tuple(range(len(shape)))))
     return concatenate(columns, len(aval_of(columns[0]).shape) - 1), None if size is None else 0
-
-
-def _converted(x: Any, dtype: np.dtype) -> Any:
-    return registry["convert_element_type"].bind(x, new_dtype=dtype, weak_type=False)
 
 
 def _dynamic_slice_batch(
@@ -95,7 +93,7 @@ def _dynamic_slice_batch(
         return dynamic_slice_p.bind(operand, zero, *starts, slice_sizes=sizes), 0
     indices, indices_dim = stacked_starts(starts, start_dims)
     every = tuple(range(len(slice_sizes)))
-    return _gather_batch(
+    return gather_p.batch(
         axis,
         (operand, indices),
         (operand_dim, indices_dim),
@@ -146,3 +144,89 @@ def dynamic_slice(operand: Any, start_indices: Any, slice_sizes: Sequence[int]) 
             f"dynamic_slice: {given} start indices for operand {aval_of(operand)}", fix="give one per dimension"
         )
     return dynamic_slice_p.bind(operand, *wrapped_starts(starts, shape), slice_sizes=tuple(map(int, slice_sizes)))
+
+
+# ---------------------------------------------------------------- dynamic_update_slice
+
+
+def _update_infer(operand: ShapedArray, update: ShapedArray, *starts: ShapedArray) -> ShapedArray:
+    if update.dtype != operand.dtype:
+        raise DTypeError(
+            f"dynamic_update_slice: operand {operand} and update {update} have different dtypes",
+            fix="cast one with .astype(...)",
+        )
+    if update.ndim != operand.ndim:
+        raise ShapeError(
+            f"dynamic_update_slice: operand {operand} and update {update} have different ranks",
+            fix="reshape the update to the operand's rank",
+        )
+    check_starts("dynamic_update_slice", operand, starts, update.shape)
+    return ShapedArray(operand.shape, operand.dtype)
+
+
+def _update_evaluate(operand: np.ndarray, update: np.ndarray, *starts: np.ndarray) -> np.ndarray:
+    out = np.array(operand)
+    out[clamped_starts(operand.shape, starts, update.shape)] = update
+    return out
+
+
+def _update_jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
+    _, _, *starts = primals
+    ans = dynamic_update_slice_p.bind(*primals)
+    if type(tangents[0]) is Zero and type(tangents[1]) is Zero:
+        return ans, Zero(aval_of(ans).tangent())
+    return ans, dynamic_update_slice_p.bind(instantiate(tangents[0]), instantiate(tangents[1]), *starts)
+
+
+def _update_transpose(ct: Any, operand: Any, update: Any, *starts: Any) -> list[Any]:
+    shape, dtype = aval_of(update).shape, aval_of(ct).dtype
+    of_operand = dynamic_update_slice_p.bind(ct, full(shape, 0, dtype), *starts) if is_undefined(operand) else None
+    of_update = dynamic_slice_p.bind(ct, *starts, slice_sizes=shape) if is_undefined(update) else None
+    return [of_operand, of_update, *(None for _ in starts)]
+
+
+def _update_batch(axis: AxisData, args: Sequence[Any], dims: Dims) -> tuple[Any, int]:
+    (operand, update, *starts), (operand_dim, update_dim, *start_dims) = args, dims
+    if all(d is None for d in start_dims):
+        size = axis.size
+        operand, update = (to_dim(a, d, 0, size) for a, d in ((operand, operand_dim), (update, update_dim)))
+        zero = np.zeros((), aval_of(starts[0]).dtype if starts else np.int32)
+        return dynamic_update_slice_p.bind(operand, update, zero, *starts), 0
+    indices, indices_dim = stacked_starts(starts, start_dims)
+    every = tuple(range(len(starts)))
+    return scatter_p.batch(
+        axis,
+        (operand, indices, update),
+        (operand_dim, indices_dim, update_dim),
+        dimension_numbers=ScatterDimensionNumbers(every, (), every),
+        indices_are_sorted=True,
+        mode=GatherScatterMode.CLIP,
+        unique_indices=True,
+    )
+
+
+dynamic_update_slice_p = Primitive(
+    "dynamic_update_slice",
+    infer=_update_infer,
+    evaluate=_update_evaluate,
+    jvp=_update_jvp,
+    transpose=_update_transpose,
+    batch=_update_batch,
+    lowering=DynamicUpdateSlice(),
+)
+
+
+def dynamic_update_slice(operand: Any, update: Any, start_indices: Any) -> Any:
+    """Return `operand` with the window at `start_indices` replaced by `update`; the window is moved inside.
+
+    >>> dynamic_update_slice(np.zeros(4, np.float32), np.ones(2, np.float32), [3])
+    Array([0., 0., 1., 1.], dtype=float32)
+    """
+    shape = aval_of(operand).shape
+    starts = list(start_indices) if isinstance(start_indices, (tuple, list)) else start_indices
+    given = len(starts) if isinstance(starts, list) else math.prod(aval_of(starts).shape)
+    if given != len(shape):
+        raise ShapeError(
+            f"dynamic_update_slice: {given} start indices for operand {aval_of(operand)}", fix="give one per dimension"
+        )
+    return dynamic_update_slice_p.bind(operand, update, *wrapped_starts(starts, shape))

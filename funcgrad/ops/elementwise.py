@@ -2,7 +2,7 @@
 
 Operands have one shape, or are scalars that stand for every element. Derivatives are given per operand as the
 factor ∂f/∂x that multiplies the tangent; shapes, batching and lowering follow from the family. The operations
-themselves are in `ops.arithmetic` and `ops.special`.
+themselves are in `ops.arithmetic` and `ops.special`, but for those that the families need: add_any, mul and div.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from funcgrad import dtypes
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import Elementwise, Lowering
-from funcgrad.core.primitives import Primitive, registry
+from funcgrad.core.primitives import Primitive
 from funcgrad.core.symbolic import Zero, is_undefined
-from funcgrad.errors import DTypeError, MissingRuleError, NotDifferentiableError, ShapeError
+from funcgrad.errors import ArgumentError, DTypeError, MissingRuleError, NotDifferentiableError, ShapeError
 from funcgrad.ops import shapes
 
 Derivative = Callable[..., Any] | None
@@ -133,11 +133,11 @@ def _scaled(tangent: Any, factor: Any, aval: ShapedArray) -> Any:
     elif factor is NEGATION:
         out = -tangent
     elif type(factor) is Over:
-        out = registry["div"].bind(tangent, factor.denominator)
+        out = div_p.bind(tangent, factor.denominator)
     else:
         # The primitive, not the operator: operators promote, and would record casts between weak types and
         # others.
-        out = registry["mul"].bind(tangent, factor)
+        out = mul_p.bind(tangent, factor)
     return shapes.broadcast_scalar(out, aval.shape)
 
 
@@ -283,3 +283,67 @@ add_any_p = elementwise(
 def add_any(a: Any, b: Any) -> Any:
     """Accumulate two tangents or cotangents of one type."""
     return add_any_p.bind(a, b)
+
+
+# ---------------------------------------------------------------- products and quotients, of which derivatives are made
+
+
+def _mul_transpose(ct: Any, x: Any, y: Any) -> list[Any]:
+    check_bilinear("mul", x, y)
+    return [
+        unbroadcast(mul_p.bind(ct, y), aval_of(x)) if is_undefined(x) else None,
+        unbroadcast(mul_p.bind(x, ct), aval_of(y)) if is_undefined(y) else None,
+    ]
+
+
+def _mul_jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
+    (x, y), (dx, dy) = primals, tangents
+    ans = mul_p.bind(x, y)
+    shape = aval_of(ans).shape
+    out: Any = Zero(aval_of(ans).tangent())
+    if out.aval.dtype == dtypes.float0:
+        return ans, out
+    if type(dx) is not Zero:
+        out = shapes.broadcast_scalar(mul_p.bind(dx, y), shape)
+    if type(dy) is not Zero:
+        out = add_tangents(out, shapes.broadcast_scalar(mul_p.bind(x, dy), shape))
+    return ans, out
+
+
+mul_p = elementwise("mul", np.multiply, jvp=_mul_jvp, kinds=NUMBER, transpose=_mul_transpose)
+
+
+def _truncated_division(x: Any, y: Any) -> Any:
+    """x / y; integers truncate toward zero, x / 0 is −1 (all bits set), and MIN / −1 is MIN."""
+    if x.dtype.kind not in "iu":
+        return np.divide(x, y)
+    safe = np.where(y == 0, 1, y).astype(x.dtype)
+    quotient = np.floor_divide(x, safe)
+    if x.dtype.kind == "i":
+        exact = quotient * safe == x
+        quotient = quotient + ((~exact) & ((x < 0) != (safe < 0)))
+        quotient = np.where((safe == -1), -x, quotient)
+    return np.where(y == 0, np.array(-1).astype(x.dtype), quotient).astype(x.dtype)
+
+
+def _div_transpose(ct: Any, x: Any, y: Any) -> list[Any]:
+    if is_undefined(y):
+        raise ArgumentError("div is not linear in its denominator", fix="this is a bug in a jvp rule")
+    return [unbroadcast(div_p.bind(ct, y), aval_of(x)), None]
+
+
+def _div_jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
+    x, y = primals
+    ans = div_p.bind(x, y)
+    shape = aval_of(ans).shape
+    out: Any = Zero(aval_of(ans).tangent())
+    if out.aval.dtype == dtypes.float0:
+        return ans, out
+    if type(tangents[0]) is not Zero:
+        out = shapes.broadcast_scalar(div_p.bind(tangents[0], y), shape)
+    if type(tangents[1]) is not Zero:
+        out = add_tangents(out, shapes.broadcast_scalar(mul_p.bind(tangents[1], div_p.bind(-ans, y)), shape))
+    return ans, out
+
+
+div_p = elementwise("div", _truncated_division, jvp=_div_jvp, kinds=NUMBER, transpose=_div_transpose)

@@ -1,18 +1,23 @@
-"""Reading windows of an array at positions computed at run time: gather.
+"""Windows of an array at positions computed at run time: where they lie, and reading and writing them with NumPy.
 
 A gather reads one window of static size per index vector. With operand `x`, indices `i` of shape (batch…, k) and the
 dimension numbers' `start_index_map`, window b starts at s[start_index_map[j]] = i[b, j] (0 in the other dimensions):
 
     out[b, w] = x[clamp(s_b) + w]            windows of `slice_sizes`; collapsed dimensions have size 1 and are dropped
 
-Scattering (`ops.scatters`) is the same picture with the arrow turned round, and shares everything here.
+A scatter combines one window of updates per index vector into a copy of the operand, in row-major order of the batch:
+
+    for b in batch: out[s_b + w] = combine(out[s_b + w], updates[b, w])
+
+The dimension numbers of a scatter are those of the gather that reads what it writes: the updates take the place of the
+result.
 """
 
 from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,12 +25,13 @@ import numpy as np
 from funcgrad import dtypes
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
-from funcgrad.core.lowering import Gather
-from funcgrad.core.primitives import AxisData, Primitive, registry
-from funcgrad.core.symbolic import Zero, is_undefined
 from funcgrad.core.tracers import Tracer
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
-from funcgrad.ops.shapes import Dims, full, move_axis
+from funcgrad.ops.accumulation import widest
+from funcgrad.ops.arithmetic import add_p
+from funcgrad.ops.logic import lt_p
+from funcgrad.ops.selection import select_n_p
+from funcgrad.ops.shapes import full
 
 
 class GatherDimensionNumbers(NamedTuple):
@@ -114,11 +120,10 @@ def wrap_index(index: Any, size: int) -> Any:
         i = np.asarray(index)
         return np.where(i < 0, i + np.array(size, dtype), i)
     zero, step = full((), 0, dtype), full((), size, dtype)
-    negative = registry["lt"].bind(index, zero)
-    return registry["select_n"].bind(negative, index, registry["add"].bind(index, step))
+    return select_n_p.bind(lt_p.bind(index, zero), index, add_p.bind(index, step))
 
 
-# ---------------------------------------------------------------- windows, shared with scatter
+# ---------------------------------------------------------------- where windows lie
 
 
 def check_windows(
@@ -245,25 +250,42 @@ def locate(
     return Windows(lead, rest, tuple(positions), valid)
 
 
-# ---------------------------------------------------------------- gather
+def batched_numbers(
+    numbers: GatherDimensionNumbers, operand_batched: bool, indices_batched: bool
+) -> GatherDimensionNumbers:
+    """Return dimension numbers for operands, indices and results with leading batch dimensions, where marked."""
+    offset, collapsed, index_map, batching, index_batching = numbers
+    up = lambda dims, by: tuple(d + by for d in dims)  # noqa: E731
+    o, i = int(operand_batched), int(indices_batched)
+    offset, collapsed, index_map = up(offset, 1), up(collapsed, o), up(index_map, o)
+    batching, index_batching = up(batching, o), up(index_batching, i)
+    if operand_batched and indices_batched:
+        batching, index_batching = (0, *batching), (0, *index_batching)
+    elif operand_batched:
+        offset = (0, *offset)
+    return GatherDimensionNumbers(offset, collapsed, index_map, batching, index_batching)
 
 
-def _gather_infer(
-    operand: ShapedArray,
-    indices: ShapedArray,
-    *,
-    dimension_numbers: GatherDimensionNumbers,
-    slice_sizes: tuple[int, ...],
-    **_: Any,
-) -> ShapedArray:
-    check_windows("gather", operand, indices, dimension_numbers, slice_sizes)
-    batch, window = iter(indices.shape[:-1]), iter(window_dims(dimension_numbers, operand.ndim))
-    rank = indices.ndim - 1 + len(dimension_numbers.offset_dims)
-    shape = (slice_sizes[next(window)] if p in dimension_numbers.offset_dims else next(batch) for p in range(rank))
-    return ShapedArray(tuple(shape), operand.dtype, operand.weak_type)
+def as_scatter_numbers(numbers: GatherDimensionNumbers) -> ScatterDimensionNumbers:
+    """Return the scatter dimension numbers of the transposed gather."""
+    return ScatterDimensionNumbers(*numbers)
 
 
-def _gather_evaluate(
+def as_gather_numbers(numbers: ScatterDimensionNumbers) -> GatherDimensionNumbers:
+    """Return the dimension numbers of the gather that reads what the scatter writes."""
+    return GatherDimensionNumbers(*numbers)
+
+
+def window_sizes(operand: Sequence[int], updates: Sequence[int], numbers: ScatterDimensionNumbers) -> tuple[int, ...]:
+    """Return the window's size in each operand dimension: the updates' where it is kept, else 1."""
+    kept = dict(zip(window_dims(as_gather_numbers(numbers), len(operand)), numbers.update_window_dims, strict=False))
+    return tuple(updates[kept[d]] if d in kept else min(1, n) for d, n in enumerate(operand))
+
+
+# ---------------------------------------------------------------- evaluation
+
+
+def read_windows(
     operand: np.ndarray,
     indices: np.ndarray,
     *,
@@ -273,6 +295,7 @@ def _gather_evaluate(
     fill_value: Any,
     **_: Any,
 ) -> np.ndarray:
+    """Evaluate a gather."""
     numbers, count = dimension_numbers, math.prod(indices.shape[:-1])
     kept = [slice_sizes[d] for d in window_dims(numbers, operand.ndim)]
     if operand.size == 0:  # every window is empty, or lies outside: there is nothing to read
@@ -304,129 +327,67 @@ def _fill(fill_value: Any, dtype: np.dtype, mode: GatherScatterMode) -> Any:
     return default_fill(dtype) if fill_value is None else fill_value
 
 
-def _gather_jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> tuple[Any, Any]:
-    ans = gather_p.bind(*primals, **params)
-    if type(tangents[0]) is Zero:
-        return ans, Zero(aval_of(ans).tangent())
-    if params["mode"].checks_bounds:
-        params["fill_value"] = 0
-    return ans, gather_p.bind(tangents[0], primals[1], **params)
+def assign(work: np.ndarray, rows: np.ndarray, values: np.ndarray, unique: bool) -> None:
+    """Replace rows of `work`; of several values for one row, the last."""
+    work[rows] = values
 
 
-def _gather_transpose(
-    ct: Any,
-    operand: Any,
-    indices: Any,
+# Narrow floats are added in double precision where so many come to one place on average.
+_MANY = 8
+
+
+def accumulate(combine: np.ufunc, fold: np.ufunc) -> Callable[..., None]:
+    """Return work[rows] = combine(work[rows], values) where rows may repeat; `fold` merges values of one row."""
+
+    def update(work: np.ndarray, rows: np.ndarray, values: np.ndarray, unique: bool) -> None:
+        if fold is np.add and dtypes.is_inexact(work.dtype) and len(rows) >= _MANY * len(work):
+            wide = widest(work.dtype)
+            if work.dtype != wide:  # sums of many terms
+                total = work.astype(wide)
+                update(total, rows, values.astype(wide), unique)
+                work[...] = total
+                return
+        if work.ndim == 1:
+            combine.at(work, rows, values)
+            return
+        if not unique:
+            order = np.argsort(rows, kind="stable")
+            rows, values = rows[order], values[order]
+            first = np.flatnonzero(np.diff(rows, prepend=-1))
+            rows, values = rows[first], fold.reduceat(values, first, axis=0) if len(first) else values
+        work[rows] = combine(work[rows], values)
+
+    return update
+
+
+def write_windows(
+    update: Callable[..., None],
+    operand: np.ndarray,
+    indices: np.ndarray,
+    updates: np.ndarray,
     *,
-    dimension_numbers: GatherDimensionNumbers,
-    indices_are_sorted: bool,
+    dimension_numbers: ScatterDimensionNumbers,
     unique_indices: bool,
     mode: GatherScatterMode,
     **_: Any,
-) -> list[Any]:
-    if not is_undefined(operand):
-        return [None, None]
-    aval = aval_of(operand)
-    # By name: scattering is above this module.
-    back = registry["scatter-add"].bind(
-        full(aval.shape, 0, aval.dtype),
-        indices,
-        ct,
-        dimension_numbers=as_scatter_numbers(dimension_numbers),
-        indices_are_sorted=indices_are_sorted,
-        unique_indices=unique_indices,
-        mode=mode,
-    )
-    return [back, None]
-
-
-def batched_numbers(
-    numbers: GatherDimensionNumbers, operand_batched: bool, indices_batched: bool
-) -> GatherDimensionNumbers:
-    """Return dimension numbers for operands, indices and results with leading batch dimensions, where marked."""
-    offset, collapsed, index_map, batching, index_batching = numbers
-    up = lambda dims, by: tuple(d + by for d in dims)  # noqa: E731
-    o, i = int(operand_batched), int(indices_batched)
-    offset, collapsed, index_map = up(offset, 1), up(collapsed, o), up(index_map, o)
-    batching, index_batching = up(batching, o), up(index_batching, i)
-    if operand_batched and indices_batched:
-        batching, index_batching = (0, *batching), (0, *index_batching)
-    elif operand_batched:
-        offset = (0, *offset)
-    return GatherDimensionNumbers(offset, collapsed, index_map, batching, index_batching)
-
-
-def _gather_batch(
-    axis: AxisData,
-    args: Sequence[Any],
-    dims: Dims,
-    *,
-    dimension_numbers: GatherDimensionNumbers,
-    slice_sizes: tuple[int, ...],
-    **params: Any,
-) -> tuple[Any, int]:
-    (operand, indices), (operand_dim, indices_dim) = args, dims
-    by_operand, by_indices = operand_dim is not None, indices_dim is not None
-    if operand_dim is not None:
-        operand = move_axis(operand, operand_dim, 0)
-        size = aval_of(operand).shape[0]
-        slice_sizes = (min(1, size) if by_indices else size, *slice_sizes)
-    if indices_dim is not None:
-        indices = move_axis(indices, indices_dim, 0)
-    numbers = batched_numbers(dimension_numbers, by_operand, by_indices)
-    return gather_p.bind(operand, indices, dimension_numbers=numbers, slice_sizes=slice_sizes, **params), 0
-
-
-gather_p = Primitive(
-    "gather",
-    infer=_gather_infer,
-    evaluate=_gather_evaluate,
-    jvp=_gather_jvp,
-    transpose=_gather_transpose,
-    batch=_gather_batch,
-    lowering=Gather(),
-)
-
-
-def gather(
-    operand: Any,
-    indices: Any,
-    dimension_numbers: GatherDimensionNumbers,
-    slice_sizes: Sequence[int],
-    *,
-    unique_indices: bool = False,
-    indices_are_sorted: bool = False,
-    mode: str | GatherScatterMode | None = None,
-    fill_value: Any = None,
-) -> Any:
-    """Read one window of `slice_sizes` per index vector; see GatherDimensionNumbers and GatherScatterMode.
-
-    >>> rows = GatherDimensionNumbers(offset_dims=(1,), collapsed_slice_dims=(0,), start_index_map=(0,))
-    >>> gather(np.arange(6).reshape(3, 2), np.array([[2], [0]]), rows, (1, 2))
-    Array([[4, 5],
-           [0, 1]], dtype=int32)
-    """
-    mode = GatherScatterMode.from_any(mode)
-    if mode is GatherScatterMode.FILL_OR_DROP and fill_value is None:
-        fill_value = default_fill(aval_of(operand).dtype)
-    return gather_p.bind(
-        operand,
-        indices,
-        dimension_numbers=GatherDimensionNumbers(*map(tuple, dimension_numbers)),
-        fill_value=_hashable(fill_value) if mode is GatherScatterMode.FILL_OR_DROP else None,
-        indices_are_sorted=indices_are_sorted,
-        mode=mode,
-        slice_sizes=tuple(slice_sizes),
-        unique_indices=unique_indices,
-    )
-
-
-def _hashable(fill_value: Any) -> Any:
-    value = fill_value.item() if hasattr(fill_value, "item") else fill_value
-    # One NaN object: params that hold another would not compare equal.
-    return math.nan if isinstance(value, float) and math.isnan(value) else value
-
-
-def as_scatter_numbers(numbers: GatherDimensionNumbers) -> ScatterDimensionNumbers:
-    """Return the scatter dimension numbers of the transposed gather."""
-    return ScatterDimensionNumbers(*numbers)
+) -> np.ndarray:
+    """Evaluate a scatter; `update(work, rows, values, unique)` combines values into rows of `work` in place."""
+    if operand.size == 0 or updates.size == 0:
+        return operand
+    numbers = as_gather_numbers(dimension_numbers)
+    sizes = window_sizes(operand.shape, updates.shape, dimension_numbers)
+    lead, rest, positions, valid = locate(operand.shape, indices, numbers, sizes, mode)
+    order, count = (*lead, *rest), math.prod(indices.shape[:-1])
+    leading = tuple(operand.shape[d] for d in lead)
+    # Every row of `work` is one position in the leading dimensions: windows become lists of row numbers.
+    within = tuple(sizes[d] for d in lead)
+    rows = np.ravel_multi_index(np.broadcast_arrays(*positions), leading) if lead else np.zeros(1, np.intp)
+    rows = np.broadcast_to(rows, (count, *within))
+    values = updates.transpose(windows_first(numbers, updates.ndim)).reshape((count, *sizes))
+    values = values.transpose((0, *(d + 1 for d in order)))
+    if valid is not None and not valid.all():
+        rows, values = rows[valid], values[valid]
+    width = math.prod(operand.shape[d] for d in rest)
+    work = np.array(operand.transpose(order), order="C").reshape((-1, width) if width > 1 else -1)
+    update(work, rows.ravel(), values.reshape((-1, width) if width > 1 else -1), unique_indices)
+    return work.reshape([operand.shape[d] for d in order]).transpose(np.argsort(order))

@@ -11,9 +11,10 @@ from funcgrad import dtypes
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import Concatenate, Iota, Pad, Strided, View
-from funcgrad.core.primitives import AxisData, Primitive, registry
+from funcgrad.core.primitives import AxisData, Primitive
 from funcgrad.core.symbolic import is_undefined
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
+from funcgrad.ops.selection import select_n_p
 from funcgrad.ops.shapes import (
     Dims,
     broadcast_in_dim,
@@ -152,12 +153,7 @@ def _pad_batch(axis: AxisData, args: Sequence[Any], dims: Dims, *, padding_confi
     config = ((0, 0, 0), *padding_config)
     inside = pad(full(aval_of(x).shape, True, dtypes.bool_), np.False_, config)
     moved = pad(x, _zero_like(x), config)
-    return _where(inside, moved, broadcast_in_dim(value, aval_of(moved).shape, (0,))), 0
-
-
-def _where(predicate: Any, on_true: Any, on_false: Any) -> Any:
-    # By name: the elementwise family is above this module.
-    return registry["select_n"].bind(predicate, on_false, on_true)
+    return select_n_p.bind(inside, broadcast_in_dim(value, aval_of(moved).shape, (0,)), moved), 0
 
 
 pad_p = Primitive(

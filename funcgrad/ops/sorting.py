@@ -13,7 +13,8 @@ from funcgrad.core.avals import ShapedArray
 from funcgrad.core.primitives import AxisData, Primitive
 from funcgrad.core.symbolic import Zero
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
-from funcgrad.ops.indexing import GatherDimensionNumbers, GatherScatterMode, gather
+from funcgrad.ops.gather_scatter import gather
+from funcgrad.ops.indexing import GatherDimensionNumbers, GatherScatterMode
 from funcgrad.ops.shapes import Dims, expand_dims, full, to_dim
 from funcgrad.ops.slicing import iota
 

@@ -14,8 +14,8 @@ import funcgrad.numpy  # noqa: F401  gives arrays their operators
 from funcgrad import errors
 from funcgrad.core.arrays import Array, as_array
 from funcgrad.numpy import indexing, masks
+from funcgrad.ops import dynamic_slices, gather_scatter
 from funcgrad.ops import indexing as gathers
-from funcgrad.ops import scatters
 from funcgrad.ops.dynamic_slices import dynamic_slice
 from funcgrad.ops.shapes import full, sum_all
 from funcgrad.transforms.derivatives import jvp, vjp
@@ -368,7 +368,7 @@ BATCHABLE = {
     "multiply": lambda x, i, u: x.at[:, i].multiply(u[:, 0]),
     "max": lambda x, i, u: x.at[i, 0].max(u[:, 1]),
     "dynamic_slice": lambda x, i, u: dynamic_slice(x, [i[0], 1], (2, 2)),
-    "dynamic_update_slice": lambda x, i, u: scatters.dynamic_update_slice(x, u[:2, :2], [i[0], i[1]]),
+    "dynamic_update_slice": lambda x, i, u: dynamic_slices.dynamic_update_slice(x, u[:2, :2], [i[0], i[1]]),
     "take_along_axis": lambda x, i, u: indexing.take_along_axis(x, i[:, None], 0),
 }
 
@@ -434,7 +434,7 @@ def test_gather_and_scatter_agree_with_jax(call: tuple, mode: str, name: str, se
     from jax import lax
 
     operand, indices, numbers, sizes = call
-    mine = gathers.gather(operand, indices, numbers, sizes, mode=mode)
+    mine = gather_scatter.gather(operand, indices, numbers, sizes, mode=mode)
     theirs = lax.gather(operand, indices, lax.GatherDimensionNumbers(*numbers), sizes, mode=mode)
     same(mine, theirs)
     updates = np.random.default_rng(seed).integers(-3, 4, mine.shape).astype(np.float32)
@@ -442,7 +442,7 @@ def test_gather_and_scatter_agree_with_jax(call: tuple, mode: str, name: str, se
         return  # JAX writes one window only where index vectors are empty; the law below has these cases
     args = (operand, indices, updates)
     theirs = getattr(lax, name)(*args, lax.ScatterDimensionNumbers(*numbers), mode=mode)
-    same(getattr(scatters, name)(*args, scatters.ScatterDimensionNumbers(*numbers), mode=mode), theirs)
+    same(getattr(gather_scatter, name)(*args, gathers.ScatterDimensionNumbers(*numbers), mode=mode), theirs)
 
 
 @settings(max_examples=40, deadline=None)
@@ -450,10 +450,10 @@ def test_gather_and_scatter_agree_with_jax(call: tuple, mode: str, name: str, se
 def test_scatter_add_is_the_adjoint_of_gather(call: tuple, mode: str, seed: int) -> None:
     """⟨gather(x), u⟩ = ⟨x, scatter-add(0, u)⟩ in integers, so exactly."""
     operand, indices, numbers, sizes = call
-    read = np.asarray(gathers.gather(operand, indices, numbers, sizes, mode=mode, fill_value=0))
+    read = np.asarray(gather_scatter.gather(operand, indices, numbers, sizes, mode=mode, fill_value=0))
     updates = np.random.default_rng(seed).integers(-3, 4, read.shape).astype(np.float32)
-    numbers = scatters.ScatterDimensionNumbers(*numbers)
-    back = scatters.scatter_add(np.zeros_like(operand), indices, updates, numbers, mode=mode)
+    numbers = gathers.ScatterDimensionNumbers(*numbers)
+    back = gather_scatter.scatter_add(np.zeros_like(operand), indices, updates, numbers, mode=mode)
     assert np.vdot(read, updates) == np.vdot(operand, back)
 
 
@@ -467,7 +467,9 @@ def test_dynamic_slices_move_inside() -> None:
             np.testing.assert_array_equal(jit(lambda s: dynamic_slice(x, s, (2,)))(starts), x[first : first + 2])
         expected = x.copy()
         expected[first : first + 2] = 7
-        np.testing.assert_array_equal(scatters.dynamic_update_slice(x, np.full(2, 7, np.int32), [start]), expected)
+        np.testing.assert_array_equal(
+            dynamic_slices.dynamic_update_slice(x, np.full(2, 7, np.int32), [start]), expected
+        )
 
 
 # ---------------------------------------------------------------- how reads are traced
@@ -785,31 +787,33 @@ BAD: list[tuple] = [
         "integer scalars",
     ),
     (
-        lambda: scatters.dynamic_update_slice(x, np.ones((1, 1), np.int32), [0, 0]),
+        lambda: dynamic_slices.dynamic_update_slice(x, np.ones((1, 1), np.int32), [0, 0]),
         TypeError,
         "f32.*i32.*different dtypes",
         "cast",
     ),
     (
-        lambda: gathers.gather(x, np.zeros((2, 1), np.int32), ((), (0,), (0,)), (1, 4)),
+        lambda: gather_scatter.gather(x, np.zeros((2, 1), np.int32), ((), (0,), (0,)), (1, 4)),
         TypeError,
         "gather: 0 window",
         "exactly one",
     ),
     (
-        lambda: gathers.gather(x, np.zeros((2, 1), np.float32), ((1,), (0,), (0,)), (1, 4)),
+        lambda: gather_scatter.gather(x, np.zeros((2, 1), np.float32), ((1,), (0,), (0,)), (1, 4)),
         TypeError,
         "dtype float32",
         "astype",
     ),
     (
-        lambda: gathers.gather(x, np.zeros((2, 2), np.int32), ((1,), (0,), (0,)), (1, 4)),
+        lambda: gather_scatter.gather(x, np.zeros((2, 2), np.int32), ((1,), (0,), (0,)), (1, 4)),
         TypeError,
         "2 entries for 1",
         "one operand",
     ),
     (
-        lambda: scatters.scatter_add(x, np.zeros((2, 1), np.int32), np.ones((3, 4), np.float32), ((1,), (0,), (0,))),
+        lambda: gather_scatter.scatter_add(
+            x, np.zeros((2, 1), np.int32), np.ones((3, 4), np.float32), ((1,), (0,), (0,))
+        ),
         TypeError,
         r"scatter-add: updates f32\[3,4\] do not fit indices i32\[2,1\]",
         "leading dimensions",

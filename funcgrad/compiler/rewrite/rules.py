@@ -16,8 +16,7 @@ from funcgrad.core.jaxprs import Atom, JaxprEqn, Literal, Var
 from funcgrad.core.lowering import Elementwise, Reduce, View
 from funcgrad.ops.arithmetic import add_p, div_p, mul_p, neg_p, sub_p
 from funcgrad.ops.casts import convert_element_type_p, copy_p, stop_gradient_p
-from funcgrad.ops.dynamic_slices import dynamic_slice_p
-from funcgrad.ops.scatters import dynamic_update_slice_p
+from funcgrad.ops.dynamic_slices import dynamic_slice_p, dynamic_update_slice_p
 from funcgrad.ops.selection import select_n_p
 from funcgrad.ops.shapes import broadcast_in_dim_p, reshape_p
 from funcgrad.ops.slicing import slice_p

@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from funcgrad.core.avals import ShapedArray
-from funcgrad.core.primitives import Primitive, registry
+from funcgrad.core.primitives import Primitive
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.testing.calls.table import (
     ANY,
@@ -25,6 +25,16 @@ from funcgrad.testing.strategies import (
     seeds,
     shapes,
 )
+from funcgrad.transforms.collective_rules import (
+    all_gather_p,
+    all_to_all_p,
+    axis_index_p,
+    pmax_p,
+    pmin_p,
+    ppermute_p,
+    psum_p,
+    reduce_scatter_p,
+)
 from funcgrad.transforms.vmap import vmap
 
 
@@ -34,6 +44,7 @@ class OverAxis(Primitive):
     def __init__(self, collective: Primitive, size: int):
         self.name, self.collective, self.size = collective.name, collective, size
         self.multiple_results, self.higher_order = False, True
+        self.constant_operands = collective.constant_operands
 
     def bind(self, *args: Any, **params: Any) -> Any:
         """Apply the collective in each of `size` elements."""
@@ -55,7 +66,7 @@ def _groups(draw: Draw, size: int) -> tuple[tuple[int, ...], ...] | None:
     return tuple(tuple(order[i : i + step]) for i in range(0, size, step)) if step else None
 
 
-def _declare_collective(name: str, kinds: Sequence[str], leading: bool = False) -> None:
+def _declare_collective(primitive: Primitive, kinds: Sequence[str], leading: bool = False) -> None:
     @st.composite
     def composite(draw: Draw, within: Sequence[np.dtype]) -> Call:
         size, dtype = draw(st.sampled_from([4, 3, 1, 6])), draw(allowed(kinds, within))
@@ -63,32 +74,32 @@ def _declare_collective(name: str, kinds: Sequence[str], leading: bool = False) 
         taken = size if groups is None else len(groups[0])
         shape = (size, *((taken,) if leading else ()), *draw(shapes(max_dims=2, max_side=3)))
         params = {"axis_name": "i", "axis_size": taken, "axis_index_groups": groups}
-        if name in ("psum", "pmax", "pmin"):
+        if primitive in (psum_p, pmax_p, pmin_p):
             params = {"axes": ("i",), "axis_index_groups": groups}
-        if name == "ppermute":
+        if primitive is ppermute_p:
             sent = draw(st.integers(0, size))
             pairs = zip(draw(st.permutations(range(size)))[:sent], draw(st.permutations(range(size))), strict=False)
             params = {"axis_name": "i", "axis_size": size, "perm": tuple(pairs)}
-        return Call(OverAxis(registry[name], size), (fill(draw(seeds), dtype, shape),), params)
+        return Call(OverAxis(primitive, size), (fill(draw(seeds), dtype, shape),), params)
 
-    CALLS[name] = composite
+    CALLS[primitive.name] = composite
 
 
-for _name, _kinds in {
-    "psum": NUMBER,
-    "pmax": ORDERED,
-    "pmin": ORDERED,
-    "all_gather": ANY,
-    "ppermute": ANY,
+for _primitive, _kinds in {
+    psum_p: NUMBER,
+    pmax_p: ORDERED,
+    pmin_p: ORDERED,
+    all_gather_p: ANY,
+    ppermute_p: ANY,
 }.items():
-    _declare_collective(_name, _kinds)
-for _name in ("reduce_scatter", "all_to_all"):
-    _declare_collective(_name, NUMBER, leading=True)
+    _declare_collective(_primitive, _kinds)
+for _primitive in (reduce_scatter_p, all_to_all_p):
+    _declare_collective(_primitive, NUMBER, leading=True)
 
 
 @st.composite
 def _axis_index(draw: Draw, within: Sequence[np.dtype]) -> Call:
-    return Call(OverAxis(registry["axis_index"], draw(st.integers(1, 5))), (), {"axis_name": "i"})
+    return Call(OverAxis(axis_index_p, draw(st.integers(1, 5))), (), {"axis_name": "i"})
 
 
 CALLS["axis_index"] = _axis_index

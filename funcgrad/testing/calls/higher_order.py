@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from funcgrad import tree
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr
-from funcgrad.core.primitives import registry
 from funcgrad.core.staging import trace_to_jaxpr
-from funcgrad.ops.shapes import broadcast_in_batch, full
+from funcgrad.ops.arithmetic import add_p, div_p, mul_p, sqrt_p, sub_p
+from funcgrad.ops.logic import lt_p
+from funcgrad.ops.shapes import broadcast_in_batch, full, rev_p, squeeze_p
+from funcgrad.ops.slicing import slice_p
 from funcgrad.testing.calls.table import (
     ANY,
     BITS,
@@ -44,7 +46,7 @@ def _polynomials(draw: Draw, within: Sequence[np.dtype]) -> tuple[list[np.ndarra
     """Two operands, and the jaxpr of two polynomials in them."""
     x = operand(draw, within, NUMBER)
     y = fill(draw(seeds), x.dtype, x.shape)
-    mul, add = registry["mul"].bind, registry["add"].bind
+    mul, add = mul_p.bind, add_p.bind
 
     def body(x: Any, y: Any) -> list[Any]:
         return [mul(x, x), add(mul(x, y), y)]
@@ -76,7 +78,7 @@ def _scan(draw: Draw, within: Sequence[np.dtype]) -> Any:
     length, reverse = draw(st.integers(0, 3)), draw(st.booleans())
     start = np.array(draw(st.integers(0, 2)), np.int32)
     c, x = fill(draw(seeds), w.dtype, w.shape), fill(draw(seeds), w.dtype, (length, *w.shape))
-    mul, add = registry["mul"].bind, registry["add"].bind
+    mul, add = mul_p.bind, add_p.bind
 
     def body(w: Any, i: Any, c: Any, x: Any) -> list[Any]:
         return [add(i, np.int32(1)), add(mul(mul(w, w), c), x), mul(c, x), add(i, i)]
@@ -98,11 +100,11 @@ def _while(draw: Draw, within: Sequence[np.dtype]) -> Any:
     c, start = fill(draw(seeds), w.dtype, w.shape), np.array(0, np.int32)
     # In a batch, whose second element is the first one reversed, the elements take different numbers of steps.
     steps = np.array(draw(st.permutations([1, 3])), np.int32)
-    mul, add = registry["mul"].bind, registry["add"].bind
+    mul, add = mul_p.bind, add_p.bind
 
     def predicate(steps: Any, i: Any, c: Any) -> list[Any]:
-        first = registry["slice"].bind(steps, start_indices=(0,), limit_indices=(1,), strides=None)
-        return [registry["lt"].bind(i, registry["squeeze"].bind(first, dimensions=(0,)))]
+        first = slice_p.bind(steps, start_indices=(0,), limit_indices=(1,), strides=None)
+        return [lt_p.bind(i, squeeze_p.bind(first, dimensions=(0,)))]
 
     def body(w: Any, i: Any, c: Any) -> list[Any]:
         return [add(i, np.int32(1)), add(mul(mul(w, c), c), w)]
@@ -120,7 +122,7 @@ def _while(draw: Draw, within: Sequence[np.dtype]) -> Any:
 def _cond(draw: Draw, within: Sequence[np.dtype]) -> Any:
     x = operand(draw, within, NUMBER)
     y = fill(draw(seeds), x.dtype, x.shape)
-    mul, add = registry["mul"].bind, registry["add"].bind
+    mul, add = mul_p.bind, add_p.bind
     # Of different operands and of none, so that the branches' tangents and residuals differ.
     functions = {
         "product": lambda x, y: [mul(x, y), y],
@@ -138,7 +140,7 @@ def _custom_linear_solve(draw: Draw, within: Sequence[np.dtype]) -> Any:
     # Not in 16 bits: a solve and its derivative round several times, the laws allow for one operation.
     b = fill(draw(seeds), draw(wide_floats(within, INEXACT)), draw(shapes(min_dims=1)))
     d = fill(draw(seeds), b.dtype, b.shape, NONZERO)
-    mul, div, rev = registry["mul"].bind, registry["div"].bind, registry["rev"].bind
+    mul, div, rev = mul_p.bind, div_p.bind, rev_p.bind
     # A = P·diag(d), where P reverses.
     functions = {
         "matvec": lambda d, v: [rev(mul(d, v), dimensions=(0,))],
@@ -152,13 +154,13 @@ def _custom_linear_solve(draw: Draw, within: Sequence[np.dtype]) -> Any:
 @strategy("custom_root")
 def _custom_root(draw: Draw, within: Sequence[np.dtype]) -> Any:
     square = fill(draw(seeds), draw(allowed(INEXACT, within)), draw(shapes()), POSITIVE)
-    mul, sub, div, sqrt = (registry[n].bind for n in ("mul", "sub", "div", "sqrt"))
+    mul, sub, div, sqrt = (p.bind for p in (mul_p, sub_p, div_p, sqrt_p))
     aval = type_of(square)
     return [square, fill(draw(seeds), square.dtype, square.shape)], {
         "f": trace_to_jaxpr(lambda s, x: [sub(mul(x, x), s)], [aval, aval], name="f"),
         "solve": trace_to_jaxpr(lambda s, guess: [sqrt(s)], [aval, aval], name="solve"),
         "tangent_solve": trace_to_jaxpr(
-            lambda s, x, y: [div(y, registry["add"].bind(x, x))], [aval, aval, aval], name="tangent_solve"
+            lambda s, x, y: [div(y, add_p.bind(x, x))], [aval, aval, aval], name="tangent_solve"
         ),
     }
 
@@ -191,7 +193,7 @@ _callback_calls("debug_print", lambda draw: {"ordered": draw(st.booleans()), "fm
 
 def _products(x: Any, y: Any) -> list[Any]:
     """x² and x·y + y: what the custom functions here compute."""
-    mul, add = registry["mul"].bind, registry["add"].bind
+    mul, add = mul_p.bind, add_p.bind
     return [mul(x, x), add(mul(x, y), y)]
 
 
@@ -203,7 +205,7 @@ def _products_jaxpr(draw: Draw, within: Sequence[np.dtype], kinds: Sequence[str]
 
 @strategy("custom_jvp_call")
 def _custom_jvp_call(draw: Draw, within: Sequence[np.dtype]) -> Any:
-    mul, add = registry["mul"].bind, registry["add"].bind
+    mul, add = mul_p.bind, add_p.bind
 
     def jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         (x, y), (dx, dy) = primals, tangents
@@ -221,7 +223,7 @@ def _custom_jvp_call(draw: Draw, within: Sequence[np.dtype]) -> Any:
 
 @strategy("custom_vjp_call")
 def _custom_vjp_call(draw: Draw, within: Sequence[np.dtype]) -> Any:
-    mul, add = registry["mul"].bind, registry["add"].bind
+    mul, add = mul_p.bind, add_p.bind
 
     def fwd(primals: Sequence[Any], perturbed: Sequence[bool]) -> tuple[list[Any], list[Any], None]:
         return _products(*primals), list(primals), None
@@ -255,7 +257,7 @@ def _custom_vmap_call(draw: Draw, within: Sequence[np.dtype]) -> Any:
 def _linear_call(draw: Draw, within: Sequence[np.dtype]) -> Any:
     x = operand(draw, within, INEXACT)
     r = fill(draw(seeds), x.dtype, x.shape, NONZERO)
-    quotient = trace_to_jaxpr(lambda r, x: [registry["div"].bind(x, r)], [type_of(r), type_of(x)], name="quotient")
+    quotient = trace_to_jaxpr(lambda r, x: [div_p.bind(x, r)], [type_of(r), type_of(x)], name="quotient")
     return [r, x], {
         "callee": quotient,
         "transpose_thunk": lambda: (quotient, []),

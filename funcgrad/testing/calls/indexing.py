@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from hypothesis import strategies as st
 
-from funcgrad.ops.indexing import GatherDimensionNumbers, GatherScatterMode
-from funcgrad.ops.scatters import ScatterDimensionNumbers
+from funcgrad.ops.indexing import GatherDimensionNumbers, GatherScatterMode, ScatterDimensionNumbers
 from funcgrad.testing.calls.table import (
     ANY,
     NUMBER,

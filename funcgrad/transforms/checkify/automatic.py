@@ -14,20 +14,19 @@ from funcgrad.core.array_types import aval_of
 from funcgrad.core.primitives import Primitive
 from funcgrad.ops.arithmetic import rem_p
 from funcgrad.ops.casts import convert_element_type
-from funcgrad.ops.dynamic_slices import dynamic_slice_p
-from funcgrad.ops.indexing import gather_p
-from funcgrad.ops.logic import eq_p, gt_p, lt_p, ne_p, or_p
-from funcgrad.ops.reductions import argmax, reduce_or
-from funcgrad.ops.scatters import (
-    dynamic_update_slice_p,
+from funcgrad.ops.dynamic_slices import dynamic_slice_p, dynamic_update_slice_p
+from funcgrad.ops.gather_scatter import (
+    gather_p,
     scatter_add_p,
     scatter_max_p,
     scatter_min_p,
     scatter_mul_p,
     scatter_p,
     scatter_sub_p,
-    window_sizes,
 )
+from funcgrad.ops.indexing import window_sizes
+from funcgrad.ops.logic import eq_p, gt_p, lt_p, ne_p, or_p
+from funcgrad.ops.reductions import argmax, reduce_or
 from funcgrad.ops.shapes import broadcast_in_dim, reshape
 from funcgrad.ops.slicing import concatenate
 from funcgrad.transforms.checkify.error import Error, error_if, first

@@ -34,7 +34,8 @@ from funcgrad.core.symbolic import Zero
 from funcgrad.errors import UnboundAxisError
 from funcgrad.ops.arithmetic import mul_p
 from funcgrad.ops.casts import convert_element_type
-from funcgrad.ops.indexing import GatherDimensionNumbers, gather
+from funcgrad.ops.gather_scatter import gather
+from funcgrad.ops.indexing import GatherDimensionNumbers
 from funcgrad.ops.logic import eq_p
 from funcgrad.ops.reductions import reduce_max, reduce_min
 from funcgrad.ops.shapes import move_axis, reduce_sum, reshape, to_dim
