@@ -25,7 +25,7 @@ from funcgrad.testing.strategies import (
     seeds,
     shapes,
 )
-from funcgrad.transforms.collective_rules import (
+from funcgrad.transforms.collectives.rules import (
     all_gather_p,
     all_to_all_p,
     axis_index_p,

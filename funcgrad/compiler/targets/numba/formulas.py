@@ -12,16 +12,13 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from llvmlite import ir
 
 from funcgrad.compiler.targets.llvm.vector_math import registry
 from funcgrad.compiler.targets.llvm.vector_math.scalar import F32, F64, FORMATS, Scalar
-
-if TYPE_CHECKING:
-    from funcgrad.compiler.targets.numba.functions import Functions
 
 I1, I32 = ir.IntType(1), ir.IntType(32)
 _TYPES = {np.dtype(np.float32): F32, np.dtype(np.float64): F64}
@@ -36,7 +33,14 @@ _PYTHON = {
 _LONGEST = 100  # characters of an expression; beyond, its parts get names
 
 
-def source(name: str, dtype: np.dtype, functions: Functions) -> str:
+class Callees(Protocol):
+    """The functions that formulas call: each method returns the name of one, and sees to its definition."""
+
+    def operation(self, name: str, dtype: np.dtype) -> str: ...
+    def intrinsic(self, name: str) -> str: ...
+
+
+def source(name: str, dtype: np.dtype, functions: Callees) -> str:
     """Return the body of a function; `functions` names and defines those that it calls."""
     builder = PythonBuilder(functions)
     parameters = [Node(_TYPES[dtype], p, (), ()) for p in ("x", "y")[: registry.arity(name)]]
@@ -58,7 +62,7 @@ class Node:
 class PythonBuilder:
     """Writes Python: the methods of `ir.IRBuilder` that formulas call."""
 
-    def __init__(self, functions: Functions) -> None:
+    def __init__(self, functions: Callees) -> None:
         self.functions = functions
         self.module = ir.Module()  # where formulas declare what they call
         self.nodes: list[Node] = []
