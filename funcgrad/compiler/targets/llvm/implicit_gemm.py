@@ -15,31 +15,12 @@ import numpy as np
 
 from funcgrad.compiler.program.target import Division
 from funcgrad.compiler.targets.llvm import cache, toolchain
+from funcgrad.compiler.targets.llvm.implicit_gemm_tile import Tile
 from funcgrad.ops.implicit_gemm import Form
 
 _BLOCK_BYTES = 1 << 18  # of the second-level cache, for what a block reads
 _TASK = 1 << 21  # multiply-adds: about 50 µs
 _TASKS_PER_THREAD = 4
-
-
-class Tile(NamedTuple):
-    """What code is specialized to: sums in registers, and how many loops there are."""
-
-    dtype: np.dtype
-    lanes: int
-    rows: int
-    vectors: int
-    row_loops: int
-    block_loops: int
-    depth_loops: int
-    unroll: int
-    unit: bool  # neighbors in depth are neighbors in a
-    panels_last: bool  # tasks run through panels first: all of b stays in cache
-
-    @property
-    def columns(self) -> int:
-        """How many columns a tile has."""
-        return self.lanes * self.vectors
 
 
 class Routine(NamedTuple):

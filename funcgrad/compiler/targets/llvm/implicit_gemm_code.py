@@ -15,7 +15,7 @@ import numpy as np
 from llvmlite import ir
 
 from funcgrad.compiler.targets.llvm.emit import KERNEL_TYPE, POINTER, VOID
-from funcgrad.compiler.targets.llvm.implicit_gemm import Tile
+from funcgrad.compiler.targets.llvm.implicit_gemm_tile import Tile
 from funcgrad.compiler.targets.llvm.registers import CONTRACT, I32, I64
 from funcgrad.ops.implicit_gemm import PANEL
 

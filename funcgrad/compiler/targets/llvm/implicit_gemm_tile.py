@@ -1,0 +1,27 @@
+"""The tile of an implicit matrix product: what its code is specialized to."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Tile(NamedTuple):
+    """What code is specialized to: sums in registers, and how many loops there are."""
+
+    dtype: np.dtype
+    lanes: int
+    rows: int
+    vectors: int
+    row_loops: int
+    block_loops: int
+    depth_loops: int
+    unroll: int
+    unit: bool  # neighbors in depth are neighbors in a
+    panels_last: bool  # tasks run through panels first: all of b stays in cache
+
+    @property
+    def columns(self) -> int:
+        """How many columns a tile has."""
+        return self.lanes * self.vectors
