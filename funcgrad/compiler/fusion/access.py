@@ -19,8 +19,10 @@ class Access(NamedTuple):
     view: Strided
 
     def __str__(self) -> str:
-        aval, view = self.source.aval, self.view
-        return str(aval) if view == contiguous(aval.shape) else f"{aval} as {list(view.shape)} by {list(view.strides)}"
+        aval, (shape, strides, offset) = self.source.aval, self.view
+        if self.view == contiguous(aval.shape):
+            return str(aval)
+        return f"{aval} as {list(shape)} by {list(strides)}{f' from {offset}' if offset else ''}"
 
 
 @functools.lru_cache(maxsize=4096)
