@@ -150,7 +150,7 @@ def as_text(closed: ClosedJaxpr, name: str, stage: str, target: str | None = Non
     if stage == "groups":
         return "\n".join(_group_lines(_front(closed, targets.find(target or config.cpu_target))[1]))
     if stage == "program":
-        return str(executable(closed, name, target).plan)
+        return str(planned(closed, targets.find(target or config.cpu_target)))
     if stage == "numba":
         return numba_source(closed, name)
     texts: dict[str, Callable[[Kernel], str]] = {

@@ -15,6 +15,7 @@ from funcgrad.compiler import pipeline
 from funcgrad.compiler.fusion.fuse import fuse
 from funcgrad.compiler.loops import checking as loop_checking
 from funcgrad.compiler.rewrite.simplify import simplify
+from funcgrad.compiler.rewrite.sink import sink
 from funcgrad.compiler.scheduling import Scheduling
 from funcgrad.compiler.targets.llvm import kernels
 from funcgrad.config import config
@@ -226,15 +227,23 @@ def test_every_stage_is_well_formed_and_prints(program: Any, shape_x: Any, shape
     fun, args = build(program), arrays(shape_x, shape_y)
     closed = make_jaxpr(fun)(*args)
     check_jaxpr(closed)
-    simplified = simplify(closed)
+    simplified = sink(simplify(closed))
     check_jaxpr(simplified, weak_types=False)
     fusion = fuse(simplified.jaxpr.eqns, simplified.jaxpr.outvars, Scheduling())
     placed = [e for g in fusion.order for e in g.eqns]
     assert len(placed) == len(set(map(id, placed)))
     for kernel in pipeline.kernels_of(closed):
         loop_checking.check(kernel)
-    for stage in ("jaxpr", "simplified", "groups", "loops", "kernels", "program"):
-        assert isinstance(pipeline.as_text(closed, "drawn", stage), str)
+    text = {stage: pipeline.as_text(closed, "drawn", stage) for stage in ("groups", "loops", "kernels", "program")}
+    names = [k.name for k in pipeline.kernels_of(closed)]
+    groups = [line for line in text["groups"].splitlines() if not line.startswith(" ")]
+    for line, group in zip(groups, str(fusion).splitlines(), strict=True):
+        assert line.startswith(group)
+    assert [line.split("(")[0] for line in text["loops"].splitlines() if line.startswith("kernel")] == [
+        f"kernel {name}" for name in names
+    ]
+    compile(text["kernels"], "kernels", "exec")
+    assert all(name in text["program"] for name in names)
 
 
 @given(instructions, shapes, shapes)
