@@ -6,6 +6,7 @@ targets.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar
@@ -101,17 +102,23 @@ class LibraryRoutine(Lowering):
     `arguments(in_avals, out_avals, **params)` are the sizes and options that it is called with, by default the params
     and the result's dtype. Results are whole and in row-major order. So are operands of the layout "whole". Those of
     the layout "matrices" have shape (batch, rows, columns), their rows or columns at one distance as BLAS addresses
-    them, and how they are stored joins the arguments.
+    them, and how they are stored joins the arguments. `flops`, of the same, is how many operations the routine takes.
     """
 
     routine: str
     arguments: Callable[..., dict[str, Any]] = _dtype_and_params
     layout: Literal["whole", "matrices"] = "whole"
+    flops: Callable[..., int] = lambda in_avals, out_avals, **params: 0
 
 
 def _gemm(in_avals: Sequence[ShapedArray], out_avals: Sequence[ShapedArray], **params: Any) -> dict[str, Any]:
     (batch, m, k), n = in_avals[0].shape, in_avals[1].shape[2]
     return {"dtype": out_avals[0].dtype, "batch": batch, "m": m, "n": n, "k": k}
+
+
+def _gemm_flops(in_avals: Sequence[ShapedArray], out_avals: Sequence[ShapedArray], **params: Any) -> int:
+    (contracted, _), _ = params["dimension_numbers"]
+    return 2 * out_avals[0].size * math.prod(in_avals[0].shape[d] for d in contracted)
 
 
 @dataclass(frozen=True)
@@ -121,6 +128,7 @@ class Contract(LibraryRoutine):
     routine: str = "gemm"
     arguments: Callable[..., dict[str, Any]] = _gemm
     layout: Literal["whole", "matrices"] = "matrices"
+    flops: Callable[..., int] = _gemm_flops
 
 
 @dataclass(frozen=True)

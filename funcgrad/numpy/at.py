@@ -50,7 +50,7 @@ def write(
             return known
     x = as_operand(x, "at[]")
     aval = aval_of(x)
-    values = _of_type(as_operand(values, f"at[].{_METHOD[primitive.name]}"), aval.dtype)
+    values = _of_type(as_operand(values, f"at[].{_METHOD[primitive]}"), aval.dtype)
     entries, unit_dims = parse(index, aval)
     operand = expand_dims(x, unit_dims) if unit_dims else x
     shape = aval_of(operand).shape
@@ -88,26 +88,26 @@ def _write_known(primitive: Primitive, x: Array, index: Any, values: Any) -> Arr
             if primitive is scatter_p:
                 view[...] = values
             else:
-                _UFUNC[primitive.name](view, values, out=view)
+                _UFUNC[primitive](view, values, out=view)
     except (IndexError, TypeError, ValueError, OverflowError):  # decided, and explained, by the long way
         return None
     return Array(x.aval, out)
 
 
 _UFUNC = {
-    "scatter-add": np.add,
-    "scatter-sub": np.subtract,
-    "scatter-mul": np.multiply,
-    "scatter-min": np.minimum,
-    "scatter-max": np.maximum,
+    scatter_add_p: np.add,
+    scatter_sub_p: np.subtract,
+    scatter_mul_p: np.multiply,
+    scatter_min_p: np.minimum,
+    scatter_max_p: np.maximum,
 }
 _METHOD = {
-    "scatter": "set",
-    "scatter-add": "add",
-    "scatter-sub": "subtract",
-    "scatter-mul": "multiply",
-    "scatter-min": "min",
-    "scatter-max": "max",
+    scatter_p: "set",
+    scatter_add_p: "add",
+    scatter_sub_p: "subtract",
+    scatter_mul_p: "multiply",
+    scatter_min_p: "min",
+    scatter_max_p: "max",
 }
 
 

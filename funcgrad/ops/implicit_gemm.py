@@ -85,7 +85,13 @@ def _evaluate(a: Any, b: Any, *, form: Form) -> Any:
     return out
 
 
-implicit_gemm_p = Primitive("implicit_gemm", infer=_infer, evaluate=_evaluate, lowering=LibraryRoutine("implicit_gemm"))
+def _flops(in_avals: list[ShapedArray], out_avals: list[ShapedArray], *, form: Form) -> int:
+    return 2 * out_avals[0].size * form.k
+
+
+implicit_gemm_p = Primitive(
+    "implicit_gemm", infer=_infer, evaluate=_evaluate, lowering=LibraryRoutine("implicit_gemm", flops=_flops)
+)
 
 
 def implicit_gemm(a: Any, b: Any, form: Form) -> Any:

@@ -77,7 +77,7 @@ def operands(primitive: Primitive, args: Sequence[np.ndarray]) -> Iterator[list[
     Elementwise primitives get every combination, and each value as a scalar beside an array. In other calls some of
     the real numbers are replaced; which part of a sum of complex products is infinite and which NaN is open.
     """
-    if not isinstance(getattr(primitive, "lowering", None), Elementwise):
+    if not isinstance(primitive.lowering, Elementwise):
         if not any(dtypes.is_complex(x.dtype) for x in args):
             rng = np.random.default_rng(len(args))
             yield [_some_replaced(x, rng) if dtypes.is_float(x.dtype) else x for x in args]

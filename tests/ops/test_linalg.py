@@ -64,6 +64,7 @@ def test_the_routine_is_named_in_the_plan_and_falls_back_to_numpy():
     native, other = fg.jit(f).lower(a), fg.jit(f, target="numba").lower(a)
     assert "library: cholesky" in native.as_text("groups") and "potrf(" in native.as_text("program")
     assert "host cholesky(" in other.as_text("program")
+    assert native.cost_analysis()["flops"] == 6 * 4**3 // 3
 
 
 def test_a_call_of_a_routine_is_data_and_what_a_target_cannot_run_is_refused():

@@ -11,7 +11,6 @@ from funcgrad.compiler.fusion.groups import Group
 from funcgrad.compiler.fusion.inner import fusions
 from funcgrad.compiler.loops.equations import scalar_ops
 from funcgrad.compiler.loops.scalars import COSTLY
-from funcgrad.compiler.rewrite import products
 from funcgrad.compiler.scheduling import Scheduling
 from funcgrad.core.jaxprs import JaxprEqn, Var
 from funcgrad.core.lowering import (
@@ -34,7 +33,6 @@ from funcgrad.core.lowering import (
     Scan,
     View,
 )
-from funcgrad.ops.implicit_gemm import Form
 
 
 def costs(fusion: Fusion) -> Counter[str]:
@@ -65,21 +63,18 @@ def _of_elementwise(eqn: JaxprEqn) -> dict[str, int]:
     return {"flops" if simple else "transcendentals": eqn.outvars[0].aval.size}
 
 
-def _of_product(eqn: JaxprEqn) -> dict[str, int]:
-    return {"flops": 2 * eqn.outvars[0].aval.size * eqn.invars[0].aval.shape[2]} if products.is_canonical(eqn) else {}
-
-
 def _of_routine(eqn: JaxprEqn) -> dict[str, int]:
-    form = eqn.params.get("form")
-    return {"flops": 2 * eqn.outvars[0].aval.size * form.k} if isinstance(form, Form) else {}
+    lowering = eqn.primitive.lowering
+    assert isinstance(lowering, LibraryRoutine)
+    avals = ([v.aval for v in atoms] for atoms in (eqn.invars, eqn.outvars))
+    return {"flops": lowering.flops(*avals, **eqn.params)}
 
 
 _COSTS: LoweringTable[Callable[[JaxprEqn], dict[str, int]]] = LoweringTable(
     "costs",
     {
         Elementwise: _of_elementwise,
-        Contract: _of_product,
-        LibraryRoutine: _of_routine,
+        **dict.fromkeys((Contract, LibraryRoutine), _of_routine),
         Reduce: lambda eqn: {"flops": eqn.invars[0].aval.size},
     },
     # Movement, and what runs elsewhere: a call of NumPy, code that is not ours. Control flow is counted by its bodies.

@@ -42,9 +42,10 @@ class OverAxis(Primitive):
     """A collective within the vmap of its axis, as a function of all rows: alone it has no value."""
 
     def __init__(self, collective: Primitive, size: int):
-        self.name, self.collective, self.size = collective.name, collective, size
-        self.multiple_results, self.higher_order = False, True
-        self.constant_operands = collective.constant_operands
+        self.collective, self.size = collective, size
+        super().__init__(
+            collective.name, infer=self._type, evaluate=collective.evaluate, higher_order=True, register=False
+        )
 
     def bind(self, *args: Any, **params: Any) -> Any:
         """Apply the collective in each of `size` elements."""
@@ -54,8 +55,8 @@ class OverAxis(Primitive):
 
         return vmap(element, axis_name="i", axis_size=self.size)(*args)
 
-    def infer(self, *avals: ShapedArray, **params: Any) -> ShapedArray:
-        """Return the type of the rows of all results."""
+    def _type(self, *avals: ShapedArray, **params: Any) -> ShapedArray:
+        """The type of the rows of all results."""
         return trace_to_jaxpr(lambda *rows: [self.bind(*rows, **params)], avals).out_avals[0]
 
 
