@@ -66,11 +66,11 @@ from funcgrad.transforms.make_jaxpr import make_jaxpr as make_jaxpr
 from funcgrad.transforms.make_jaxpr import named_call as named_call
 from funcgrad.transforms.primitives import njit_op as njit_op
 from funcgrad.transforms.primitives import primitive as primitive
-from funcgrad.transforms.refs import Ref as Ref
-from funcgrad.transforms.refs import empty_ref as empty_ref
-from funcgrad.transforms.refs import free_ref as free_ref
-from funcgrad.transforms.refs import freeze as freeze
-from funcgrad.transforms.refs import new_ref as new_ref
+from funcgrad.transforms.refs.functions import empty_ref as empty_ref
+from funcgrad.transforms.refs.functions import free_ref as free_ref
+from funcgrad.transforms.refs.functions import freeze as freeze
+from funcgrad.transforms.refs.functions import new_ref as new_ref
+from funcgrad.transforms.refs.ref import Ref as Ref
 from funcgrad.transforms.vmap import vmap as vmap
 
 Array = _array_types.AnyArray

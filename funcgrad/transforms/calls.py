@@ -16,7 +16,7 @@ from funcgrad.ops.shapes import leading
 from funcgrad.transforms.interpreters.batching import batch_jaxpr
 from funcgrad.transforms.interpreters.jvp import jvp_jaxpr
 from funcgrad.transforms.interpreters.transpose import transpose_jaxpr
-from funcgrad.transforms.refs import discharge_call
+from funcgrad.transforms.refs.discharge import discharge_call
 
 
 class JaxprCall(Primitive):

@@ -21,7 +21,7 @@ from funcgrad.transforms.flattening import (
     name_of,
     not_an_array,
 )
-from funcgrad.transforms.refs import RefArguments
+from funcgrad.transforms.refs.arguments import RefArguments
 
 
 def make_jaxpr(

@@ -17,7 +17,9 @@ from funcgrad.ops.shapes import to_dim
 from funcgrad.tracebacks import boundary
 from funcgrad.transforms.flattening import FlatFunction, arguments_of, callable_or_error, name_of, not_an_array
 from funcgrad.transforms.interpreters.batching import vmap_flat
-from funcgrad.transforms.refs import Ref, check_unaliased, contents_of
+from funcgrad.transforms.refs.arguments import check_unaliased
+from funcgrad.transforms.refs.discharge import contents_of
+from funcgrad.transforms.refs.ref import Ref
 
 
 def vmap(

@@ -17,8 +17,9 @@ from funcgrad.core.array_types import aval_of
 from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import ClosedJaxpr, Jaxpr, JaxprEqn, Var, dce_jaxpr, eval_jaxpr, subjaxprs
+from funcgrad.core.layouts import ScanParts
 from funcgrad.core.lowering import Cond, Scan, WhileLoop
-from funcgrad.core.masks import nonzero, select, spread, with_zeros
+from funcgrad.core.masks import merge_lists, nonzero, partition_list, select, split_list, spread, with_zeros
 from funcgrad.core.primitives import AxisData, Primitive
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.core.symbolic import is_undefined
@@ -191,23 +192,20 @@ def _primitives(jaxpr: Jaxpr) -> Iterator[Primitive]:
 def _lane_by_lane(
     index: Any, operands: Sequence[Any], batched: Sequence[bool], size: int, branches: Branches
 ) -> list[Any]:
-    """Scan over the batch, each element running its own branch: a loop that a branch guards is not entered in vain."""
-    consts, slices = select(operands, batched, False), select(operands, batched)
+    """Scan over the batch, each element running its own branch: a loop in a branch that is not taken does not run."""
+    shared, varying = partition_list(batched, operands)
 
     def lane(*args: Any) -> list[Any]:
-        of_consts, of_slices = iter(args[: len(consts)]), iter(args[len(consts) + 1 :])
-        own = [next(of_slices) if b else next(of_consts) for b in batched]
-        return cond_p.bind(args[len(consts)], *own, branches=branches)
+        consts, (own_index, *slices) = split_list(args, [batched.count(False)])
+        return cond_p.bind(own_index, *merge_lists(batched, consts, slices), branches=branches)
 
     def body() -> ClosedJaxpr:
-        avals = branches[0].in_avals
-        of_consts, of_slices = select(avals, batched, False), select(avals, batched)
-        return trace_to_jaxpr(lane, [*of_consts, ShapedArray((), dtypes.int32), *of_slices], name="lane")
+        consts, slices = partition_list(batched, branches[0].in_avals)
+        return trace_to_jaxpr(lane, [*consts, ShapedArray((), dtypes.int32), *slices], name="lane")
 
     jaxpr = branches[0].memo(("lane by lane", branches, tuple(batched)), body)
-    return scan_p.bind(
-        *consts, index, *slices, jaxpr=jaxpr, length=size, reverse=False, num_consts=len(consts), num_carry=0, unroll=1
-    )
+    scanned = ScanParts(shared, [], [index, *varying])
+    return scan_p.bind(*scanned.join(), **scanned.params, jaxpr=jaxpr, length=size, reverse=False, unroll=1)
 
 
 def _all_and_select(

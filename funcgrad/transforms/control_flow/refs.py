@@ -13,7 +13,9 @@ from funcgrad.core.layouts import ScanLayout, ScanParts, WhileLayout, WhileParts
 from funcgrad.core.masks import split_list
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.staging import trace_to_jaxpr
-from funcgrad.transforms.refs import Ref, RefArguments, contents_of, pure_jaxpr, write_back, written
+from funcgrad.transforms.refs.arguments import RefArguments
+from funcgrad.transforms.refs.discharge import contents_of, pure_jaxpr, write_back, written
+from funcgrad.transforms.refs.ref import Ref
 
 
 def discharge_scan(scan: Primitive, args: Sequence[Any], params: dict[str, Any]) -> list[Any]:

@@ -176,11 +176,10 @@ def _trace(
 
 def _bind(body: Body, init: list[Any], xs: list[Any], params: dict[str, Any]) -> list[Any]:
     """Scan a body, without what needs no loop: carries that it never changes are consts, slices it returns are xs."""
-    num_carry = len(init)
-    same = body.forwarded()
-    kept = [same[i] == i for i in range(num_carry)]
-    passed = [xs[i - num_carry] if i is not None and i >= num_carry else None for i in same[num_carry:]]
-    layout, jaxpr = ScanLayout(len(body.consts), num_carry), body.jaxpr.jaxpr
+    layout, jaxpr = ScanLayout(len(body.consts), len(init)), body.jaxpr.jaxpr
+    same_carry, same_ys = layout.split_results(body.forwarded())
+    kept = [same == i for i, same in enumerate(same_carry)]
+    passed = [xs[i - len(init)] if i is not None and i >= len(init) else None for i in same_ys]
 
     def with_kept_as_consts(parts: ScanParts[Any]) -> ScanParts[Any]:
         changed, unchanged = partition_list(kept, parts.carry)

@@ -35,7 +35,7 @@ from funcgrad.transforms.custom_rules.common import (
 )
 from funcgrad.transforms.flattening import as_arrays, name_of, of_positional, places
 from funcgrad.transforms.interpreters.partial_eval import unsplit
-from funcgrad.transforms.refs import discharge_reader
+from funcgrad.transforms.refs.discharge import discharge_reader
 
 # ---------------------------------------------------------------- the primitive
 

@@ -27,7 +27,8 @@ from funcgrad.transforms.flattening import FlatFunction, abstract, arguments_of,
 from funcgrad.transforms.jit.arguments import STATIC_REMEDY, ArgumentRoles, with_static, without_static
 from funcgrad.transforms.jit.primitive import jit_p
 from funcgrad.transforms.jit.stages import Lowered, Traced
-from funcgrad.transforms.refs import Ref, RefArguments
+from funcgrad.transforms.refs.arguments import RefArguments
+from funcgrad.transforms.refs.ref import Ref
 
 
 class CacheInfo(NamedTuple):

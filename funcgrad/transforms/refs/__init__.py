@@ -1,0 +1,1 @@
+"""Refs: arrays that change, in programs that stay pure functions."""
