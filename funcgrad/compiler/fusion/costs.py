@@ -49,7 +49,7 @@ def costs(fusion: Fusion) -> Counter[str]:
 
 
 def _of_control(eqn: JaxprEqn, scheduling: Scheduling) -> Counter[str]:
-    """A scan's body as often as it runs, other bodies once, of branches the one with the most flops."""
+    """A scan's body times its length, other bodies once, and the branch with the most flops."""
     parts = [costs(inner) for _, inner in fusions(eqn, scheduling)]
     lowering = eqn.primitive.lowering
     if isinstance(lowering, Cond):
@@ -96,7 +96,7 @@ _COSTS: LoweringTable[Callable[[JaxprEqn], dict[str, int]]] = LoweringTable(
 
 
 def _bytes(fusion: Fusion, group: Group) -> int:
-    """What a group reads from memory and writes to it, each value once."""
+    """The bytes that a group reads from memory and writes to it, each value once."""
     read: dict[Var, int] = {}
     for eqn in group.eqns:
         for source, view in fusion.accesses[eqn]:

@@ -40,7 +40,7 @@ def _add_loop(grouping: Grouping, computed: Computed) -> None:
     needed = [*grouping.producers(computed), *awaited]
     candidates = [g for g in dict.fromkeys(needed) if g.kind == "loops" and g not in awaited]
     joined: Group | None = None
-    # The latest group first: it is the one that others most likely feed.
+    # The latest group first, since the other groups most likely feed it.
     for group in sorted(candidates, key=lambda g: -g.number):
         if joined is None:
             if _fits(grouping, computed, group) and grouping.order.precede(

@@ -1,4 +1,4 @@
-"""Groups under construction: adding an equation to a group, and making two groups one."""
+"""Groups under construction: adding an equation to a group, and merging two groups."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Grouping:
         self.order = Order()
         self.group_of: dict[Var, Group] = {}
         self.accesses: dict[JaxprEqn, list[Access]] = {}
-        # The equations that read each value. An update stands for all that read its operand before it.
+        # The equations that read each value. An update replaces earlier readers of its operand.
         self.readers: dict[Atom, list[JaxprEqn]] = defaultdict(list)
         self._definition: dict[Var, JaxprEqn] = {}
         self._group_with: dict[JaxprEqn, Group] = {}
@@ -62,13 +62,12 @@ class Grouping:
             self.readers[source].append(eqn)
 
     def add_update(self, computed: Computed) -> None:
-        """Add the group of an update. A window is written where the operand is, if nothing reads that later: so what
-        reads it now comes first."""
+        """Add the group of an update, which may write into its operand: the readers of the operand come first."""
         source = computed.accesses[0].source
         readers = self.readers[source]
         group = self.new_group(computed)
         group.need(self._group_with[e] for e in readers)
-        self.readers[source] = [computed.eqn]  # those that come after this one come after the others, too
+        self.readers[source] = [computed.eqn]  # what comes after this one comes after the others too
 
     def producers(self, computed: Computed) -> list[Group]:
         """The groups whose values an equation reads."""
@@ -76,20 +75,20 @@ class Grouping:
         return [self.group_of[s] for s in sources if isinstance(s, Var) and s in self.group_of]
 
     def awaited(self, computed: Computed) -> list[Group]:
-        """The groups that a barrier keeps before an equation."""
+        """The groups that must precede an equation because of a barrier."""
         return [self.group_of[v] for v in computed.awaited]
 
     def phase_in(self, computed: Computed, group: Group) -> int:
-        """How many folds of a group wait for each other up to an equation of it, itself included."""
+        """The length of the longest chain of folds in a group that ends at an equation, itself included."""
         inside = (a.source for a in computed.accesses if self.group_of.get(a.source) is group)
         return max((self._phase[v] for v in inside), default=0) + bool(domain_of(computed.eqn)[1])
 
-    # ------------------------------------------------------------------ making two groups one
+    # ------------------------------------------------------------------ merging groups
 
     def mergeable(self, a: Group, b: Group) -> bool:
-        """Whether two loop groups can be one: one domain, values read in place, no path out and back.
+        """Whether two loop groups can merge: one domain, values read in place, no path out and back.
 
-        If so, what the later one needs now precedes the earlier one.
+        If so, the needs of the later one are moved before the earlier one.
         """
         if a.domain != b.domain or (a.axes and b.axes and a.axes != b.axes):
             return False
@@ -101,7 +100,7 @@ class Grouping:
         return self.order.precede([g for g in second.needs if g is not first], first)
 
     def merge(self, a: Group, b: Group) -> Group:
-        """Have the larger of two groups hold the equations of both, in the place of the earlier; return it."""
+        """Move the equations of the smaller group into the larger one, at the earlier place of the two; return it."""
         small, large = sorted((a, b), key=lambda g: len(g.eqns))
         large.phases = self._phases_of_both(a, b)
         self.order.join(small, large)
@@ -112,12 +111,12 @@ class Grouping:
         return large
 
     def _phases_of_both(self, a: Group, b: Group) -> int:
-        """The phases of two groups were they one: those of one after the other's if it reads what the other makes."""
+        """The phases of the merged group: if one group reads values of the other, its phases follow the other's."""
         apart = next(self._crossings(a, b), None) is None
         return max(a.phases, b.phases) if apart else a.phases + b.phases
 
     def _crosses_in_place(self, a: Group, b: Group) -> bool:
-        """Whether what two groups read of each other is read where it is made, were they one."""
+        """Whether each value that one group reads from the other would be read in place in the merged group."""
         axes = a.axes or b.axes
         for eqn, access, reader, maker in self._crossings(a, b):
             assert isinstance(access.source, Var)
@@ -127,7 +126,7 @@ class Grouping:
         return True
 
     def _crossings(self, a: Group, b: Group) -> Iterator[tuple[JaxprEqn, Access, Group, Group]]:
-        """What equations of one of two groups read of the other: equation, access, its group, and the other."""
+        """The accesses of one group to values of the other: equation, access, its group, and the other group."""
         small, large = sorted((a, b), key=lambda g: len(g.eqns))
         readers = [e for made in small.eqns for v in made.outvars for e in self.readers.get(v, ())]
         for eqn in small.eqns:

@@ -1,9 +1,9 @@
-"""Groups of equations, and a topological order of them that is kept up as they join.
+"""Groups of equations, and a topological order of them that is maintained while they merge.
 
-Two groups may become one if no path of needs leads from one through others to the other. Where groups have places in a
-topological order, such a path runs between the places of the two. So only what lies between is searched, from both
-ends, and where no path is found, what one end has reached moves past the other. (After D. J. Pearce and P. H. J. Kelly,
-"A dynamic topological sort algorithm for directed acyclic graphs", 2006.)
+Two groups may merge if no path of needs leads from one through other groups to the other. In a topological order, such
+a path lies between the places of the two. So only the groups between them are searched, from both ends. If no path is
+found, the groups that were reached from one end move past the other end. (After D. J. Pearce and P. H. J. Kelly, "A
+dynamic topological sort algorithm for directed acyclic graphs", 2006.)
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from funcgrad.core.jaxprs import JaxprEqn
 Shape = tuple[int, ...]
 Kind = Choice["loops", "contract", "join", "update", "control", "native", "library", "host"]
 
-# How many steps a search takes at most; a path that is not ruled out by then counts as found.
+# A search takes at most this many steps. A path that is not ruled out by then counts as found.
 MOST_STEPS = 400
 _GAP = 1 << 60  # between the places of neighbors at first
 
@@ -33,10 +33,10 @@ class Group:
     domain: Shape = ()
     axes: tuple[int, ...] = ()
     work: int = 0
-    phases: int = 0  # so many folds wait for each other
+    phases: int = 0  # the longest chain of folds that wait for each other
     needs: dict[Group, None] = field(default_factory=dict)
     users: dict[Group, None] = field(default_factory=dict)
-    awaits: set[Group] = field(default_factory=set)  # those of `needs` that a barrier keeps apart
+    awaits: set[Group] = field(default_factory=set)  # of `needs`, those that a barrier keeps separate
     place: int = 0
 
     @property
@@ -52,7 +52,7 @@ class Group:
                 other.users[self] = None
 
     def absorb(self, other: Group) -> None:
-        """Take over the equations of another group, what it needs and what needs it."""
+        """Take over the equations, needs and users of another group."""
         self.eqns += other.eqns
         self.number = max(self.number, other.number)
         self.axes = self.axes or other.axes
@@ -77,7 +77,7 @@ class Group:
 
 
 class Order:
-    """Groups in a topological order: each after those that it needs."""
+    """Groups in a topological order: each group comes after those that it needs."""
 
     def __init__(self) -> None:
         self._start = Group("host", -1)
@@ -97,7 +97,7 @@ class Order:
         self._insert(group, self._last)
 
     def join(self, leaving: Group, staying: Group) -> None:
-        """Take a group out, and have another stand in the earlier place of the two."""
+        """Remove a group; move the other one to the earlier place of the two."""
         if leaving.place < staying.place:
             self._move([staying], leaving)
         self._remove(leaving)
@@ -111,7 +111,7 @@ class Order:
             self._previous[after] = before
 
     def precede(self, others: Iterable[Group], group: Group) -> bool:
-        """Move groups such that all `others` are before `group`; False if they depend on it, or may."""
+        """Move groups so that all `others` come before `group`. Return False if they depend on it, or may do so."""
         behind = [g for g in others if g.place > group.place]
         if not behind:
             return True
@@ -155,7 +155,7 @@ class Order:
 def _reached(
     seen: dict[Group, None], neighbors: Callable[[Group], Iterable[Group]], inside: Callable[[Group], bool]
 ) -> Iterator[Group]:
-    """Yield the group at the end of each edge from those in `seen`, which grows by those that are `inside`."""
+    """Yield the group at the end of each edge from the groups in `seen`, which grows by those that are `inside`."""
     stack = list(seen)
     while stack:
         for group in neighbors(stack.pop()):

@@ -11,7 +11,7 @@ from funcgrad.ops.shapes import reshape_p
 
 
 def fusions(eqn: JaxprEqn, scheduling: Scheduling) -> list[tuple[str, Fusion]]:
-    """The groups of the jaxprs that a branch or loop runs, each with a name."""
+    """The groups of each jaxpr that a branch or loop runs, with its name."""
     lowering, params = eqn.primitive.lowering, eqn.params
     if isinstance(lowering, Cond):
         return [(f"branch {i}", fusion_of(b, scheduling)) for i, b in enumerate(params["branches"])]
@@ -22,7 +22,7 @@ def fusions(eqn: JaxprEqn, scheduling: Scheduling) -> list[tuple[str, Fusion]]:
 
 
 def fusion_of(closed: ClosedJaxpr, scheduling: Scheduling) -> Fusion:
-    """The groups of an inner jaxpr, remembered on it; each of its results is a value of its own."""
+    """The groups of an inner jaxpr, memoized on it; each of its results is a value of its own."""
 
     def make() -> Fusion:
         jaxpr = _with_own_results(sink(closed).jaxpr)

@@ -43,8 +43,8 @@ from funcgrad.ops.shapes import reshape_p
 
 
 class Computed(NamedTuple):
-    """An equation that is computed: as a part of which kind of group, what it reads, and which values must exist before
-    it runs because a barrier says so. `copies` says that it copies a view, in a group of its own."""
+    """An equation that is computed: the kind of its group, what it reads, and the values that must exist before it runs
+    because of a barrier. If `copies`, it copies a view, in a group of its own."""
 
     eqn: JaxprEqn
     kind: Kind
@@ -79,7 +79,7 @@ def resolve(eqns: Sequence[JaxprEqn], outvars: Sequence[Atom], apart: bool = Fal
     resolver = _Resolver(eqns)
     for eqn in eqns:
         resolver.compute(eqn)
-    # A result that shows another one is copied, whichever comes first.
+    # A result that is a view of another result is copied, whichever comes first.
     taken: set[Atom] = {v for v in outvars if v in resolver.made}
     for v in outvars:
         source = resolver.access(v).source
@@ -91,8 +91,8 @@ def resolve(eqns: Sequence[JaxprEqn], outvars: Sequence[Atom], apart: bool = Fal
 
 
 class _Resolver:
-    """One walk over the equations. An access is settled when its equation is reached: a view that is copied later
-    serves only those that come after."""
+    """One walk over the equations. An access is fixed when its equation is reached: a copy of a view that is made later
+    is read only by later equations."""
 
     def __init__(self, eqns: Sequence[JaxprEqn]):
         self.position = {e: i for i, e in enumerate(eqns)}
@@ -156,7 +156,7 @@ class _Resolver:
                 self.copy(atom)
 
     def copy(self, var: Atom) -> None:
-        """Have a view copied into storage of its own."""
+        """Copy a view into storage of its own."""
         assert isinstance(var, Var)
         if var in self.made:
             return
@@ -265,12 +265,12 @@ _RULES: LoweringTable[Callable[[_Resolver, JaxprEqn], None]] = LoweringTable(
         Native: _Resolver.native,
         **dict.fromkeys(CONTROL, _Resolver.control),
     },
-    # Here are those that the loop language cannot express.
+    # Those of these that the loop language can express never get here.
     rest=(Elementwise, Pad, Iota, Reduce, DynamicSlice, *CALLS, *HOST),
     otherwise=_Resolver.host,
 )
 
 
 def _behind_barrier(var: Var, eqn: JaxprEqn) -> Atom:
-    """The operand of a barrier that one of its results is."""
+    """The operand of a barrier that corresponds to one of its results."""
     return eqn.invars[eqn.outvars.index(var)]

@@ -1,6 +1,6 @@
 """Step 3 of fusion: groups over one domain that read a common value of that size become one, and read it once.
 
-Groups of scalars merge for the sake of fewer kernels.
+Groups of scalars merge to save kernels.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from funcgrad.compiler.fusion.grouping import Grouping
 from funcgrad.compiler.fusion.groups import Group, Shape
 from funcgrad.core.jaxprs import Atom, Var
 
-# How many earlier groups that read the same values a group is compared with.
+# A group is compared with at most this many earlier groups that read the same value.
 _MOST_SIBLINGS = 8
 
 

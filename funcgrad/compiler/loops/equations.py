@@ -29,7 +29,8 @@ from funcgrad.core.lowering import (
     View,
 )
 
-# Arrays that a loop joins at most: it is cut into a piece for each, or asks at every element which one it is in.
+# A loop concatenates at most this many arrays. It is cut into a piece for each, or tests at every element which array
+# it reads.
 MOST_PARTS = 7
 
 
@@ -51,7 +52,7 @@ _EXPRESSIBLE: LoweringTable[Callable[[JaxprEqn], bool]] = LoweringTable(
 
 
 def is_loop(eqn: JaxprEqn) -> bool:
-    """Whether the loop IR can express an equation."""
+    """Whether the loop language can express an equation."""
     dtypes_of = {v.aval.dtype for v in (*eqn.invars, *eqn.outvars)}
     if any(dtypes.is_complex(d) or d == dtypes.float0 for d in dtypes_of):
         return False

@@ -10,19 +10,19 @@ The grammar, on one page (every node is frozen and hashable: a kernel is its own
 
     Stmt = For(index, extent, body, kind)   index = 0 … extent-1; extent: an int, a size, or an int64 Let
              kind "parallel": the outermost loop, iterations independent
-                  "vector":   iterations independent but for Updates (other than "set"): vectorised
+                  "vector":   iterations independent but for Updates (other than "set"): vectorized
                   "serial":   in order
          | Let(name, value)         an immutable scalar, in scope for the rest of its block
          | Init(name, value)        a mutable accumulator, in scope for the rest of its block
          | Update(name, op, value)  name = op(name, value); op: add mul max min and or xor, or set: it = value
-                                    Floating add and mul may be reassociated here, and nowhere else
+                                    Floating add and mul may be reassociated here and nowhere else
          | Store(param, index, value)
          | If(condition, body)
-         | While(setup, condition, body)   again and again: setup; ends where the condition is false; body
+         | While(setup, condition, body)   repeat: setup; stop if the condition is false; body
 
     Expr = Const(value, dtype)
          | Name(name, dtype)        a Let or an accumulator
-         | Load(param, index, dtype, mask, other)   where the mask is false nothing is read: it is `other`
+         | Load(param, index, dtype, mask, other)   where the mask is false, nothing is read and the value is `other`
          | IndexValue(index)        an index as an int64 value
          | Op(op, args, dtype)      a scalar operation of `compiler.loops.scalars`
     Index(terms: ((name, stride)…), offset)     the sum of name·stride, plus offset

@@ -1,6 +1,6 @@
 """Scalar operations: one table that the op families, the renderer and both emitters share.
 
-Each entry says how many arguments an operation takes, of which kinds of dtype, what dtype comes out, what it
+Each entry states how many arguments an operation takes, their kinds of dtype, the dtype of the result, what it
 means (a reference on NumPy scalars) and how Python source spells it. Arguments of one operation have one
 dtype, except that `select` takes (bool, T, T) and `cast` and `bitcast` convert.
 

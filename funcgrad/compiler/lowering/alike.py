@@ -1,7 +1,7 @@
-"""Groups that are alike are lowered once: layers, steps and parameters repeat, and so do their kernels.
+"""Groups that are alike are lowered once, since layers, steps and parameters repeat.
 
-Two groups are alike when their equations have the same primitives, params and types, read values of their own or from
-elsewhere in the same way, and have the same of them stored. Their kernels are then one, called with other variables.
+Two groups are alike if their equations have the same primitives, params and types, read values in the same way, and
+have the same results stored. They then share kernels, which are called with other variables.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What lowering must know of a group: where its values come from, at which level and in which phase they are made."""
+"""What lowering must know about a group: where its values come from, and at which level and phase they are computed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def is_rounded_sum(eqn: JaxprEqn) -> bool:
 
 
 class Analysis:
-    """What is known of a group before its loops are written: accesses, levels, phases."""
+    """What is known about a group before its loops are written: accesses, levels, phases."""
 
     def __init__(self, fusion: Fusion, group: Group, stored: set[Var]):
         self.fusion, self.group, self.stored = fusion, group, stored
@@ -46,7 +46,7 @@ class Analysis:
             self.nest = dataclasses.replace(self.nest, block=fusion.scheduling.map_block)
 
     def _cuts(self) -> tuple[int, ...]:
-        """Where along the last dimension some concatenation or padding goes over from one part to the next.
+        """The indices along the last dimension where a concatenation or padding changes from one part to the next.
 
         The vector loop is cut there: within each piece it is known which part is read, and nothing is masked.
         """
@@ -106,7 +106,7 @@ class Analysis:
         return {v for v in found if not {"add", "sub"}.isdisjoint(scalar_ops(self.made[v]))}
 
     def partial_blocks(self) -> int:
-        """Into how many pieces the folds are cut; only folds that nothing full waits for can be."""
+        """The number of pieces that the folds are cut into; only folds that no full value depends on can be cut."""
         waits = any(self.level[v] == "full" and self.phase[v] > 0 for v in self.made)
         second = any(self.phase[e.outvars[0]] > 1 for e in self.folds)
         return 0 if not self.folds or waits or second else sch.partial_blocks(self.nest, self.fusion.scheduling)
@@ -119,7 +119,7 @@ def domain_dimensions(eqn: JaxprEqn) -> dict[int, int]:
 
 
 def positional_cuts(eqn: JaxprEqn, dimension: int) -> list[int]:
-    """Where an equation goes over from one part to the next along a dimension of the domain."""
+    """The indices along a dimension of the domain where an equation changes from one part to the next."""
     place = domain_dimensions(eqn)
     if isinstance(eqn.primitive.lowering, Concatenate) and place.get(eqn.params["dimension"]) == dimension:
         sizes = [v.aval.shape[eqn.params["dimension"]] for v in eqn.invars]

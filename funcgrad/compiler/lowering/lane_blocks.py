@@ -1,8 +1,8 @@
 """Independent loops side by side → one kernel: blocks of lanes in SIMD, each block as long as its longest lane.
 
-Where lanes run while loops of their own (`vmap` of a `while_loop`), lanes go in blocks: within a block all lanes take a
-step together, in a vector loop, and a lane that has finished keeps its values. The block ends when its last lane has.
-What is carried stands in short arrays that LLVM keeps in registers or the first cache.
+If each lane runs a while loop of its own (`vmap` of a `while_loop`), lanes run in blocks. All lanes of a block take a
+step together, in a vector loop; a lane that has finished keeps its values. The block ends when its last lane has
+finished. The carry is in short arrays, which LLVM keeps in registers or the first cache.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """groups → loops: write a group's equations as the loop nest that `schedule` chose.
 
 Full values are computed in vector loops, in *phases*: a fold's result is known after the phase that folds it, so what
-depends on it belongs to a later one. A full value made in one phase and wanted in a later one is computed again when
-that is cheap (its inputs are in the first cache), else kept in a scratch row. Row values stand between phases: scalars
-in the row form, short arrays in the column form.
+depends on it belongs to a later one. A full value that is computed in one phase and used in a later one is computed
+again if that is cheap (its inputs are in the first cache), otherwise it is kept in a scratch row. Row values live
+between phases: as scalars in the row form, as short arrays in the column form.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ class Writer(PhaseWriter):
         return "scratch" if "scratch" in self.sizes else self.size("scratch", inner)
 
     def scratch_index(self) -> Index:
-        """Where a full value stands in its scratch row: row-major over the folded dimensions and the block."""
+        """The place of a full value in its scratch row: row-major over the folded dimensions and the block."""
         terms: list[tuple[str, int | str]] = []
         step, dims = 1, list(self.nest.folds)
         if self.nest.form == "column":

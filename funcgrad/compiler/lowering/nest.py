@@ -16,7 +16,7 @@ from funcgrad.compiler.lowering.analysis import Analysis
 from funcgrad.compiler.lowering.kernel_builder import INT64, KernelBuilder, build, index_value, size_value
 from funcgrad.core.jaxprs import Literal, Var
 
-# Numbers up to this are taken for part of the formula, larger whole ones for sizes.
+# Numbers up to this magnitude belong to the formula; larger whole numbers are taken for sizes.
 _LIKE_A_SIZE = 16
 
 
@@ -36,7 +36,7 @@ class NestWriter(KernelBuilder):
     def __init__(self, info: Analysis, nest: sch.Nest, fold_blocks: int = 0):
         super().__init__()
         self.info, self.nest, self.fold_blocks = info, nest, fold_blocks
-        # Where the vector loop is cut into pieces (see `Analysis.cuts`), the one that is being written.
+        # The piece of the vector loop that is being written, if the loop is cut (see `Analysis.cuts`).
         self.piece: tuple[int, int] | None = None
         self.last_dimension = len(info.group.domain) - 1
         self.extents = [self.size(f"n{i}", d.extent) for i, d in enumerate(nest.dimensions)]
@@ -45,7 +45,7 @@ class NestWriter(KernelBuilder):
         self.part_names: dict[str, str] = {}
         self.kept: dict[Var, str] = {}
         self.let_names: Counter[str] = Counter()
-        # In which blocks the long sums of the present phase go on to a wider accumulator.
+        # The blocks after which the long sums of the current phase are added to a wider accumulator.
         self.block_of_sums: Block | None = None
 
     # ------------------------------------------------------------------ indices
@@ -196,7 +196,7 @@ class NestWriter(KernelBuilder):
             self.body.append(Store(self.output(var), self.index(self.info.store_strides(var)), value))
 
     def loop_of(self, domain_dim: int) -> int:
-        """The loop that runs over one dimension of the domain (dimensions are not joined where this is asked)."""
+        """The loop that runs over one dimension of the domain (callers do not collapse dimensions)."""
         return next(i for i, d in enumerate(self.nest.dimensions) if d.members == (domain_dim,))
 
 

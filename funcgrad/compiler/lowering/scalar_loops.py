@@ -1,11 +1,11 @@
 """Small branches and loops → one kernel: what is carried along stays in registers.
 
-A loop whose arrays have a few elements (a step of an ODE, the state of a random generator, a root finder's bracket)
-is no sequence of kernels: every element becomes a scalar, and the loop one loop of machine code. Only operands and
-results that are large, scanned arrays for the most part, stay in memory.
+A loop whose arrays have a few elements (a step of an ODE, the state of a random generator, a root finder's bracket) is
+not run as a sequence of kernels. Every element becomes a scalar, and the loop becomes one loop of machine code. Only
+large operands and results, mostly scanned arrays, stay in memory.
 
-A scan that carries nothing has independent iterations: they are the kernel's parallel loop. That is what becomes of
-`vmap` where lanes go their own ways, so each lane has its own branches and its own number of iterations.
+A scan without carry has independent iterations, which become the kernel's parallel loop. This is the form of `vmap`
+where lanes diverge: each lane has its own branches and its own number of iterations.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Arrays of a few elements as scalars: how a kernel computes with them.
 
-An array is a NumPy array of expressions, one for each element, and movement of data is movement of expressions while
-the kernel is written: reshaping, slicing and joining cost nothing. What is large stays in memory.
+An array is a NumPy array of expressions, one for each element. Reshaping, slicing and joining rearrange expressions
+while the kernel is written and cost nothing at run time. Large arrays stay in memory.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ Scalars = np.ndarray  # of expressions, in the shape of the array whose elements
 
 
 class Unsuitable(Exception):
-    """A loop is too large for scalars, or does what scalars cannot."""
+    """A loop is too large for scalars, or contains an operation that scalars cannot express."""
 
 
 class Memory(NamedTuple):
@@ -119,7 +119,7 @@ class ScalarWriter(KernelBuilder):
             raise Unsuitable
 
     def check_few(self, atoms: Iterable[Atom]) -> None:
-        """Raise Unsuitable unless each of these arrays can be scalars; ask before their elements are written."""
+        """Raise Unsuitable unless each of these arrays can be scalars. Call it before their elements are written."""
         if any(v.aval.size > self.limits.max_scalar_elements for v in atoms):
             raise Unsuitable
 

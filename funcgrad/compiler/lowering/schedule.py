@@ -1,7 +1,8 @@
 """groups → nests: in which loops a group is computed.
 
-A nest says which dimensions of the group's domain are one loop, which of them run in parallel, which is the vector
-loop, and how a dimension is cut into blocks. `lower` writes the loops that it describes. Three forms cover all groups:
+A nest states which dimensions of the group's domain are one loop, which of the loops run in parallel, which is the
+vector loop, and how a dimension is cut into blocks. `lower` writes the loops that it describes. Three forms cover all
+groups:
 
 - *map*: nothing is folded. The outer dimensions are the parallel loop, the last one is the vector loop.
 - *row*: the last dimension is folded (softmax, layer norm, sums of rows). Each parallel iteration owns a row and runs
@@ -23,7 +24,7 @@ from typing import Literal
 from funcgrad.compiler.fusion.groups import Shape
 from funcgrad.compiler.scheduling import Scheduling
 
-# A sum of floats adds up at most this many numbers in a vector loop, and this many rows, before it goes on in float64.
+# A sum of floats adds at most this many numbers in a vector loop, and this many rows, before it continues in float64.
 # Where the loop is not SIMD, one accumulator takes the whole block.
 SUM_BLOCK = 2048
 SUM_SCALARS = 256
@@ -71,12 +72,12 @@ class Nest:
 
     @property
     def blocks(self) -> int:
-        """Into how many blocks the last dimension is cut."""
+        """The number of blocks that the last dimension is cut into."""
         return -(-self.dimensions[-1].extent // self.block) if self.block else 1
 
     @property
     def tiles(self) -> int:
-        """Into how many pieces the tiled dimension is cut."""
+        """The number of pieces that the tiled dimension is cut into."""
         return 1 if self.tile is None else -(-self.dimensions[self.tile].extent // self.block)
 
     @property
@@ -142,7 +143,7 @@ def _transposed(dimensions: tuple[Dimension, ...], strides: Sequence[Sequence[in
 
 
 def partial_blocks(nest: Nest, scheduling: Scheduling) -> int:
-    """Into how many partial folds a long fold with few results is cut; 0 when it is not."""
+    """The number of partial folds that a long fold with few results is cut into; 0 if it is not cut."""
     total = math.prod(d.extent for d in nest.dimensions)
     if nest.form == "map" or nest.extent >= scheduling.min_parallel or total < scheduling.long_fold:
         return 0
@@ -150,7 +151,7 @@ def partial_blocks(nest: Nest, scheduling: Scheduling) -> int:
 
 
 def sum_block(nest: Nest, parts: int, simd: bool) -> tuple[int, int] | None:
-    """The folded dimension in which a long sum goes on in float64, and after how many iterations of it.
+    """The folded dimension in which a long sum continues in float64, and after how many iterations.
 
     The loops within that dimension are part of the block; None where all is one block. `parts`: into how many pieces
     the first folded dimension is cut; `simd`: whether the vector loop reads neighbors.

@@ -1,4 +1,4 @@
-"""Branches and loops that are one kernel because what they work on is small."""
+"""Branches and loops that are one kernel because their arrays are small."""
 
 from __future__ import annotations
 

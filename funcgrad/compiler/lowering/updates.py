@@ -1,7 +1,7 @@
 """Windows written into arrays: the kernel of dynamic_update_slice, and when it may write where its operand is.
 
-An array that nobody reads any more need not be copied before a window of it is replaced. In a loop that writes one
-element of a large array per iteration, that is the difference between constant and linear work.
+An array that is not read again need not be copied before a window of it is replaced. In a loop that writes one element
+of a large array per iteration, this makes the difference between constant and linear work.
 """
 
 from __future__ import annotations
@@ -76,11 +76,10 @@ class _Writer(KernelBuilder):
 
 
 def in_place(fusion: Fusion, fixed: set[Var], carries: Mapping[Var, Var]) -> dict[Var, Var]:
-    """Which results of updates are written where their operands are: from result to operand.
+    """The results of updates that are written into their operands: from result to operand.
 
-    An operand qualifies that is not read later and is a temporary, or an input of a loop's body that is replaced by
-    what becomes of it (`carries`: from such an input to the result that takes its place). `fixed` are the variables
-    whose memory is given: inputs and results.
+    An operand qualifies if it is not read later and is a temporary or a carry of a loop's body (`carries`: from such an
+    input to the result that replaces it). `fixed` are the variables whose memory is given: inputs and results.
     """
     last: dict[object, int] = {}
     times: dict[object, int] = {}

@@ -1,7 +1,7 @@
 """Which elements of a value can be seen in results: where only selections (`where`) read it, those that they choose.
 
-Found by walking from the results backwards, through selections and elementwise operations. What is compared, counted or
-printed is not seen: a NaN ends there.
+The walk goes backward from the results, through selections and elementwise operations. Values that are compared,
+counted or printed are not seen, since a NaN ends there.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from funcgrad.ops.shapes import broadcast_in_dim, reduce_sum, reshape, reshape_p
 from funcgrad.ops.slicing import slice_
 
 CANONICAL = DotDimensionNumbers.of((((2,), (1,)), ((0,), (0,))))
-# Products into which one of a batch is cut.
+# A product in a batch is cut into at most this many products.
 _MOST_PRODUCTS = 32
 _BLAS = (dtypes.float32, dtypes.float64, dtypes.complex64, dtypes.complex128)
 

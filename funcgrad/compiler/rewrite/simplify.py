@@ -22,7 +22,7 @@ from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.core.tracers import Tracer
 from funcgrad.errors import LeakedTracerError
 
-# Constants of so many elements are computed with while compiling.
+# Constants of at most this many elements are folded at compile time.
 _FEW = 16
 
 

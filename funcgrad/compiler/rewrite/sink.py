@@ -1,11 +1,11 @@
 """simplified jaxpr → simplified jaxpr: cheap functions of a stored value are computed where they are read.
 
-The derivative of y = tanh(x·w) reads 1 − y² long after the forward pass, which made it, and y is in memory then as an
-operand of the next product. To compute 1 − y² from it in the kernel that reads it costs two operations, and saves the
-memory between, a write and a read.
+The derivative of y = tanh(x·w) reads 1 − y² long after the forward pass computed it. At that time y is in memory
+anyway, as an operand of the next product. Computing 1 − y² from y in the kernel that reads it costs two operations and
+saves the memory in between, a write and a read.
 
-Equations are not moved but made again, from the stored value behind a barrier that waits for the last product (or
-other call) upstream of the reader: fusion would else put them back where they were. Exact.
+Equations are not moved but repeated, on the stored value behind a barrier that waits for the last product (or other
+call) upstream of the reader. Without the barrier, fusion would put them back where they were. Exact.
 """
 
 from __future__ import annotations
