@@ -7,6 +7,7 @@ NumPy or is worth dividing.
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import struct
 from collections.abc import Callable, Sequence
@@ -15,8 +16,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from funcgrad.compiler.loops.language import Kernel, scratch_stride
-from funcgrad.compiler.program.host_calls import memory
+from funcgrad.compiler.loops.language import Kernel, Param, scratch_stride
 from funcgrad.compiler.program.instructions import (
     BranchCall,
     Instruction,
@@ -39,6 +39,8 @@ from funcgrad.compiler.targets.numba.threads import divide
 from funcgrad.dtypes import uint8
 
 Function = Callable[..., None]
+Step = Callable[[Sequence[int]], None]
+View = Callable[[Sequence[int]], np.ndarray]
 _PIECES_PER_THREAD = 4
 # Multiplications of a matrix product from which on NumPy's library is faster than a loop, its call included.
 _LARGE_PRODUCT = 1 << 15
@@ -72,64 +74,92 @@ class _Runner:
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
-        self.kernels: dict[Kernel, Function] = {}
-        self.interruptible: set[Kernel] = set()
         self.origins: list[str] = []
-        self.functions: dict[int, Function] = {}  # of branches and loops, by the identity of their callee
+        self.steps: dict[int, list[Step]] = {}  # by the identity of a routine
 
     def prepare(self, routine: Routine) -> None:
-        """Make the functions that a routine calls."""
-        for i in routine.instructions:
-            if isinstance(i.callee, KernelCall):
-                made = _kernel.cache_info().misses
-                self.kernels[i.callee.kernel], origin = _kernel(i.callee.kernel)
-                if can_be_interrupted(i.callee.kernel):
-                    self.interruptible.add(i.callee.kernel)
-                self.origins.append("reused" if _kernel.cache_info().misses == made else origin)
-            elif isinstance(i.callee, BranchCall | LoopCall):
-                inner = [r for _, r in routines(i.callee)]
-                if any(any(host_calls(r)) or _is_large(r) for r in inner):
-                    for r in inner:
-                        self.prepare(r)
-                else:
-                    self.functions[id(i.callee)], origin = _nested(i)
-                    self.origins.append(origin)
+        """Compile what a routine calls."""
+        self.steps[id(routine)] = [self._step(routine, i) for i in routine.instructions]
 
     def run(self, routine: Routine, slots: Sequence[int]) -> None:
         """Run the instructions of a routine over the addresses of its slots."""
-        for instruction in routine.instructions:
-            pointers = addresses(routine, instruction, slots)
-            callee = instruction.callee
-            if isinstance(callee, KernelCall):
-                nbytes = [routine.values[o.value].aval.nbytes for o in instruction.operands]
-                self._launch(callee, instruction, pointers, nbytes)
-            elif id(callee) in self.functions:
-                avals = [routine.values[o.value].aval for o in instruction.operands]
-                arrays = [memory(p, (a.nbytes,), uint8) for p, a in zip(pointers, avals, strict=True)]
-                self.functions[id(callee)](*arrays)
-            else:
-                execute(instruction, pointers, self.run)
+        for step in self.steps[id(routine)]:
+            step(slots)
 
-    def _launch(
-        self, call: KernelCall, instruction: Instruction, pointers: Sequence[int], nbytes: Sequence[int]
-    ) -> None:
-        extent, grain = instruction.extent, instruction.grain
-        function, sizes, params = self.kernels[call.kernel], call.sizes, call.kernel.params
-        ended = [np.zeros(1, np.uint8)] if call.kernel in self.interruptible else []
-        arrays = [_typed(p, n, param.dtype) for param, p, n in zip(params, pointers, nbytes, strict=True)]
-        if self.threads == 1 or extent < 2 * grain:
-            function(*arrays, *sizes, 0, extent, *ended)
+    def _step(self, routine: Routine, instruction: Instruction) -> Step:
+        callee = instruction.callee
+        if isinstance(callee, KernelCall):
+            made = _kernel.cache_info().misses
+            function, origin = _kernel(callee.kernel)
+            self.origins.append("reused" if _kernel.cache_info().misses == made else origin)
+            return _Launch(function, callee, routine, instruction, self.threads)
+        if isinstance(callee, BranchCall | LoopCall):
+            inner = [r for _, r in routines(callee)]
+            if not any(any(host_calls(r)) or _is_large(r) for r in inner):
+                function, origin = _nested(instruction)
+                self.origins.append(origin)
+                views = _views(routine, instruction, [uint8] * len(instruction.operands))
+                return lambda slots: function(*(view(slots) for view in views))
+            for r in inner:
+                self.prepare(r)
+        return lambda slots: execute(instruction, addresses(routine, instruction, slots), self.run)
+
+
+class _Launch:
+    """An instruction that is a kernel."""
+
+    def __init__(self, function: Function, call: KernelCall, routine: Routine, instruction: Instruction, threads: int):
+        params, extent, grain = call.kernel.params, instruction.extent, instruction.grain
+        self.function, self.sizes, self.extent, self.threads = function, call.sizes, extent, threads
+        self.views = _views(routine, instruction, [p.dtype for p in params])
+        self.interruptible = can_be_interrupted(call.kernel)
+        self.scratch = [_scratch_elements(call, p) if p.intent == "scratch" else 0 for p in params]
+        self.pieces: list[tuple[int, int]] = []
+        if threads > 1 and extent >= 2 * grain:
+            piece = max(grain, -(-extent // (_PIECES_PER_THREAD * threads)))
+            self.pieces = [(start, min(start + piece, extent)) for start in range(0, extent, piece)]
+
+    def __call__(self, slots: Sequence[int]) -> None:
+        arrays = [view(slots) for view in self.views]
+        ended = [np.zeros(1, np.uint8)] if self.interruptible else []
+        if not self.pieces:
+            self.function(*arrays, *self.sizes, 0, self.extent, *ended)
             return
-        own = [arrays] * self.threads
-        if any(p.intent == "scratch" for p in params):
-            own = [_with_scratch(call, arrays, thread) for thread in range(self.threads)]
-        piece = max(grain, -(-extent // (_PIECES_PER_THREAD * self.threads)))
-        pieces = [(start, min(start + piece, extent)) for start in range(0, extent, piece)]
+        own = [self._of_thread(arrays, thread) for thread in range(self.threads)]
 
         def work(start: int, stop: int, thread: int) -> None:
-            function(*own[thread], *sizes, start, stop, *ended)
+            self.function(*own[thread], *self.sizes, start, stop, *ended)
 
-        divide(work, pieces, self.threads, *ended)
+        divide(work, self.pieces, self.threads, *ended)
+
+    def _of_thread(self, arrays: Sequence[np.ndarray], thread: int) -> Sequence[np.ndarray]:
+        """Arrays of which those that are scratch memory are the thread's own part."""
+        if not any(self.scratch):
+            return arrays
+        return [a[thread * n : (thread + 1) * n] if n else a for a, n in zip(arrays, self.scratch, strict=True)]
+
+
+def _scratch_elements(call: KernelCall, param: Param) -> int:
+    assert param.extent is not None
+    sizes = dict(zip(call.kernel.sizes, call.sizes, strict=True))
+    extent = sizes[param.extent] if isinstance(param.extent, str) else param.extent
+    return scratch_stride(extent, param.dtype) // param.dtype.itemsize
+
+
+def _views(routine: Routine, instruction: Instruction, dtypes: Sequence[np.dtype]) -> list[View]:
+    """Functions of the addresses of slots that return the memory of an instruction's operands as flat arrays."""
+    views = []
+    for operand, dtype in zip(instruction.operands, dtypes, strict=True):
+        value = routine.values[operand.value]
+        dtype = np.dtype(np.uint16) if dtype in SIXTEEN_BIT else dtype
+        count = value.aval.nbytes // dtype.itemsize
+        memory = ctypes.c_char * (count * dtype.itemsize)
+        views.append(functools.partial(_view, memory, value.slot, value.offset + operand.offset, dtype, count))
+    return views
+
+
+def _view(memory: Any, slot: int, offset: int, dtype: np.dtype, count: int, slots: Sequence[int]) -> np.ndarray:
+    return np.frombuffer(memoryview(memory.from_address(slots[slot] + offset)), dtype, count)
 
 
 def _is_large(routine: Routine) -> bool:
@@ -144,25 +174,6 @@ def _is_large(routine: Routine) -> bool:
         if any(_is_large(inner) for _, inner in routines(i.callee)):
             return True
     return False
-
-
-def _with_scratch(call: KernelCall, arrays: Sequence[np.ndarray], thread: int) -> list[np.ndarray]:
-    """Arrays of a kernel of which one thread has those that are scratch memory for itself."""
-    sizes = dict(zip(call.kernel.sizes, call.sizes, strict=True))
-    own = []
-    for param, array in zip(call.kernel.params, arrays, strict=True):
-        if param.intent == "scratch":
-            assert param.extent is not None
-            extent = sizes[param.extent] if isinstance(param.extent, str) else param.extent
-            stride = scratch_stride(extent, param.dtype) // param.dtype.itemsize
-            array = array[thread * stride : thread * stride + extent]
-        own.append(array)
-    return own
-
-
-def _typed(pointer: int, nbytes: int, dtype: np.dtype) -> np.ndarray:
-    dtype = np.dtype(np.uint16) if dtype in SIXTEEN_BIT else dtype
-    return memory(pointer, (nbytes // dtype.itemsize,), dtype)
 
 
 @functools.lru_cache(maxsize=4096)

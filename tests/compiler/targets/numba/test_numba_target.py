@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
+import pkgutil
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 
 import funcgrad as fg
 import funcgrad.numpy as jnp
-from funcgrad import dtypes, lax
+from funcgrad import dtypes, lax, ops, transforms
 from funcgrad.compiler import pipeline, targets
 from funcgrad.compiler.loops.language import For, Kernel, Load, Param, Store
 from funcgrad.compiler.loops.python import compile_python
@@ -23,6 +26,7 @@ from funcgrad.compiler.targets.numba.compiled import load
 from funcgrad.compiler.targets.numba.kernels import can_be_interrupted
 from funcgrad.compiler.targets.numba.module import ModuleWriter
 from funcgrad.config import config, enable_x64
+from funcgrad.core.primitives import registry
 from funcgrad.errors import ArgumentError
 from funcgrad.testing import laws
 from funcgrad.testing.calls import CALLS, Call, calls_of
@@ -112,6 +116,11 @@ def test_nests_of_loops_are_what_the_python_means(case):
     np.testing.assert_allclose(compiled[-1], interpreted[-1], rtol=1e-6)
 
 
+for _package in (ops, transforms):  # importing a module registers its primitives
+    for _module in pkgutil.walk_packages(_package.__path__, _package.__name__ + "."):
+        importlib.import_module(_module.name)
+
+
 def collatz(n):
     def step(c):
         return jnp.where(c[0] % 2, 3 * c[0] + 1, c[0] // 2), c[1] + 1
@@ -175,8 +184,28 @@ def test_programs_give_what_the_llvm_target_gives(name):
     compared(PROGRAMS[name][0], *args)
 
 
-# A law takes about half a second there, the time of numba's compiler: those of every twelfth primitive run by default.
-SAMPLE = [name for name in sorted(CALLS)][::12]
+def sampled() -> set[str]:
+    """A primitive for each way of lowering, the first of its name, and every twelfth of all.
+
+    The operations of elementwise primitives are tested above, one by one.
+    """
+    names = sorted(CALLS)
+    return {min(group, key=names.index) for group in _by_lowering(names).values()} | set(names[::12])
+
+
+def _by_lowering(names: Sequence[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(type(registry[name].lowering).__name__, []).append(name)
+    return found
+
+
+# A law takes about half a second here, the time of numba's compiler.
+SAMPLE = sampled()
+
+
+def test_the_sample_has_every_way_of_lowering():
+    assert _by_lowering(sorted(SAMPLE)).keys() == _by_lowering(sorted(CALLS)).keys()
 
 
 @pytest.mark.parametrize(
@@ -228,6 +257,28 @@ def test_a_saved_module_runs_without_funcgrad(tmp_path):
     with np.load(tmp_path / "found.npz") as found:
         for y, z in zip((found[name] for name in found.files), fg.jit(model)(weights, x), strict=True):
             np.testing.assert_allclose(y, z, rtol=1e-5)
+
+
+def every_form(x):
+    e = jnp.exp(x - x.max(axis=1, keepdims=True))
+    rows = e / e.sum(axis=1, keepdims=True)
+    decay = lax.scan(lambda c, a: (0.5 * c + a, c), x[0, 0], x[:, 1])
+    counts = fg.vmap(collatz)(jnp.abs(x[:, 0] * 100).astype(int) + 1)
+    return rows, jnp.sum(x, 0), decay, counts, heat(x), large_branches(x), LOOPS["while"](x)
+
+
+def test_a_module_of_every_form_of_kernel_and_routine_runs():
+    x = np.random.default_rng(0).standard_normal((5, 12)).astype(np.float32)
+    text, module = fg.jit(every_form).lower(x).as_text("numba"), {}
+    defined = re.findall(r"^def ([a-z]+_[a-z]+)\w*\(", text, re.MULTILINE)
+    starts = {name.split("_")[0] for name in defined} | {
+        name for name in defined if name.startswith(("scan_", "while_"))
+    }
+    assert {"map", "row", "column", "scan", "update", "branch", "scan_loop", "while_loop", "while_body"} <= starts
+    exec(text, module)
+    expected = fg.tree.leaves(fg.jit(every_form)(x))
+    for found, wanted in zip(module["every_form"](x), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=2e-6)
 
 
 def test_a_module_says_what_it_is_compiled_for():
