@@ -20,6 +20,7 @@ def new_ref(init_val: Any, *, memory_space: Any = None, kind: str | None = None)
     under jit, bodies of loops and branches may also read and write Refs from outside, which they close over; jit and
     vmap take them as arguments. `memory_space` and `kind` are accepted for compatibility.
 
+    >>> import funcgrad.numpy as np
     >>> ref = new_ref(np.arange(3.0))
     >>> ref[0] = 5.0
     >>> ref[1:] *= 2.0
@@ -67,6 +68,7 @@ def free_ref(ref: Ref) -> None:
 def get(ref: Ref, idx: Any = None) -> Any:
     """Return ref[idx]; None means all.
 
+    >>> import funcgrad.numpy as np
     >>> get(new_ref(np.arange(3)), 1)
     Array(1, dtype=int32)
     """
@@ -76,6 +78,7 @@ def get(ref: Ref, idx: Any = None) -> Any:
 def swap(ref: Ref, idx: Any, value: Any) -> Any:
     """Write a value and return the one that was there: ``ref[idx], previous = value, ref[idx]``.
 
+    >>> import funcgrad.numpy as np
     >>> swap(new_ref(np.arange(3)), 2, 7)
     Array(2, dtype=int32)
     """
@@ -87,6 +90,7 @@ def swap(ref: Ref, idx: Any, value: Any) -> Any:
 def set(ref: Ref, idx: Any, value: Any) -> None:  # noqa: A001
     """Write ``ref[idx] = value``; None means all.
 
+    >>> import funcgrad.numpy as np
     >>> ref = new_ref(np.arange(3))
     >>> set(ref, 1, 7)
     >>> ref
@@ -98,6 +102,7 @@ def set(ref: Ref, idx: Any, value: Any) -> None:  # noqa: A001
 def addupdate(ref: Ref, idx: Any, x: Any) -> None:
     """Add `x` to ref[idx], repeatedly where indices repeat; None means all.
 
+    >>> import funcgrad.numpy as np
     >>> ref = new_ref(np.zeros(2))
     >>> addupdate(ref, np.array([0, 0]), 1.0)
     >>> ref
