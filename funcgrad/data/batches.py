@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from funcgrad import random, tree
+from funcgrad.arguments.axes import as_int
 from funcgrad.core.tracers import Tracer
 from funcgrad.errors import ArgumentError, ConcretizationError, ShapeError
-from funcgrad.numpy.axes import as_int
 from funcgrad.random.keys import words_of
 
 

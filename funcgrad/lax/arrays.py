@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
+from funcgrad.arguments import promotion
+from funcgrad.arguments.axes import as_axes, as_axis, as_int, as_shape
+from funcgrad.arguments.promotion import as_operand
 from funcgrad.core.array_types import aval_of
 from funcgrad.errors import ArgumentError, ShapeError
 from funcgrad.lax.operands import of_one_dtype, with_dtype
-from funcgrad.numpy import promotion
-from funcgrad.numpy.axes import as_axes, as_axis, as_int, as_shape
-from funcgrad.numpy.promotion import as_operand
 from funcgrad.ops import casts, shapes, slicing
 
 __all__ = [

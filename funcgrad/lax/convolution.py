@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
+from funcgrad.arguments.promotion import as_operand
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.arrays import as_array
 from funcgrad.errors import ArgumentError, ShapeError
 from funcgrad.lax.operands import of_one_dtype
 from funcgrad.lax.products import dot_general
-from funcgrad.numpy.promotion import as_operand
 from funcgrad.ops import conv as ops
 from funcgrad.ops import shapes
 from funcgrad.ops.conv import ConvDimensionNumbers

@@ -7,15 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 from funcgrad import dtypes, tree
+from funcgrad.arguments.promotion import as_operand
 from funcgrad.core.array_types import ArrayLike, aval_of
 from funcgrad.core.primitives import Primitive
 from funcgrad.errors import ArgumentError, ShapeError
 from funcgrad.lax.operands import of_one_dtype, of_one_shape
-from funcgrad.numpy.bits import view
-from funcgrad.numpy.promotion import as_operand
 from funcgrad.ops import arithmetic as ar
 from funcgrad.ops import casts, logic, selection, shapes
 from funcgrad.ops import special as sp
+from funcgrad.ops.bits import view
 from funcgrad.ops.composite import atan2_p
 
 __all__ = [

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes, tree
+from funcgrad.arguments.promotion import as_operand
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import Reduce
@@ -15,7 +16,6 @@ from funcgrad.core.primitives import Primitive
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.errors import ArgumentError
 from funcgrad.lax.operands import with_dtype
-from funcgrad.numpy.promotion import as_operand
 from funcgrad.ops import reductions as ops
 from funcgrad.ops import shapes, slicing
 from funcgrad.ops.arithmetic import add_p, max_p, min_p, mul_p

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from funcgrad import dtypes
+from funcgrad.arguments.promotion import as_operand, broadcast_shapes
 from funcgrad.core.array_types import aval_of
-from funcgrad.numpy.promotion import as_operand, broadcast_shapes
 from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.shapes import broadcast_in_dim
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from funcgrad import dtypes
+from funcgrad.arguments.axes import as_axis, as_int
+from funcgrad.arguments.promotion import as_operand
 from funcgrad.core.array_types import aval_of
 from funcgrad.errors import DTypeError
-from funcgrad.numpy.axes import as_axis, as_int
-from funcgrad.numpy.promotion import as_operand
 from funcgrad.ops import arithmetic as ar
 from funcgrad.ops import sorting as ops
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from funcgrad import dtypes
+from funcgrad.arguments.promotion import promote_dtypes
 from funcgrad.core.array_types import aval_of
 from funcgrad.errors import ShapeError
 from funcgrad.lax.operands import of_one_dtype
-from funcgrad.numpy.promotion import promote_dtypes
 from funcgrad.ops import dot as ops
 from funcgrad.ops.dot import DotDimensionNumbers, Precision
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from funcgrad.arguments.axes import as_axes, as_axis, as_int
+from funcgrad.arguments.promotion import as_operand
 from funcgrad.core.array_types import aval_of
 from funcgrad.errors import ArgumentError
 from funcgrad.lax.arrays import slice_in_dim
 from funcgrad.lax.operands import with_dtype
-from funcgrad.numpy.axes import as_axes, as_axis, as_int
-from funcgrad.numpy.promotion import as_operand
 from funcgrad.ops import dynamic_slices, gather_scatter, shapes, slicing
 from funcgrad.ops.indexing import GatherDimensionNumbers, GatherScatterMode, ScatterDimensionNumbers
 

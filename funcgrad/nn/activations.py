@@ -9,9 +9,9 @@ import math
 from typing import Any
 
 import funcgrad.numpy as jnp
+from funcgrad.arguments.axes import as_axis
+from funcgrad.arguments.promotion import as_operand, promote_inexact
 from funcgrad.errors import ShapeError
-from funcgrad.numpy.axes import as_axis
-from funcgrad.numpy.promotion import as_operand, promote_inexact
 from funcgrad.ops.arithmetic import logistic_p
 from funcgrad.ops.special import erfc_p
 

@@ -9,10 +9,10 @@ from typing import Any, ParamSpec
 
 import numpy as np
 
+from funcgrad.arguments.axes import as_int, as_shape
+from funcgrad.arguments.promotion import as_operand
 from funcgrad.core.scopes import named_scope
 from funcgrad.errors import ArgumentError, ShapeError
-from funcgrad.numpy.axes import as_int, as_shape
-from funcgrad.numpy.promotion import as_operand
 from funcgrad.random.keys import KeyArray, words_of
 from funcgrad.transforms.flattening import name_of
 

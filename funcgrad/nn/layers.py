@@ -13,6 +13,8 @@ from typing import Any
 
 import funcgrad.numpy as jnp
 from funcgrad import dtypes, random
+from funcgrad.arguments.axes import as_number
+from funcgrad.arguments.promotion import as_operand
 from funcgrad.core.avals import ShapeDtypeStruct
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 from funcgrad.nn import activations, initializers, normalizers
@@ -28,8 +30,6 @@ from funcgrad.nn.layer import (
     is_constructor,
     parameter,
 )
-from funcgrad.numpy.axes import as_number
-from funcgrad.numpy.promotion import as_operand
 from funcgrad.transforms.flattening import name_of
 from funcgrad.transforms.make_jaxpr import eval_shape
 

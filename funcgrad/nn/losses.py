@@ -13,12 +13,12 @@ from typing import Any
 
 import funcgrad.numpy as jnp
 from funcgrad import dtypes
+from funcgrad.arguments.axes import as_number
+from funcgrad.arguments.promotion import as_operand, broadcast_to, promote_inexact
 from funcgrad.errors import ArgumentError, ShapeError
 from funcgrad.nn.activations import softplus
 from funcgrad.nn.labels import known_value, validity, widened
 from funcgrad.nn.normalizers import log_softmax
-from funcgrad.numpy.axes import as_number
-from funcgrad.numpy.promotion import as_operand, broadcast_to, promote_inexact
 from funcgrad.ops.slicing import iota
 
 REDUCTIONS = ("mean", "sum", "none")

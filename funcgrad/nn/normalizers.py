@@ -12,11 +12,11 @@ import numpy as np
 
 import funcgrad.numpy as jnp
 from funcgrad import dtypes
+from funcgrad.arguments.axes import as_axes, as_axis, as_int, as_shape
+from funcgrad.arguments.promotion import as_operand, promote_inexact
 from funcgrad.errors import ArgumentError
 from funcgrad.nn.labels import widened
-from funcgrad.numpy.axes import as_axes, as_axis, as_int, as_shape
 from funcgrad.numpy.composite import clip_rounding
-from funcgrad.numpy.promotion import as_operand, promote_inexact
 from funcgrad.ops.casts import stop_gradient_p
 from funcgrad.ops.shapes import expand_dims
 from funcgrad.ops.slicing import iota

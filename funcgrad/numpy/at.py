@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
+from funcgrad.arguments.promotion import as_operand
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.arrays import Array
 from funcgrad.core.primitives import Primitive
@@ -16,7 +17,6 @@ from funcgrad.core.traces import eval_trace, state
 from funcgrad.errors import ConcretizationError, IndexingError, ShapeError, warn
 from funcgrad.numpy import ufuncs
 from funcgrad.numpy.index_expressions import BASIC, index_vectors, layout, parse, read
-from funcgrad.numpy.promotion import as_operand
 from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.gather_scatter import (
     scatter_add_p,

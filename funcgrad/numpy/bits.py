@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
+from funcgrad.arguments.axes import as_axis
+from funcgrad.arguments.promotion import as_operand, broadcast_to
 from funcgrad.core.array_types import aval_of
 from funcgrad.errors import ArgumentError, DTypeError
 from funcgrad.numpy import ufuncs as uf
-from funcgrad.numpy.axes import as_axis
-from funcgrad.numpy.promotion import as_operand, broadcast_to
-from funcgrad.ops import arithmetic as ar
+from funcgrad.ops import bits as ops_bits
 from funcgrad.ops import casts, shapes, slicing
 
 __all__ = [
@@ -29,63 +29,7 @@ def view(x: Any, dtype: Any = None) -> Any:
     Array([    0, 16256,     0, 16256], dtype=uint16)
     """
     x = as_operand(x, "view")
-    wanted, have = dtypes.requested(dtype or x.aval.dtype, "view"), x.aval.dtype
-    if wanted == have:
-        return x
-    shape = x.aval.shape
-    if wanted.itemsize != have.itemsize and (not shape or shape[-1] * have.itemsize % wanted.itemsize):
-        raise ArgumentError(
-            f"view: the last axis of {x.aval} does not divide into elements of {wanted.name}",
-            fix="choose a dtype whose width divides the bytes of the last axis",
-        )
-    # Complex numbers are pairs of floats, not of bits: seen as one another they have derivatives.
-    if not shape:
-        return shapes.reshape(view(shapes.reshape(x, (1,)), wanted), ())
-    if dtypes.is_complex(have):
-        parts = [shapes.expand_dims(p.bind(x), (len(shape),)) for p in (ar.real_p, ar.imag_p)]
-        pairs = slicing.concatenate(parts, len(shape))
-        return view(shapes.reshape(pairs, (*shape[:-1], 2 * shape[-1])), wanted)
-    if dtypes.is_complex(wanted):
-        parts = view(x, dtypes.real_dtype(wanted))
-        pairs = shapes.reshape(parts, (*shape[:-1], aval_of(parts).shape[-1] // 2, 2))
-        return ar.complex_p.bind(pairs[..., 0], pairs[..., 1])
-    return _from_bits(_resized(_to_bits(x), wanted.itemsize), wanted)
-
-
-def _unsigned(width: int) -> np.dtype:
-    return np.dtype(f"u{width}")
-
-
-def _bitcast(x: Any, dtype: np.dtype) -> Any:
-    return x if aval_of(x).dtype == dtype else casts.bitcast_convert_type_p.bind(x, new_dtype=dtype)
-
-
-def _to_bits(x: Any) -> Any:
-    """Unsigned integers with the bits of x."""
-    dtype = aval_of(x).dtype
-    if dtype == dtypes.bool_:
-        return casts.convert_element_type(x, dtypes.uint8)
-    return _bitcast(x, _unsigned(dtype.itemsize))
-
-
-def _from_bits(x: Any, dtype: np.dtype) -> Any:
-    return uf.not_equal(x, 0) if dtype == dtypes.bool_ else _bitcast(x, dtype)
-
-
-def _resized(x: Any, width: int) -> Any:
-    """Split or merge unsigned integers into ones of `width` bytes, low bytes first."""
-    *lead, n = aval_of(x).shape or (1,)
-    have = aval_of(x).dtype.itemsize
-    if have == width:
-        return x
-    narrow, wide = sorted((have, width))
-    factor = wide // narrow
-    offsets = uf.multiply(slicing.iota(_unsigned(wide), (factor,), 0), 8 * narrow)
-    if width < have:
-        shifted = uf.right_shift(shapes.expand_dims(x, (len(lead) + 1,)), offsets)
-        return shapes.reshape(casts.convert_element_type(shifted, _unsigned(width)), (*lead, n * factor))
-    grouped = casts.convert_element_type(shapes.reshape(x, (*lead, n // factor, factor)), _unsigned(width))
-    return shapes.reduce_sum(uf.left_shift(grouped, offsets), (len(lead) + 1,))
+    return ops_bits.view(x, dtypes.requested(dtype or x.aval.dtype, "view"))
 
 
 def _bit_order(bitorder: str, operation: str) -> Any:

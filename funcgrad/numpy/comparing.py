@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
+from funcgrad.arguments.promotion import as_operand, broadcast_shapes, promote, promote_dtypes, promote_inexact
 from funcgrad.core.tracers import Tracer
 from funcgrad.errors import ArgumentError, ShapeError
 from funcgrad.numpy import ufuncs as uf
@@ -15,7 +16,6 @@ from funcgrad.numpy.composite import isfinite, isnan
 from funcgrad.numpy.creation import asarray
 from funcgrad.numpy.joining import concatenate
 from funcgrad.numpy.masks import nonzero, where
-from funcgrad.numpy.promotion import as_operand, broadcast_shapes, promote, promote_dtypes, promote_inexact
 from funcgrad.numpy.reductions import all, any
 from funcgrad.numpy.shaping import ravel
 from funcgrad.numpy.sorting import argsort, searchsorted, sort, unique

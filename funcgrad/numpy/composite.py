@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
+from funcgrad.arguments import promotion
+from funcgrad.arguments.promotion import as_operand, promote, promote_inexact, promote_shapes
 from funcgrad.errors import ArgumentError, DTypeError
-from funcgrad.numpy import promotion
 from funcgrad.numpy import ufuncs as uf
-from funcgrad.numpy.promotion import as_operand, promote, promote_inexact, promote_shapes
 from funcgrad.numpy.ufuncs import pick, where
 from funcgrad.ops import arithmetic as ar
 from funcgrad.ops import casts, logic

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes, tree
+from funcgrad.arguments.axes import as_int, as_shape
+from funcgrad.arguments.promotion import as_operand, broadcast_to, promote_inexact
 from funcgrad.core import traces
 from funcgrad.core.array_types import ArrayLike, aval_of
 from funcgrad.core.arrays import Array
@@ -18,8 +20,6 @@ from funcgrad.core.quiet import quiet
 from funcgrad.core.tracers import Tracer
 from funcgrad.errors import AllocationError, ArgumentError, DTypeError
 from funcgrad.numpy import ufuncs as uf
-from funcgrad.numpy.axes import as_int, as_shape
-from funcgrad.numpy.promotion import as_operand, broadcast_to, promote_inexact
 from funcgrad.ops import arithmetic as ar
 from funcgrad.ops import casts, shapes, slicing
 

@@ -9,20 +9,20 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
-from funcgrad.core.array_types import aval_of
-from funcgrad.core.arrays import Array, as_array
-from funcgrad.core.tracers import Tracer
-from funcgrad.errors import ArgumentError, ConcretizationError, IndexingError, ShapeError
-from funcgrad.numpy import at, ufuncs
-from funcgrad.numpy.axes import as_axis, as_int, as_shape
-from funcgrad.numpy.composite import floor_divide, remainder
-from funcgrad.numpy.index_expressions import read
-from funcgrad.numpy.promotion import (
+from funcgrad.arguments.axes import as_axis, as_int, as_shape
+from funcgrad.arguments.promotion import (
     as_operand,
     broadcast_shapes,
     broadcast_to,
     promote_dtypes,
 )
+from funcgrad.core.array_types import aval_of
+from funcgrad.core.arrays import Array, as_array
+from funcgrad.core.tracers import Tracer
+from funcgrad.errors import ArgumentError, ConcretizationError, IndexingError, ShapeError
+from funcgrad.numpy import at, ufuncs
+from funcgrad.numpy.composite import floor_divide, remainder
+from funcgrad.numpy.index_expressions import read
 from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.gather_scatter import gather, scatter_p
 from funcgrad.ops.indexing import GatherDimensionNumbers, GatherScatterMode, ScatterDimensionNumbers, wrap_index

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
+from funcgrad.arguments.axes import as_axis, as_int
+from funcgrad.arguments.promotion import as_operand, promote_dtypes
 from funcgrad.core.array_types import ArrayLike, aval_of
 from funcgrad.errors import ArgumentError, ShapeError
-from funcgrad.numpy.axes import as_axis, as_int
 from funcgrad.numpy.creation import asarray
-from funcgrad.numpy.promotion import as_operand, promote_dtypes
 from funcgrad.numpy.shaping import atleast_1d, atleast_2d, atleast_3d, expand_dims, moveaxis, ravel, reshape
 from funcgrad.ops import shapes, slicing
 from funcgrad.ops.casts import convert_element_type

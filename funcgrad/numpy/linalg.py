@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from funcgrad.arguments.promotion import promote_inexact
 from funcgrad.core.array_types import aval_of
 from funcgrad.errors import explain_missing_names as _explain_missing_names
-from funcgrad.numpy.promotion import promote_inexact
 from funcgrad.ops import linalg as ops
 
 __all__ = ["cholesky"]

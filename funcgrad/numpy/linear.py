@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
+from funcgrad.arguments.promotion import as_operand, broadcast_shapes, promote_dtypes
 from funcgrad.core.array_types import aval_of
 from funcgrad.errors import ArgumentError, ShapeError
-from funcgrad.numpy.promotion import as_operand, broadcast_shapes, promote_dtypes
 from funcgrad.ops.arithmetic import conj, mul_p
 from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.dot import DotDimensionNumbers, check_precision, dot_general

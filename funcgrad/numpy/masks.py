@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
+from funcgrad.arguments.axes import as_axis, as_int
+from funcgrad.arguments.promotion import as_operand, broadcast_shapes, broadcast_to, promote_dtypes
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.arrays import as_array
 from funcgrad.core.tracers import Tracer
 from funcgrad.errors import ArgumentError, IndexingError, ShapeError
 from funcgrad.numpy import at, ufuncs
-from funcgrad.numpy.axes import as_axis, as_int
 from funcgrad.numpy.composite import floor_divide, remainder
 from funcgrad.numpy.indexing import concrete_value, take
-from funcgrad.numpy.promotion import as_operand, broadcast_shapes, broadcast_to, promote_dtypes
 from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.gather_scatter import scatter_p
 from funcgrad.ops.reductions import cumsum

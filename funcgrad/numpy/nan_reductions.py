@@ -6,10 +6,10 @@ import math
 from typing import Any
 
 from funcgrad import dtypes
+from funcgrad.arguments.promotion import as_operand
 from funcgrad.numpy import reductions as rd
 from funcgrad.numpy import ufuncs as uf
 from funcgrad.numpy.composite import isnan, where
-from funcgrad.numpy.promotion import as_operand
 
 __all__ = [
     "nanargmax",

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
+from funcgrad.arguments.promotion import as_operand, broadcast_to
 from funcgrad.core.array_types import aval_of
 from funcgrad.errors import ArgumentError
 from funcgrad.numpy import creation, reductions
 from funcgrad.numpy import ufuncs as uf
 from funcgrad.numpy.joining import concatenate
-from funcgrad.numpy.promotion import as_operand, broadcast_to
 from funcgrad.numpy.quantiles import median
 from funcgrad.numpy.ufuncs import rint
 from funcgrad.ops import shapes, slicing

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from funcgrad.arguments.promotion import as_operand, promote_dtypes, promote_inexact
 from funcgrad.errors import ArgumentError, ShapeError
 from funcgrad.numpy import ufuncs as uf
 from funcgrad.numpy.creation import arange, asarray, ones, zeros
 from funcgrad.numpy.joining import concatenate
-from funcgrad.numpy.promotion import as_operand, promote_dtypes, promote_inexact
 from funcgrad.numpy.shaping import trim_zeros
 from funcgrad.numpy.signals import convolve
 from funcgrad.ops import shapes, slicing

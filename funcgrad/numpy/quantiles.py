@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
+from funcgrad.arguments.axes import as_axes
+from funcgrad.arguments.promotion import as_operand, promote_inexact
 from funcgrad.core.array_types import aval_of
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 from funcgrad.numpy import ufuncs
-from funcgrad.numpy.axes import as_axes
-from funcgrad.numpy.promotion import as_operand, promote_inexact
 from funcgrad.ops.arithmetic import ceil_p, floor_p
 from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.reductions import accumulator, reduce_or

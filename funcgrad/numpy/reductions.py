@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
+from funcgrad.arguments.axes import as_axes, as_axis
+from funcgrad.arguments.promotion import as_operand, broadcast_to, promote_inexact
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 from funcgrad.numpy import ufuncs as uf
-from funcgrad.numpy.axes import as_axes, as_axis
 from funcgrad.numpy.composite import where
-from funcgrad.numpy.promotion import as_operand, broadcast_to, promote_inexact
 from funcgrad.ops import reductions as rd
 from funcgrad.ops import shapes, slicing
 from funcgrad.ops.arithmetic import complex_p

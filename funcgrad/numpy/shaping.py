@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
+from funcgrad.arguments import promotion
+from funcgrad.arguments.axes import as_axes, as_axis, as_int, as_shape
+from funcgrad.arguments.promotion import as_operand
 from funcgrad.core.array_types import ArrayLike, aval_of
 from funcgrad.core.tracers import Tracer
 from funcgrad.errors import ArgumentError, ShapeError
-from funcgrad.numpy import index_expressions, promotion
-from funcgrad.numpy.axes import as_axes, as_axis, as_int, as_shape
+from funcgrad.numpy import index_expressions
 from funcgrad.numpy.composite import clip
-from funcgrad.numpy.promotion import as_operand
 from funcgrad.ops import shapes, slicing
 from funcgrad.ops.dynamic_slices import dynamic_slice
 from funcgrad.ops.reductions import cumsum

@@ -9,15 +9,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from funcgrad import dtypes
+from funcgrad.arguments.axes import as_axes, as_axis, as_int
+from funcgrad.arguments.promotion import as_operand, broadcast_to, promote_dtypes, promote_inexact
 from funcgrad.errors import ArgumentError, ShapeError
 from funcgrad.numpy import ufuncs as uf
-from funcgrad.numpy.axes import as_axes, as_axis, as_int
 from funcgrad.numpy.composite import clip, remainder
 from funcgrad.numpy.creation import arange, asarray, astype, linspace
 from funcgrad.numpy.joining import concatenate, stack
 from funcgrad.numpy.linear import matmul
 from funcgrad.numpy.masks import where
-from funcgrad.numpy.promotion import as_operand, broadcast_to, promote_dtypes, promote_inexact
 from funcgrad.numpy.reductions import cumsum, sum
 from funcgrad.numpy.shaping import moveaxis, ravel
 from funcgrad.numpy.sorting import argsort, searchsorted

@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcgrad import dtypes
+from funcgrad.arguments.axes import as_axis, as_int
+from funcgrad.arguments.promotion import as_operand, promote_dtypes
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.arrays import Array, as_array
 from funcgrad.core.tracers import Tracer
 from funcgrad.core.traces import eval_trace, state
 from funcgrad.errors import ArgumentError, ShapeError
 from funcgrad.numpy import masks, ufuncs
-from funcgrad.numpy.axes import as_axis, as_int
-from funcgrad.numpy.promotion import as_operand, promote_dtypes
 from funcgrad.ops import sorting as ops
 from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.reductions import cumsum

@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
+from funcgrad.arguments.axes import as_int
+from funcgrad.arguments.promotion import as_operand, promote_dtypes, promote_inexact
 from funcgrad.core.tracers import Tracer
 from funcgrad.errors import ArgumentError, ShapeError
 from funcgrad.numpy import creation
 from funcgrad.numpy import ufuncs as uf
-from funcgrad.numpy.axes import as_int
 from funcgrad.numpy.composite import clip, clip_rounding
 from funcgrad.numpy.creation import asarray, linspace, zeros
 from funcgrad.numpy.joining import concatenate
 from funcgrad.numpy.linear import dot
 from funcgrad.numpy.masks import where
-from funcgrad.numpy.promotion import as_operand, promote_dtypes, promote_inexact
 from funcgrad.numpy.reductions import average, max, min, sum
 from funcgrad.numpy.shaping import atleast_2d, ravel
 from funcgrad.numpy.signals import diff

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from funcgrad.arguments.axes import as_axis
+from funcgrad.arguments.promotion import broadcast_shapes, promote_dtypes
 from funcgrad.errors import ArgumentError, ShapeError
 from funcgrad.numpy import creation, joining, shaping
 from funcgrad.numpy import ufuncs as uf
-from funcgrad.numpy.axes import as_axis
 from funcgrad.numpy.creation import asarray
-from funcgrad.numpy.promotion import broadcast_shapes, promote_dtypes
 from funcgrad.ops.casts import convert_element_type
 from funcgrad.transforms.vmap import vmap
 

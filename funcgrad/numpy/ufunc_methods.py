@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from funcgrad.arguments.axes import as_axis
+from funcgrad.arguments.promotion import as_operand, promote_dtypes
 from funcgrad.core.array_types import aval_of
 from funcgrad.errors import ArgumentError
 from funcgrad.numpy import reductions
 from funcgrad.numpy import ufuncs as uf
-from funcgrad.numpy.axes import as_axis
 from funcgrad.numpy.creation import asarray
 from funcgrad.numpy.joining import concatenate
-from funcgrad.numpy.promotion import as_operand, promote_dtypes
 from funcgrad.numpy.tools import vectorize
 from funcgrad.ops import reductions as rd
 from funcgrad.ops import shapes

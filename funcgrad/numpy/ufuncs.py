@@ -12,10 +12,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from funcgrad import dtypes
+from funcgrad.arguments import promotion
+from funcgrad.arguments.promotion import as_operand, promote, promote_inexact, promote_shapes
 from funcgrad.core.primitives import Primitive
 from funcgrad.errors import DTypeError
-from funcgrad.numpy import eager, promotion
-from funcgrad.numpy.promotion import as_operand, promote, promote_inexact, promote_shapes
+from funcgrad.numpy import eager
 from funcgrad.ops import arithmetic as ar
 from funcgrad.ops import casts, logic, selection
 from funcgrad.ops.composite import atan2_p

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import funcgrad.numpy as jnp
 from funcgrad import dtypes, tree
+from funcgrad.arguments.axes import as_number
 from funcgrad.core.array_types import aval_of
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
-from funcgrad.numpy.axes import as_number
 
 Schedule = Callable[[Any], Any]
 """From the number of steps taken to a value."""

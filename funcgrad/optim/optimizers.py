@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from funcgrad.numpy.axes import as_number
+from funcgrad.arguments.axes import as_number
 from funcgrad.optim.base import Optimizer, Schedule, as_schedule, chain, identity
 from funcgrad.optim.steps import add_decayed_weights, check_adam, scale_by_adam, scale_by_learning_rate, trace
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import funcgrad.numpy as jnp
+from funcgrad.arguments.axes import as_number
 from funcgrad.errors import ArgumentError
-from funcgrad.numpy.axes import as_number
 from funcgrad.optim.base import Schedule, as_schedule, value_at
 
 

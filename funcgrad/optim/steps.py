@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import funcgrad.numpy as jnp
 from funcgrad import tree
+from funcgrad.arguments.axes import as_number
 from funcgrad.errors import ArgumentError
-from funcgrad.numpy.axes import as_number
 from funcgrad.optim.base import (
     Optimizer,
     Schedule,

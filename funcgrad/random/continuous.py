@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
+from funcgrad.arguments import promotion
+from funcgrad.arguments.axes import as_shape
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
-from funcgrad.numpy import composite, promotion, reductions
+from funcgrad.numpy import composite, reductions
 from funcgrad.numpy import ufuncs as uf
-from funcgrad.numpy.axes import as_shape
 from funcgrad.ops import arithmetic as ar
 from funcgrad.ops import casts, logic
 from funcgrad.ops.shapes import full

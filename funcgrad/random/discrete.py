@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
+from funcgrad.arguments import promotion
+from funcgrad.arguments.axes import as_axis, as_int, as_shape
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
-from funcgrad.numpy import composite, creation, indexing, joining, padding, promotion, reductions, shaping, sorting
+from funcgrad.numpy import composite, creation, indexing, joining, padding, reductions, shaping, sorting
 from funcgrad.numpy import ufuncs as uf
-from funcgrad.numpy.axes import as_axis, as_int, as_shape
 from funcgrad.ops import arithmetic as ar
 from funcgrad.ops import casts
 from funcgrad.ops import sorting as sorting_ops

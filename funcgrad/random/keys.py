@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes, tree_registry
+from funcgrad.arguments.axes import as_axis, as_shape
+from funcgrad.arguments.promotion import as_operand
 from funcgrad.core.array_types import ArrayLike, ExtendedArray, aval_of
 from funcgrad.core.arrays import as_array
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 from funcgrad.numpy import creation, joining, reductions, shaping
-from funcgrad.numpy.axes import as_axis, as_shape
-from funcgrad.numpy.promotion import as_operand
 from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.logic import or_p, shift_left_p, shift_right_logical_p, xor_p
 from funcgrad.ops.random_bits import counters, threefry2x32
