@@ -10,14 +10,14 @@ from typing import Any as _Any
 from funcgrad.core.primitives import registry as _registry
 from funcgrad.errors import missing_name as _missing_name
 from funcgrad.lax import linalg as linalg
-from funcgrad.lax.arrays import *
 from funcgrad.lax.associative import *
 from funcgrad.lax.convolution import *
 from funcgrad.lax.elementwise import *
-from funcgrad.lax.folds import *
-from funcgrad.lax.ordering import *
 from funcgrad.lax.products import *
+from funcgrad.lax.reductions import *
+from funcgrad.lax.shapes import *
 from funcgrad.lax.slicing import *
+from funcgrad.lax.sorting import *
 from funcgrad.lax.windows import *
 from funcgrad.ops.barriers import optimization_barrier as optimization_barrier
 from funcgrad.transforms.collectives.functions import all_gather as all_gather

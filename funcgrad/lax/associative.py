@@ -10,7 +10,7 @@ from funcgrad.arguments.axes import as_axis
 from funcgrad.arguments.promotion import as_operand
 from funcgrad.core.array_types import aval_of
 from funcgrad.errors import ArgumentError, ShapeError
-from funcgrad.lax.arrays import concatenate, rev, slice_in_dim, stack
+from funcgrad.lax.shapes import concatenate, rev, slice_in_dim, stack
 from funcgrad.ops.shapes import reshape
 from funcgrad.tracebacks import boundary
 from funcgrad.transforms.flattening import callable_or_error, name_of

@@ -18,7 +18,7 @@ from funcgrad.lax.products import dot_general
 from funcgrad.ops import conv as ops
 from funcgrad.ops import shapes
 from funcgrad.ops.conv import ConvDimensionNumbers
-from funcgrad.ops.dot import check_precision
+from funcgrad.ops.products import check_precision
 from funcgrad.ops.window_geometry import as_pads, as_sizes, dilated, padtype_to_pads, windows
 
 __all__ = [

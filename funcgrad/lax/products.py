@@ -9,8 +9,8 @@ from funcgrad.arguments.promotion import promote_dtypes
 from funcgrad.core.array_types import aval_of
 from funcgrad.errors import ShapeError
 from funcgrad.lax.operands import of_one_dtype
-from funcgrad.ops import dot as ops
-from funcgrad.ops.dot import DotDimensionNumbers, Precision
+from funcgrad.ops import products as ops
+from funcgrad.ops.products import DotDimensionNumbers, Precision
 
 __all__ = ["DotDimensionNumbers", "Precision", "batch_matmul", "dot", "dot_general"]
 

@@ -9,8 +9,8 @@ from funcgrad.arguments.axes import as_axes, as_axis, as_int
 from funcgrad.arguments.promotion import as_operand
 from funcgrad.core.array_types import aval_of
 from funcgrad.errors import ArgumentError
-from funcgrad.lax.arrays import slice_in_dim
 from funcgrad.lax.operands import with_dtype
+from funcgrad.lax.shapes import slice_in_dim
 from funcgrad.ops import dynamic_slices, gather_scatter, shapes, slicing
 from funcgrad.ops.indexing import GatherDimensionNumbers, GatherScatterMode, ScatterDimensionNumbers
 

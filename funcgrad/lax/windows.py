@@ -12,8 +12,8 @@ from funcgrad.arguments.promotion import as_operand
 from funcgrad.core.array_types import aval_of
 from funcgrad.dtypes import bool_
 from funcgrad.errors import ArgumentError
-from funcgrad.lax.folds import check_operands, is_identity, of_lists, recognized
 from funcgrad.lax.operands import with_dtype
+from funcgrad.lax.reductions import check_operands, is_identity, of_lists, recognized
 from funcgrad.ops import windows as ops
 from funcgrad.ops.logic import and_p, or_p
 from funcgrad.ops.reductions import reduce_max_p, reduce_min_p

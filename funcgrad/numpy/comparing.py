@@ -17,7 +17,7 @@ from funcgrad.numpy.creation import asarray
 from funcgrad.numpy.joining import concatenate
 from funcgrad.numpy.masks import nonzero, where
 from funcgrad.numpy.reductions import all, any
-from funcgrad.numpy.shaping import ravel
+from funcgrad.numpy.shapes import ravel
 from funcgrad.numpy.sorting import argsort, searchsorted, sort, unique
 
 __all__ = [

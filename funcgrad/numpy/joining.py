@@ -14,7 +14,7 @@ from funcgrad.arguments.promotion import as_operand, promote_dtypes
 from funcgrad.core.array_types import ArrayLike, aval_of
 from funcgrad.errors import ArgumentError, ShapeError
 from funcgrad.numpy.creation import asarray
-from funcgrad.numpy.shaping import atleast_1d, atleast_2d, atleast_3d, expand_dims, moveaxis, ravel, reshape
+from funcgrad.numpy.shapes import atleast_1d, atleast_2d, atleast_3d, expand_dims, moveaxis, ravel, reshape
 from funcgrad.ops import shapes, slicing
 from funcgrad.ops.casts import convert_element_type
 

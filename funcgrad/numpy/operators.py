@@ -19,11 +19,11 @@ from funcgrad.numpy import (
     creation,
     index_expressions,
     indexing,
-    linear,
     masks,
+    products,
     protocols,
     reductions,
-    shaping,
+    shapes,
     sorting,
     ufuncs,
 )
@@ -86,7 +86,7 @@ for _name, _function in {
     "mod": composite.remainder,
     "divmod": composite.divmod,
     "pow": composite.power,
-    "matmul": linear.matmul,
+    "matmul": products.matmul,
     "and": ufuncs.bitwise_and,
     "or": ufuncs.bitwise_or,
     "xor": ufuncs.bitwise_xor,
@@ -148,8 +148,8 @@ for _module, _names in {
     reductions: "all any argmax argmin cumprod cumsum max mean min prod ptp std sum var",
     composite: "round",
     ufuncs: "conj conjugate",
-    linear: "dot trace",
-    shaping: "ravel repeat squeeze swapaxes",
+    products: "dot trace",
+    shapes: "ravel repeat squeeze swapaxes",
     sorting: "argpartition argsort partition searchsorted sort",
     creation: "copy diagonal",
     indexing: "choose take",
@@ -164,13 +164,13 @@ def _reshape(self: Any, *shape: Any, order: str = "C", **options: Any) -> Any:
     """The elements in a new shape, given as one tuple or as separate sizes; one size may be −1."""
     if not shape and "shape" in options:
         shape = (options.pop("shape"),)
-    return shaping.reshape(self, shape[0] if len(shape) == 1 else shape, order, **options)
+    return shapes.reshape(self, shape[0] if len(shape) == 1 else shape, order, **options)
 
 
 def _transpose(self: Any, *axes: Any) -> Any:
     """Permute axes, given as one tuple or one by one; reverse them by default."""
     alone = len(axes) == 1 and not isinstance(axes[0], (int, np.integer))
-    return shaping.transpose(self, axes[0] if alone else axes or None)
+    return shapes.transpose(self, axes[0] if alone else axes or None)
 
 
 def _astype(self: Any, dtype: Any, copy: bool = False, device: Any = None) -> Any:
@@ -180,7 +180,7 @@ def _astype(self: Any, dtype: Any, copy: bool = False, device: Any = None) -> An
 
 def _flatten(self: Any, order: str = "C", *, out_sharding: Any = None) -> Any:
     """The elements as a vector."""
-    return shaping.ravel(self, order)
+    return shapes.ravel(self, order)
 
 
 def _compress(self: Any, condition: Any, axis: int | None = None, **options: Any) -> Any:
@@ -224,11 +224,11 @@ for _name, _function in _METHODS.items():
     setattr(ArrayLike, _name, _function)
 
 for _name, _function in {
-    "T": shaping.transpose,
-    "mT": shaping.matrix_transpose,
+    "T": shapes.transpose,
+    "mT": shapes.matrix_transpose,
     "real": ufuncs.real,
     "imag": ufuncs.imag,
-    "flat": shaping.ravel,
+    "flat": shapes.ravel,
 }.items():
     setattr(ArrayLike, _name, property(_unary(_function), doc=_function.__doc__))
 setattr(ArrayLike, "device", property(lambda self: devices()[0], doc="The device that holds the array."))  # noqa: B010

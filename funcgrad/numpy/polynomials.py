@@ -12,7 +12,7 @@ from funcgrad.errors import ArgumentError, ShapeError
 from funcgrad.numpy import ufuncs as uf
 from funcgrad.numpy.creation import arange, asarray, ones, zeros
 from funcgrad.numpy.joining import concatenate
-from funcgrad.numpy.shaping import trim_zeros
+from funcgrad.numpy.shapes import trim_zeros
 from funcgrad.numpy.signals import convolve
 from funcgrad.ops import shapes, slicing
 

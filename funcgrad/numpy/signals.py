@@ -16,10 +16,10 @@ from funcgrad.numpy import ufuncs as uf
 from funcgrad.numpy.composite import clip, remainder
 from funcgrad.numpy.creation import arange, asarray, astype, linspace
 from funcgrad.numpy.joining import concatenate, stack
-from funcgrad.numpy.linear import matmul
 from funcgrad.numpy.masks import where
+from funcgrad.numpy.products import matmul
 from funcgrad.numpy.reductions import cumsum, sum
-from funcgrad.numpy.shaping import moveaxis, ravel
+from funcgrad.numpy.shapes import moveaxis, ravel
 from funcgrad.numpy.sorting import argsort, searchsorted
 from funcgrad.ops import shapes, slicing
 from funcgrad.ops.special import bessel_ive

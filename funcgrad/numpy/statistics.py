@@ -18,10 +18,10 @@ from funcgrad.numpy import ufuncs as uf
 from funcgrad.numpy.composite import clip, clip_rounding
 from funcgrad.numpy.creation import asarray, linspace, zeros
 from funcgrad.numpy.joining import concatenate
-from funcgrad.numpy.linear import dot
 from funcgrad.numpy.masks import where
+from funcgrad.numpy.products import dot
 from funcgrad.numpy.reductions import average, max, min, sum
-from funcgrad.numpy.shaping import atleast_2d, ravel
+from funcgrad.numpy.shapes import atleast_2d, ravel
 from funcgrad.numpy.signals import diff
 from funcgrad.numpy.sorting import searchsorted
 from funcgrad.ops.casts import convert_element_type

@@ -13,7 +13,7 @@ import numpy as np
 from funcgrad.arguments.axes import as_axis
 from funcgrad.arguments.promotion import broadcast_shapes, promote_dtypes
 from funcgrad.errors import ArgumentError, ShapeError
-from funcgrad.numpy import creation, joining, shaping
+from funcgrad.numpy import creation, joining, shapes
 from funcgrad.numpy import ufuncs as uf
 from funcgrad.numpy.creation import asarray
 from funcgrad.ops.casts import convert_element_type
@@ -79,8 +79,8 @@ class _Joiner:
             raise ArgumentError("r_: directives in text are not supported", fix="use concatenate with axis=")
         arrays = [_range(p) if isinstance(p, slice) else asarray(p) for p in parts]
         if not self.columns:
-            return joining.concatenate([shaping.atleast_1d(a) for a in arrays])
-        return joining.concatenate([shaping.reshape(a, (-1, 1)) if a.ndim < 2 else a for a in arrays], -1)
+            return joining.concatenate([shapes.atleast_1d(a) for a in arrays])
+        return joining.concatenate([shapes.reshape(a, (-1, 1)) if a.ndim < 2 else a for a in arrays], -1)
 
 
 r_, c_ = _Joiner(columns=False), _Joiner(columns=True)
@@ -122,7 +122,7 @@ def cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axi
     if axis is not None:
         axisa = axisb = axisc = axis
     a, b = promote_dtypes(asarray(a), asarray(b), operation="cross")
-    a, b = shaping.moveaxis(a, axisa, -1), shaping.moveaxis(b, axisb, -1)
+    a, b = shapes.moveaxis(a, axisa, -1), shapes.moveaxis(b, axisb, -1)
     if a.shape[-1] not in (2, 3) or b.shape[-1] not in (2, 3):
         raise ShapeError(f"cross: vectors have {a.shape[-1]} and {b.shape[-1]} elements", fix="pass vectors of 2 or 3")
     if a.shape[-1] == b.shape[-1] == 2:
@@ -134,7 +134,7 @@ def cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axi
     out = joining.stack(
         [uf.subtract(a1 * b2, a2 * b1), uf.subtract(a2 * b0, a0 * b2), uf.subtract(a0 * b1, a1 * b0)], -1
     )
-    return shaping.moveaxis(convert_element_type(out, out.dtype), -1, as_axis(axisc, len(shape), "cross"))
+    return shapes.moveaxis(convert_element_type(out, out.dtype), -1, as_axis(axisc, len(shape), "cross"))
 
 
 def _three(v: Any) -> Any:
@@ -206,4 +206,4 @@ def _without_units(a: Any, lead: tuple[int, ...], shape: tuple[int, ...]) -> Any
     """Drop leading axes of size 1 that broadcast against a larger one: vmap does not map them."""
     offset = len(shape) - len(lead)
     drop = tuple(d for d, n in enumerate(lead) if n == 1 and shape[offset + d] != 1)
-    return shaping.squeeze(a, drop) if drop else a
+    return shapes.squeeze(a, drop) if drop else a

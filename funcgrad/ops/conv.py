@@ -27,8 +27,8 @@ from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 from funcgrad.ops import conv_forms
 from funcgrad.ops.accumulation import accumulator
 from funcgrad.ops.casts import convert_element_type
-from funcgrad.ops.dot import multiply_matrices
 from funcgrad.ops.elementwise import bilinear_jvp, check_bilinear
+from funcgrad.ops.products import multiply_matrices
 from funcgrad.ops.shapes import full, move_axis, reduced, reshape, rev, zeros_of
 from funcgrad.ops.window_geometry import (
     Pads,

@@ -28,8 +28,8 @@ from funcgrad.core.lowering import contiguous
 from funcgrad.ops.accumulation import accumulator
 from funcgrad.ops.arithmetic import complex_p, imag_p, real_p, sub_p
 from funcgrad.ops.casts import convert_element_type
-from funcgrad.ops.dot import dot_general
 from funcgrad.ops.implicit_gemm import PANEL, Form, implicit_gemm
+from funcgrad.ops.products import dot_general
 from funcgrad.ops.shapes import broadcast_in_dim, expand_dims, full, reduce_sum, reshape, transpose
 from funcgrad.ops.slicing import concatenate, pad, slice_
 from funcgrad.ops.window_geometry import Phase, Window, phases

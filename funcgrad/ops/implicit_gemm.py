@@ -18,7 +18,7 @@ from numpy.lib.stride_tricks import as_strided
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import LibraryRoutine
 from funcgrad.core.primitives import Primitive
-from funcgrad.ops.dot import multiply_matrices
+from funcgrad.ops.products import multiply_matrices
 
 PANEL = 32
 """Columns of `b` that are side by side in memory, or more."""

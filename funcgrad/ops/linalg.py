@@ -16,8 +16,8 @@ from funcgrad.core.primitives import AxisData, Primitive
 from funcgrad.core.symbolic import Zero, is_undefined
 from funcgrad.errors import DTypeError, NotDifferentiableError, ShapeError
 from funcgrad.ops.arithmetic import conj, mul_p, sub_p
-from funcgrad.ops.dot import dot_general
 from funcgrad.ops.elementwise import add_tangents
+from funcgrad.ops.products import dot_general
 from funcgrad.ops.shapes import broadcast_in_dim, leading, to_dim, transpose
 
 DTYPES = (dtypes.float32, dtypes.float64, dtypes.complex64, dtypes.complex128)

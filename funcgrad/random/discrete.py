@@ -12,7 +12,7 @@ from funcgrad import dtypes
 from funcgrad.arguments import promotion
 from funcgrad.arguments.axes import as_axis, as_int, as_shape
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
-from funcgrad.numpy import composite, creation, indexing, joining, padding, reductions, shaping, sorting
+from funcgrad.numpy import composite, creation, indexing, joining, padding, reductions, shapes, sorting
 from funcgrad.numpy import ufuncs as uf
 from funcgrad.ops import arithmetic as ar
 from funcgrad.ops import casts
@@ -148,7 +148,7 @@ def _distinct_categories(
         )
     scores = logits + gumbel_of(words, logits.aval.shape, logits.aval.dtype, mode)
     _, found = sorting_ops.top_k(scores, count, axis)
-    return shaping.reshape(shaping.moveaxis(found, axis, 0), shape)
+    return shapes.reshape(shapes.moveaxis(found, axis, 0), shape)
 
 
 def permutation(key: Any, x: Any, axis: int = 0, independent: bool = False) -> Any:
@@ -209,7 +209,7 @@ def choice(
         index = randint(key, shape, 0, inputs) if p is None else _weighted(words, p, inputs, shape, replace, mode)
         result = index if scalar else indexing.take(a, index, axis)
     sizes = shape if scalar else (*a.aval.shape[:axis], *shape, *a.aval.shape[axis + 1 :])
-    return shaping.reshape(result, sizes)
+    return shapes.reshape(result, sizes)
 
 
 _BLOCK = 16
@@ -221,10 +221,7 @@ def _running_sums(x: Any) -> Any:
     The error grows like log n, and each sum is rounded as XLA does it, by which JAX's draws are chosen.
     """
     n = x.aval.size
-    if n <= _BLOCK:
-        rows = shaping.reshape(x, (1, n))
-    else:
-        rows = shaping.reshape(padding.pad(x, (0, -n % _BLOCK)), (-1, _BLOCK))
+    rows = shapes.reshape(x, (1, n)) if n <= _BLOCK else shapes.reshape(padding.pad(x, (0, -n % _BLOCK)), (-1, _BLOCK))
     columns = [rows[:, 0]]
     for i in range(1, rows.aval.shape[1]):
         columns.append(columns[-1] + rows[:, i])
@@ -232,7 +229,7 @@ def _running_sums(x: Any) -> Any:
     if n > _BLOCK:
         before = padding.pad(_running_sums(columns[-1])[:-1], (1, 0))
         sums = sums + before[:, None]
-    return shaping.reshape(sums, (-1,))[:n]
+    return shapes.reshape(sums, (-1,))[:n]
 
 
 def _weighted(words: Any, p: Any, inputs: int, shape: tuple[int, ...], replace: bool, mode: str | None) -> Any:

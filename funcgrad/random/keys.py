@@ -18,7 +18,7 @@ from funcgrad.arguments.promotion import as_operand
 from funcgrad.core.array_types import ArrayLike, ExtendedArray, aval_of
 from funcgrad.core.arrays import as_array
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
-from funcgrad.numpy import creation, joining, reductions, shaping
+from funcgrad.numpy import creation, joining, reductions, shapes
 from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.logic import or_p, shift_left_p, shift_right_logical_p, xor_p
 from funcgrad.ops.random_bits import counters, threefry2x32
@@ -95,7 +95,7 @@ class KeyArray(ExtendedArray):
         if -1 in sizes:
             known = math.prod(n for n in sizes if n != -1)
             sizes = tuple(self.size // max(known, 1) if n == -1 else n for n in sizes)
-        return KeyArray(shaping.reshape(self._words, (*sizes, 2)))
+        return KeyArray(shapes.reshape(self._words, (*sizes, 2)))
 
     def ravel(self) -> KeyArray:
         """The keys as a vector."""
@@ -107,13 +107,13 @@ class KeyArray(ExtendedArray):
         """Drop axes of size 1, all of them or those given."""
         given = range(self.ndim) if axis is None else axis if isinstance(axis, Sequence) else (axis,)
         axes = tuple(as_axis(a, self.ndim, "squeeze") for a in given)
-        return KeyArray(shaping.squeeze(self._words, tuple(a for a in axes if axis is not None or self.shape[a] == 1)))
+        return KeyArray(shapes.squeeze(self._words, tuple(a for a in axes if axis is not None or self.shape[a] == 1)))
 
     def transpose(self, *axes: Any) -> KeyArray:
         """Permute axes; reverse them by default."""
         order = as_sizes(axes) if axes else range(self.ndim)[::-1]
         return KeyArray(
-            shaping.transpose(self._words, (*(as_axis(a, self.ndim, "transpose") for a in order), self.ndim))
+            shapes.transpose(self._words, (*(as_axis(a, self.ndim, "transpose") for a in order), self.ndim))
         )
 
     T = property(lambda self: self.transpose())

@@ -26,7 +26,7 @@ from funcgrad.ops import arithmetic as ar
 from funcgrad.ops import casts, logic, selection, slicing
 from funcgrad.ops import reductions as red
 from funcgrad.ops import shapes as sh
-from funcgrad.ops.dot import dot_general
+from funcgrad.ops.products import dot_general
 from funcgrad.transforms.grad import grad
 from funcgrad.transforms.jit import jit
 from funcgrad.transforms.make_jaxpr import make_jaxpr

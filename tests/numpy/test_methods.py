@@ -19,7 +19,9 @@ from funcgrad.core.arrays import Array
 from funcgrad.core.staging import JaxprTracer
 from funcgrad.core.tracers import Tracer
 from funcgrad.errors import ConcretizationError
-from funcgrad.transforms import jet, jvp, vmap
+from funcgrad.transforms.interpreters.batching import BatchTracer
+from funcgrad.transforms.interpreters.jvp import JVPTracer
+from funcgrad.transforms.jet.trace import JetTracer
 from tests.comparing import assert_same
 
 MATRIX = np.array([[3, 1, 2], [-4, 6, 5.5]], np.float32)
@@ -204,7 +206,7 @@ def test_every_method_is_in_the_table() -> None:
     assert public(Array) == METHODS.keys() | PROPERTIES.keys() | {*DESCRIPTIONS} | OF_VALUES | OF_ARRAYS
 
 
-@pytest.mark.parametrize("cls", [Tracer, JaxprTracer, jvp.JVPTracer, vmap.BatchTracer, jet.JetTracer])
+@pytest.mark.parametrize("cls", [Tracer, JaxprTracer, JVPTracer, BatchTracer, JetTracer])
 def test_no_slot_of_a_tracer_has_the_name_of_a_method(cls: type) -> None:
     slots = {slot for base in cls.__mro__ if issubclass(base, Tracer) for slot in base.__dict__.get("__slots__", ())}
     assert slots & public(ArrayLike) <= {"aval"}  # the one attribute that arrays hold in a slot too

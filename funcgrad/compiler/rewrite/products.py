@@ -24,7 +24,7 @@ from funcgrad.core.scopes import source_of
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.ops.arithmetic import mul_p
 from funcgrad.ops.casts import convert_element_type
-from funcgrad.ops.dot import DotDimensionNumbers, blocks_of_contraction, dot_general_p
+from funcgrad.ops.products import DotDimensionNumbers, blocks_of_contraction, dot_general_p
 from funcgrad.ops.shapes import broadcast_in_dim, reduce_sum, reshape, reshape_p, transpose, transpose_p
 from funcgrad.ops.slicing import slice_
 

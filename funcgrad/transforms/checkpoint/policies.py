@@ -18,7 +18,7 @@ from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import Rewrite
 from funcgrad.core.primitives import Primitive
 from funcgrad.errors import ArgumentError
-from funcgrad.ops.dot import dot_general_p
+from funcgrad.ops.products import dot_general_p
 
 
 class RecomputeType:

@@ -43,9 +43,9 @@ from funcgrad.ops.arithmetic import (
 )
 from funcgrad.ops.casts import convert_element_type_p
 from funcgrad.ops.conv import conv_general_dilated_p
-from funcgrad.ops.dot import dot_general_p
 from funcgrad.ops.elementwise import add_any_p, add_tangents
 from funcgrad.ops.gather_scatter import gather_p, scatter_add_p, scatter_max_p, scatter_min_p, scatter_p, scatter_sub_p
+from funcgrad.ops.products import dot_general_p
 from funcgrad.ops.reductions import cummax_p, cummin_p, cumsum_p, reduce_max_p, reduce_min_p
 from funcgrad.ops.shapes import reduce_sum_p
 from funcgrad.ops.special import reduce_precision_p

@@ -18,8 +18,8 @@ from funcgrad.core.array_types import aval_of
 from funcgrad.errors import ArgumentError, ShapeError
 from funcgrad.ops.arithmetic import conj, mul_p
 from funcgrad.ops.casts import convert_element_type
-from funcgrad.ops.dot import DotDimensionNumbers, check_precision, dot_general
 from funcgrad.ops.logic import eq_p
+from funcgrad.ops.products import DotDimensionNumbers, check_precision, dot_general
 from funcgrad.ops.reductions import reduce_or
 from funcgrad.ops.selection import select_n_p
 from funcgrad.ops.shapes import broadcast_in_dim, expand_dims, full, reduce_sum, reshape, squeeze, transpose
