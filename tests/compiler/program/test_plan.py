@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 
 import numpy as np
@@ -24,6 +25,7 @@ from funcgrad.compiler.program.instructions import (
     routines,
 )
 from funcgrad.compiler.targets.llvm import kernels
+from funcgrad.testing import assert_close
 
 
 def mixed(x, i):
@@ -66,6 +68,30 @@ def test_equal_programs_have_equal_plans(target):
     one, other = (planned(mixed, X, 1, target=target) for _ in range(2))
     assert one == other
     assert one != planned(mixed, X[:30, :30], 1, target=target)
+
+
+@pytest.mark.parametrize("target", ["llvm", "numba"])
+def test_the_target_decides_how_a_fold_is_cut(target):
+    partial, whole = planned(jnp.sum, np.ones(1 << 20, np.float32), target=target).routine.instructions
+    limits = targets.find(target).scheduling
+    assert partial.extent == min(limits.max_partial_folds, (1 << 20) // limits.grain)
+    assert whole.extent == 1
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("max_work", 8), ("map_block", 16), ("column_block", 4), ("copy_grain", 100)]
+)
+def test_scheduling_constants_reach_the_plan(field, value, monkeypatch):
+    def f(x):
+        y = jnp.sin(jnp.sin(x)) + x.T
+        return jnp.sum(y, 0), jnp.tanh(y[:2] + y[0]), jnp.concatenate([y] * 9)
+
+    llvm = targets.find("llvm")
+    before = planned(f, X)
+    monkeypatch.setattr(llvm, "scheduling", dataclasses.replace(llvm.scheduling, **{field: value}))
+    after = planned(f, X)
+    assert before != after
+    assert_close(Executable(after, llvm.link(after), "f")([X]), list(f(X)), rtol=1e-5, atol=1e-5)
 
 
 def test_numbers_of_a_call_of_numpy_are_compared():
