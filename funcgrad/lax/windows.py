@@ -20,6 +20,7 @@ from funcgrad.ops.reductions import reduce_max_p, reduce_min_p
 from funcgrad.ops.selection import select_n_p
 from funcgrad.ops.shapes import broadcast_in_dim, full, reduce_sum_p
 from funcgrad.ops.window_geometry import Window, as_pads, as_sizes, dilated, padtype_to_pads, windows
+from funcgrad.ops.window_views import folded
 from funcgrad.transforms.vmap import vmap
 
 __all__ = ["reduce_window", "reduce_window_shape_tuple"]
@@ -85,10 +86,9 @@ def reduce_window(
 
 def _folded(combine: Combine, xs: list[Any], inits: list[Any], geometry: list[Window]) -> list[Any]:
     """Fold windows by operations on whole arrays; what is no element of the operands is left out."""
-    values = [ops.padded(x, i, geometry) for x, i in zip(xs, inits, strict=True)]
     if all((w.low, w.high, w.base_dilation) == (0, 0, 1) for w in geometry):
-        folded = ops.folded(combine, values, geometry)
-        return combine(_like(inits, folded), folded)
+        out = folded(combine, xs, inits, geometry)
+        return combine(_like(inits, out), out)
 
     def of_those_inside(first: list[Any], second: list[Any]) -> list[Any]:
         (*a, in_a), (*b, in_b) = first, second
@@ -99,10 +99,10 @@ def _folded(combine: Combine, xs: list[Any], inits: list[Any], geometry: list[Wi
             or_p.bind(in_a, in_b),
         ]
 
-    inside = ops.padded(full(aval_of(xs[0]).shape, True, bool_), np.False_, geometry)
-    *folded, some = ops.folded(of_those_inside, [*values, inside], geometry)
-    first = _like(inits, folded)
-    return [select_n_p.bind(some, i, x) for i, x in zip(first, combine(first, folded), strict=True)]
+    inside = full(aval_of(xs[0]).shape, True, bool_)
+    *out, some = folded(of_those_inside, [*xs, inside], [*inits, np.False_], geometry)
+    first = _like(inits, out)
+    return [select_n_p.bind(some, i, x) for i, x in zip(first, combine(first, out), strict=True)]
 
 
 def _like(scalars: list[Any], arrays: list[Any]) -> list[Any]:

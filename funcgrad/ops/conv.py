@@ -41,6 +41,7 @@ from funcgrad.ops.window_geometry import (
     padded_by,
     phases,
     sliding,
+    transposed,
     windows,
 )
 
@@ -212,8 +213,8 @@ def _expand(lhs: Any, rhs: Any, **params: Any) -> Any:
     p = _Params(**params)
     lhs_spec, rhs_spec, out_spec = p.dimension_numbers
     groups, by_batch = p.feature_group_count * p.batch_group_count, p.batch_group_count > 1
-    given = conv_forms.Convolution(lhs, rhs, lhs_spec, rhs_spec, p.geometry(aval_of(rhs)), groups, by_batch)
-    return conv_forms.expand(given, out_spec, p.preferred_element_type or aval_of(lhs).dtype)
+    given = conv_forms.Convolution(lhs, rhs, lhs_spec, rhs_spec, out_spec, p.geometry(aval_of(rhs)), groups, by_batch)
+    return conv_forms.expand(given, p.preferred_element_type or aval_of(lhs).dtype)
 
 
 # ---------------------------------------------------------------- derivatives
@@ -248,16 +249,13 @@ def _lhs_cotangent(ct: Any, lhs: ShapedArray, rhs: Any, p: _Params) -> Any:
     geometry = p.geometry(aval_of(rhs))
     if groups > 1:  # the groups go from the kernel's output features to its input features, which become outputs
         rhs = _merge_axis(_split_axis(rhs, rhs_spec[0], groups), rhs_spec[0], rhs_spec[1])
-    padding = []
-    for d, e, w in zip(lhs_spec[2:], out_spec[2:], geometry, strict=True):
-        before = w.span - w.low - 1
-        total = dilated(lhs.shape[d], w.base_dilation) + w.span - 1 - dilated(aval_of(ct).shape[e], w.stride)
-        padding.append((before, total - before))
+    sizes, counts = ([x.shape[d] for d in spec[2:]] for x, spec in ((lhs, lhs_spec), (aval_of(ct), out_spec)))
+    back = transposed(sizes, counts, geometry)
     out = conv_general_dilated(
         ct,
         convert_element_type(rev(rhs, rhs_spec[2:]), aval_of(ct).dtype),
         p.lhs_dilation,
-        padding,
+        [(w.low, w.high) for w in back],
         p.window_strides,
         p.rhs_dilation,
         ConvDimensionNumbers(out_spec, _swapped(rhs_spec), lhs_spec),

@@ -14,7 +14,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -33,23 +32,25 @@ from funcgrad.ops.products import dot_general
 from funcgrad.ops.shapes import broadcast_in_dim, expand_dims, full, reduce_sum, reshape, transpose
 from funcgrad.ops.slicing import concatenate, pad, slice_
 from funcgrad.ops.window_geometry import Phase, Window, phases
+from funcgrad.ops.window_views import by_phases, places, taps, zero_of
 
 _MOST_TERMS = 64  # of a sum of shifted views
 _MOST_FEATURES = 4  # of a group that such a sum has: more fill a vector of an implicit product
-_REAL = (dtypes.float32, dtypes.float64)
+_DEEP = 256  # terms of a sum from which on it costs little to write neighboring features apart
 
 
 class Convolution(NamedTuple):
     """The operands of a convolution and which of their dimensions are which.
 
-    `lhs_spec`: (batch, feature, *spatial); `rhs_spec`: (output feature, input feature, *spatial). Groups are by feature
-    or by batch.
+    `lhs_spec`, `out_spec`: (batch, feature, *spatial); `rhs_spec`: (output feature, input feature, *spatial). Groups
+    are by feature or by batch.
     """
 
     lhs: Any
     rhs: Any
     lhs_spec: Sequence[int]
     rhs_spec: Sequence[int]
+    out_spec: Sequence[int]
     geometry: Sequence[Window]
     groups: int
     by_batch: bool
@@ -78,14 +79,14 @@ def is_native(lhs: ShapedArray, result: np.dtype) -> bool:
     return dtypes.is_inexact(lhs.dtype) and dtypes.is_inexact(result)
 
 
-def expand(c: Convolution, out_spec: Sequence[int], result: np.dtype) -> Any:
+def expand(c: Convolution, result: np.dtype) -> Any:
     """Return the convolution in dtype `result`, as simpler operations."""
     dtype = aval_of(c.lhs).dtype
     wide = np.promote_types(accumulator(dtype), accumulator(result))
     out = _typed(c._replace(lhs=convert_element_type(c.lhs, wide), rhs=convert_element_type(c.rhs, wide)))
     rank = len(c.geometry)
     # (batch, *spatial, features) to the wanted order
-    places = [out_spec[0], *out_spec[2:], out_spec[1]]
+    places = [c.out_spec[0], *c.out_spec[2:], c.out_spec[1]]
     order = [places.index(d) for d in range(rank + 2)]
     return convert_element_type(transpose(out, order), result)
 
@@ -107,34 +108,13 @@ def _phased(c: Convolution) -> Any:
     if all(w.base_dilation == 1 for w in c.geometry):
         return _plain(c)
     parts = [phases(c.lhs_size(2 + d), w) for d, w in enumerate(c.geometry)]
-    return _interleaved(c, parts, [])
-
-
-def _interleaved(c: Convolution, parts: Sequence[list[Phase]], chosen: list[Phase]) -> Any:
-    """The windows of some phases of the first dimensions, and all of the others."""
-    d = len(chosen)
-    if d == len(parts):
-        return _of_phase(c, chosen)
-    shape = (c.batch, *(w.count(c.lhs_size(2 + i)) for i, w in enumerate(c.geometry)), c.rhs_size(0))
-    sizes = [len(range(p.first, n, p.step)) if (n := shape[1 + i]) else 0 for i, p in enumerate(chosen)]
-    shape = (shape[0], *sizes, *shape[1 + d :])
-    if not parts[d]:
-        return full(shape, 0, aval_of(c.lhs).dtype)
-    each = [_interleaved(c, parts, [*chosen, p]) for p in parts[d]]
-    axis, most = 1 + d, aval_of(each[0]).shape[1 + d]
-    rows = [_padded_along(x, axis, most) for x in each]
-    both = concatenate([expand_dims(x, (axis + 1,)) for x in rows], axis + 1)
-    merged = (*shape[:axis], most * len(rows), *shape[axis + 1 :])
-    return slice_(reshape(both, merged), (0,) * len(shape), shape)
-
-
-def _padded_along(x: Any, axis: int, size: int) -> Any:
-    shape = aval_of(x).shape
-    config = [(0, size - n if d == axis else 0, 0) for d, n in enumerate(shape)]
-    return pad(x, np.zeros((), aval_of(x).dtype), config)
+    c = c._replace(out_spec=_channels_last(len(c.geometry)))  # long runs are interleaved
+    whole = Phase(0, 1, slice(0, 1), Window(1))  # the batch is the first dimension, and has one phase
+    return by_phases([[whole], *parts], [c.batch, *c.counts], lambda chosen: _of_phase(c, chosen[1:]))
 
 
 def _of_phase(c: Convolution, chosen: Sequence[Phase]) -> Any:
+    """The convolution with the elements of the kernel that windows of a phase see."""
     shape = aval_of(c.rhs).shape
     start, limit, step = [0] * len(shape), list(shape), [1] * len(shape)
     for d, phase in zip(c.rhs_spec[2:], chosen, strict=True):
@@ -167,7 +147,7 @@ def _padded(c: Convolution) -> Any:
     config = [(0, 0, 0)] * aval_of(c.lhs).ndim
     for d, w in zip(c.lhs_spec[2:], c.geometry, strict=True):
         config[d] = (w.low, w.high, 0)
-    return pad(c.lhs, np.zeros((), aval_of(c.lhs).dtype), config)
+    return pad(c.lhs, zero_of(c.lhs), config)
 
 
 def _product(c: Convolution) -> Any:
@@ -177,127 +157,138 @@ def _product(c: Convolution) -> Any:
     return dot_general(transpose(c.lhs, (batch, *space, feature)), kernel, (((len(space) + 1,), (0,)), ((), ())))
 
 
+def _in_order_of_lhs(c: Convolution) -> list[Window]:
+    """A window for each dimension of lhs: of one element along batch and features."""
+    out = [Window(1)] * aval_of(c.lhs).ndim
+    for d, w in zip(c.lhs_spec[2:], c.geometry, strict=True):
+        out[d] = w
+    return out
+
+
 def _shifted_views(c: Convolution) -> Any:
     """Σₖ of lhs, shifted by k, times element k of the kernel: one input feature in each group."""
-    x, (_, feature, *space) = _padded(c), c.lhs_spec
-    features = c.rhs_size(0) // c.groups
-    rank = aval_of(x).ndim
+    (batch, feature, *space), geometry = c.lhs_spec, _in_order_of_lhs(c)
+    features, rank = c.rhs_size(0) // c.groups, len(geometry)
     kernel = transpose(c.rhs, c.rhs_spec)  # (groups · features, 1, *window)
-    counts = c.counts
     total: Any = None
-    for place in itertools.product(*(range(w.size) for w in c.geometry)):
-        start, limit, step = [0] * rank, list(aval_of(x).shape), [1] * rank
-        for d, k, n, w in zip(space, place, counts, c.geometry, strict=True):
-            start[d], step[d] = k * w.dilation, w.stride
-            limit[d] = start[d] + (n - 1) * w.stride + 1
-        seen = slice_(x, start, limit, step)
+    for place, seen in zip(places(geometry), taps(c.lhs, zero_of(c.lhs), geometry), strict=True):
+        at = tuple(place[d] for d in space)
+        element = slice_(kernel, (0, 0, *at), (c.rhs_size(0), 1, *(k + 1 for k in at)))
         shape = (*aval_of(seen).shape, features)
-        element = slice_(kernel, (0, 0, *place), (c.rhs_size(0), 1, *(k + 1 for k in place)))
         factor = broadcast_in_dim(reshape(element, (c.groups, features)), shape, (feature, rank))
         term = broadcast_in_dim(seen, shape, range(rank)) * factor
         total = term if total is None else total + term
-    moved = transpose(total, (c.lhs_spec[0], *space, feature, rank))
-    return reshape(moved, (c.batch, *counts, c.rhs_size(0)))
+    moved = transpose(total, (batch, *space, feature, rank))
+    return reshape(moved, (c.batch, *c.counts, c.rhs_size(0)))
 
 
 def _products_of_windows(c: Convolution) -> Any:
     """For each window, the sum of its products with the kernel; a group has one output feature and one of the batch."""
-    x, (batch, _, *space) = _padded(c), c.lhs_spec
-    rank, counts = aval_of(x).ndim, c.counts
-    out_feature, in_feature, *window = c.rhs_spec
-    order = [0] * rank  # the kernel's dimensions in the order of lhs; its output features are the groups of the batch
-    for d, e in zip(c.lhs_spec, (out_feature, in_feature, *window), strict=True):
+    (batch, _, *space), geometry = c.lhs_spec, _in_order_of_lhs(c)
+    # The elements that a window sees are windows of their own, over windows: sizes and counts change places.
+    sizes = aval_of(c.lhs).shape
+    seen_by = [
+        Window(w.count(n), w.dilation, w.low, w.high, 1, w.stride) if d in space else w
+        for d, (n, w) in enumerate(zip(sizes, geometry, strict=True))
+    ]
+    order = [0] * len(geometry)  # the kernel's dimensions in the order of lhs; its output features are the groups
+    for d, e in zip(c.lhs_spec, c.rhs_spec, strict=True):
         order[d] = e
-    kernel = transpose(c.rhs, order)
-    sums = []
-    for place in itertools.product(*(range(n) for n in counts)):
-        start, limit, step = [0] * rank, list(aval_of(x).shape), [1] * rank
-        for d, p, w in zip(space, place, c.geometry, strict=True):
-            start[d], step[d] = p * w.stride, w.dilation
-            limit[d] = start[d] + (w.size - 1) * w.dilation + 1
-        seen = slice_(x, start, limit, step)
-        sums.append(reduce_sum(seen * kernel, [d for d in range(rank) if d != batch]))
-    rows = concatenate([expand_dims(s, (0,)) for s in sums], 0)
-    return reshape(rows, (1, *counts, c.rhs_size(0)))
+    kernel, others = transpose(c.rhs, order), [d for d in range(len(geometry)) if d != batch]
+    sums = {}
+    for place, seen in zip(places(seen_by), taps(c.lhs, zero_of(c.lhs), seen_by), strict=True):
+        at = tuple(place[d] for d in space)
+        inside = slice_(seen, [0] * len(order), aval_of(kernel).shape)
+        sums[at] = reduce_sum(inside * kernel, others)
+    rows = concatenate([expand_dims(sums[at], (0,)) for at in sorted(sums)], 0)
+    return reshape(rows, (1, *c.counts, c.rhs_size(0)))
 
 
 # ---------------------------------------------------------------- implicit products
 
 
+def _channels_last(rank: int) -> tuple[int, ...]:
+    return (0, rank + 1, *range(1, rank + 1))
+
+
 class _Loop(NamedTuple):
-    """A loop over a dimension: which one, its size, and the distance in lhs."""
+    """A loop over a dimension: which one, its size, the distance in lhs, and in the result."""
 
     dimension: int
     size: int
     step: int
+    step_out: int = 0
 
 
 def _implicit(c: Convolution) -> Any:
     """The convolution as a product whose rows are windows."""
+    c = _with_long_rows(c)
+    if c.rhs_size(1) * math.prod(w.size for w in c.geometry) < _DEEP:
+        c = c._replace(out_spec=_channels_last(len(c.geometry)))
     x = _padded(c)
     steps = contiguous(aval_of(x).shape).strides
     batch, feature, *space = (steps[d] for d in c.lhs_spec)
     groups, features = c.groups, c.rhs_size(0) // c.groups
-    counts = c.counts
-    rows = _in_order(
-        _Loop(0, c.batch, batch),
-        *(_Loop(1 + i, n, s * w.stride) for i, (n, s, w) in enumerate(zip(counts, space, c.geometry, strict=True))),
-    )
-    depth = _in_order(
+    sizes = (c.batch, c.rhs_size(0), *c.counts)
+    shape = [sizes[c.out_spec.index(d)] for d in range(len(sizes))]
+    out_steps = contiguous(shape).strides
+    batch_c, column_c, *space_c = (out_steps[d] for d in c.out_spec)
+    spatial = zip(c.counts, space, space_c, c.geometry, strict=True)
+    rows = [
+        _Loop(0, c.batch, batch, batch_c),
+        *(_Loop(1 + i, n, s * w.stride, t) for i, (n, s, t, w) in enumerate(spatial)),
+    ]
+    rows.sort(key=lambda loop: -loop.step_out)
+    depth = [
         _Loop(1, c.rhs_size(1), feature),
         *(_Loop(2 + i, w.size, s * w.dilation) for i, (s, w) in enumerate(zip(space, c.geometry, strict=True))),
-    )
+    ]
+    depth.sort(key=lambda loop: -loop.step)
     right, panel, steps_b = _panels(c, depth, features)
     group_a = c.batch * batch if c.by_batch else c.rhs_size(1) * feature
-    group_b = -(-features // PANEL) * panel if groups > 1 else 0
-    loops = _merged([(loop.size, loop.step, s) for loop, s in zip(depth, steps_b, strict=True)])
+    group_b = -(-features // PANEL) * panel
     form = Form(
-        tuple(_merged([(loop.size, loop.step) for loop in rows])),
-        tuple(loops),
-        (groups, group_a if groups > 1 else 0, group_b),
-        features,
+        _merged([(loop.size, loop.step, loop.step_out) for loop in rows]),
+        _merged([(loop.size, loop.step, s) for loop, s in zip(depth, steps_b, strict=True)]),
+        (groups, group_a, group_b, features * column_c) if groups > 1 else (1, 0, 0, 0),
+        (features, column_c if features > 1 else 1),
         panel,
     )
-    out = reshape(implicit_gemm(x, right, form), (*(loop.size for loop in rows), c.rhs_size(0)))
-    return transpose(out, (*np.argsort([loop.dimension for loop in rows]).tolist(), len(rows)))
+    out = reshape(implicit_gemm(x, right, form), shape)
+    return transpose(out, (c.out_spec[0], *c.out_spec[2:], c.out_spec[1]))
 
 
-def _in_order(*loops: _Loop) -> list[_Loop]:
-    """Loops in the order of memory, outermost first."""
-    return sorted(loops, key=lambda loop: (-loop.step, loop.size != 1))
+def _with_long_rows(c: Convolution) -> Convolution:
+    """In the gradient of a kernel, windows are large: put lhs into an order in which they are runs of elements."""
+    batch, feature, *space = c.lhs_spec
+    small = math.prod(w.size for w in c.geometry) < math.prod(c.counts)
+    if small or not space or space[-1] == len(c.lhs_spec) - 1:
+        return c
+    order = (feature, *space[:-1], batch, space[-1])
+    return c._replace(lhs=transpose(c.lhs, order), lhs_spec=[order.index(d) for d in c.lhs_spec])
 
 
-def _merged(loops: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+def _merged(loops: Sequence[tuple[int, int, int]]) -> tuple[tuple[int, int, int], ...]:
     """Make one loop of two where the outer one goes on where the inner one ends, for all distances."""
-    out: list[tuple[int, ...]] = []
+    out: list[tuple[int, int, int]] = []
     for size, *steps in loops:
         if size == 1:
             continue
         if out and all(before == size * step for before, step in zip(out[-1][1:], steps, strict=True)):
-            out[-1] = (out[-1][0] * size, *steps)
-        else:
-            out.append((size, *steps))
-    return out or [(1, *(0 for _ in loops[0][1:]))]
+            size *= out.pop()[0]
+        out.append((size, steps[0], steps[1]))
+    return tuple(out) or ((1, 1, 1),)
 
 
 def _panels(c: Convolution, depth: Sequence[_Loop], features: int) -> tuple[Any, int, list[int]]:
-    """The kernel as the right matrix: where it is, the distance of its panels, and the distance for each loop in depth.
-
-    It is packed into panels in the order of the depth. In the gradient of a kernel, it is the cotangent of all windows,
-    larger than the result: it is left where it is if its features are side by side.
-    """
+    """The kernel in panels in the order of the depth, the distance of panels, and that of each loop in depth."""
     out_feature = c.rhs_spec[0]
-    shape = aval_of(c.rhs).shape
-    many = math.prod(w.size for w in c.geometry) >= math.prod(c.counts)
-    if many and c.groups == 1 and features % PANEL == 0 and out_feature == len(shape) - 1:
-        steps = contiguous(shape).strides
-        return c.rhs, PANEL, [steps[c.rhs_spec[loop.dimension]] for loop in depth]
     sizes = [loop.size for loop in depth]
     ordered = transpose(c.rhs, [out_feature, *(c.rhs_spec[loop.dimension] for loop in depth)])
     ordered = reshape(ordered, (c.groups, features, *sizes))
     panels = -(-features // PANEL)
     config = [(0, 0, 0), (0, panels * PANEL - features, 0), *((0, 0, 0) for _ in sizes)]
-    whole = reshape(pad(ordered, np.zeros((), aval_of(c.rhs).dtype), config), (c.groups, panels, PANEL, *sizes))
+    whole = reshape(pad(ordered, zero_of(c.rhs), config), (c.groups, panels, PANEL, *sizes))
     packed = transpose(whole, (0, 1, *range(3, 3 + len(sizes)), 2))
     steps = contiguous(aval_of(packed).shape).strides
     return packed, math.prod(sizes) * PANEL, list(steps[2 : 2 + len(sizes)])

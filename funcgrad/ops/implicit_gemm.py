@@ -1,10 +1,12 @@
 """implicit_gemm: a matrix product whose left matrix is read from an array in place, several times over.
 
-    out[m, g · columns + j] = Σₖ a[group(g) + row(m) + depth(k)] · b[group(g) + depth(k), j]
+    out[group(g) + row(m) + column(j)] = Σₖ a[group(g) + row(m) + depth(k)] · b[group(g) + depth(k) + column(j)]
 
-`row` and `depth` are sums of indices times strides. So the rows of a convolution, its windows, are never copied side by
-side, as they would be for a product by BLAS. The compiler puts this in the place of convolutions; it is no operation of
-users, and has no derivative: it comes after all transforms.
+Each of these functions is a sum of indices times distances. So the rows of a convolution, its windows, are never copied
+side by side, as they would be for a product by BLAS, and the result is written in any order of its dimensions.
+
+The compiler puts this in the place of convolutions. It is no operation of users, and has no derivative: it comes after
+all transforms.
 """
 
 from __future__ import annotations
@@ -29,59 +31,59 @@ _COPIED = 1 << 18  # elements of rows that NumPy copies side by side for one pro
 class Form(NamedTuple):
     """How an implicit product reads its operands; all distances are in elements.
 
-    - `rows`: (size, distance in a), outermost first; the rows of the result are numbered in this order.
+    - `rows`: (size, distance in a, distance in the result), outermost first.
     - `depth`: (size, distance in a, distance in b), outermost first.
-    - `groups`: how many, their distance in a, and in b.
-    - `columns`: of each group. They are in panels of `PANEL` columns; `panel` is the distance of those in b, which has
-      whole panels in memory, whatever `columns` is.
+    - `groups`: how many, their distance in a, in b, and in the result.
+    - `columns`: of each group, and their distance in the result.
+    - `panel`: the distance in b of panels of `PANEL` columns; b has whole panels in memory, whatever `columns` is.
     """
 
-    rows: tuple[tuple[int, int], ...]
+    rows: tuple[tuple[int, int, int], ...]
     depth: tuple[tuple[int, int, int], ...]
-    groups: tuple[int, int, int]
-    columns: int
+    groups: tuple[int, int, int, int]
+    columns: tuple[int, int]
     panel: int
 
     @property
     def m(self) -> int:
         """How many rows there are."""
-        return math.prod(n for n, _ in self.rows)
+        return math.prod(n for n, *_ in self.rows)
 
     @property
     def k(self) -> int:
         """How many terms each sum has."""
         return math.prod(n for n, *_ in self.depth)
 
+    @property
+    def size(self) -> int:
+        """How many elements the result has."""
+        return self.m * self.columns[0] * self.groups[0]
+
 
 def _infer(a: ShapedArray, b: ShapedArray, *, form: Form) -> ShapedArray:
-    return ShapedArray((form.m, form.groups[0] * form.columns), a.dtype)
+    return ShapedArray((form.size,), a.dtype)
 
 
 def _evaluate(a: Any, b: Any, *, form: Form) -> Any:
-    groups, group_a, group_b = form.groups
-    out = np.empty((form.m, groups * form.columns), a.dtype)
+    (groups, group_a, group_b, group_c), (columns, column_c) = form.groups, form.columns
     size = a.dtype.itemsize
-    panels = -(-form.columns // PANEL)
+    panels = -(-columns // PANEL)
+    out = np.empty(form.size, a.dtype)
     a, b = np.ascontiguousarray(a).reshape(-1), np.ascontiguousarray(b).reshape(-1)
+    rows, depth = ([n for n, *_ in loops] for loops in (form.rows, form.depth))
     for g in range(groups):
-        left = as_strided(
-            a[g * group_a :],
-            (*(n for n, _ in form.rows), *(n for n, *_ in form.depth)),
-            (*(s * size for _, s in form.rows), *(s * size for _, s, _ in form.depth)),
-        )
-        right = as_strided(
-            b[g * group_b :],
-            (*(n for n, *_ in form.depth), panels, PANEL),
-            (*(s * size for *_, s in form.depth), form.panel * size, size),
-        ).reshape(form.k, panels * PANEL)[:, : form.columns]
-        into = out[:, g * form.columns : (g + 1) * form.columns]
-        outer = left.shape[0]
-        step = max(1, _COPIED // max(1, form.k * form.m // max(outer, 1)))
-        each = form.m // max(outer, 1)
-        for start in range(0, outer, step):
-            part = left[start : start + step]
-            rows = part.shape[0] * each
-            into[start * each : start * each + rows] = multiply_matrices(part.reshape(rows, form.k), right)
+        steps = [s for _, s, _ in (*form.rows, *form.depth)]
+        left = as_strided(a[g * group_a :], (*rows, *depth), [s * size for s in steps])
+        steps = [*(s for *_, s in form.depth), form.panel, 1]
+        right = as_strided(b[g * group_b :], (*depth, panels, PANEL), [s * size for s in steps])
+        right = right.reshape(form.k, panels * PANEL)[:, :columns]
+        steps = [*(s for *_, s in form.rows), column_c]
+        into = as_strided(out[g * group_c :], (*rows, columns), [s * size for s in steps])
+        block = max(1, _COPIED * rows[0] // (form.k * form.m))
+        for start in range(0, rows[0], block):
+            part = into[start : start + block]
+            product = multiply_matrices(left[start : start + block].reshape(-1, form.k), right)
+            part[...] = product.reshape(part.shape)
     return out
 
 
@@ -95,5 +97,5 @@ implicit_gemm_p = Primitive(
 
 
 def implicit_gemm(a: Any, b: Any, form: Form) -> Any:
-    """Return the product of shape `(rows, groups · columns)`."""
+    """Return the product as a vector: its elements in the order of memory."""
     return implicit_gemm_p.bind(a, b, form=form)

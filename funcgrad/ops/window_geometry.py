@@ -144,6 +144,19 @@ def _spanning(w: Window) -> str:
     return f"{w.size}" if w.dilation == 1 else f"{w.size} with dilation {w.dilation}, spanning {w.span},"
 
 
+def transposed(sizes: Sequence[int], counts: Sequence[int], geometry: Sequence[Window]) -> list[Window]:
+    """Return the windows of windows that see an element: over `counts` of them, with the elements in reverse order.
+
+    These are the windows of the transpose of a convolution, and of a windowed sum, over an operand of `sizes`.
+    """
+    out = []
+    for n, m, w in zip(sizes, counts, geometry, strict=True):
+        low = w.span - 1 - w.low
+        high = dilated(n, w.base_dilation) + w.span - 1 - dilated(m, w.stride) - low
+        out.append(Window(w.size, w.base_dilation, low, high, w.stride, w.dilation))
+    return out
+
+
 # ---------------------------------------------------------------- windows of NumPy arrays
 
 

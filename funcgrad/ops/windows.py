@@ -13,13 +13,15 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from funcgrad import dtypes
 from funcgrad.core.array_types import aval_of
+from funcgrad.core.arrays import as_array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import Rewrite
 from funcgrad.core.primitives import AxisData, Primitive
@@ -32,24 +34,26 @@ from funcgrad.ops.elementwise import ANY, NUMBER, REAL, add_any, check_operands
 from funcgrad.ops.logic import and_p, eq_p, ge_p, gt_p, le_p, lt_p, ne_p, or_p
 from funcgrad.ops.reductions import highest, lowest
 from funcgrad.ops.selection import select_n_p
-from funcgrad.ops.shapes import full, to_dim, zeros_of
-from funcgrad.ops.slicing import pad, slice_
+from funcgrad.ops.shapes import broadcast_in_dim, full, reshape, to_dim, zeros_of
+from funcgrad.ops.slicing import pad
 from funcgrad.ops.window_geometry import (
+    Phase,
     Sizes,
     Window,
     as_pads,
     as_sizes,
     check_windows,
-    dilated,
     padded_by,
+    phases,
     sliding,
+    transposed,
     windows,
 )
+from funcgrad.ops.window_views import by_phases, folded, places, repeated, tap, taps, zero_of
 
 Pair = tuple[Any, Any]
 
 _NAMES = ("window_dimensions", "window_strides", "padding", "base_dilation", "window_dilation")
-_LONG = 8  # a longer window is folded by doubling: along one dimension, log₂ n steps instead of n
 
 
 def _geometry(params: dict[str, Any]) -> list[Window]:
@@ -79,62 +83,6 @@ def counted(operation: str, x: ShapedArray, params: dict[str, Any]) -> Sizes:
 
 def _counts(x: Any, geometry: Sequence[Window]) -> Sizes:
     return tuple(w.count(n) for n, w in zip(aval_of(x).shape, geometry, strict=True))
-
-
-# ---------------------------------------------------------------- shifted views
-
-
-def padded(x: Any, fill: Any, geometry: Sequence[Window]) -> Any:
-    """Return `x` with its dilation and padding filled."""
-    return pad(x, fill, [(w.low, w.high, w.base_dilation - 1) for w in geometry])
-
-
-def taps(x: Any, counts: Sizes, geometry: Sequence[Window]) -> Iterator[Any]:
-    """Yield what all windows see at their first element, at their second, …, in row-major order; `x` is padded."""
-    strides = [w.stride for w in geometry]
-    for place in itertools.product(*(range(w.size) for w in geometry)):
-        start = [k * w.dilation for k, w in zip(place, geometry, strict=True)]
-        limit = [s + (n - 1) * t + 1 if n else s for s, n, t in zip(start, counts, strides, strict=True)]
-        yield slice_(x, start, limit, strides)
-
-
-def folded(combine: Callable[[list, list], list], xs: list[Any], geometry: Sequence[Window]) -> list[Any]:
-    """Fold the windows of padded arrays with an associative operation on lists of arrays, one dimension at a time.
-
-    Within a window the order is row-major: the last dimension first.
-    """
-    for d in reversed(range(len(geometry))):
-        w = geometry[d]._replace(low=0, high=0, base_dilation=1)
-        if w.size > 1 or w.stride > 1:
-            xs = _folded_along(combine, xs, d, w)
-    return xs
-
-
-def _folded_along(combine: Callable[[list, list], list], xs: list[Any], axis: int, w: Window) -> list[Any]:
-    n = aval_of(xs[0]).shape[axis]
-    count = w.count(n)
-    if w.size <= _LONG or w.stride >= w.size:
-        views = ([_along(x, axis, k * w.dilation, count, w.stride) for x in xs] for k in range(w.size))
-        return functools.reduce(combine, views)
-    # blocks[i] folds `length` elements from i on; a window is made of blocks whose lengths are powers of 2.
-    length, done, blocks, total = 1, 0, xs, None
-    while True:
-        if w.size & length:
-            part = [_along(x, axis, done * w.dilation, count, w.stride) for x in blocks]
-            total = part if total is None else combine(total, part)
-            done += length
-        if done == w.size:
-            return total
-        fit = aval_of(blocks[0]).shape[axis] - length * w.dilation
-        halves = ([_along(x, axis, k, fit) for x in blocks] for k in (0, length * w.dilation))
-        blocks, length = combine(*halves), 2 * length
-
-
-def _along(x: Any, axis: int, start: int, count: int, stride: int = 1) -> Any:
-    shape = aval_of(x).shape
-    limit = start + (count - 1) * stride + 1 if count else start
-    at = lambda inside, others: [inside if d == axis else o for d, o in enumerate(others)]  # noqa: E731
-    return slice_(x, at(start, [0] * len(shape)), at(limit, shape), at(stride, [1] * len(shape)))
 
 
 # ---------------------------------------------------------------- sums and extremes
@@ -169,9 +117,20 @@ def _reducer(
     def expand(x: Any, **params: Any) -> Any:
         geometry, dtype = _geometry(params), aval_of(x).dtype
         wide = accumulator(dtype)
-        out = padded(convert_element_type(x, wide), identity(wide), geometry)
-        (out,) = folded(lambda a, b: [combine(a[0], b[0])], [out], geometry)
-        return convert_element_type(out, dtype)
+        x, fill = convert_element_type(x, wide), identity(wide)
+        if all((w.base_dilation, w.stride, w.dilation) == (w.size, 1, 1) for w in geometry):
+            return convert_element_type(repeated(x, fill, geometry), dtype)
+
+        def of_phase(chosen: list[Phase]) -> Any:
+            seen = [[*range(w.size)][p.taps] for p, w in zip(chosen, geometry, strict=True)]
+            if not all(seen):
+                return full([len(range(p.first, n, p.step)) for p, n in zip(chosen, counts, strict=True)], fill, wide)
+            (out,) = folded(lambda a, b: [combine(a[0], b[0])], [x], [fill], [p.window for p in chosen])
+            return out
+
+        sizes, counts = aval_of(x).shape, _counts(x, geometry)
+        parts = [phases(n, w) for n, w in zip(sizes, geometry, strict=True)]
+        return convert_element_type(by_phases(parts, counts, of_phase), dtype)
 
     primitive = Primitive(
         name, infer=infer, evaluate=evaluate, batch=_batched(lambda: primitive), lowering=Rewrite(expand), **rules
@@ -198,14 +157,9 @@ def _sum_jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> 
 
 def _sum_transpose(ct: Any, x: Any, **params: Any) -> list[Any]:
     """Each element gets the sum over the windows that see it: a window over the cotangents, spread by the strides."""
-    shape, geometry = aval_of(x).shape, _geometry(params)
     if not aval_of(ct).size or not aval_of(x).size:
         return [zeros_of(aval_of(x))]
-    back = []
-    for n, m, w in zip(shape, aval_of(ct).shape, geometry, strict=True):
-        low = w.span - 1 - w.low
-        high = dilated(n, w.base_dilation) + w.span - 1 - dilated(m, w.stride) - low
-        back.append(Window(w.size, w.base_dilation, low, high, w.stride, w.dilation))
+    back = transposed(aval_of(x).shape, aval_of(ct).shape, _geometry(params))
     return [reduce_window_sum_p.bind(ct, **window_params(back))]
 
 
@@ -314,41 +268,65 @@ def _gather_expand(tangents: Any, operand: Any, *, select_prim: Primitive, **par
         return [select_n_p.bind(later, a, b) for a, b in zip(first, second, strict=True)]
 
     fills = _identity_of(select_prim)(aval_of(operand).dtype), aval_of(tangents).dtype.type(0)
-    values = [padded(x, fill, geometry) for x, fill in zip((operand, tangents), fills, strict=True)]
-    return folded(combine, values, geometry)[1]
+    return folded(combine, (operand, tangents), fills, geometry)[1]
+
+
+def _chosen(operand: Any, select: Primitive, geometry: Sequence[Window]) -> Any:
+    """Number of the first extreme element of each window, as `_first_extreme`, in int32."""
+    counts = _counts(operand, geometry)
+    numbers = [full(counts, k, dtypes.int32) for k, _ in enumerate(places(geometry))]
+    values = taps(operand, _identity_of(select)(aval_of(operand).dtype), geometry)
+
+    def combine(first: list[Any], second: list[Any]) -> list[Any]:
+        later = _beats(second[0], first[0], select)
+        return [select_n_p.bind(later, a, b) for a, b in zip(first, second, strict=True)]
+
+    return functools.reduce(combine, map(list, zip(values, numbers, strict=True)))[1]
 
 
 def _scatter_expand(source: Any, operand: Any, *, select_prim: Primitive, **params: Any) -> Any:
-    """Σₖ source[p] where element k of window p is the chosen one, moved to where that element is."""
-    geometry = _geometry(params)
-    shape = aval_of(operand).shape
-    counts = _counts(operand, geometry)
-    whole = padded(operand, _identity_of(select_prim)(aval_of(operand).dtype), geometry)
-    best: Any = None
-    for k, seen in enumerate(taps(whole, counts, geometry)):
-        if best is None:
-            best, which = seen, full(counts, 0, dtypes.int32)
-        else:
-            later = _beats(seen, best, select_prim)
-            best, which = (
-                select_n_p.bind(later, best, seen),
-                select_n_p.bind(later, which, full(counts, k, dtypes.int32)),
-            )
-    dtype = aval_of(source).dtype
+    """Σₖ source[p] where element k of window p is the chosen one, at the place of that element."""
+    geometry, dtype = _geometry(params), aval_of(source).dtype
+    shape, counts = aval_of(operand).shape, aval_of(source).shape
     wide = accumulator(dtype)
-    source, zero = convert_element_type(source, wide), wide.type(0)
-    total: Any = None
-    for k, place in enumerate(itertools.product(*(range(w.size) for w in geometry))):
-        chosen = select_n_p.bind(eq_p.bind(which, full(counts, k, dtypes.int32)), full(counts, 0, wide), source)
-        config = []
-        for i, n, m, w in zip(place, shape, counts, geometry, strict=True):
-            low = i * w.dilation - w.low
-            config.append((low, dilated(n, w.base_dilation) - dilated(m, w.stride) - low, w.stride - 1))
-        part = pad(chosen, zero, config)
-        total = part if total is None else add_any(total, part)
-    limit = aval_of(total).shape
-    inside = slice_(total, [0] * len(limit), limit, [w.base_dilation for w in geometry])
-    return convert_element_type(inside, dtype)
+    which, source, zero = _chosen(operand, select_prim, geometry), convert_element_type(source, wide), wide.type(0)
+    if not aval_of(source).size:
+        return full(shape, 0, dtype)
+    if all((w.size, w.dilation, w.base_dilation) == (w.stride, 1, 1) for w in geometry):
+        out = _scattered_apart(source, which, shape, geometry)
+        return convert_element_type(out, dtype)
+    numbers = {place: k for k, place in enumerate(places(geometry))}
+    back = transposed(shape, counts, geometry)
+
+    def of_phase(chosen: list[Phase]) -> Any:
+        seen = [[*range(w.size)][p.taps] for p, w in zip(chosen, geometry, strict=True)]
+        total: Any = None
+        for j, from_end in zip(places([p.window for p in chosen]), itertools.product(*seen), strict=True):
+            k = numbers[tuple(w.size - 1 - i for w, i in zip(geometry, from_end, strict=True))]
+            masked = select_n_p.bind(eq_p.bind(which, full(counts, k, dtypes.int32)), full(counts, 0, wide), source)
+            term = tap(masked, zero, [p.window for p in chosen], j)
+            total = term if total is None else add_any(total, term)
+        if total is None:
+            total = full([len(range(p.first, n, p.step)) for p, n in zip(chosen, shape, strict=True)], 0, wide)
+        return total
+
+    parts = [phases(n, w) for n, w in zip(counts, back, strict=True)]
+    return convert_element_type(by_phases(parts, shape, of_phase), dtype)
+
+
+def _scattered_apart(source: Any, which: Any, shape: Sizes, geometry: Sequence[Window]) -> Any:
+    """The scatter of windows that lie side by side: each element asks its own window."""
+    counts = aval_of(source).shape
+    twice = [m for n, w in zip(counts, geometry, strict=True) for m in (n, w.size)]
+    outer, inner = range(0, len(twice), 2), range(1, len(twice), 2)
+    sizes = [w.size for w in geometry]
+    number = np.arange(math.prod(sizes), dtype=np.int32).reshape(sizes)
+    asked = broadcast_in_dim(as_array(number), twice, inner)
+    chosen = eq_p.bind(broadcast_in_dim(which, twice, outer), asked)
+    spread = select_n_p.bind(chosen, full(twice, 0, aval_of(source).dtype), broadcast_in_dim(source, twice, outer))
+    whole = reshape(spread, [n * w.size for n, w in zip(counts, geometry, strict=True)])
+    config = [(-w.low, n + w.low - m * w.size, 0) for n, m, w in zip(shape, counts, geometry, strict=True)]
+    return pad(whole, zero_of(whole), config)
 
 
 def _selection(name: str, evaluate: Any, expand: Any, other: Callable[[], Primitive]) -> Primitive:

@@ -18,7 +18,7 @@ from funcgrad.compiler.targets.llvm import cache, toolchain
 from funcgrad.compiler.targets.llvm.implicit_gemm_tile import Tile
 from funcgrad.ops.implicit_gemm import Form
 
-_BLOCK_BYTES = 1 << 18  # of the second-level cache, for what a block reads
+_BLOCK_BYTES = 1 << 15  # of the first-level cache, for what every tile of a block reads
 _TASK = 1 << 21  # multiply-adds: about 50 µs
 _TASKS_PER_THREAD = 4
 
@@ -58,7 +58,8 @@ def routine(dtype: Any, threads: int, form: Form) -> Routine:
 def _plan(dtype: np.dtype, threads: int, form: Form) -> _Plan:
     lanes = toolchain.vector_bytes() // dtype.itemsize
     wide = toolchain.vector_bytes() == 64  # and 32 registers
-    vectors = 1 if form.columns <= lanes else 2
+    width, distance = form.columns
+    vectors = 1 if width <= lanes else 2
     rows = (14 if vectors == 2 else 28) if wide else (6 if vectors == 2 else 12)
     columns = lanes * vectors
     blocks, chunk = _blocks(dtype, form, columns)
@@ -66,11 +67,11 @@ def _plan(dtype: np.dtype, threads: int, form: Form) -> _Plan:
     # More steps at once, where their elements of a have no fixed distance, run out of registers.
     whole = chunk if len(form.depth) - 1 == blocks else inner
     unroll = next(u for u in (4, 3, 2, 1) if inner % u == whole % u == 0) if step == 1 else 1
-    panels = -(-form.columns // columns)
+    panels = -(-width // columns)
     in_blocks = blocks > 0 or chunk < form.depth[blocks][0]
     height = _rows_of_a_task(form, rows, columns, panels, threads, in_blocks)
     chunks = -(-form.m // height)
-    whole_b = form.k * form.columns * form.groups[0] * dtype.itemsize
+    whole_b = form.k * width * form.groups[0] * dtype.itemsize
     tile = Tile(
         dtype,
         lanes,
@@ -81,20 +82,18 @@ def _plan(dtype: np.dtype, threads: int, form: Form) -> _Plan:
         len(form.depth) - blocks,
         unroll,
         step == 1,
+        distance == 1,
         whole_b <= _BLOCK_BYTES and not in_blocks,
     )
-    groups, group_a, group_b = form.groups
-    sizes = (form.m, height, chunks, panels, form.columns, form.panel, groups * form.columns, group_a, group_b, chunk)
+    groups, *by_group = form.groups
+    sizes = (form.m, height, chunks, panels, width, form.panel, distance, *by_group, chunk)
     loops = [n for loop in (*form.rows, *form.depth) for n in loop]
     return _Plan(tile, (*sizes, *loops), groups * chunks * panels)
 
 
 def _blocks(dtype: np.dtype, form: Form, columns: int) -> tuple[int, int]:
     """How many outer loops over depth are outside of the rows, and how many iterations of the next are a block."""
-    last_rows, last_step = form.rows[-1]
-    # Bytes that each term of a sum reads again for every tile: a row of the panel, and neighbors in a.
-    per_term = (columns + (last_rows if last_step == 1 else 0)) * dtype.itemsize
-    terms = max(64, _BLOCK_BYTES // per_term)
+    terms = _BLOCK_BYTES // (columns * dtype.itemsize)
     inner = 1
     for outside in range(len(form.depth), 0, -1):
         n = form.depth[outside - 1][0]

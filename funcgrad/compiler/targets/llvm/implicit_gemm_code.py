@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from llvmlite import ir
@@ -19,7 +19,7 @@ from funcgrad.compiler.targets.llvm.implicit_gemm_tile import Tile
 from funcgrad.compiler.targets.llvm.registers import CONTRACT, I32, I64
 from funcgrad.ops.implicit_gemm import PANEL
 
-_HEAD = ("m", "height", "chunks", "panels", "columns", "panel", "row_c", "group_a", "group_b", "chunk")
+_HEAD = ("m", "height", "chunks", "panels", "columns", "panel", "column_c", "group_a", "group_b", "group_c", "chunk")
 
 
 def emit(tile: Tile) -> str:
@@ -46,12 +46,12 @@ class _Writer:
         self.out, self.left, self.right = (self._item(arguments, i, POINTER) for i in range(3))
         values = (self._item(sizes, i, I64) for i in itertools.count())
         self.size = dict(zip(_HEAD, values, strict=False))
-        self.rows = [(next(values), next(values)) for _ in range(tile.row_loops)]
+        self.rows = [(next(values), next(values), next(values)) for _ in range(tile.row_loops)]
         depth = [(next(values), next(values), next(values)) for _ in range(tile.block_loops + tile.depth_loops)]
         self.blocks, self.depth = depth[: tile.block_loops], depth[tile.block_loops :]
         self.sums = [[self.b.alloca(self.vector) for _ in range(tile.vectors)] for _ in range(tile.rows)]
         self.odometer = [self.b.alloca(I64) for _ in self.rows]
-        self.row_offset = self.b.alloca(I64)
+        self.places = [self.b.alloca(I64) for _ in range(2)]  # of the current row, in a and in the result
         with self._loop(begin, end) as (task,):
             self._task(task)
         self.b.ret_void()
@@ -100,7 +100,7 @@ class _Writer:
         right = self._at(
             self.right, b.mul(group, size["group_b"]), b.mul(b.udiv(column, _number(PANEL)), size["panel"]), within
         )
-        out = self._at(self.out, b.mul(group, size["columns"]), column)
+        out = self._at(self.out, b.mul(group, size["group_c"]), b.mul(column, size["column_c"]))
         start = b.mul(chunk, size["height"])
         stop = self._least(b.add(start, size["height"]), size["m"])
         self._block(left, right, out, start, stop, b.sub(size["columns"], column), _number(0))
@@ -141,29 +141,31 @@ class _Writer:
     # ------------------------------------------------------------------ rows
 
     def _set_odometer(self, row: ir.Value) -> None:
-        """Find the indices of a row, and its offset in `a`."""
-        b, offset = self.b, _number(0)
-        for (n, step), place in zip(reversed(self.rows), reversed(self.odometer), strict=True):
-            index = b.urem(row, n)
+        """Find the indices of a row, and its place in `a` and in the result."""
+        b, at = self.b, [_number(0), _number(0)]
+        for (n, *steps), index in zip(reversed(self.rows), reversed(self.odometer), strict=True):
+            i = b.urem(row, n)
             row = b.udiv(row, n)
-            b.store(index, place)
-            offset = b.add(offset, b.mul(index, step))
-        b.store(offset, self.row_offset)
+            b.store(i, index)
+            at = [b.add(x, b.mul(i, step)) for x, step in zip(at, steps, strict=True)]
+        for x, place in zip(at, self.places, strict=True):
+            b.store(x, place)
 
     def _advance(self, moves: ir.Value) -> None:
         """Go to the next row if the bit `moves` is set."""
-        b, carry = self.b, moves
-        offset = b.load(self.row_offset, typ=I64)
-        for d, ((n, step), place) in reversed(list(enumerate(zip(self.rows, self.odometer, strict=True)))):
-            index = b.add(b.load(place, typ=I64), b.zext(carry, I64))
-            offset = b.add(offset, b.select(carry, step, _number(0)))
+        b, carry, zero = self.b, moves, _number(0)
+        at = [b.load(place, typ=I64) for place in self.places]
+        for d, ((n, *steps), index) in reversed(list(enumerate(zip(self.rows, self.odometer, strict=True)))):
+            i = b.add(b.load(index, typ=I64), b.zext(carry, I64))
+            at = [b.add(x, b.select(carry, step, zero)) for x, step in zip(at, steps, strict=True)]
             if d:
-                wraps = b.icmp_unsigned("==", index, n)
-                offset = b.sub(offset, b.select(wraps, b.mul(n, step), _number(0)))
-                index = b.select(wraps, _number(0), index)
-                carry = wraps
-            b.store(index, place)
-        b.store(offset, self.row_offset)
+                carry = b.icmp_unsigned("==", i, n)
+                back = [b.select(carry, b.mul(n, step), zero) for step in steps]
+                at = [b.sub(x, y) for x, y in zip(at, back, strict=True)]
+                i = b.select(carry, zero, i)
+            b.store(i, index)
+        for x, place in zip(at, self.places, strict=True):
+            b.store(x, place)
 
     def _tile(
         self,
@@ -179,10 +181,10 @@ class _Writer:
         b, last = self.b, self.b.sub(stop, _number(1))
         sources, places = [], []
         for r in range(self.tile.rows):
-            here = b.add(row, _number(r))
-            sources.append(self._at(left, b.load(self.row_offset, typ=I64)))
-            places.append(self._at(out, b.mul(self._least(here, last), self.size["row_c"])))
-            self._advance(b.icmp_signed("<", here, last))
+            at_a, at_c = (b.load(place, typ=I64) for place in self.places)
+            sources.append(self._at(left, at_a))
+            places.append(self._at(out, at_c))
+            self._advance(b.icmp_signed("<", b.add(row, _number(r)), last))
         full = b.icmp_signed(">=", columns, _number(self.tile.columns))
         with b.if_else(starts) as (zeros, earlier):
             with zeros:
@@ -233,17 +235,21 @@ class _Writer:
     def _load_vector(self, place: ir.Value) -> ir.Value:
         return self.b.load(place, typ=self.vector, align=self.tile.dtype.itemsize)
 
-    def _for_each_vector(self, full: ir.Value, columns: ir.Value, places: Sequence[ir.Value], action) -> None:  # type: ignore[no-untyped-def]
+    def _for_each_vector(
+        self, full: ir.Value, columns: ir.Value, places: Sequence[ir.Value], action: Callable[..., None]
+    ) -> None:
         """Move every vector of the tile, whole or, in the last panel, as far as there are columns."""
+        lanes = self.tile.lanes
         with self.b.if_else(full) as (whole, partly):
             for branch, masked in ((whole, False), (partly, True)):
                 with branch:
                     masks = [self._mask(columns, v) if masked else None for v in range(self.tile.vectors)]
                     for place, sums in zip(places, self.sums, strict=True):
                         for v, (mask, total) in enumerate(zip(masks, sums, strict=True)):
-                            action(self._at(place, _number(v * self.tile.lanes)), total, mask)
+                            action(self._at(place, self.b.mul(_number(v * lanes), self.size["column_c"])), total, mask)
 
     def _mask(self, columns: ir.Value, v: int) -> ir.Value:
+        """Which lanes of a vector are columns."""
         b, kind = self.b, ir.VectorType(I64, self.tile.lanes)
         one = b.insert_element(ir.Constant(kind, ir.Undefined), columns, ir.Constant(I32, 0))
         zeros = ir.Constant(ir.VectorType(I32, self.tile.lanes), [0] * self.tile.lanes)
@@ -256,20 +262,38 @@ class _Writer:
         name = f"llvm.masked.{name}.v{self.tile.lanes}{letter}.p0"
         return self.module.globals.get(name) or ir.Function(self.module, kind, name)
 
+    def _lanes(self, place: ir.Value, mask: ir.Value | None) -> Iterator[tuple[ir.Constant, ir.Value]]:
+        """Yield the lanes of a vector whose columns are apart, and their places; skip those that are no columns."""
+        for i in range(self.tile.lanes):
+            lane, at = ir.Constant(I32, i), self._at(place, self.b.mul(_number(i), self.size["column_c"]))
+            if mask is None:
+                yield lane, at
+            else:
+                with self.b.if_then(self.b.extract_element(mask, lane)):
+                    yield lane, at
+
     def _load_sums(self, place: ir.Value, total: ir.Value, mask: ir.Value | None) -> None:
-        if mask is None:
-            value = self._load_vector(place)
+        b, nothing = self.b, ir.Constant(self.vector, None)
+        if not self.tile.dense:
+            b.store(nothing, total)
+            for lane, at in self._lanes(place, mask):
+                x = b.load(at, typ=self.element)
+                b.store(b.insert_element(b.load(total, typ=self.vector), x, lane), total)
+        elif mask is None:
+            b.store(self._load_vector(place), total)
         else:
-            align, nothing = ir.Constant(I32, self.tile.dtype.itemsize), ir.Constant(self.vector, None)
             kind = ir.FunctionType(self.vector, [POINTER, I32, mask.type, self.vector])
-            value = self.b.call(self._masked("load", kind), [place, align, mask, nothing])
-        self.b.store(value, total)
+            align = ir.Constant(I32, self.tile.dtype.itemsize)
+            b.store(b.call(self._masked("load", kind), [place, align, mask, nothing]), total)
 
     def _store_sums(self, place: ir.Value, total: ir.Value, mask: ir.Value | None) -> None:
-        value = self.b.load(total, typ=self.vector)
-        if mask is None:
-            self.b.store(value, place, align=self.tile.dtype.itemsize)
+        b, value = self.b, self.b.load(total, typ=self.vector)
+        if not self.tile.dense:
+            for lane, at in self._lanes(place, mask):
+                b.store(b.extract_element(value, lane), at)
+        elif mask is None:
+            b.store(value, place, align=self.tile.dtype.itemsize)
         else:
             kind = ir.FunctionType(VOID, [self.vector, POINTER, I32, mask.type])
             align = ir.Constant(I32, self.tile.dtype.itemsize)
-            self.b.call(self._masked("store", kind), [value, place, align, mask])
+            b.call(self._masked("store", kind), [value, place, align, mask])

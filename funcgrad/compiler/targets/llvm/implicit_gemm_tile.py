@@ -19,6 +19,7 @@ class Tile(NamedTuple):
     depth_loops: int
     unroll: int
     unit: bool  # neighbors in depth are neighbors in a
+    dense: bool  # columns are neighbors in the result
     panels_last: bool  # tasks run through panels first: all of b stays in cache
 
     @property

@@ -16,10 +16,13 @@ from funcgrad.testing import assert_close
 
 NHWC = ("NHWC", "HWIO", "NHWC")
 
-# rows (size, distance), depth (size, distance), groups (count, distance), columns
+# rows (size, distance), depth (size, distance), groups (count, distance), columns, whether columns are side by side
 PRODUCTS = {
     "one": ([(1, 1)], [(1, 1)], (1, 0), 1),
     "a matrix": ([(40, 9)], [(9, 1)], (1, 0), 64),
+    "a matrix, transposed": ([(40, 9)], [(9, 1)], (1, 0), 61),
+    "windows, transposed": ([(2, 400), (5, 40), (7, 3)], [(3, 40), (9, 1)], (2, 2), 40),
+    "deep, transposed": ([(7, 60), (5, 1)], [(3000, 50)], (1, 0), 20),
     "windows": ([(2, 400), (5, 40), (7, 3)], [(3, 40), (9, 1)], (1, 0), 40),
     "groups": ([(50, 3)], [(7, 1)], (2, 5), 5),
     "overlapping rows": ([(3, 7), (30, 1)], [(4, 30), (6, 3), (5, 2)], (3, 11), 33),
@@ -38,7 +41,14 @@ def product(name: str, dtype: type) -> tuple[np.ndarray, np.ndarray, Form]:
     a, b = (rng.normal(size=n).astype(dtype) for n in (last + 1, groups * panels * panel))
     steps = [PANEL, *itertools.accumulate([n for n, _ in depth[:0:-1]], lambda s, n: s * n, initial=PANEL)][1:][::-1]
     with_b = tuple((n, s, t) for (n, s), t in zip(depth, steps, strict=True))
-    return a, b, Form(tuple(rows), with_b, (groups, group_a, panels * panel), columns, panel)
+    # The result is (rows, groups, columns), or (groups, columns, rows).
+    m = int(np.prod([n for n, _ in rows]))
+    across = "transposed" in name
+    row, column = (1, m) if across else (groups * columns, 1)
+    steps = itertools.accumulate([n for n, _ in rows[:0:-1]], lambda s, n: s * n, initial=row)
+    with_c = tuple((n, s, t) for (n, s), t in zip(rows, [*steps][::-1], strict=True))
+    group_c = columns * column
+    return a, b, Form(with_c, with_b, (groups, group_a, panels * panel, group_c), (columns, column), panel)
 
 
 def by_definition(a: np.ndarray, b: np.ndarray, form: Form) -> np.ndarray:
@@ -46,14 +56,15 @@ def by_definition(a: np.ndarray, b: np.ndarray, form: Form) -> np.ndarray:
         grids = np.meshgrid(*(np.arange(n) * s for n, s in loops), indexing="ij")
         return sum(grids).reshape(-1)
 
-    rows, depth_a = offsets([*form.rows]), offsets([(n, s) for n, s, _ in form.depth])
-    depth_b, columns = offsets([(n, s) for n, _, s in form.depth]), np.arange(form.columns)
+    rows, depth_a = (offsets([(n, s) for n, s, _ in loops]) for loops in (form.rows, form.depth))
+    depth_b, columns = offsets([(n, s) for n, _, s in form.depth]), np.arange(form.columns[0])
     parts = []
     for g in range(form.groups[0]):
         left = a[g * form.groups[1] + rows[:, None] + depth_a]
         places = columns // PANEL * form.panel + columns % PANEL
         parts.append(left.astype(float) @ b[g * form.groups[2] + depth_b[:, None] + places].astype(float))
-    return np.concatenate(parts, 1)
+    whole = np.concatenate(parts, 1)
+    return (whole if form.columns[1] == 1 else whole.T).reshape(-1)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -78,8 +89,9 @@ def test_every_run_gives_the_same_bits():
 
 def test_nothing_is_written_beside_the_columns():
     a, b, form = product("groups", np.float32)
-    out = fg.jit(lambda a, b: jnp.concatenate([implicit_gemm(a, b, form), jnp.ones((form.m, 3))], 1))(a, b)
-    assert_close(out[:, 10:], np.ones((form.m, 3), np.float32))
+    out = fg.jit(lambda a, b: jnp.concatenate([jnp.ones(9), implicit_gemm(a, b, form), jnp.ones(9)]))(a, b)
+    assert_close(out[:9], np.ones(9, np.float32))
+    assert_close(out[-9:], np.ones(9, np.float32))
 
 
 # ---------------------------------------------------------------- forms
