@@ -1,13 +1,14 @@
-"""The targets llvm and numba and hand-written numba on ten kernels: `python -m benchmarks.numba_target`.
+"""The targets llvm and numba and hand-written numba on ten kernels: `python -m benchmarks.numba_target [threads]`.
 
 Each row has the first call, with nothing cached, and calls in alternation. Ratios are to the llvm target: above 1, llvm
-is faster.
+is faster. With one thread, times are CPU time, which other processes disturb less.
 """
 
 from __future__ import annotations
 
 import functools
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -19,11 +20,11 @@ import numpy as np
 import funcgrad as fg
 import funcgrad.numpy as fnp
 from benchmarks.report import seconds
-from benchmarks.timing import seconds_of
 
 N = 1 << 20
 ROWS = 1024
 STEPS = 10_000
+CALLS = 3
 parallel = numba.njit(parallel=True, fastmath={"contract", "reassoc", "nsz"}, error_model="numpy")
 HALF, ONE = np.float32(0.5), np.float32(1)
 
@@ -157,8 +158,12 @@ KERNELS: dict[str, tuple[Callable[..., Any], Callable[..., Any], bool]] = {
 }
 
 
-def main() -> None:
-    """Print the table."""
+def main(threads: int) -> None:
+    """Print the table; 0 threads are all."""
+    clock = time.process_time if threads == 1 else time.perf_counter
+    if threads:
+        fg.config.update("num_threads", threads)
+        numba.set_num_threads(threads)
     rng = np.random.default_rng(0)
     flat = [rng.standard_normal(N).astype(np.float32) for _ in range(2)]
     square = [x.reshape(ROWS, -1) for x in flat]
@@ -174,30 +179,22 @@ def main() -> None:
         }
         first, times = {}, {which: [] for which in calls}
         for which, call in calls.items():
-            start = time.perf_counter()
+            start = clock()
             call()
-            first[which] = time.perf_counter() - start
+            first[which] = clock() - start
         for i in range(31):
             for which in calls if i % 2 else reversed(calls):
-                times[which].append(_once(calls[which]))
+                start = clock()
+                for _ in range(CALLS):
+                    calls[which]()
+                times[which].append((clock() - start) / CALLS)
         median = {which: float(np.median(t)) for which, t in times.items()}
         ratios = [f"{median[which] / median['llvm']:.2f}" for which in ("numba", "by hand")]
         cells = [*(seconds(t) for t in first.values()), seconds(median["llvm"]), *ratios]
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
-def _once(call: Callable[[], Any]) -> float:
-    return seconds_of(_Eager(), call, 3, False)
-
-
-class _Eager:
-    """Nothing runs on after a call has returned."""
-
-    def block(self, value: Any) -> Any:
-        return value
-
-
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as empty:
         os.environ["FUNCGRAD_CACHE_DIR"] = empty
-        main()
+        main(int(sys.argv[1]) if len(sys.argv) > 1 else 0)

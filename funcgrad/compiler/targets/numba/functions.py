@@ -1,8 +1,8 @@
-"""Scalar operations as source: what a generated module says besides its kernels.
+"""Scalar operations as source: the functions that the kernels of a module call.
 
-An operation that NumPy or `math` has under numba is imported. The rest are templates: `$T` is the dtype, `$U` and `$S`
-are the unsigned and the signed integer of its width, `$bits` is the width, `$lowest` and `$highest` are the limits of
-an integer. A module contains what its kernels call, and nothing else.
+What NumPy has under numba is imported. Mathematical functions are the formulas of vector_math; see `formulas`. The rest
+are templates: `$T` is the dtype, `$U` and `$S` are the unsigned and the signed integer of its width, `$bits` is the
+width, `$lowest` and `$highest` are the limits of an integer. A module contains only what its kernels call.
 """
 
 from __future__ import annotations

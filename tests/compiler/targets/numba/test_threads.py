@@ -147,7 +147,7 @@ def test_concurrent_callers_of_one_program():
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*fork")
 def test_the_child_of_a_fork_has_threads_of_its_own():
     divide(lambda start, stop, number: None, [(0, 1), (1, 2)], 2)
     child = os.fork()
