@@ -14,7 +14,9 @@ from funcgrad.numpy.creation import *
 from funcgrad.numpy.indexing import *
 from funcgrad.numpy.joining import *
 from funcgrad.numpy.masks import *
+from funcgrad.numpy.matrices import *
 from funcgrad.numpy.nan_reductions import *
+from funcgrad.numpy.number_parts import *
 from funcgrad.numpy.padding import *
 from funcgrad.numpy.polynomials import *
 from funcgrad.numpy.products import *

@@ -12,10 +12,10 @@ from funcgrad.arguments.promotion import as_operand, broadcast_shapes, promote, 
 from funcgrad.core.tracers import Tracer
 from funcgrad.errors import ArgumentError, ShapeError
 from funcgrad.numpy import ufuncs as uf
-from funcgrad.numpy.composite import isfinite, isnan
 from funcgrad.numpy.creation import asarray
 from funcgrad.numpy.joining import concatenate
 from funcgrad.numpy.masks import nonzero, where
+from funcgrad.numpy.number_parts import isfinite, isnan
 from funcgrad.numpy.reductions import all, any
 from funcgrad.numpy.shapes import ravel
 from funcgrad.numpy.sorting import argsort, searchsorted, sort, unique

@@ -1,27 +1,25 @@
-"""Elementwise functions that take several primitives: division with NumPy's rounding, powers, numbers' parts, tests."""
+"""Elementwise functions that take several primitives: division with NumPy's rounding, powers, logarithms, rounding."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-import numpy as np
-
 from funcgrad import dtypes
 from funcgrad.arguments import promotion
 from funcgrad.arguments.promotion import as_operand, promote, promote_inexact, promote_shapes
 from funcgrad.errors import ArgumentError, DTypeError
 from funcgrad.numpy import ufuncs as uf
+from funcgrad.numpy.number_parts import isinf, isnan
 from funcgrad.numpy.ufuncs import pick, where
 from funcgrad.ops import arithmetic as ar
-from funcgrad.ops import casts, logic
-from funcgrad.ops.composite import gcd_p, hypot_p, logaddexp_p
+from funcgrad.ops import casts
+from funcgrad.ops.composite import hypot_p, logaddexp_p
 
 __all__ = [
     "angle",
     "around",
     "clip",
-    "copysign",
     "deg2rad",
     "degrees",
     "divmod",
@@ -31,27 +29,13 @@ __all__ = [
     "fmax",
     "fmin",
     "fmod",
-    "frexp",
-    "gcd",
     "heaviside",
     "hypot",
-    "iscomplex",
-    "isfinite",
-    "isinf",
-    "isnan",
-    "isneginf",
-    "isposinf",
-    "isreal",
-    "lcm",
-    "ldexp",
     "log10",
     "log2",
     "logaddexp",
     "logaddexp2",
     "mod",
-    "modf",
-    "nan_to_num",
-    "positive",
     "pow",
     "power",
     "rad2deg",
@@ -59,9 +43,7 @@ __all__ = [
     "reciprocal",
     "remainder",
     "round",
-    "signbit",
     "sinc",
-    "spacing",
 ]
 
 # ---------------------------------------------------------------- division
@@ -280,6 +262,16 @@ def rad2deg(x: Any, /) -> Any:
 
 radians, degrees = deg2rad, rad2deg
 
+
+def angle(z: Any, deg: bool = False) -> Any:
+    """Argument of a complex number, in (−π, π]; 0 or π for real ones."""
+    (z,) = promote_inexact(z, operation="angle")
+    out = uf.arctan2(
+        ar.full(z.aval.shape, 0, z.aval.dtype) if not dtypes.is_complex(z.aval.dtype) else uf.imag(z), uf.real(z)
+    )
+    return rad2deg(out) if deg else out
+
+
 # ---------------------------------------------------------------- rounding and limiting
 
 
@@ -341,194 +333,3 @@ def heaviside(x: Any, y: Any, /) -> Any:
     x, y = promote(*promote_inexact(x, y, operation="heaviside"), operation="heaviside")
     one = ar.full((), 1, x.aval.dtype, x.aval.weak_type)
     return where(uf.less(x, 0), uf.subtract(one, one), where(uf.greater(x, 0), one, where(isnan(x), x, y)))
-
-
-# ---------------------------------------------------------------- tests
-
-
-def isfinite(x: Any, /) -> Any:
-    """Neither infinite nor NaN."""
-    x = as_operand(x, "isfinite")
-    if dtypes.is_complex(x.aval.dtype):
-        return uf.bitwise_and(isfinite(uf.real(x)), isfinite(uf.imag(x)))
-    return ar.is_finite_p.bind(x) if dtypes.is_float(x.aval.dtype) else ar.full(x.aval.shape, True, dtypes.bool_)
-
-
-def isinf(x: Any, /) -> Any:
-    """Positive or negative infinity, in either part of a complex number."""
-    x = as_operand(x, "isinf")
-    if dtypes.is_complex(x.aval.dtype):
-        return uf.bitwise_or(isinf(uf.real(x)), isinf(uf.imag(x)))
-    if not dtypes.is_float(x.aval.dtype):
-        return ar.full(x.aval.shape, False, dtypes.bool_)
-    return uf.equal(uf.absolute(x), math.inf)
-
-
-def isnan(x: Any, /) -> Any:
-    """Not a number."""
-    x = as_operand(x, "isnan")
-    return logic.ne_p.bind(x, x)
-
-
-def isposinf(x: Any, /, out: None = None) -> Any:
-    """Positive infinity."""
-    return _is_infinity(x, math.inf, "isposinf")
-
-
-def isneginf(x: Any, /, out: None = None) -> Any:
-    """Negative infinity."""
-    return _is_infinity(x, -math.inf, "isneginf")
-
-
-def _is_infinity(x: Any, infinity: float, name: str) -> Any:
-    x = as_operand(x, name)
-    if dtypes.is_complex(x.aval.dtype):
-        raise DTypeError(
-            f"{name}: operand has type {x.aval}; complex infinity has no sign", fix="apply it to the parts"
-        )
-    return uf.equal(x, infinity) if dtypes.is_float(x.aval.dtype) else ar.full(x.aval.shape, False, dtypes.bool_)
-
-
-def isreal(x: Any) -> Any:
-    """Imaginary part is 0."""
-    return uf.equal(uf.imag(x), 0)
-
-
-def iscomplex(x: Any) -> Any:
-    """Imaginary part is not 0."""
-    return uf.not_equal(uf.imag(x), 0)
-
-
-def signbit(x: Any, /) -> Any:
-    """The sign bit: True for negative numbers, −0.0 and NaNs that carry it."""
-    x = as_operand(x, "signbit")
-    dtype = x.aval.dtype
-    if dtypes.is_complex(dtype):
-        raise DTypeError(f"signbit: operand has type {x.aval}", fix="apply it to the parts")
-    if dtype.kind in "ub":
-        return ar.full(x.aval.shape, False, dtypes.bool_)
-    if dtype.kind == "i":
-        return uf.less(x, 0)
-    return uf.less(_bits(x), 0)
-
-
-def _bits(x: Any) -> Any:
-    return casts.bitcast_convert_type_p.bind(x, new_dtype=np.dtype(f"i{x.aval.dtype.itemsize}"))
-
-
-def copysign(x: Any, y: Any, /) -> Any:
-    """|x| with the sign bit of y."""
-    x, y = promote_inexact(x, y, operation="copysign")
-    return where(signbit(y), uf.negative(uf.absolute(x)), uf.absolute(x))
-
-
-def nan_to_num(x: Any, copy: bool = True, nan: Any = 0.0, posinf: Any = None, neginf: Any = None) -> Any:
-    """Replace NaN by `nan`, and infinities by the largest finite numbers or the values given."""
-    x = as_operand(x, "nan_to_num")
-    dtype = x.aval.dtype
-    if dtypes.is_complex(dtype):
-        parts = (nan_to_num(p, copy, nan, posinf, neginf) for p in (uf.real(x), uf.imag(x)))
-        return ar.complex_p.bind(*parts)
-    if not dtypes.is_float(dtype):
-        return x
-    limits = dtypes.finfo(dtype)
-    high = float(limits.max) if posinf is None else posinf
-    low = float(limits.min) if neginf is None else neginf
-
-    def replaced(condition: Any, value: Any, x: Any) -> Any:
-        value = casts.convert_element_type(as_operand(value, "nan_to_num"), dtype)
-        return pick(condition, value, x, "nan_to_num")
-
-    out = replaced(isnan(x), nan, x)
-    out = replaced(uf.equal(x, math.inf), high, out)
-    return replaced(uf.equal(x, -math.inf), low, out)
-
-
-# ---------------------------------------------------------------- parts of numbers
-
-
-def angle(z: Any, deg: bool = False) -> Any:
-    """Argument of a complex number, in (−π, π]; 0 or π for real ones."""
-    (z,) = promote_inexact(z, operation="angle")
-    out = uf.arctan2(
-        ar.full(z.aval.shape, 0, z.aval.dtype) if not dtypes.is_complex(z.aval.dtype) else uf.imag(z), uf.real(z)
-    )
-    return rad2deg(out) if deg else out
-
-
-def positive(x: Any, /) -> Any:
-    """x itself."""
-    return as_operand(x, "positive")
-
-
-def modf(x: Any, /, out: None = None) -> tuple[Any, Any]:
-    """(fractional part, whole part), both with the sign of x."""
-    (x,) = promote_inexact(x, operation="modf")
-    whole = uf.trunc(x)
-    # Below 0 the difference is turned around, so that a fraction of 0 keeps the sign of x.
-    fraction = pick(signbit(x), uf.negative(uf.subtract(whole, x)), uf.subtract(x, whole), "modf")
-    zero = copysign(ar.full((), 0, x.aval.dtype, x.aval.weak_type), x)
-    return pick(isinf(x), zero, fraction, "modf"), copysign(whole, x)
-
-
-def frexp(x: Any, /) -> tuple[Any, Any]:
-    """(mantissa, exponent) with x = mantissa · 2**exponent and ½ ≤ |mantissa| < 1; the exponent is an int32."""
-    (x,) = promote_inexact(x, operation="frexp")
-    limits = dtypes.finfo(x.aval.dtype)
-    subnormal = uf.bitwise_and(uf.less(uf.absolute(x), float(limits.smallest_normal)), uf.not_equal(x, 0))
-    normal = pick(subnormal, uf.multiply(x, 2.0**limits.nmant), x, "frexp")
-    mask = (1 << limits.nexp) - 1
-    bias = mask >> 1
-    field = uf.bitwise_and(uf.right_shift(_bits(normal), limits.nmant), mask)
-    # 0, ∞ and NaN are their own mantissa: they are given the field of an exponent of 0.
-    field = where(uf.bitwise_or(uf.equal(x, 0), uf.bitwise_not(isfinite(x))), bias - 1, field)
-    exponent = uf.subtract(
-        casts.convert_element_type(field, dtypes.int32), where(subnormal, bias - 1 + limits.nmant, bias - 1)
-    )
-    # A product, not the bits put together: its derivative is the right one. 2^(2 − exponent) is always a normal number.
-    scale_bits = uf.left_shift(uf.subtract(2 * bias + 1, field), limits.nmant)
-    scale = casts.bitcast_convert_type_p.bind(scale_bits, new_dtype=x.aval.dtype)
-    return uf.multiply(uf.multiply(normal, scale), 0.25), exponent
-
-
-def ldexp(x: Any, y: Any, /) -> Any:
-    """x · 2ʸ for integers y, without overflow on the way."""
-    (x,) = promote_inexact(x, operation="ldexp")
-    y = as_operand(y, "ldexp")
-    if not (dtypes.is_integer(y.aval.dtype) or y.aval.dtype == dtypes.bool_):
-        raise DTypeError(f"ldexp: the exponent has type {y.aval}", fix="pass integers: y.astype(int)")
-    y = casts.convert_element_type(y, dtypes.int32)
-    # In three steps, so that no intermediate 2ⁿ leaves the range while the result is inside it.
-    third = uf.right_shift(y, 2)
-    for n in (third, third, third, uf.subtract(y, uf.multiply(third, 3))):
-        x = uf.multiply(
-            x, casts.convert_element_type(uf.exp2(casts.convert_element_type(n, x.aval.dtype)), x.aval.dtype)
-        )
-    return x
-
-
-def spacing(x: Any, /) -> Any:
-    """Distance from x to the next float away from 0."""
-    (x,) = promote_inexact(x, operation="spacing")
-    outward = uf.nextafter(x, copysign(ar.full((), math.inf, x.aval.dtype), x))
-    return pick(isfinite(x), uf.subtract(outward, x), ar.full((), math.nan, x.aval.dtype), "spacing")
-
-
-def gcd(x: Any, y: Any, /) -> Any:
-    """Greatest common divisor of |x| and |y|; gcd(0, 0) is 0."""
-    return gcd_p.bind(*_integers(x, y, "gcd"))
-
-
-def lcm(x: Any, y: Any, /) -> Any:
-    """Least common multiple of |x| and |y|; 0 if either is."""
-    x, y = (uf.absolute(v) for v in _integers(x, y, "lcm"))
-    divisor = gcd_p.bind(x, y)
-    safe = pick(uf.equal(divisor, 0), ar.full((), 1, divisor.aval.dtype, divisor.aval.weak_type), divisor, "lcm")
-    return uf.multiply(x, ar.div_p.bind(y, safe))
-
-
-def _integers(x: Any, y: Any, name: str) -> list[Any]:
-    x, y = promote(x, y, operation=name)
-    if not dtypes.is_integer(x.aval.dtype):
-        raise DTypeError(f"{name}: operands have type {x.aval}", fix="pass integers")
-    return [x, y]

@@ -9,7 +9,8 @@ from funcgrad import dtypes
 from funcgrad.arguments.promotion import as_operand
 from funcgrad.numpy import reductions as rd
 from funcgrad.numpy import ufuncs as uf
-from funcgrad.numpy.composite import isnan, where
+from funcgrad.numpy.composite import where
+from funcgrad.numpy.number_parts import isnan
 
 __all__ = [
     "nanargmax",

@@ -20,6 +20,8 @@ from funcgrad.numpy import (
     index_expressions,
     indexing,
     masks,
+    matrices,
+    number_parts,
     products,
     protocols,
     reductions,
@@ -109,7 +111,7 @@ for _name, _function in {
 
 for _name, _function in {
     "neg": ufuncs.negative,
-    "pos": composite.positive,
+    "pos": number_parts.positive,
     "abs": ufuncs.absolute,
     "invert": ufuncs.bitwise_not,
 }.items():
@@ -151,7 +153,8 @@ for _module, _names in {
     products: "dot trace",
     shapes: "ravel repeat squeeze swapaxes",
     sorting: "argpartition argsort partition searchsorted sort",
-    creation: "copy diagonal",
+    creation: "copy",
+    matrices: "diagonal",
     indexing: "choose take",
     masks: "nonzero",
     bits: "view",

@@ -13,7 +13,7 @@ from funcgrad.arguments.axes import as_int
 from funcgrad.arguments.promotion import as_operand, promote_dtypes, promote_inexact
 from funcgrad.core.tracers import Tracer
 from funcgrad.errors import ArgumentError, ShapeError
-from funcgrad.numpy import creation
+from funcgrad.numpy import creation, matrices
 from funcgrad.numpy import ufuncs as uf
 from funcgrad.numpy.composite import clip, clip_rounding
 from funcgrad.numpy.creation import asarray, linspace, zeros
@@ -103,7 +103,7 @@ def corrcoef(x: Any, y: Any = None, rowvar: bool = True, dtype: Any = None) -> A
     c = cov(x, y, rowvar, dtype=dtype)
     if c.aval.ndim == 0:
         return uf.divide(c, c)
-    deviation = uf.sqrt(uf.real(creation.diagonal(c)))
+    deviation = uf.sqrt(uf.real(matrices.diagonal(c)))
     out = c / deviation[:, None] / deviation[None, :]
     if not dtypes.is_complex(out.aval.dtype):
         return clip_rounding(out, -1, 1)
