@@ -40,7 +40,7 @@ class Var:
 
 @final
 class Literal:
-    """A scalar constant written into an equation; `val` is a 0-d `Array`."""
+    """A scalar constant inside an equation; `val` is a 0-d `Array`."""
 
     __slots__ = ("val", "aval")
 
@@ -110,7 +110,7 @@ class Jaxpr:
 
     @property
     def used_axes(self) -> frozenset[Any]:
-        """The vmap axes that collectives in it name, at any depth."""
+        """The vmap axes that its collectives name, at any depth."""
         if self._used_axes is None:
             self._used_axes = frozenset().union(*(used_axes(e.primitive, e.params) for e in self.eqns))
         return self._used_axes
@@ -135,7 +135,7 @@ class ClosedJaxpr:
     eqns = property(lambda self: self.jaxpr.eqns)
 
     def memo(self, key: Any, make: Any) -> Any:
-        """Return `make()`, computed once per key for the life of this jaxpr: what transforms of it cache by."""
+        """Return `make()`, computed once per key for the life of this jaxpr; transforms cache their results here."""
         if key not in self._memo:
             self._memo[key] = make()
         return self._memo[key]
@@ -228,7 +228,7 @@ def dce_jaxpr(
     """Return the jaxpr of the used outputs and the inputs that they need, and the mask of these inputs.
 
     Inputs in the mask `instantiate` stay even when nothing reads them. Where there is nothing to drop, the jaxpr is
-    returned as it is. Remembered on the jaxpr.
+    returned as it is. Memoized on the jaxpr.
     """
     instantiate = broadcast_mask(instantiate, len(closed.jaxpr.invars))
 

@@ -51,7 +51,7 @@ class JaxprCall(Primitive):
         )
 
     def _apply(self, derived: ClosedJaxpr, args: Sequence[Any], params: dict[str, Any]) -> list[Any]:
-        """Apply a derived jaxpr; traced values that custom rules in it close over become operands."""
+        """Apply a derived jaxpr; tracers that custom rules in it close over become operands."""
         closed, closed_over = hoist_tracers(derived)
         return self.bind(*closed_over, *args, jaxpr=closed, **params)
 

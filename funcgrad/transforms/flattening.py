@@ -30,11 +30,11 @@ def callable_or_error(fun: Any, transform: str) -> None:
 
 
 Names = Callable[[], Sequence[str]]
-"""What errors call the leaves of a tree; worked out when there is one."""
+"""The names of the leaves of a tree in error messages; computed only when there is an error."""
 
 
 def as_arrays(leaves: Iterable[Any], operation: str = "", names: Names | None = None) -> list[Any]:
-    """Return leaves as arrays or tracers; with `names`, the error says which leaf is none."""
+    """Return leaves as arrays or tracers; with `names`, the error names the leaf that is not an array."""
     leaves = list(leaves)
     try:
         return [x if isinstance(x, ArrayLike) else as_array(x) for x in leaves]
@@ -59,7 +59,7 @@ def abstract(x: Any) -> ShapedArray:
 def not_an_array(
     operation: str, names: Sequence[str], leaves: Sequence[Any], convert: Callable[[Any], Any], remedy: str = ""
 ) -> ArgumentError:
-    """Return the error that names the first leaf which `convert` does not take."""
+    """Return the error that names the first leaf that `convert` does not accept."""
     for name, leaf in zip(names, leaves, strict=True):
         try:
             convert(leaf)
@@ -67,7 +67,7 @@ def not_an_array(
             if isinstance(leaf, Reference):
                 return error
             found = f"{leaf!r:.60} of type {type(leaf).__name__}, which is not an array"
-            remedy = remedy or "pass an array or a number; close over what is none"
+            remedy = remedy or "pass an array or a number; close over what is not an array"
             if isinstance(leaf, ShapeDtypeStruct):
                 found, remedy = f"{leaf}, a type and not a value", "call .eval_shape, .trace or .lower with types"
             return ArgumentError(f"{operation}: {name} is {found}", fix=remedy)
@@ -75,7 +75,7 @@ def not_an_array(
 
 
 def argument_names(fun: Any, in_tree: Any, n: int) -> list[str]:
-    """Return what error messages call each leaf of the arguments: "argument params['w'] of loss"."""
+    """Return the name of each leaf of the arguments in error messages: "argument params['w'] of loss"."""
     return [f"argument {name} of {name_of(fun)}" for name in leaf_names(fun, in_tree, n)]
 
 
@@ -85,7 +85,7 @@ def arguments_of(fun: Any, in_tree: Any) -> Names:
 
 
 def leaf_names(fun: Any, in_tree: Any, n: int) -> list[str]:
-    """Return what a user would call each of the `n` leaves of (args, kwargs): `x`, `params['w']`."""
+    """Return the name that a user would give each of the `n` leaves of (args, kwargs): `x`, `params['w']`."""
     try:
         parameters = list(inspect.signature(fun).parameters)
     except (TypeError, ValueError):

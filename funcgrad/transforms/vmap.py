@@ -90,7 +90,7 @@ def _axes_of_leaves(fun: Callable[..., Any], in_axes: Any, args: tuple, n: int) 
 
 
 def _with_refs(fun: FlatFunction, refs: dict[int, Ref]) -> Callable[..., Sequence[Any]]:
-    """The function of arrays that makes Refs at the places in `refs`, and returns their contents after its results."""
+    """Return the function of arrays that makes Refs at the places in `refs`, and also returns their contents."""
     if not refs:
         return fun
 
@@ -104,7 +104,7 @@ def _with_refs(fun: FlatFunction, refs: dict[int, Ref]) -> Callable[..., Sequenc
 
 
 def _contents(contents: Any, dim: int | None, wanted: int | None, size: int) -> Any:
-    """Place the batch dimension of a Ref's contents as it was when the Ref was passed in."""
+    """Move the batch dimension of a Ref's contents to where it was when the Ref was passed in."""
     if wanted is None and dim is not None:
         raise BatchingError(
             f"vmap: a value that depends on mapped arguments is written to a Ref of type {aval_of(contents)} "
@@ -115,7 +115,7 @@ def _contents(contents: Any, dim: int | None, wanted: int | None, size: int) -> 
 
 
 def _argument(in_tree: Any, position: int) -> str:
-    """Return what a leaf of the arguments is called: ``args[0]['w']``."""
+    """Return the name of a leaf of the arguments: ``args[0]['w']``."""
     path = in_tree.paths()[position]
     return ("args", "kwargs")[path[0].idx] + tree.keystr(path[1:])
 
@@ -171,13 +171,13 @@ def _batch_size(fun: Any, flat: Sequence[Any], dims: Sequence[int | None], given
 
 
 def _output(out_tree: Any, position: int) -> str:
-    """Return what a leaf of the results is called: ``the output at ['w']``."""
+    """Return the name of a leaf of the results: ``the output at ['w']``."""
     path = out_tree.paths()[position]
     return f"the output at {tree.keystr(path)}" if path else "the output"
 
 
 def _placed(value: Any, dim: int | None, wanted: Any, size: int, out_tree: Any, position: int) -> Any:
-    """Place the batch dimension of a result where out_axes wants it."""
+    """Move the batch dimension of a result to where out_axes puts it."""
     if type(wanted) is not int:
         _check_axis(wanted, lambda: f"out_axes for {_output(out_tree, position)}")
     if wanted is None:

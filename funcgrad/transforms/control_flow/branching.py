@@ -91,7 +91,7 @@ def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any, o
 def platform_dependent(
     *args: Any, default: Callable[..., Any] | None = None, **per_platform: Callable[..., Any]
 ) -> Any:
-    """Return the result of the function given for the platform that programs run on, or of `default`.
+    """Return the result of the function for the platform that programs run on, or of `default`.
 
     >>> platform_dependent(3, cpu=lambda x: x + 1, default=lambda x: x)
     4
@@ -133,7 +133,7 @@ def _choose(operation: str, index: Any, functions: dict[str, Callable[..., Any]]
 
 
 def _input_positions(closed: ClosedJaxpr) -> list[int | None]:
-    """For each output that is an input, which one it is."""
+    """Return, for each output that is an input, the position of that input; else None."""
     position = {v: i for i, v in enumerate(closed.jaxpr.invars)}
     return [position.get(v) if isinstance(v, Var) else None for v in closed.jaxpr.outvars]
 
@@ -218,5 +218,5 @@ def _at(path: tree.KeyPath) -> str:
 
 
 def _results(bodies: Sequence[tuple[str, Body]], functions: dict[str, Callable[..., Any]]) -> str:
-    """Show what each of the branches returns, one line each."""
+    """Return a line of text for each branch with what it returns."""
     return "".join(f"\n    {name} ({name_of(functions[name])}): {body.show()}" for name, body in bodies)

@@ -40,7 +40,7 @@ Branches = tuple[ClosedJaxpr, ...]
 
 
 def _infer(index: ShapedArray, *avals: ShapedArray, branches: Branches) -> list[ShapedArray]:
-    """What the first branch returns; the others return the same but for weak types."""
+    """Return the types of the first branch; those of the others are equal up to weak types."""
     if (index.shape, index.dtype) != ((), dtypes.int32):
         raise JaxprError(f"cond: the index has type {index}, it must be a scalar int32")
     for i, branch in enumerate(branches):
@@ -52,7 +52,7 @@ def _infer(index: ShapedArray, *avals: ShapedArray, branches: Branches) -> list[
 
 
 def _evaluate(index: Array, *arrays: Array, branches: Branches) -> list[Array]:
-    """Outside jit the index is known: nothing is compiled, the chosen branch is evaluated."""
+    """Evaluate the chosen branch: outside jit the index is known, and nothing is compiled."""
     chosen = branches[int(np.clip(int(index), 0, len(branches) - 1))]
     out = eval_jaxpr(chosen.jaxpr, chosen.consts, *arrays)
     avals = cond_p.typed([aval_of(index), *map(aval_of, arrays)], {"branches": branches})
@@ -62,10 +62,10 @@ def _evaluate(index: Array, *arrays: Array, branches: Branches) -> list[Array]:
 def _agreeing(
     derive: Callable[[ClosedJaxpr, Sequence[bool]], tuple[ClosedJaxpr, list[bool]]], branches: Branches, n: int
 ) -> tuple[Branches, list[bool]]:
-    """Derive a jaxpr from each branch, with the optional results that any of them has; also say which these are.
+    """Derive a jaxpr from each branch, with the optional results that any branch has; also return their mask.
 
-    `derive(branch, wanted)` returns the jaxpr, and which of its `n` optional results it has: those that it must
-    and the wanted ones.
+    `derive(branch, wanted)` returns the jaxpr, and the mask of its `n` optional results: those that it needs and the
+    wanted ones.
     """
     derived = [derive(b, (False,) * n) for b in branches]
     wanted = [any(column) for column in zip(*(has for _, has in derived), strict=True)]
@@ -135,7 +135,7 @@ def _residual_names(split: JaxprSplit) -> list[_Name]:
 
 
 def _returning(split: JaxprSplit, names: Sequence[_Name], types: dict[_Name, ShapedArray]) -> ClosedJaxpr:
-    """The known half as one that returns all branches' residuals but for inputs: zeros for those it has not."""
+    """The known half that returns the residuals of all branches, but for inputs: zeros for those of other branches."""
     n = len(split.known.out_avals) - len(names)
 
     def known(*args: Any) -> list[Any]:
@@ -148,7 +148,7 @@ def _returning(split: JaxprSplit, names: Sequence[_Name], types: dict[_Name, Sha
 
 
 def _receiving(split: JaxprSplit, names: Sequence[_Name], types: dict[_Name, ShapedArray]) -> ClosedJaxpr:
-    """The unknown half as one that takes all branches' residuals, and ignores those that are not its own."""
+    """The unknown half that takes the residuals of all branches, and ignores those of other branches."""
     jaxpr = split.unknown.jaxpr
     own = dict(zip(names, jaxpr.invars, strict=False))
     received = [own[k] if k in own else Var(a) for k, a in types.items()]

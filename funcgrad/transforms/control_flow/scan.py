@@ -70,7 +70,7 @@ def scan(
 def scan_as(
     operation: str, f: Callable[..., Any], init: Any, xs: Any, length: int | None, reverse: bool, unroll: int | bool
 ) -> Any:
-    """Do what `scan` does, for an operation that error messages are to name."""
+    """Apply `scan` for an operation of another name, which error messages use."""
     callable_or_error(f, operation)
     init_leaves, init_tree = tree.flatten(init)
     xs_leaves, xs_tree = tree.flatten(xs)
@@ -87,7 +87,7 @@ def scan_as(
 
 
 def length_of(xs: Sequence[Any], structure: Any, length: Any, operation: str) -> int:
-    """Return the number of steps, which `length` or the leading axes of `xs` say, or both."""
+    """Return the number of steps, given by `length`, by the leading axes of `xs`, or by both."""
     if length is not None:
         if isinstance(length, Tracer) and length.concrete() is None:
             raise ConcretizationError(
@@ -119,7 +119,7 @@ def length_of(xs: Sequence[Any], structure: Any, length: Any, operation: str) ->
         return sizes[0]
     if sizes and sizes[0] != length:
         raise ShapeError(
-            f"{operation}: length is {length}, leading sizes of xs are others: {_shown(avals, structure)}",
+            f"{operation}: length is {length}, the leading sizes of xs differ from it: {_shown(avals, structure)}",
             fix="leave out length=, or slice xs",
         )
     return length
@@ -143,7 +143,7 @@ def _checked_unroll(unroll: Any, length: int, operation: str) -> int:
 def _trace(
     operation: str, f: Callable[..., Any], init: list[Any], init_tree: Any, slices: Sequence[Any], xs_tree: Any
 ) -> tuple[Body, list[Any]]:
-    """Trace the body at types of the carry that it keeps; also return the first carry in these types."""
+    """Trace the body at types of the carry that it preserves; also return the initial carry at these types."""
     args = (init_tree.unflatten(init), xs_tree.unflatten(slices))
 
     def traced(carry: Sequence[Any]) -> tuple[Body, Any]:
@@ -175,7 +175,7 @@ def _trace(
 
 
 def _bind(body: Body, init: list[Any], xs: list[Any], params: dict[str, Any]) -> list[Any]:
-    """Scan a body, without what needs no loop: carries that it never changes are consts, slices it returns are xs."""
+    """Bind the scan without what needs no loop: unchanged carries become consts, returned slices are xs."""
     layout, jaxpr = ScanLayout(len(body.consts), len(init)), body.jaxpr.jaxpr
     same_carry, same_ys = layout.split_results(body.forwarded())
     kept = [same == i for i, same in enumerate(same_carry)]

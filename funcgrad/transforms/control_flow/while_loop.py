@@ -53,7 +53,7 @@ def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], i
 
 
 def _while_as(operation: str, cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], init_val: Any) -> Any:
-    """Do what `while_loop` does, for an operation that error messages are to name."""
+    """Apply `while_loop` for an operation of another name, which error messages use."""
     callable_or_error(cond_fun, operation)
     callable_or_error(body_fun, operation)
     init, structure = tree.flatten(init_val)
@@ -78,7 +78,7 @@ def _python_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any],
 def _trace(
     operation: str, cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], init: list[Any], structure: Any
 ) -> tuple[Body, Body, list[Any]]:
-    """Trace predicate and body at types of the carry that it keeps; also return the first carry in these types."""
+    """Trace predicate and body at types of the carry that are kept; also return the initial carry at these types."""
     args = (structure.unflatten(init),)
 
     def traced(carry: Sequence[Any]) -> tuple[Body, Body]:
@@ -114,7 +114,7 @@ def _check_predicate(cond: Body, name: str) -> None:
 
 
 def _bind(cond: Body, body: Body, init: list[Any]) -> list[Any]:
-    """Run the loop without carries that the body never changes and the predicate does not read: these are consts."""
+    """Bind the loop; carries that the body never changes and the predicate does not read become consts."""
     cond_jaxpr, body_jaxpr = cond.jaxpr.jaxpr, body.jaxpr.jaxpr
     cond_consts, cond_carry = split_list(cond_jaxpr.invars, [len(cond.consts)])
     eqns = live(cond_jaxpr.eqns, cond_jaxpr.outvars)
@@ -196,7 +196,7 @@ def _is_known(bound: Any) -> bool:
 
 
 def _bounds_dtype(lower: ShapedArray, upper: ShapedArray) -> Any:
-    """The dtype of the index: that of both bounds, or of the one that is no Python int."""
+    """The dtype of the index: that of both bounds, or of the one that is not a Python int."""
     if lower.shape or upper.shape:
         raise ShapeError(f"fori_loop: bounds must be scalars, they have types {lower} and {upper}", fix="give scalars")
     if lower.dtype == upper.dtype:

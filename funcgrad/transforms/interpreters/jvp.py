@@ -91,7 +91,7 @@ def jvp_flat(
 def jvp_jaxpr(
     closed: ClosedJaxpr, nonzero_in: Sequence[bool], instantiate_out: Sequence[bool] | bool = False
 ) -> tuple[ClosedJaxpr, list[bool]]:
-    """Return the jaxpr of (primals, nonzero tangents) → (results, their nonzero tangents), and which these are.
+    """Return the jaxpr of (primals, nonzero tangents) → (results, their nonzero tangents), and the mask of these.
 
     Tangents of the inexact outputs in `instantiate_out` are returned even when they are zero.
     """

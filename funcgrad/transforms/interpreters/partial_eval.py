@@ -34,7 +34,7 @@ class Split(NamedTuple):
     forwarded: Sequence[int | None] = ()
 
     def residuals(self, known_in: Sequence[Any], known_out: Sequence[Any], returned: Sequence[Any]) -> list[Any]:
-        """Put residuals together from the known inputs, the known outputs, and what else `known` returned."""
+        """Assemble the residuals from the known inputs, the known outputs, and the other results of `known`."""
         rest, there = iter(returned), [*known_in, *known_out]
         places = self.forwarded or [None] * len(self.residual_avals)
         return [next(rest) if i is None else there[i] for i in places]
@@ -80,7 +80,7 @@ class PartialEvalTrace(JaxprTrace):
 class Linearized(NamedTuple):
     """A function's value at a point and its derivative there as a jaxpr, linear in its inputs.
 
-    `nonzero_in` and `nonzero_out` say which tangents the jaxpr takes and gives; the others are zero.
+    `nonzero_out` is the mask of the tangents that the jaxpr returns; the others are zero.
     """
 
     primals_out: list[Any]
@@ -134,7 +134,7 @@ def _partial_eval_jaxpr(closed: ClosedJaxpr, unknown: Sequence[bool], force: Seq
 
 
 class PartitionedEqns(NamedTuple):
-    """Equations in their order, each with whether it is known, and which of the outputs are unknown."""
+    """Equations in order, each with whether it is known, and the mask of the unknown outputs."""
 
     eqns: list[tuple[JaxprEqn, bool]]
     unknown_out: list[bool]
@@ -162,7 +162,7 @@ def split_jaxpr(
     known_eqns: Sequence[JaxprEqn],
     unknown_eqns: Sequence[JaxprEqn],
 ) -> JaxprSplit:
-    """Make the two jaxprs of a split; what the unknown equations read and do not make becomes residuals."""
+    """Make the two jaxprs of a split; values that the unknown equations read but do not compute become residuals."""
     jaxpr = closed.jaxpr
     unknown_in = select(jaxpr.invars, unknown)
     unknown_outvars = select(jaxpr.outvars, unknown_out)
@@ -185,7 +185,7 @@ def split_jaxpr(
 
 
 def forward_residuals(split: JaxprSplit) -> tuple[ClosedJaxpr, list[int | None]]:
-    """Return the known jaxpr without residuals that it is given or returns anyway, and where those are; see `Split`."""
+    """Return the known jaxpr without residuals that are its inputs or outputs, and the places of those; see `Split`."""
     return split.known.memo("forward_residuals", lambda: _forward_residuals(split))
 
 

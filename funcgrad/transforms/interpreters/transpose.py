@@ -71,7 +71,7 @@ def transpose_jaxpr(
     nonzero_in: Sequence[bool],
     instantiate_out: Sequence[bool] | bool = False,
 ) -> tuple[ClosedJaxpr, list[bool]]:
-    """Return the jaxpr of (values, nonzero cotangents) → nonzero cotangents of linear inputs, and which these are.
+    """Return the jaxpr of (values, nonzero cotangents) → nonzero cotangents of linear inputs, and their mask.
 
     `linear` is the mask of the linear inputs; the others are values. `nonzero_in` is the mask of the outputs that have
     a cotangent. Cotangents of the linear inputs in `instantiate_out` are returned even when they are zero.

@@ -32,7 +32,7 @@ from funcgrad.transforms.refs.ref import Ref
 
 
 class CacheInfo(NamedTuple):
-    """What a jitted function's calls did: `misses` is one line per trace, saying why it was needed.
+    """Statistics of a jitted function's calls: `misses` has one line per trace, with the reason for it.
 
     A kernel is compiled, loaded from the disk cache, or reused from another function or shape of this process.
     """
@@ -95,7 +95,7 @@ class JitFunction:
                     try:
                         flat = [x if type(x) is Array else as_array(x) for x in flat]
                     except ArgumentError:
-                        return self._call(args, kwargs)  # which says what argument it is
+                        return self._call(args, kwargs)  # which names the argument
                     avals = [x.aval for x in flat]
                 entry = self._entries.get(_cache_key(in_tree, avals))
                 if entry is not None and (in_tree is None or all([type(x) is Array for x in flat])):
@@ -190,7 +190,7 @@ class JitFunction:
         return entry, hoisted
 
     def _explain(self, static: Any, in_tree: Any, avals: Sequence[ShapedArray]) -> str:
-        """Say what is new about a call that needs a trace."""
+        """Return the reason why a call needs a trace, as text."""
         in_tree = without_static(in_tree, static)
         shown = ", ".join(map(repr, avals))
         if not self._entries:
@@ -239,7 +239,7 @@ class JitFunction:
         return self.trace(*args, **kwargs).out_info
 
     def cache_info(self) -> CacheInfo:
-        """Say how often calls hit the cache, and why each trace and compilation happened."""
+        """Return how often calls hit the cache, and why each trace and compilation happened."""
         stats = [pipeline.statistics(e.traced.jaxpr) for e in self._entries.values()]
         return CacheInfo(
             self._hits,

@@ -37,7 +37,7 @@ class ArgInfo:
 
 
 class _Stage:
-    """What every stage knows of the function: types and structures of its arguments and result."""
+    """What all stages have: types and structures of the function's arguments and result."""
 
     _traced: Traced
 
@@ -97,7 +97,7 @@ class Traced(_Stage):
         self._traced = self
 
     def lower(self, *, lowering_platforms: Sequence[str] | None = None) -> Lowered:
-        """Continue to the compiler's stages; other platforms than this machine's are not lowered to."""
+        """Continue to the compiler's stages; `lowering_platforms` other than this machine's are ignored."""
         return Lowered(self)
 
     def __repr__(self) -> str:
@@ -105,7 +105,7 @@ class Traced(_Stage):
 
 
 class Lowered(_Stage):
-    """A traced function on its way through the compiler, every stage of it readable."""
+    """A traced function on its way through the compiler; every stage can be read as text."""
 
     def __init__(self, traced: Traced):
         self._traced = traced
@@ -132,11 +132,11 @@ class Lowered(_Stage):
         return pipeline.numba_source(self._traced.jaxpr, self._traced.fun_name)
 
     def cost_analysis(self) -> dict[str, float]:
-        """Return how much is computed, and moved between memory and kernels; see `Compiled.cost_analysis`."""
+        """Return the numbers of operations and of bytes moved; see `Compiled.cost_analysis`."""
         return pipeline.cost_analysis(self._traced.jaxpr)
 
     def compile(self, compiler_options: Any = None) -> Compiled:
-        """Compile to native code; there are no options that a compilation takes."""
+        """Compile to native code. There are no compiler options."""
         if compiler_options:
             raise ArgumentError(
                 f"compile: unknown compiler_options {sorted(compiler_options)}", fix="set options in funcgrad.config"
