@@ -289,6 +289,7 @@ def test_every_public_module_explains_missing_names():
 
 
 INTERNAL = {
+    "funcgrad.arguments",
     "funcgrad.compiler",
     "funcgrad.config",
     "funcgrad.core",

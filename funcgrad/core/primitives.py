@@ -39,7 +39,7 @@ class Transform:
     >>> doubled.rule(sin_p)
     Traceback (most recent call last):
     funcgrad.errors.MissingRuleError: sin: no doubled rule
-      fix: ...
+      ...
     """
 
     def __init__(self, name: str, derive: Callable[[Primitive], Callable[..., Any] | None] = lambda primitive: None):
