@@ -1,4 +1,4 @@
-"""Which operation made a NaN or an infinity, and of what: the checks of `debug_nans` and `debug_infs`."""
+"""The checks of `debug_nans` and `debug_infs`: which operation made a NaN or an infinity, and from which operands."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from funcgrad.errors import NonFiniteError, SourceLocation
 
 
 class Kinds(NamedTuple):
-    """What counts as bad."""
+    """Which values are bad."""
 
     nans: bool
     infs: bool
@@ -29,7 +29,7 @@ class Kinds(NamedTuple):
 
 
 def kinds() -> Kinds | None:
-    """Return what the configuration asks to be checked, None for nothing."""
+    """Return the kinds of values that the configuration rejects, or None."""
     return Kinds(config.debug_nans, config.debug_infs) if config.debug_nans or config.debug_infs else None
 
 
@@ -47,9 +47,9 @@ def check(
 ) -> None:
     """Raise NonFiniteError at the first bad element of an operation's results.
 
-    `given` says that it is no matter whether an operand was bad already. Otherwise the operation must have made the
-    element of operands that were not: those at its index if it is elementwise, else all of them.
-    `mask` says which elements matter, `iteration` is the number of the loop's iteration that this happened in.
+    With `given`, a bad element is an error even if an operand was bad already. Otherwise it is an error only if the
+    operands were good: for an elementwise operation those at its index, else all of them. `mask` selects the elements
+    to check; `iteration` is the iteration of the loop in which this happens.
     """
     for i, output in enumerate(outputs):
         bad = kinds.bad(output)

@@ -1,4 +1,4 @@
-"""Primitives: an operation together with every rule that transforms and compilers ask of it."""
+"""Primitives: an operation together with every rule that transforms and the compiler use."""
 
 from __future__ import annotations
 
