@@ -2,7 +2,7 @@
 
 - Over a dilated operand, the windows fall into phases that see the same elements of the kernel: a convolution each,
   whose results are interleaved.
-- A window of one element is a matrix product.
+- Windows of one element, and a single window, are a matrix product.
 - Where each output feature sees one input feature, the result is a sum of shifted views of the operand, one for each
   element of the window; if there are more elements than windows, as in the gradient of such a kernel, it is a sum of
   products for each window. The compiler makes loops of either.
@@ -137,7 +137,9 @@ def _plain(c: Convolution) -> Any:
         return _shifted_views(c)
     if features == 1 and c.batch == 1 and c.by_batch and math.prod(c.counts) <= _MOST_TERMS:
         return _products_of_windows(c)
-    if terms == 1 and c.groups == 1 and all(w.stride == 1 and not w.low and not w.high for w in c.geometry):
+    padded = any(w.low or w.high for w in c.geometry)
+    single = math.prod(c.counts) == 1 or (terms == 1 and all(w.stride == 1 for w in c.geometry))
+    if c.groups == 1 and single and not padded:
         return _product(c)
     return _implicit(c)
 
@@ -151,10 +153,21 @@ def _padded(c: Convolution) -> Any:
 
 
 def _product(c: Convolution) -> Any:
-    """A window of one element: (batch, *spatial, in) times (in, out)."""
-    (batch, feature, *space), (out_feature, in_feature, *window) = c.lhs_spec, c.rhs_spec
-    kernel = reshape(transpose(c.rhs, (in_feature, out_feature, *window)), (c.rhs_size(1), c.rhs_size(0)))
-    return dot_general(transpose(c.lhs, (batch, *space, feature)), kernel, (((len(space) + 1,), (0,)), ((), ())))
+    """One window, or windows of one element, which are next to each other: one product."""
+    start, limit, step = [0] * len(c.lhs_spec), list(aval_of(c.lhs).shape), [1] * len(c.lhs_spec)
+    for d, w in zip(c.lhs_spec[2:], c.geometry, strict=True):
+        if w.size > 1:
+            limit[d], step[d] = w.span, w.dilation
+        else:
+            limit[d] = w.count(limit[d])
+    pairs = sorted(zip(c.lhs_spec[1:], c.rhs_spec[1:], strict=True)) if math.prod(c.counts) == 1 else None
+    inside, elements = zip(*pairs, strict=True) if pairs else ((c.lhs_spec[1],), (c.rhs_spec[1],))
+    out = dot_general(slice_(c.lhs, start, limit, step), c.rhs, ((inside, elements), ((), ())))
+    # What remains of lhs are the batch and windows in their own order, then the features and dimensions of size 1.
+    kept = [d for d in range(len(c.lhs_spec)) if d not in inside]
+    order = [kept.index(d) for d in (c.lhs_spec[0], *c.lhs_spec[2:]) if d in kept]
+    rest = [d for d in range(aval_of(out).ndim) if d not in order]
+    return reshape(transpose(out, [*order, *rest]), (c.batch, *c.counts, c.rhs_size(0)))
 
 
 def _in_order_of_lhs(c: Convolution) -> list[Window]:
@@ -238,7 +251,7 @@ def _implicit(c: Convolution) -> Any:
         _Loop(0, c.batch, batch, batch_c),
         *(_Loop(1 + i, n, s * w.stride, t) for i, (n, s, t, w) in enumerate(spatial)),
     ]
-    rows.sort(key=lambda loop: -loop.step_out)
+    rows.sort(key=lambda loop: -loop.step)
     depth = [
         _Loop(1, c.rhs_size(1), feature),
         *(_Loop(2 + i, w.size, s * w.dilation) for i, (s, w) in enumerate(zip(space, c.geometry, strict=True))),
