@@ -26,7 +26,7 @@ def gelu(fw: Framework) -> Callable[..., Any]:
 
 
 def softmax(fw: Framework) -> Callable[..., Any]:
-    """exp(x) normalised over the last axis, shifted by the row's maximum."""
+    """exp(x) normalized over the last axis, shifted by the row's maximum."""
     np = fw.np
 
     def fun(x: Any) -> Any:
@@ -117,7 +117,7 @@ def adam_step(fw: Framework) -> Callable[..., Any]:
 
 
 def mlp_params(fw: Framework) -> list[list[Any]]:
-    """He-initialised weights and zero biases."""
+    """He-initialized weights and zero biases."""
     layers = zip(SIZES, SIZES[1:], strict=False)
     return [
         [fw.array(normal(n, m) * numpy.float32(math.sqrt(2 / n))), fw.array(numpy.zeros(m, numpy.float32))]

@@ -22,7 +22,7 @@ class Times(NamedTuple):
 
     @classmethod
     def of(cls, samples: Sequence[float]) -> Times:
-        """Summarise samples."""
+        """Summarize samples."""
         if len(samples) == 1:
             return cls(samples[0], samples[0], samples[0])
         low, median, high = statistics.quantiles(samples, n=4, method="inclusive")

@@ -30,7 +30,7 @@ RIGHT, WRONG, MUTED = "#2a6f97", "#c1121f", "#6c757d"
 
 
 def digits() -> tuple[Any, Any, np.ndarray]:
-    """Return training and test examples {"x": (n, 64), "y": (n,)}, standardised, and the test images (n, 8, 8)."""
+    """Return training and test examples {"x": (n, 64), "y": (n,)}, standardized, and the test images (n, 8, 8)."""
     raw = load_digits()
     parts = train_test_split(raw.data, raw.target, test_size=0.25, random_state=0, stratify=raw.target)
     train_x, test_x, train_y, test_y = parts

@@ -59,7 +59,7 @@ class Config(threading.local):
     cpu_target: str = os.environ.get("FUNCGRAD_CPU_TARGET", "llvm")
     compilation_cache_dir: str = ""
 
-    # Together they identify the values that traces and programs depend on: what jitted functions are specialised by.
+    # Together they identify the values that traces and programs depend on: what jitted functions are specialized by.
     process_key: ClassVar[tuple[Any, ...]] = ()
     thread_key: ClassVar[tuple[Any, ...]] = ()
     # Whether debug_nans or debug_infs is on: what every eager operation asks.
@@ -69,7 +69,7 @@ class Config(threading.local):
         """Set an option for the whole process, as `config.name = value` does; JAX's ``jax_`` prefix is accepted."""
         name = _known(name)
         setattr(Config, name, _valid(name, value))
-        Config.process_key = tuple(getattr(Config, option) for option in _SPECIALISING)
+        Config.process_key = tuple(getattr(Config, option) for option in _SPECIALIZING)
         Config.checks_values = Config.debug_nans or Config.debug_infs
         for function in _listeners.get(name, ()):
             function()
@@ -92,14 +92,14 @@ class Config(threading.local):
         own = self.__dict__
         own.clear()
         own.update(values)
-        own["thread_key"] = tuple((option, own[option]) for option in _SPECIALISING if option in own)
+        own["thread_key"] = tuple((option, own[option]) for option in _SPECIALIZING if option in own)
         own.pop("checks_values", None)
         if "debug_nans" in own or "debug_infs" in own:
             own["checks_values"] = self.debug_nans or self.debug_infs
 
 
 _OPTIONS = tuple(name for name in Config.__annotations__ if "ClassVar" not in Config.__annotations__[name])
-_SPECIALISING = (
+_SPECIALIZING = (
     "enable_x64",
     "disable_jit",
     "debug_nans",

@@ -62,7 +62,7 @@ def short_name(dtype: np.dtype) -> str:
 
 
 def as_dtype(dtype: Any) -> np.dtype:
-    """Return the NumPy dtype that `dtype` names, without 32-bit canonicalisation.
+    """Return the NumPy dtype that `dtype` names, without 32-bit canonicalization.
 
     >>> as_dtype("bfloat16"), as_dtype(float)
     (dtype(bfloat16), dtype('float64'))
@@ -94,7 +94,7 @@ def canonicalize(dtype: Any) -> np.dtype:
 
 
 def requested(dtype: Any, operation: str) -> np.dtype:
-    """Canonicalise a dtype that the user asked for by name; warn when x64 mode is off and it is narrowed."""
+    """Canonicalize a dtype that the user asked for by name; warn when x64 mode is off and it is narrowed."""
     found = as_dtype(dtype)
     result = canonicalize(found)
     # Python's own `float`, `int` and `complex` mean the default width, so narrowing them is no surprise.

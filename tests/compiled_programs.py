@@ -18,8 +18,8 @@ def softmax_rows(x):
 
 
 def layer_norm(x, scale, shift):
-    centred = x - jnp.mean(x, -1, keepdims=True)
-    return centred / jnp.sqrt(jnp.mean(centred**2, -1, keepdims=True) + 1e-5) * scale + shift
+    centered = x - jnp.mean(x, -1, keepdims=True)
+    return centered / jnp.sqrt(jnp.mean(centered**2, -1, keepdims=True) + 1e-5) * scale + shift
 
 
 def gradients(function, n):

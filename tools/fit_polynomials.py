@@ -2,7 +2,7 @@
 
 Run `python tools/fit_polynomials.py` (needs mpmath, numpy, scipy; a quarter of a minute).
 
-Each fit minimises ``max |weight(x) (target(x) - P(x))|`` over an interval, where ``weight`` turns an error of
+Each fit minimizes ``max |weight(x) (target(x) - P(x))|`` over an interval, where ``weight`` turns an error of
 the polynomial into the relative error of the function it serves. It takes two steps: interpolation at
 Chebyshev nodes with 60 digits, then a linear program on a dense grid for the small correction that levels the
 error. The low coefficients are rounded to the working precision one after the other, each time refitting the
@@ -63,7 +63,7 @@ def evaluate(coefficients, x):
 
 
 def level(residual, weights, xs, lowest_power: int, basis) -> list[mp.mpf]:
-    """The coefficients P that minimise max |weights (residual - x^lowest_power P(x))|."""
+    """The coefficients P that minimize max |weights (residual - x^lowest_power P(x))|."""
     scale = max(abs(w * r) for w, r in zip(weights, residual, strict=True))
     columns = [[float(w * x**lowest_power * evaluate(b, x)) for w, x in zip(weights, xs, strict=True)] for b in basis]
     matrix = np.array(columns).T
@@ -325,7 +325,7 @@ FITS = [
         25,
     ),
     Fit(
-        "ERF_INV_CENTRE",
+        "ERF_INV_CENTER",
         "erf_inv(x) / x in w - 3.125, w = -log(1 - x²) <= 6.25",
         lambda v: erf_inv_over_x(v + mp.mpf("3.125")),
         lambda v: 1 / erf_inv_over_x(v + mp.mpf("3.125")),

@@ -96,7 +96,7 @@ class _View:
 
 
 def allocate(nbytes: int) -> HostBuffer:
-    """Uninitialised memory of `nbytes`, aligned to 64 bytes, from the pool.
+    """Uninitialized memory of `nbytes`, aligned to 64 bytes, from the pool.
 
     Raises:
       MemoryError: the system does not have that much.

@@ -65,7 +65,7 @@ def associative_scan(fn: Callable[[Any, Any], Any], elems: Any, reverse: bool = 
 
 
 def _prefixes(combine: Callable[[list[Any], list[Any]], list[Any]], xs: list[Any], axis: int) -> list[Any]:
-    """Combine neighbours, take the prefixes of those, which are the odd ones of all, and fill in the even ones."""
+    """Combine neighbors, take the prefixes of those, which are the odd ones of all, and fill in the even ones."""
     n = aval_of(xs[0]).shape[axis]
     if n < 2:
         return xs

@@ -99,7 +99,7 @@ def reduce(operands: Any, init_values: Any, computation: Operation, dimensions: 
 
     `operands` and `init_values` are arrays and scalars, or pytrees of them that `computation` takes and returns. The
     initial values come first. Sums, products, extremes and logic become the primitives for them; anything else is
-    folded by pairs, in log₂ n vectorised steps.
+    folded by pairs, in log₂ n vectorized steps.
 
     >>> import funcgrad.numpy as jnp
     >>> reduce(jnp.array([3.0, 1.0, 2.0]), -jnp.inf, lambda a, b: jnp.maximum(a, b), (0,))
@@ -191,7 +191,7 @@ def _folded_first(x: Any, axes: tuple[int, ...]) -> Any:
 
 
 def _by_pairs(combine: Callable[..., list[Any]], xs: list[Any], inits: list[Any]) -> list[Any]:
-    """Combine neighbouring rows until one is left; the last of an odd number waits for the end: order is kept."""
+    """Combine neighboring rows until one is left; the last of an odd number waits for the end: order is kept."""
     first = [shapes.broadcast_in_dim(i, aval_of(x).shape[1:], ()) for i, x in zip(inits, xs, strict=True)]
     for_row = combine
     for _ in aval_of(first[0]).shape:

@@ -75,7 +75,7 @@ def full_like(x: Any, fill_value: Any, dtype: Any = None, shape: Any = None) -> 
 
 
 def empty(shape: Any, dtype: Any) -> Any:
-    """Return zeros: there is no uninitialised memory to see."""
+    """Return zeros: there is no uninitialized memory to see."""
     return full(shape, 0, dtype)
 
 

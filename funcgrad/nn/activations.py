@@ -15,7 +15,7 @@ from funcgrad.errors import ShapeError
 from funcgrad.ops.arithmetic import logistic_p
 from funcgrad.ops.special import erfc_p
 
-# The fixed point of self-normalising networks: Klambauer et al., "Self-normalizing neural networks", 2017.
+# The fixed point of self-normalizing networks: Klambauer et al., "Self-normalizing neural networks", 2017.
 _SELU_ALPHA = 1.6732632423543772848170429916717
 _SELU_SCALE = 1.0507009873554804934193349852946
 

@@ -136,7 +136,7 @@ def check_features(x: Any, size: int, layer: str, holder: str) -> None:
         raise ShapeError(
             f"{layer}: the input {x.aval} has {x.shape[-1] if x.ndim else 'no'} features in its last axis, "
             f"{holder} is for {size}",
-            fix="give inputs of shape (batch, *in_shape), in_shape being what the model was initialised for",
+            fix="give inputs of shape (batch, *in_shape), in_shape being what the model was initialized for",
         )
 
 

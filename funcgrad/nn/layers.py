@@ -146,7 +146,7 @@ def Linear(
 
 @constructor
 def LayerNorm(*, epsilon: float = 1e-5, scale: bool = True, bias: bool = True, dtype: Any = None) -> Layer:
-    """Standardise each vector of the last axis, then scale and shift: (…, n) → (…, n).
+    """Standardize each vector of the last axis, then scale and shift: (…, n) → (…, n).
 
     Params: {"scale": (n,), "bias": (n,)}. Source: Ba, Kiros, Hinton, "Layer normalization", 2016.
     """

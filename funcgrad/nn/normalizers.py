@@ -1,4 +1,4 @@
-"""Functions along axes: log-sum-exp, softmax and its logarithm, standardisation; one-hot codes.
+"""Functions along axes: log-sum-exp, softmax and its logarithm, standardization; one-hot codes.
 
 `where` leaves elements out, as if they were not there.
 """

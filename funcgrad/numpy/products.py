@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 Labels = tuple[Hashable, ...]
-Labelled = tuple[Any, Labels]
+Labeled = tuple[Any, Labels]
 
 # ---------------------------------------------------------------- shared by all
 
@@ -79,15 +79,15 @@ def _check_rank(operation: str, x: Any, rank: int, position: int) -> None:
         )
 
 
-def _without_unit_axes(x: Any, labels: Labels, sizes: dict[Hashable, int]) -> Labelled:
+def _without_unit_axes(x: Any, labels: Labels, sizes: dict[Hashable, int]) -> Labeled:
     """Drop axes of size 1 that stand for more elements: the product broadcasts over them."""
     shape = aval_of(x).shape
     drop = tuple(d for d, label in enumerate(labels) if shape[d] == 1 and sizes[label] != 1)
     return squeeze(x, drop), tuple(label for d, label in enumerate(labels) if d not in drop)
 
 
-def _pair(x: Labelled, y: Labelled, keep: Labels, dtype: np.dtype) -> Labelled:
-    """Multiply two labelled arrays; sum over the labels that they share and that are not in `keep`."""
+def _pair(x: Labeled, y: Labeled, keep: Labels, dtype: np.dtype) -> Labeled:
+    """Multiply two labeled arrays; sum over the labels that they share and that are not in `keep`."""
     (a, al), (b, bl) = x, y
     both = [label for label in al if label in bl]
     batch = sorted((label for label in both if label in keep), key=keep.index)
@@ -101,7 +101,7 @@ def _pair(x: Labelled, y: Labelled, keep: Labels, dtype: np.dtype) -> Labelled:
     return dot_general(a, b, numbers, preferred_element_type=dtype), (*batch, *a_free, *b_free)
 
 
-def _ordered(x: Labelled, labels: Labels) -> Any:
+def _ordered(x: Labeled, labels: Labels) -> Any:
     return transpose(x[0], [x[1].index(label) for label in labels])
 
 
@@ -159,13 +159,13 @@ def _matrix_product(operation: str, a: Any, b: Any, a_core: Labels, b_core: Labe
     # Axes of size 1 in both operands come back at the end: a batch of one matrix is a matrix.
     unit = tuple(d for d, n in enumerate(batch) if n == 1)
 
-    def labelled(x: Any, own: tuple[int, ...], core: Labels) -> Labelled:
+    def labeled(x: Any, own: tuple[int, ...], core: Labels) -> Labeled:
         first = len(batch) - len(own)
         drop = tuple(d for d, n in enumerate(own) if n == 1)
         return squeeze(x, drop), (*(first + d for d, n in enumerate(own) if n != 1), *core)
 
     kept = (*(d for d in range(len(batch)) if d not in unit), *(c for c in (*a_core, *b_core) if c != "k"))
-    out = _pair(labelled(a, a_batch, a_core), labelled(b, b_batch, b_core), kept, dtype)
+    out = _pair(labeled(a, a_batch, a_core), labeled(b, b_batch, b_core), kept, dtype)
     result = _ordered(out, kept)
     return expand_dims(result, unit) if unit else result
 
@@ -356,8 +356,8 @@ def einsum(
     return _result(_ordered(terms[0], result), dtype, weak)
 
 
-def _product(chosen: list[Labelled], others: list[Labelled], result: Labels, dtype: np.dtype) -> Labelled:
-    """Multiply labelled arrays from left to right, keeping the labels that others or the result still need."""
+def _product(chosen: list[Labeled], others: list[Labeled], result: Labels, dtype: np.dtype) -> Labeled:
+    """Multiply labeled arrays from left to right, keeping the labels that others or the result still need."""
     product, *rest = chosen
     while rest:
         following, *rest = rest
@@ -371,7 +371,7 @@ def _product(chosen: list[Labelled], others: list[Labelled], result: Labels, dty
     return _summed(product, needed)
 
 
-def _summed(x: Labelled, needed: set[Hashable]) -> Labelled:
+def _summed(x: Labeled, needed: set[Hashable]) -> Labeled:
     """Take diagonals over repeated labels and sum over labels that nobody needs."""
     array, labels = x
     for label in [n for n in dict.fromkeys(labels) if labels.count(n) > 1]:
@@ -382,7 +382,7 @@ def _summed(x: Labelled, needed: set[Hashable]) -> Labelled:
     return array, tuple(label for label in labels if label in needed)
 
 
-def _diagonal(x: Any, labels: Labels, label: Hashable) -> Labelled:
+def _diagonal(x: Any, labels: Labels, label: Hashable) -> Labeled:
     """Keep one axis of those with this label: mask everything off the diagonal and sum over the rest."""
     shape, dtype = aval_of(x).shape, aval_of(x).dtype
     kept, *others = [d for d, name in enumerate(labels) if name == label]

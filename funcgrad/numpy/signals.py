@@ -189,7 +189,7 @@ def correlate(a: Any, v: Any, mode: str = "valid", *, precision: Any = None, pre
     """Cross-correlation of vectors: outₖ = Σᵢ aᵢ₊ₖ conj(vᵢ)."""
     a, v = promote_dtypes(_array(a, "correlate"), _array(v, "correlate"), operation="correlate")
     if a.aval.ndim == v.aval.ndim == 1 and v.aval.size > a.aval.size:
-        # NumPy centres the longer operand: correlate it with the shorter, and reverse.
+        # NumPy centers the longer operand: correlate it with the shorter, and reverse.
         return shapes.rev(_convolve(uf.conj(v), shapes.rev(a, (0,)), mode, "correlate"), (0,))
     return _convolve(a, shapes.rev(uf.conj(v), (0,)) if v.aval.ndim == 1 else v, mode, "correlate")
 

@@ -126,7 +126,7 @@ class ufunc:
         return a.at[indices].set(self.function(a[indices], b))
 
     def reduceat(self, a: Any, indices: Any, axis: int = 0, dtype: Any = None, out: None = None) -> Any:
-        """Fold a[i:j] for each pair of neighbours in static indices; a[i] alone where j ≤ i."""
+        """Fold a[i:j] for each pair of neighbors in static indices; a[i] alone where j ≤ i."""
         a = as_operand(a, self.__name__)
         axis = as_axis(axis, a.aval.ndim, self.__name__)
         places = [int(i) for i in indices]

@@ -49,7 +49,7 @@ optimization_barrier_p = Primitive(
 
 
 def optimization_barrier(operand: Any) -> Any:
-    """Return `operand`, a pytree of arrays, unchanged, and keep the compiler from optimising across this point.
+    """Return `operand`, a pytree of arrays, unchanged, and keep the compiler from optimizing across this point.
 
     Nothing that reads a result runs before every leaf of `operand` was computed, and no computation on one
     side is shared with one on the other, however alike. It costs nothing at run time.

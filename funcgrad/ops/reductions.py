@@ -267,7 +267,7 @@ def associative_scan(
 ) -> list:
     """Return all prefixes x₀, x₀∘x₁, x₀∘x₁∘x₂, … along `axis`, in O(log n) steps of whole-array operations.
 
-    `combine` takes and returns lists of arrays, one per element of `elements`. Neighbours are combined in pairs, the
+    `combine` takes and returns lists of arrays, one per element of `elements`. Neighbors are combined in pairs, the
     pairs scanned recursively, which gives the odd positions; the even ones are one combination more (Blelloch 1990).
     """
     if reverse:

@@ -1,4 +1,4 @@
-"""Optimisers as pairs of pure functions, in the manner of optax.
+"""Optimizers as pairs of pure functions, in the manner of optax.
 
 `init(params)` gives a state, a pytree; `update(grads, state, params)` gives the step to add to the parameters and the
 next state. Both run under `jit`; `chain` composes them.

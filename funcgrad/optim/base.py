@@ -1,4 +1,4 @@
-"""What an optimiser is, and how optimisers compose."""
+"""What an optimizer is, and how optimizers compose."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Schedule = Callable[[Any], Any]
 class Optimizer(NamedTuple):
     """`init(params) → state` and `update(updates, state, params=None) → (updates, state)`.
 
-    The same type stands for a whole optimiser and for one step of it: updates come in as gradients and go out as what
+    The same type stands for a whole optimizer and for one step of it: updates come in as gradients and go out as what
     is added to the parameters.
     """
 
@@ -27,7 +27,7 @@ class Optimizer(NamedTuple):
 
 
 def stateless(update: Callable[[Any, Any], Any]) -> Optimizer:
-    """An optimiser without state, from a function (updates, params) → updates."""
+    """An optimizer without state, from a function (updates, params) → updates."""
     return Optimizer(lambda params: (), lambda updates, state, params=None: (update(updates, params), state))
 
 
@@ -37,12 +37,12 @@ def identity() -> Optimizer:
 
 
 def chain(*optimizers: Optimizer) -> Optimizer:
-    """Apply optimisers one after another, each to the updates of the one before."""
+    """Apply optimizers one after another, each to the updates of the one before."""
     for i, optimizer in enumerate(optimizers):
         if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
             raise ArgumentError(
-                f"chain: part {i} is {optimizer!r:.60} of type {type(optimizer).__name__}, not an optimiser",
-                fix="give optimisers one by one: chain(clip(1.0), sgd(0.1)); a number is scale(number)",
+                f"chain: part {i} is {optimizer!r:.60} of type {type(optimizer).__name__}, not an optimizer",
+                fix="give optimizers one by one: chain(clip(1.0), sgd(0.1)); a number is scale(number)",
             )
 
     def init(params: Any) -> tuple[Any, ...]:
@@ -52,7 +52,7 @@ def chain(*optimizers: Optimizer) -> Optimizer:
         if not isinstance(state, (tuple, list)) or len(state) != len(optimizers):
             given = f"{len(state)} parts" if isinstance(state, (tuple, list)) else f"type {type(state).__name__}"
             raise ArgumentError(
-                f"update: a state of {given} for a chain of {len(optimizers)} optimisers", fix=FROM_INIT
+                f"update: a state of {given} for a chain of {len(optimizers)} optimizers", fix=FROM_INIT
             )
         states = []
         for optimizer, own in zip(optimizers, state, strict=True):
@@ -112,17 +112,17 @@ def _check_leaves(operation: str, treedef: tree.PyTreeDef, columns: dict[str, li
             except ArgumentError:
                 raise ArgumentError(
                     f"{operation}: {place} is {leaf!r:.60} of type {type(leaf).__name__}, which is not an array",
-                    fix="optimisers take pytrees of arrays: keep other objects apart",
+                    fix="optimizers take pytrees of arrays: keep other objects apart",
                 ) from None
         if len({jnp.shape(leaf) for leaf in leaves}) > 1:
             raise ShapeError(
                 f"{operation}: shapes differ: {', '.join(f'{place} is {aval_of(x)}' for place, x in named.items())}",
-                fix="gradients, parameters and the optimiser's state have one shape leaf by leaf",
+                fix="gradients, parameters and the optimizer's state have one shape leaf by leaf",
             )
 
 
 def zeros_like_params(operation: str, params: Any) -> Any:
-    """Return zeros for every parameter, in its type, where an optimiser accumulates."""
+    """Return zeros for every parameter, in its type, where an optimizer accumulates."""
     for path, leaf in tree.leaves_with_path(each_leaf(operation, lambda p: p, params=params)):
         if not dtypes.is_inexact(jnp.result_type(leaf)):
             raise DTypeError(
@@ -136,7 +136,7 @@ FROM_INIT = "begin with state = optimizer.init(params); updates, state = optimiz
 
 
 def own_state(operation: str, state: Any, kind: type) -> None:
-    """Raise unless an optimiser is given a state of its own."""
+    """Raise unless an optimizer is given a state of its own."""
     if not isinstance(state, kind):
         found = "None" if state is None else f"of type {type(state).__name__}"
         raise ArgumentError(f"{operation}: the state is {found}, not {kind.__name__}", fix=FROM_INIT)

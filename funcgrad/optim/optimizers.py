@@ -1,4 +1,4 @@
-"""Whole optimisers. θ are the parameters, g their gradient, η the learning rate: a number, or a schedule."""
+"""Whole optimizers. θ are the parameters, g their gradient, η the learning rate: a number, or a schedule."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The steps that optimisers are chained from. g are the updates that come in, θ the parameters, t the step, from 1."""
+"""The steps that optimizers are chained from. g are the updates that come in, θ the parameters, t the step, from 1."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of derivatives, vectorisation and compilation against their definitions, for user code and our own."""
+"""Checks of derivatives, vectorization and compilation against their definitions, for user code and our own."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@
 `derivative`       jvp = finite difference
 `adjoint`          ⟨Jᵀu, v⟩ = ⟨u, Jv⟩
 `second_order`     jvp of jvp, vjp of jvp, jvp of vjp = finite difference
-`vectorisation`    vmap = loop, for every choice of batched operands and axes
+`vectorization`    vmap = loop, for every choice of batched operands and axes
 `vmap_of_jvp`      vmap ∘ jvp = jvp ∘ vmap
 `compilation`      jit = eager
 `special_values`   jit = eager at zeros of both signs, infinities, NaN, the largest, smallest, subnormal
@@ -127,7 +127,7 @@ def _batch_of_two(x: Any, axis: int | None) -> Any:
     return x if axis is None else np.stack([x, x.ravel()[::-1].reshape(x.shape)], axis)
 
 
-def vectorisation(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> None:
+def vectorization(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> None:
     """vmap is the loop over the batch, for every choice of batched operands and axes."""
     for axes in _batch_axes(args):
         batched = [_batch_of_two(x, a) for x, a in zip(args, axes, strict=True)]
@@ -208,7 +208,7 @@ LAWS: dict[str, Callable[[Primitive, Sequence[Any], dict[str, Any]], None]] = {
         derivative,
         adjoint,
         second_order,
-        vectorisation,
+        vectorization,
         vmap_of_jvp,
         compilation,
         special_values,

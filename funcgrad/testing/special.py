@@ -22,11 +22,11 @@ EITHER_ZERO = {
 """Whose result may be either zero: maxima of 0 and −0, as in IEEE 754-2008; sums of −0 alone; and choices between a
 number and its function, where LLVM may put the 0 that it was compared with."""
 
-CANCELLING = {"logaddexp", "logaddexp2", "gelu"}
+CANCELING = {"logaddexp", "logaddexp2", "gelu"}
 """What ends in a sum whose terms cancel: the error is relative to the terms."""
 
 REDUCED_BELOW = dict.fromkeys(("sin", "cos", "tan"), 2.0**48)
-"""Where compiled functions of float64 end: beyond, neighbouring arguments are 1/16 apart and more."""
+"""Where compiled functions of float64 end: beyond, neighboring arguments are 1/16 apart and more."""
 
 SAME_SHAPES = {"select_n"}
 """Elementwise primitives that do not repeat scalars."""
@@ -63,7 +63,7 @@ def assert_same(actual: Any, expected: Any, name: str, what: str = "jit and eage
 
     The sign of a zero counts, but for the functions in `EITHER_ZERO`.
     """
-    precision = "eps" if name in CANCELLING else "tiny"
+    precision = "eps" if name in CANCELING else "tiny"
     for i, (a, b) in enumerate(zip(tree.leaves(actual), tree.leaves(expected), strict=True)):
         dtype = aval_of(b).dtype
         atol = float(getattr(dtypes.finfo(dtype), precision)) if dtypes.is_inexact(dtype) else 0.0

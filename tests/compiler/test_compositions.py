@@ -64,7 +64,7 @@ LEAVES = {
     "where": lambda L, x: L.np.where(x > 0.1, 0.5 * x, L.np.cos(x)),
     "floor": lambda L, x: x + 0.1 * L.np.floor(3.3 * x),
     "constant": lambda L, x: L.np.full_like(x, 0.3),
-    "centred": lambda L, x: x - 0.5 * L.np.sum(L.np.sin(x)),
+    "centered": lambda L, x: x - 0.5 * L.np.sum(L.np.sin(x)),
     "largest": lambda L, x: x - 0.3 * L.np.max(x, initial=0.1),
     "cumsum": lambda L, x: L.np.tanh(L.np.cumsum(x)),
     "reversed": lambda L, x: -x[::-1],

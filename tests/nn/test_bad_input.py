@@ -160,7 +160,7 @@ CASES = {
         lambda: nn.Sequential(nn.Dropout(0.5)).apply([()], X, train=True),
         ["Dropout: training needs a key", "([0] Dropout(0.5))", "key=key"],
     ),
-    # making optimisers
+    # making optimizers
     "rate of text": (lambda: optim.sgd("0.1"), ["sgd: learning_rate is '0.1' of type str", "pass a number"]),
     "no rate": (lambda: optim.adam(None), ["adam: learning_rate is None"]),
     "rate of an array": (lambda: optim.adamw(jnp.ones(2)), ["adamw: learning_rate is Array", "pass a number"]),
@@ -175,7 +175,7 @@ CASES = {
     "norm of 0": (lambda: optim.clip_by_global_norm(0), ["clip_by_global_norm: max_norm is 0", "(0, inf)"]),
     "chain of numbers": (lambda: optim.chain(0.1), ["chain: part 0 is 0.1 of type float", "scale(number)"]),
     "chain of a list": (lambda: optim.chain([ADAM]), ["chain: part 0 is [Optimizer", "one by one"]),
-    # using optimisers
+    # using optimizers
     "no state": (
         lambda: ADAM.update(W, None, W),
         ["a state of type NoneType for a chain of 2", "optimizer.init(params)"],
@@ -362,7 +362,7 @@ def test_a_known_rate_may_be_traced_or_an_array():
     assert fg.jit(fg.grad(step))(0.1) == -3 and step(np.float32(0.1)) == step(jnp.array(0.1))
 
 
-def test_optimisers_from_elsewhere_are_chained():
+def test_optimizers_from_elsewhere_are_chained():
     other = SimpleNamespace(init=lambda params: (), update=lambda g, s, p=None: (fg.tree.map(lambda x: 2 * x, g), s))
     chained = optim.chain(other, optim.sgd(0.5))
     assert chained.update(W, chained.init(W), W)[0]["w"].tolist() == [-1, -1, -1]

@@ -15,7 +15,7 @@ from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 from tests.comparing import assert_same
 
 RNG = np.random.default_rng(0)
-# Kinks and their neighbours, and values far out.
+# Kinks and their neighbors, and values far out.
 POINTS = np.float32([-300, -20, -6, -3, -1.5, -1, -0.3, -1e-4, -0.0, 0, 1e-4, 0.4, 1, 2, 3, 6, 7, 20, 300])
 ACTIVATIONS = [
     "celu",

@@ -1,4 +1,4 @@
-"""Optimisers against NumPy programs of their definitions; schedules; minibatches."""
+"""Optimizers against NumPy programs of their definitions; schedules; minibatches."""
 
 from __future__ import annotations
 

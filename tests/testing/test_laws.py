@@ -94,7 +94,7 @@ MISTAKES = {
         {"jvp": lambda primals, tangents: (mul_p.bind(*primals * 2), tangents[0] * _as_constant(primals[0]) * 2.0)},
         "finite difference",
     ),
-    "vectorisation": ({"batch": lambda args, dims: (mul_p.bind(args[0], args[0]), 0)}, "values differ"),
+    "vectorization": ({"batch": lambda args, dims: (mul_p.bind(args[0], args[0]), 0)}, "values differ"),
     "round_trip": ({"evaluate": lambda x: x * next(_count)}, "its jaxpr and eager"),
 }
 

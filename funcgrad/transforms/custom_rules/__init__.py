@@ -1,1 +1,1 @@
-"""Functions whose derivatives, or behaviour under vmap, users say: by rules, or by what the function solves."""
+"""Functions whose derivatives, or behavior under vmap, users say: by rules, or by what the function solves."""

@@ -194,7 +194,7 @@ class _FlatRule:
 def sequential_vmap(f: Callable[..., Any]) -> custom_vmap:
     """Return `f` so that vmap calls it for one element of the batch after another, in a loop (`lax.map`).
 
-    For functions that cannot be vectorised, callbacks for instance.
+    For functions that cannot be vectorized, callbacks for instance.
 
     >>> import funcgrad as fg
     >>> import funcgrad.numpy as jnp

@@ -364,15 +364,15 @@ def test_collectives_in_checkpoints():
         np.testing.assert_allclose(*gradients, rtol=1e-5)
 
 
-def test_cross_batch_normalisation():
-    def normalised(x, scale):
+def test_cross_batch_normalization():
+    def normalized(x, scale):
         mean = lax.pmean(x, "batch")
         variance = lax.pmean((x - mean) ** 2, "batch")
         return scale * (x - mean) / (variance + 1e-5) ** 0.5
 
     x = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
     scale = np.array([1.0, 2.0, 0.5], np.float32)
-    layer = funcgrad.vmap(normalised, in_axes=(0, None), axis_name="batch")
+    layer = funcgrad.vmap(normalized, in_axes=(0, None), axis_name="batch")
     expected = scale * (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5)
     np.testing.assert_allclose(funcgrad.jit(layer)(x, scale), expected, rtol=1e-4, atol=1e-6)
     check_grads(layer, (x, scale), order=2)

@@ -292,7 +292,7 @@ def test_residuals_that_are_operands_are_not_copied():
 
 
 def test_what_is_known_is_computed_before():
-    """Linearising by one operand leaves the other's work to the forward pass, whatever is unknown elsewhere."""
+    """Linearizing by one operand leaves the other's work to the forward pass, whatever is unknown elsewhere."""
 
     def f(x, y):
         a, b = lax.cond(y > 0, lambda x, y: (x * y, lax.exp(y)), lambda x, y: (x, y), x, y)

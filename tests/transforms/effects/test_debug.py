@@ -546,7 +546,7 @@ SUMMARIES = {
 
 @COMPILED
 @pytest.mark.parametrize("name", SUMMARIES)
-def test_operands_are_summarised_where_they_have_no_such_index(name, compiled):
+def test_operands_are_summarized_where_they_have_no_such_index(name, compiled):
     f, expected = SUMMARIES[name]
     found = message(maybe_jit(f, compiled), jnp.asarray(X))[0]
     # Eagerly, the function is named that was called where the operation has another name.
@@ -664,7 +664,7 @@ def test_eager_shortcuts_are_checked_and_come_back():
     assert np.isnan(np.asarray(x / x)).all()
 
 
-def test_functions_are_specialised_and_the_checks_stay_in_order():
+def test_functions_are_specialized_and_the_checks_stay_in_order():
     f = fg.jit(lambda x: jnp.log(jnp.exp(x) - 1) / x)
     f(X)
     with fg.debug_nans():

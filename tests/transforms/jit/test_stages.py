@@ -26,9 +26,9 @@ def softmax(x: Any) -> Any:
 
 
 def layer_norm(x: Any, scale: Any, shift: Any) -> Any:
-    centred = x - jnp.mean(x, -1, keepdims=True)
-    variance = jnp.mean(centred * centred, -1, keepdims=True)
-    return centred / jnp.sqrt(variance + 1e-5) * scale + shift
+    centered = x - jnp.mean(x, -1, keepdims=True)
+    variance = jnp.mean(centered * centered, -1, keepdims=True)
+    return centered / jnp.sqrt(variance + 1e-5) * scale + shift
 
 
 def dense(x: Any, w: Any, b: Any) -> Any:

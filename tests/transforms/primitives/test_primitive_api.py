@@ -206,7 +206,7 @@ def test_elementwise_operands_are_promoted_and_broadcast():
         hypotenuse(np.arange(3), np.arange(3))
 
 
-def test_a_formula_fuses_with_its_neighbours():
+def test_a_formula_fuses_with_its_neighbors():
     softsign = by_formula()
     text = fg.jit(lambda x: 3 * softsign(x) + 1).lower(X).as_text("program")
     assert text.startswith("arena 0 bytes, 1 instructions")

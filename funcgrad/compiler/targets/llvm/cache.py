@@ -79,13 +79,13 @@ def put(key: str, content: bytes) -> None:
             prune(root)
 
 
-def compiled(text: str, *, optimise: bool = False) -> bytes:
-    """The object code of LLVM IR, compiled as it stands or optimised: from the cache, or compiled and put there."""
+def compiled(text: str, *, optimize: bool = False) -> bytes:
+    """The object code of LLVM IR, compiled as it stands or optimized: from the cache, or compiled and put there."""
     with toolchain.lock:
-        name = key(f"{optimise}\n{text}" if optimise else text)
+        name = key(f"{optimize}\n{text}" if optimize else text)
         found = get(name)
         if found is None:
-            found = toolchain.compile_ir(text, optimise=optimise)
+            found = toolchain.compile_ir(text, optimize=optimize)
             put(name, found)
         return found
 

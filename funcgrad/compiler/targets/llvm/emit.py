@@ -4,7 +4,7 @@ Every kernel becomes `void name(ptr args, ptr sizes, i64 begin, i64 end, i64 thr
 pointers and sizes and calls the loop nest proper. The nest takes them as parameters, because `noalias` on a
 parameter is how LLVM learns that buffers do not overlap.
 
-Vectorisation is LLVM's. What it needs is said here: loops whose iterations are independent carry
+Vectorization is LLVM's. What it needs is said here: loops whose iterations are independent carry
 `llvm.loop.parallel_accesses`, reductions `reassoc` (and those only), and scalar operations have no branches.
 
 Loops in series may run for hours, so they call `@safepoint` of runtime.ll every millisecond or so and return if the run

@@ -123,4 +123,4 @@ def _library(tile: Tile) -> toolchain.Library:
     from funcgrad.compiler.targets.llvm import implicit_gemm_code  # llvmlite's IR builder, which takes long to import
 
     text = implicit_gemm_code.emit(tile)
-    return toolchain.link(cache.compiled(text, optimise=True), ["implicit_gemm"])
+    return toolchain.link(cache.compiled(text, optimize=True), ["implicit_gemm"])

@@ -238,7 +238,7 @@ entry:
   br label %look
 
 look:
-  %spun = phi i32 [ 0, %entry ], [ 0, %labour ], [ 0, %report ], [ 0, %rouse ], [ 0, %awake ],
+  %spun = phi i32 [ 0, %entry ], [ 0, %labor ], [ 0, %report ], [ 0, %rouse ], [ 0, %awake ],
                   [ %more, %spin ]
   %seen = load atomic i64, ptr @ticket acquire, align 8
   %seen.high = lshr i64 %seen, 32
@@ -249,9 +249,9 @@ look:
   %threads = and i64 %threads.low, 65535
   %member = icmp ult i64 %id, %threads
   %available = and i1 %open, %member
-  br i1 %available, label %labour, label %idle
+  br i1 %available, label %labor, label %idle
 
-labour:
+labor:
   %ran = call i32 @work(i32 %generation, i64 %id)
   %something = icmp ne i32 %ran, 0
   br i1 %something, label %report, label %look

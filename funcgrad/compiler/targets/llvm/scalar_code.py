@@ -229,7 +229,7 @@ class ScalarCode(Conversions):
 def _power_function(module: ir.Module, integer: ir.IntType, signed: bool) -> ir.Function:
     """Return the function of (x, exponent) that raises integers to variable powers, defined if it is new.
 
-    A loop: without branches it has a step for each bit, which took LLVM 0.8 s to vectorise and ran no faster.
+    A loop: without branches it has a step for each bit, which took LLVM 0.8 s to vectorize and ran no faster.
     """
     name = f"fg.pow.{'s' if signed else 'u'}{integer.width}"
     if name in module.globals:

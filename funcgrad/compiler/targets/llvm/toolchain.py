@@ -1,7 +1,7 @@
 """LLVM IR text → object code → callable addresses, for the processor this process runs on.
 
 llvmlite is imported on first use, so `import funcgrad` does not pay for it. Everything here may be called
-from any thread: llvmlite serialises LLVM under its own lock and releases the GIL meanwhile.
+from any thread: llvmlite serializes LLVM under its own lock and releases the GIL meanwhile.
 """
 
 from __future__ import annotations
@@ -92,21 +92,21 @@ def fingerprint() -> str:
     return "\n".join((llvmlite.__version__, version, *host()))
 
 
-def compile_ir(text: str, *, optimise: bool = True) -> bytes:
-    """Optimise a module of LLVM IR (O2, loop and SLP vectorisation) and return its object code.
+def compile_ir(text: str, *, optimize: bool = True) -> bytes:
+    """Optimize a module of LLVM IR (O2, loop and SLP vectorization) and return its object code.
 
-    Code written by hand as it shall run is compiled without `optimise`, in a third of the time.
+    Code written by hand as it shall run is compiled without `optimize`, in a third of the time.
 
     Raises:
       RuntimeError: the text is not valid IR.
     """
-    module, machine = _parsed(text), _machine(3 if optimise else 1)
-    return machine.emit_object(_optimised(module) if optimise else module)
+    module, machine = _parsed(text), _machine(3 if optimize else 1)
+    return machine.emit_object(_optimized(module) if optimize else module)
 
 
 def assembly(text: str) -> str:
     """The assembly that `compile_ir` makes of `text`, to be read by people."""
-    return _machine().emit_assembly(_optimised(_parsed(text)))
+    return _machine().emit_assembly(_optimized(_parsed(text)))
 
 
 def link(object_bytes: bytes, names: Iterable[str], imports: Mapping[str, int] | None = None) -> Library:
@@ -159,7 +159,7 @@ def _parsed(text: str) -> Any:
     return module
 
 
-def _optimised(module: Any) -> Any:
+def _optimized(module: Any) -> Any:
     llvm = _llvm()
     tuning = llvm.create_pipeline_tuning_options(speed_level=2)
     tuning.loop_vectorization = tuning.slp_vectorization = True

@@ -328,7 +328,7 @@ def guarded(values: np.ndarray) -> np.ndarray:
 
 
 def test_iterations_of_the_parallel_loop_share_scratch_without_mixing():
-    """y[i] = 2·x[i] + 1 by way of one scratch element: vectorising it would mix iterations up."""
+    """y[i] = 2·x[i] + 1 by way of one scratch element: vectorizing it would mix iterations up."""
     doubled = Store("t", at(), op("mul", Load("x", at("i"), int32), Const(2, int32)))
     back = Store("y", at("i"), op("add", Load("t", at(), int32), Const(1, int32)))
     params = (Param("x", int32, "in"), Param("y", int32, "out"), Param("t", int32, "scratch", 1))
@@ -467,7 +467,7 @@ def test_one_module_holds_a_batch_of_kernels():
 
 
 @pytest.mark.parametrize("update, packed", [("add", "vaddps"), ("max", "vmaxps"), ("min", "vminps"), ("mul", "vmulps")])
-def test_reductions_vectorise_with_several_accumulators(update, packed):
+def test_reductions_vectorize_with_several_accumulators(update, packed):
     width = vector_width()
     lines = toolchain.assembly(emit([row_reduction(update, update, 0.0)])).splitlines()
     accumulators = {line.split()[-1] for line in lines if packed in line and width in line}
@@ -475,7 +475,7 @@ def test_reductions_vectorise_with_several_accumulators(update, packed):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_every_operation_vectorises(dtype):
+def test_every_operation_vectorizes(dtype):
     """A loop over any operation is packed and calls nothing, but for float64 rem and 64-bit division."""
     width = vector_width()
     for name in [n for n, d in CASES if d == dtype]:

@@ -42,8 +42,8 @@ def test_functions_that_are_called_often_are_calls_of_vectors(name, dtypes, monk
     with fg.enable_x64(True):
         compiled = fg.jit(lambda x: DTYPES[dtypes](program, x))
         (kernel,) = pipeline.kernels_of(compiled.trace(x).jaxpr)
-        optimised = str(toolchain._optimised(toolchain._parsed(kernels.llvm_text(kernel))))
-        called = re.findall(rf"call <\d+ x \w+> @fg\.{name}\.f\d\d\.shared", optimised)
+        optimized = str(toolchain._optimized(toolchain._parsed(kernels.llvm_text(kernel))))
+        called = re.findall(rf"call <\d+ x \w+> @fg\.{name}\.f\d\d\.shared", optimized)
         assert len(called) == 7
         shared = np.asarray(compiled(x))
         monkeypatch.setattr(sharing, "_MOST_INLINED", 1000)

@@ -14,7 +14,7 @@ import scipy.special
 from llvmlite import ir
 
 from funcgrad.compiler.targets.llvm import toolchain, vector_math
-from funcgrad.compiler.targets.llvm.vector_math.special import GILES_CENTRE, GILES_TAIL
+from funcgrad.compiler.targets.llvm.vector_math.special import GILES_CENTER, GILES_TAIL
 from funcgrad.errors import ArgumentError, DTypeError
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -283,7 +283,7 @@ def test_float64_special_functions_are_within_their_bounds(name):
             terms = np.maximum(terms, scipy.special.digamma(1 - np.minimum(x, 0)))
     scale = np.where(x < 0, terms, expected) if name in ("lgamma", "digamma") else expected
     actual = compiled(name, np.float64)(x)
-    # actual - expected is exact for neighbours, so the error keeps the digits that float64 cannot hold.
+    # actual - expected is exact for neighbors, so the error keeps the digits that float64 cannot hold.
     assert_within(name, np.float64, actual - expected, rest, [x], scale)
 
 
@@ -292,9 +292,9 @@ def test_float32_erf_inv_follows_giles():
     x = np.concatenate([ordinary(np.float32, 12), 1 - np.arange(1, 100_000, dtype=np.float32) * 2.0**-24])
     x = x[np.abs(x) < 1]
     w = -np.log1p(-(x * x).astype(np.float64))
-    centre = np.polynomial.polynomial.polyval(w - 2.5, GILES_CENTRE)
+    center = np.polynomial.polynomial.polyval(w - 2.5, GILES_CENTER)
     tail = np.polynomial.polynomial.polyval(np.sqrt(w) - 3, GILES_TAIL)
-    expected = np.where(w < 5, centre, tail) * x
+    expected = np.where(w < 5, center, tail) * x
     assert_within("erf_inv", np.float32, compiled("erf_inv", np.float32)(x), expected, [x], bound=4)
 
 
@@ -399,7 +399,7 @@ def test_results_do_not_depend_on_the_position_in_the_array(name):
 
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("name", vector_math.names())
-def test_loops_vectorise_without_calls(name, dtype):
+def test_loops_vectorize_without_calls(name, dtype):
     """Packed arithmetic and no call, in the mnemonics of x86 and AArch64."""
     text = toolchain.assembly(loop_text(name, dtype))
     instructions = [line.split() for line in text.splitlines() if line.startswith("\t") and line[1] != "."]

@@ -1,8 +1,8 @@
-"""Scalar math functions that LLVM's loop vectoriser turns into vector code.
+"""Scalar math functions that LLVM's loop vectorizer turns into vector code.
 
 LLVM has no vector exp or sin of its own and would call libm once per element. Here every function is one
 basic block of arithmetic, selects and integer operations on the bit pattern: no branches, no calls, no tables
-in memory. `define` puts a function into a module; inlined into a loop, it vectorises with the loop, to
+in memory. `define` puts a function into a module; inlined into a loop, it vectorizes with the loop, to
 whatever width the target has. `share` makes calls of it calls, where there are many.
 
 They expect a target with fused multiply-add (x86-64-v3, or any AArch64); elsewhere LLVM calls libm's fma.

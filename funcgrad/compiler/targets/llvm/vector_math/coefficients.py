@@ -231,7 +231,7 @@ ERFC = Coefficients(
 )
 
 # erf_inv(x) / x in w - 3.125, w = -log(1 - x²) <= 6.25: f64 2^-55.4.
-ERF_INV_CENTRE = Coefficients(
+ERF_INV_CENTER = Coefficients(
     f32=(),
     f64=(
         1.6536545626831027, 0.24015818242558826, -0.006033670871427663, -0.0007407025341539215,

@@ -79,7 +79,7 @@ def ulp_bounds() -> dict[str, tuple[float, float]]:
 def define(module: ir.Module, name: str, type: ir.Type, in_series: bool = False) -> ir.Function:
     """The `internal alwaysinline` function ``fg.<name>.<f32|f64>`` of ``module``, built on first use.
 
-    It takes and returns scalars of ``type`` and has one basic block, so a loop that calls it vectorises. With
+    It takes and returns scalars of ``type`` and has one basic block, so a loop that calls it vectorizes. With
     `in_series` it takes its shortcut, if it has one, by a branch: for loops whose iterations wait for each other.
 
     >>> module = ir.Module()

@@ -63,7 +63,7 @@ def erfc(x: Scalar) -> Scalar:
 
 
 # M. Giles, "Approximating the erfinv function", GPU Computing Gems (2010), the single-precision tables.
-GILES_CENTRE = (
+GILES_CENTER = (
     1.50140941,
     0.246640727,
     -0.00417768164,
@@ -89,7 +89,7 @@ GILES_TAIL = (
 
 @math_function(f32=80.0, f64=2.5)
 def erf_inv(x: Scalar) -> Scalar:
-    """The inverse of erf: x P(w), w = -log(1 - x²), one polynomial for the centre and others for the tails.
+    """The inverse of erf: x P(w), w = -log(1 - x²), one polynomial for the center and others for the tails.
 
     f32 is Giles' approximation as JAX evaluates it, w = -log1p(-x·x), within a few ULP of JAX. Rounding x·x
     costs up to 80 ULP where |x| > 0.99, and is kept so that random numbers made from it agree.
@@ -97,7 +97,7 @@ def erf_inv(x: Scalar) -> Scalar:
     if x.type == F32:
         w = -log1p(-(x * x))
         tail = horner(sqrt(w) - 3.0, GILES_TAIL)
-        factor = select(w < 5.0, horner(w - 2.5, GILES_CENTRE), tail)
+        factor = select(w < 5.0, horner(w - 2.5, GILES_CENTER), tail)
     else:
         w = -log(fma(-x, x, 1.0))
         root = sqrt(w)
@@ -106,7 +106,7 @@ def erf_inv(x: Scalar) -> Scalar:
             horner(root - 3.25, coefficients.ERF_INV_MIDDLE),
             horner(root - 5.0, coefficients.ERF_INV_TAIL),
         )
-        factor = select(w < 6.25, horner(w - 3.125, coefficients.ERF_INV_CENTRE), tail)
+        factor = select(w < 6.25, horner(w - 3.125, coefficients.ERF_INV_CENTER), tail)
     return select(absolute(x).same(1.0), x * INF, x * factor)
 
 

@@ -46,7 +46,7 @@ def quarter_turns(x: Scalar) -> tuple[Scalar, Scalar, Scalar]:
     """(r, r_low, n) with x = n pi/2 + r + r_low modulo 2 pi, |r| <= 0.57 pi/2, n an i64, all f64.
 
     f32: 2 x / pi modulo 4 in f64, right for every x; r_low is 0. f64: Cody and Waite's subtraction with 159
-    bits of pi, right for |x| <= 2^48, where neighbouring arguments are 1/16 apart; r is NaN beyond, since a
+    bits of pi, right for |x| <= 2^48, where neighboring arguments are 1/16 apart; r is NaN beyond, since a
     wrong value would look like a right one and the right one would cost every element three times the work.
     """
     wide = x.to_f64()
