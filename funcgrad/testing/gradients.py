@@ -12,14 +12,16 @@ import numpy as np
 from funcgrad import dtypes, tree
 from funcgrad.config import enable_x64
 from funcgrad.core.array_types import aval_of
-from funcgrad.testing.comparisons import assert_close
+from funcgrad.testing.comparisons import assert_close, tolerance
 from funcgrad.transforms.derivatives import jvp, vjp
 from funcgrad.transforms.jit import jit
 from funcgrad.transforms.vmap import vmap
 
-# Step of the central difference and the tolerance it allows, by the precision computed in: the error is of
-# the order step² by truncation and unit roundoff / step by cancellation.
-_STEP = {np.dtype(np.float64): (1e-5, 1e-6), np.dtype(np.float32): (1e-2, 2e-2)}
+# The step of the central difference and the tolerance for it, by precision. The error is of the order step² by
+# truncation and unit roundoff / step by cancellation. The 16-bit floats are checked as float32 is.
+_STEP = {dtypes.float64: (1e-5, 1e-6), dtypes.float32: (1e-2, 2e-2)}
+# The roundoff allowed between the two sides of ⟨Jᵀu, v⟩ = ⟨u, Jv⟩, relative to the sum of the terms.
+_ADJOINT_ROUNDOFF = {dtypes.float64: 1e-10, dtypes.float32: 1e-3}
 
 
 def _numpy(values: Any) -> Any:
@@ -81,10 +83,10 @@ def _as_64_bit(values: Any) -> Any:
     return tree.map(lambda x: x.astype(wide.get(x.dtype, x.dtype)), _numpy(values))
 
 
-def _finest(values: Any) -> np.dtype:
-    """The coarsest precision among the inexact leaves decides how far a numerical derivative can be trusted."""
-    narrow = any(_is_inexact(x) and dtypes.real_dtype(aval_of(x).dtype) != dtypes.float64 for x in tree.leaves(values))
-    return np.dtype(np.float32) if narrow else np.dtype(np.float64)
+def _coarsest(values: Any) -> np.dtype:
+    """The real dtype of the least precision among the inexact leaves; float64 if there are none."""
+    real = [dtypes.real_dtype(aval_of(x).dtype) for x in tree.leaves(values) if _is_inexact(x)]
+    return max(real, key=tolerance, default=dtypes.float64)
 
 
 def check_grads(
@@ -138,7 +140,7 @@ def _check_order(
 
 
 def _steps(args: Any, out: Any, given: tuple[Any, Any, Any]) -> tuple[float, float, float]:
-    eps, tol = _STEP[_finest([args, out])]
+    eps, tol = _STEP.get(_coarsest([args, out]), _STEP[dtypes.float32])
     atol, rtol, step = given
     return tol if atol is None else atol, tol if rtol is None else rtol, eps if step is None else step
 
@@ -184,7 +186,9 @@ def check_jvp_vjp(f: Callable[..., Any], args: Sequence[Any], rtol: float | None
     scale = 1.0 + sum(
         float(np.abs(np.asarray(x, np.complex128)).sum()) for x in tree.leaves([forward, back]) if _is_inexact(x)
     )
-    rtol = {np.dtype(np.float64): 1e-10, np.dtype(np.float32): 1e-3}[_finest([args, out])] if rtol is None else rtol
+    if rtol is None:
+        dtype = _coarsest([args, out])
+        rtol = _ADJOINT_ROUNDOFF.get(dtype, tolerance(dtype))
     if np.isfinite(scale) and not abs(actual - expected) <= rtol * scale:
         raise AssertionError(f"vjp is not the adjoint of jvp: ⟨Jᵀu, v⟩ = {actual}, ⟨u, Jv⟩ = {expected}")
 

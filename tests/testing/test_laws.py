@@ -12,13 +12,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import funcgrad.numpy
+import funcgrad.numpy as jnp
 import funcgrad.ops
 import funcgrad.transforms
 from funcgrad import dtypes
 from funcgrad.config import enable_x64
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.primitives import Primitive, registry
+from funcgrad.lax import scan
 from funcgrad.ops.arithmetic import mul_p, sin_p
 from funcgrad.ops.casts import stop_gradient_p
 from funcgrad.ops.elementwise import elementwise
@@ -71,7 +72,7 @@ def _square(name: str, **wrong):
         "infer": lambda x: x,
         "evaluate": np.square,
         "jvp": lambda primals, tangents: (rules_of[0].bind(*primals), tangents[0] * primals[0] * 2.0),
-        "batch": lambda args, dims: (rules_of[0].bind(*args), dims[0]),
+        "batch": lambda axis, args, dims: (rules_of[0].bind(*args), dims[0]),
     }
     rules_of = [Primitive(name, **(rules | wrong))]
     del registry[name]
@@ -94,7 +95,7 @@ MISTAKES = {
         {"jvp": lambda primals, tangents: (mul_p.bind(*primals * 2), tangents[0] * _as_constant(primals[0]) * 2.0)},
         "finite difference",
     ),
-    "vectorization": ({"batch": lambda args, dims: (mul_p.bind(args[0], args[0]), 0)}, "values differ"),
+    "vectorization": ({"batch": lambda axis, args, dims: (mul_p.bind(args[0], args[0]), 0)}, "values differ"),
     "round_trip": ({"evaluate": lambda x: x * next(_count)}, "its jaxpr and eager"),
 }
 
@@ -166,6 +167,24 @@ def test_check_jit_notices_impurity():
 
 def test_check_jvp_vjp_holds_at_kinks():
     check_jvp_vjp(lambda x: registry["max"].bind(x, np.float32(0)), (np.zeros(3, np.float32),))
+
+
+def _scanned(x, c):
+    return scan(lambda c, x: (jnp.sin(c * x) + x, c * x), c, x)
+
+
+@pytest.mark.parametrize("dtype", [dtypes.bfloat16, dtypes.float16, dtypes.float32])
+def test_check_jvp_vjp_allows_the_roundoff_of_the_dtype(dtype):
+    """Differences in bfloat16 reach 1.03e-3 of the terms, which float32 never does."""
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        check_jvp_vjp(_scanned, (rng.standard_normal(3).astype(dtype), rng.standard_normal(()).astype(dtype)))
+
+
+@pytest.mark.parametrize("dtype", [dtypes.bfloat16, dtypes.float16, dtypes.float32])
+def test_check_jvp_vjp_notices_a_wrong_transpose_in_every_dtype(dtype):
+    with pytest.raises(AssertionError, match="not the adjoint"):
+        check_jvp_vjp(_bad_linear.bind, (np.ones(3, dtype),))
 
 
 @pytest.mark.parametrize(
