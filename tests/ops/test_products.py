@@ -399,4 +399,4 @@ def test_bad_input_names_operation_values_line_and_remedy(name: str):
         call()
     message = str(caught.value)
     assert text in message, message
-    assert "at test_dot.py:" in message and "\n  fix: " in message
+    assert "at test_products.py:" in message and "\n  fix: " in message
