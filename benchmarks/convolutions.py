@@ -1,6 +1,6 @@
 """Compare convolutions with JAX and PyTorch: `python -m benchmarks.convolutions`, or the cases that contain a word.
 
-Each layer runs forward and as the gradient by its input and by its kernel. funcgrad and JAX get channels last. PyTorch
+Each layer runs forward and as the gradient by its input and by its kernel; training steps run as a whole. funcgrad and JAX get channels last. PyTorch
 gets channels first and channels last, and the faster of the two counts.
 
 By default all run on one core and the times are those of the process's CPU, which other processes disturb least; with
@@ -10,6 +10,8 @@ By default all run on one core and the times are those of the process's CPU, whi
 from __future__ import annotations
 
 import argparse
+import importlib
+import importlib.util
 import math
 import os
 import statistics
@@ -19,6 +21,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from benchmarks.convolution_steps import STEPS
+
+Calls = dict[str, Callable[[], Any]]
 
 
 class Layer(NamedTuple):
@@ -137,16 +143,9 @@ def _operands(layer: Layer) -> list[np.ndarray]:
 # ---------------------------------------------------------------- measuring
 
 
-def _median(samples: Sequence[float]) -> float:
-    return statistics.median(samples)
-
-
-def measure(layer: Layer, mode: str, frameworks: Sequence[str], repetitions: int, clock: Callable[[], float]) -> dict:
-    """Return the median seconds of a call in each framework."""
-    import importlib
-
+def _layer_calls(layer: Layer, mode: str, frameworks: Sequence[str]) -> Calls:
     operands = _operands(layer)
-    calls: dict[str, Callable[[], Any]] = {}
+    calls: Calls = {}
     for name in frameworks:
         if name == "torch":
             calls |= {f"torch {i}": call for i, call in enumerate(_torch(layer, mode, operands))}
@@ -154,6 +153,17 @@ def measure(layer: Layer, mode: str, frameworks: Sequence[str], repetitions: int
             m = importlib.import_module(name)
             function, arrays = _functional(m, layer, mode), [m.device_put(v) for v in operands]
             calls[name] = lambda m=m, function=function, arrays=arrays: m.block_until_ready(function(*arrays))
+    return calls
+
+
+def _step_calls(name: str, frameworks: Sequence[str]) -> Calls:
+    functional, in_torch = STEPS[name]
+    calls = {f: functional(importlib.import_module(f)) for f in frameworks if f != "torch"}
+    return calls | ({f"torch {i}": call for i, call in enumerate(in_torch())} if "torch" in frameworks else {})
+
+
+def measure(calls: Calls, repetitions: int, clock: Callable[[], float]) -> dict[str, float]:
+    """Return the median seconds of each call; of PyTorch's, the least."""
     samples: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()
@@ -163,7 +173,7 @@ def measure(layer: Layer, mode: str, frameworks: Sequence[str], repetitions: int
             start = clock()
             call()
             samples[name].append(clock() - start)
-    medians = {name: _median(s) for name, s in samples.items()}
+    medians = {name: statistics.median(s) for name, s in samples.items()}
     best = [medians.pop(name) for name in list(medians) if name.startswith("torch")]
     return medians | ({"torch": min(best)} if best else {})
 
@@ -182,25 +192,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     frameworks = ["funcgrad", *(name for name in ("jax", "torch") if _installed(name))]
     clock = time.perf_counter if options.wall else time.process_time
     ratios: dict[tuple[str, str], list[float]] = {}
-    for layer in LAYERS:
-        if options.names and not any(n.lower() in f"{layer.group} {layer.name}".lower() for n in options.names):
+    cases = [(x.group, x.name, mode, _layer_calls, (x, mode)) for x in LAYERS for mode in MODES]
+    cases += [("training", name, "step", _step_calls, (name,)) for name in STEPS]
+    for group, name, mode, prepare, given in cases:
+        if options.names and not any(n.lower() in f"{group} {name} {mode}".lower() for n in options.names):
             continue
-        for mode in MODES:
-            times = measure(layer, mode, frameworks, 5 if options.quick else 15, clock)
-            own = times["funcgrad"]
-            others = {name: t / own for name, t in times.items() if name != "funcgrad"}
-            for name, ratio in others.items():
-                ratios.setdefault((mode, name), []).append(ratio)
-            rows = "  ".join(f"{name} {r:5.2f}" for name, r in others.items())
-            print(f"{layer.group:20} {layer.name:28} {mode:10} {own * 1e3:9.3f} ms  {rows}", flush=True)
+        times = measure(prepare(*given, frameworks), 5 if options.quick else 15, clock)
+        own = times.pop("funcgrad")
+        for other, seconds in times.items():
+            ratios.setdefault((mode, other), []).append(seconds / own)
+        row = "  ".join(f"{other} {seconds / own:5.2f}" for other, seconds in times.items())
+        print(f"{group:20} {name:36} {mode:10} {own * 1e3:9.3f} ms  {row}", flush=True)
     for (mode, name), each in ratios.items():
         mean = math.exp(statistics.mean(map(math.log, each)))
         print(f"{mode}: {name}'s time over ours {mean:.2f} in the geometric mean, at least {min(each):.2f}")
 
 
 def _installed(name: str) -> bool:
-    import importlib.util
-
     return importlib.util.find_spec(name) is not None
 
 

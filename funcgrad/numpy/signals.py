@@ -10,18 +10,19 @@ from typing import Any
 
 from funcgrad import dtypes
 from funcgrad.arguments.axes import as_axes, as_axis, as_int
-from funcgrad.arguments.promotion import as_operand, broadcast_to, promote_dtypes, promote_inexact
+from funcgrad.arguments.promotion import as_operand, broadcast_to, promote_inexact
 from funcgrad.errors import ArgumentError, ShapeError
 from funcgrad.numpy import ufuncs as uf
 from funcgrad.numpy.composite import clip, remainder
 from funcgrad.numpy.creation import arange, asarray, astype, linspace
-from funcgrad.numpy.joining import concatenate, stack
+from funcgrad.numpy.joining import concatenate
 from funcgrad.numpy.masks import where
-from funcgrad.numpy.products import matmul
 from funcgrad.numpy.reductions import cumsum, sum
 from funcgrad.numpy.shapes import moveaxis, ravel
 from funcgrad.numpy.sorting import argsort, searchsorted
 from funcgrad.ops import shapes, slicing
+from funcgrad.ops.conv import ConvDimensionNumbers, conv_general_dilated
+from funcgrad.ops.products import check_precision
 from funcgrad.ops.special import bessel_ive
 from funcgrad.transforms.custom_rules.jvp import custom_jvp
 
@@ -157,14 +158,10 @@ def unwrap(p: Any, discont: Any = None, axis: int = -1, period: Any = 2 * math.p
 # ---------------------------------------------------------------- convolution and interpolation
 
 
-def _windows(a: Any, size: int) -> Any:
-    """All stretches of `size` elements, with zeros around: row k ends at element k."""
-    padded = slicing.pad(a, shapes.full((), 0, a.aval.dtype, a.aval.weak_type), [(size - 1, size - 1, 0)])
-    count = a.aval.size + size - 1
-    return stack([padded[j : j + count] for j in range(size)], 1)
+_BLOCK = 32  # results that one window of a longer kernel gives, side by side
 
 
-def _convolve(a: Any, v: Any, mode: str, operation: str) -> Any:
+def _convolve(a: Any, v: Any, mode: str, preferred: Any, operation: str) -> Any:
     if a.aval.ndim != 1 or v.aval.ndim != 1:
         raise ShapeError(f"{operation}: operands are {a.aval} and {v.aval}", fix="pass vectors")
     if not a.aval.size or not v.aval.size:
@@ -174,24 +171,52 @@ def _convolve(a: Any, v: Any, mode: str, operation: str) -> Any:
     if v.aval.size > a.aval.size:
         a, v = v, a
     n, m = a.aval.size, v.aval.size
-    out = matmul(_windows(a, m), shapes.rev(v, (0,)))
-    low, high = {"full": (0, n + m - 1), "same": ((m - 1) // 2, (m - 1) // 2 + n), "valid": (m - 1, n)}[mode]
-    return out[low:high]
+    first, stop = {"full": (0, n + m - 1), "same": ((m - 1) // 2, (m - 1) // 2 + n), "valid": (m - 1, n)}[mode]
+    kernel, block = _side_by_side(shapes.rev(v, (0,)))
+    low, span, windows = m - 1 - first, kernel.aval.shape[0], -(-(stop - first) // block)
+    padding = [(low, (windows - 1) * block + span - n - low)]
+    numbers = ConvDimensionNumbers((0, 2, 1), (2, 1, 0), (0, 2, 1))
+    dtype = None if preferred is None else dtypes.requested(preferred, operation)
+    out = conv_general_dilated(
+        a.reshape(1, n, 1), kernel, (block,), padding, (1,), (1,), numbers, preferred_element_type=dtype
+    )
+    return out.reshape(-1)[: stop - first]
+
+
+def _side_by_side(v: Any) -> tuple[Any, int]:
+    """A kernel of shape `(window, 1, features)`: feature j is `v` moved by j, so that a window gives several results.
+
+    The copies are rows of one element more than the window has, so each starts one element later than that before it.
+    """
+    m = v.aval.size
+    if m <= _BLOCK:
+        return v.reshape(m, 1, 1), 1
+    zero = shapes.full((), 0, v.aval.dtype, v.aval.weak_type)
+    row, window = slicing.pad(v, zero, [(0, _BLOCK, 0)]), m + _BLOCK - 1
+    rows = broadcast_to(row, (_BLOCK, m + _BLOCK)).reshape(-1)[: _BLOCK * window]
+    return shapes.transpose(rows.reshape(_BLOCK, window), (1, 0)).reshape(window, 1, _BLOCK), _BLOCK
 
 
 def convolve(a: Any, v: Any, mode: str = "full", *, precision: Any = None, preferred_element_type: Any = None) -> Any:
-    """Discrete convolution of vectors: outₖ = Σᵢ aᵢ vₖ₋ᵢ, whole, of the longer size, or where both overlap."""
-    a, v = promote_dtypes(_array(a, "convolve"), _array(v, "convolve"), operation="convolve")
-    return _convolve(a, v, mode, "convolve")
+    """Discrete convolution of vectors: outₖ = Σᵢ aᵢ vₖ₋ᵢ, whole, of the longer size, or where both overlap.
+
+    Integers become floats, as in JAX.
+    """
+    check_precision("convolve", precision)
+    a, v = promote_inexact(_array(a, "convolve"), _array(v, "convolve"), operation="convolve")
+    return _convolve(a, v, mode, preferred_element_type, "convolve")
 
 
 def correlate(a: Any, v: Any, mode: str = "valid", *, precision: Any = None, preferred_element_type: Any = None) -> Any:
-    """Cross-correlation of vectors: outₖ = Σᵢ aᵢ₊ₖ conj(vᵢ)."""
-    a, v = promote_dtypes(_array(a, "correlate"), _array(v, "correlate"), operation="correlate")
+    """Cross-correlation of vectors: outₖ = Σᵢ aᵢ₊ₖ conj(vᵢ). Integers become floats, as in JAX."""
+    check_precision("correlate", precision)
+    a, v = promote_inexact(_array(a, "correlate"), _array(v, "correlate"), operation="correlate")
     if a.aval.ndim == v.aval.ndim == 1 and v.aval.size > a.aval.size:
         # NumPy centers the longer operand: correlate it with the shorter, and reverse.
-        return shapes.rev(_convolve(uf.conj(v), shapes.rev(a, (0,)), mode, "correlate"), (0,))
-    return _convolve(a, shapes.rev(uf.conj(v), (0,)) if v.aval.ndim == 1 else v, mode, "correlate")
+        flipped = _convolve(uf.conj(v), shapes.rev(a, (0,)), mode, preferred_element_type, "correlate")
+        return shapes.rev(flipped, (0,))
+    kernel = shapes.rev(uf.conj(v), (0,)) if v.aval.ndim == 1 else v
+    return _convolve(a, kernel, mode, preferred_element_type, "correlate")
 
 
 def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period: Any = None) -> Any:

@@ -128,6 +128,7 @@ def _of_phase(c: Convolution, chosen: Sequence[Phase]) -> Any:
 
 def _plain(c: Convolution) -> Any:
     """A convolution without dilation of lhs, `(batch, *spatial, features)`."""
+    c = _cropped(c)
     shape = (c.batch, *c.counts, c.rhs_size(0))
     terms = math.prod(w.size for w in c.geometry)
     if not math.prod(shape) or not terms or not c.rhs_size(1):
@@ -142,6 +143,18 @@ def _plain(c: Convolution) -> Any:
     if c.groups == 1 and single and not padded:
         return _product(c)
     return _implicit(c)
+
+
+def _cropped(c: Convolution) -> Convolution:
+    """Cut off what negative padding crops: a view."""
+    shape = aval_of(c.lhs).shape
+    start, limit = [0] * len(shape), list(shape)
+    for d, w in zip(c.lhs_spec[2:], c.geometry, strict=True):
+        start[d], limit[d] = max(0, -w.low), shape[d] - max(0, -w.high)
+    if any(first > stop for first, stop in zip(start, limit, strict=True)):  # of padding, too
+        return c
+    geometry = [w._replace(low=max(0, w.low), high=max(0, w.high)) for w in c.geometry]
+    return c._replace(lhs=slice_(c.lhs, start, limit), geometry=geometry)
 
 
 def _padded(c: Convolution) -> Any:

@@ -159,6 +159,12 @@ LAYERS = {
         "padding": ((2, 1), (1, 1)),
         "lhs_dilation": (2, 3),
     },
+    "cropped to padding": {
+        "x": (1, 3, 7, 2),
+        "k": (2, 3, 2, 3),
+        "window_strides": (1, 1),
+        "padding": ((-5, 4), (6, -9)),
+    },
     "cropped": {"x": (1, 6, 7, 2), "k": (2, 3, 2, 3), "window_strides": (1, 2), "padding": ((-1, 2), (1, -2))},
 }
 

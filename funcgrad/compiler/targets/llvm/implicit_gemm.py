@@ -18,7 +18,9 @@ from funcgrad.compiler.targets.llvm import cache, toolchain
 from funcgrad.compiler.targets.llvm.implicit_gemm_tile import Tile
 from funcgrad.ops.implicit_gemm import Form
 
-_BLOCK_BYTES = 1 << 15  # of the first-level cache, for what every tile of a block reads
+_FIXED = (1, 2)  # distances in a that code is specialized to
+_BLOCK_BYTES = 1 << 14  # of the first-level cache, for the part of a panel that every tile of a block reads
+_DEEP_BLOCK_BYTES = 1 << 13  # likewise where there are more terms than rows: the tiles of a block read more of a
 _TASK = 1 << 21  # multiply-adds: about 50 µs
 _TASKS_PER_THREAD = 4
 
@@ -66,7 +68,7 @@ def _plan(dtype: np.dtype, threads: int, form: Form) -> _Plan:
     (inner, step, _) = form.depth[-1]
     # More steps at once, where their elements of a have no fixed distance, run out of registers.
     whole = chunk if len(form.depth) - 1 == blocks else inner
-    unroll = next(u for u in (4, 3, 2, 1) if inner % u == whole % u == 0) if step == 1 else 1
+    unroll = next(u for u in (4, 3, 2, 1) if inner % u == whole % u == 0) if step in _FIXED else 1
     panels = -(-width // columns)
     in_blocks = blocks > 0 or chunk < form.depth[blocks][0]
     height = _rows_of_a_task(form, rows, columns, panels, threads, in_blocks)
@@ -81,7 +83,7 @@ def _plan(dtype: np.dtype, threads: int, form: Form) -> _Plan:
         blocks,
         len(form.depth) - blocks,
         unroll,
-        step == 1,
+        step if step in _FIXED else 0,
         distance == 1,
         whole_b <= _BLOCK_BYTES and not in_blocks,
     )
@@ -93,7 +95,8 @@ def _plan(dtype: np.dtype, threads: int, form: Form) -> _Plan:
 
 def _blocks(dtype: np.dtype, form: Form, columns: int) -> tuple[int, int]:
     """How many outer loops over depth are outside of the rows, and how many iterations of the next are a block."""
-    terms = _BLOCK_BYTES // (columns * dtype.itemsize)
+    room = _BLOCK_BYTES if form.m >= form.k else _DEEP_BLOCK_BYTES
+    terms = room // (columns * dtype.itemsize)
     inner = 1
     for outside in range(len(form.depth), 0, -1):
         n = form.depth[outside - 1][0]

@@ -214,7 +214,7 @@ class _Writer:
             if len(loops) > 1:
                 self._multiply(sources, right, loops[1:], loops[1][0], here_a, here_b)
                 return
-            step = _number(1) if self.tile.unit else step_a
+            step = _number(self.tile.step) if self.tile.step else step_a
             for u in range(unroll):
                 self._step(
                     sources, right, b.add(here_a, b.mul(step, _number(u))), b.add(here_b, b.mul(step_b, _number(u)))

@@ -18,7 +18,7 @@ class Tile(NamedTuple):
     block_loops: int
     depth_loops: int
     unroll: int
-    unit: bool  # neighbors in depth are neighbors in a
+    step: int  # distance in a of neighbors in depth, 0 if that is left open
     dense: bool  # columns are neighbors in the result
     panels_last: bool  # tasks run through panels first: all of b stays in cache
 
