@@ -1,7 +1,7 @@
 """Compare convolutions with JAX and PyTorch: `python -m benchmarks.convolutions`, or the cases that contain a word.
 
-Each layer runs forward and as the gradient by its input and by its kernel; training steps run as a whole. funcgrad and JAX get channels last. PyTorch
-gets channels first and channels last, and the faster of the two counts.
+Each layer runs forward and as the gradient by its input and by its kernel; training steps run as a whole. funcgrad and
+JAX get channels last. PyTorch gets channels first and channels last, and the faster of the two counts.
 
 By default all run on one core and the times are those of the process's CPU, which other processes disturb least; with
 `--wall`, all cores and the clock. Rows are medians of repetitions in alternation.
