@@ -1,4 +1,4 @@
-"""x.at[index]: the elements that an index expression selects, read or written into a copy."""
+"""x.at[index]: functional reads and updates of the elements that an index expression selects."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def write(
     unique_indices: bool = False,
     wrap_negative_indices: bool = True,
 ) -> Any:
-    """Return a copy of `x` with `values` scattered to x[index]; out-of-range positions are dropped by default."""
+    """Return a copy of `x` with `values` scattered to x[index]; out-of-range updates are dropped by default."""
     if type(x) is Array and state.trace is eval_trace:
-        known = _write_known(primitive, x, index, values)
+        known = _write_with_numpy(primitive, x, index, values)
         if known is not None:
             return known
     x = as_operand(x, "at[]")
     aval = aval_of(x)
-    values = _of_type(as_operand(values, f"at[].{_METHOD[primitive]}"), aval.dtype)
+    values = _cast_values(as_operand(values, f"at[].{_METHOD[primitive]}"), aval.dtype)
     entries, unit_dims = parse(index, aval)
     operand = expand_dims(x, unit_dims) if unit_dims else x
     shape = aval_of(operand).shape
@@ -71,8 +71,8 @@ def write(
     return reshape(out, aval.shape) if unit_dims else out
 
 
-def _write_known(primitive: Primitive, x: Array, index: Any, values: Any) -> Array | None:
-    """Write by NumPy's own indexing, when the index is static and in range and the values need no cast; else None."""
+def _write_with_numpy(primitive: Primitive, x: Array, index: Any, values: Any) -> Array | None:
+    """Write with NumPy indexing if the index is static and in range and the values need no cast; otherwise None."""
     dtype, items = x.aval.dtype, index if type(index) is tuple else (index,)
     if type(values) is Array and values.aval.dtype == dtype:
         values = values.host
@@ -82,14 +82,14 @@ def _write_known(primitive: Primitive, x: Array, index: Any, values: Any) -> Arr
         return None
     out = np.array(x.host)
     try:
-        # With an ellipsis, NumPy gives a view even of a single element.
+        # With an ellipsis, NumPy returns a view even for a single element.
         view = out[items if Ellipsis in items else (*items, ...)]
         with np.errstate(all="ignore"):
             if primitive is scatter_p:
                 view[...] = values
             else:
                 _UFUNC[primitive](view, values, out=view)
-    except (IndexError, TypeError, ValueError, OverflowError):  # decided, and explained, by the long way
+    except (IndexError, TypeError, ValueError, OverflowError):  # the general path handles or reports it
         return None
     return Array(x.aval, out)
 
@@ -111,8 +111,8 @@ _METHOD = {
 }
 
 
-def _of_type(values: Any, dtype: np.dtype) -> Any:
-    """Cast values to the array's dtype; warn when that dtype would not hold them."""
+def _cast_values(values: Any, dtype: np.dtype) -> Any:
+    """Cast values to the dtype of the array; warn if that may lose information."""
     aval = aval_of(values)
     if aval.dtype != dtype and dtypes.promote(((dtype, False), (aval.dtype, aval.weak_type)))[0] != dtype:
         warn(
@@ -125,7 +125,7 @@ def _of_type(values: Any, dtype: np.dtype) -> Any:
 
 def _broadcast_values(values: Any, shape: tuple[int, ...], target: Any) -> Any:
     have = aval_of(values).shape
-    # As in NumPy, leading dimensions of size 1 may be too many.
+    # As in NumPy, excess leading dimensions of size 1 are dropped.
     while len(have) > len(shape) and have[0] == 1:
         have = have[1:]
     values, lead = reshape(values, have), len(shape) - len(have)
@@ -138,11 +138,12 @@ def _broadcast_values(values: Any, shape: tuple[int, ...], target: Any) -> Any:
 
 
 class IndexRef:
-    """The elements x[index] of an array: `get` reads them, the other methods return a copy of x that differs there.
+    """The elements x[index] of an array: `get` reads them, the other methods return an updated copy of x.
 
-    `mode` says what becomes of out-of-range positions: reads clip and writes drop them by default; "clip", "drop",
-    "fill" (reads give `fill_value`, by default NaN or the integer limit), "promise_in_bounds". `unique_indices` and
-    `indices_are_sorted` are promises about the positions. Repeated positions accumulate; `set` keeps the last.
+    `mode` controls out-of-range indices: "clip", "drop", "fill" or "promise_in_bounds". By default reads clip and
+    updates are dropped; with "fill", reads return `fill_value`, by default NaN or the integer limit. `unique_indices`
+    and `indices_are_sorted` are promises about the indices. Updates of repeated indices accumulate; `set` keeps the
+    last.
     """
 
     __slots__ = ("array", "index")
@@ -196,9 +197,9 @@ class IndexRef:
         return write(scatter_max_p, self.array, self.index, values, **options)
 
     def apply(self, function: Callable[[Any], Any], **options: Any) -> Any:
-        """Return x with x[index] = function(x[index]), once more for every repetition of a position.
+        """Return x with x[index] = function(x[index]), applied once per repetition of an index.
 
-        `function` is elementwise. Traced arrays of positions need unique_indices=True.
+        `function` is elementwise. Traced index arrays need unique_indices=True.
         """
         x, aval = self.array, aval_of(self.array)
         hits = write(scatter_add_p, full(aval.shape, 0, dtypes.int32), self.index, np.int32(1), **options)
@@ -222,14 +223,14 @@ class IndexRef:
             vectors = vectors.reshape(-1, vectors.shape[-1])
             return int(np.unique(vectors, axis=0, return_counts=True)[1].max(initial=0))
         raise ConcretizationError(
-            f"at[].apply: whether traced positions {', '.join(str(aval_of(e)) for e in positions)} repeat is not "
-            "known, and the function is applied once per repetition",
-            fix="pass unique_indices=True if they do not repeat",
+            "at[].apply: the function is applied once per repetition of an index, but the index arrays "
+            f"{', '.join(str(aval_of(e)) for e in positions)} are traced",
+            fix="pass unique_indices=True if no index is repeated",
         )
 
 
 class IndexHelper:
-    """x.at: index it to get an IndexRef.
+    """The value of x.at; indexing it returns an IndexRef.
 
     >>> import funcgrad.numpy as jnp
     >>> jnp.array([1.0, 2.0, 3.0]).at[1].set(0.0)
@@ -249,7 +250,7 @@ class IndexHelper:
 
 
 def setitem(x: Any, index: Any, value: Any) -> None:
-    """Refuse x[index] = value, and say what to write instead."""
+    """Raise for x[index] = value, and show what to write instead."""
     raise IndexingError(
         f"x[{index!r:.40}] = …: arrays are immutable, and x is {aval_of(x)}",
         fix="x = x.at[index].set(value), or .add, .multiply, … for +=, *=, …",

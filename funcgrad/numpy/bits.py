@@ -1,4 +1,4 @@
-"""Reading the bytes of an array as another dtype, and bits packed into bytes."""
+"""Reinterpret the bytes of an array as another dtype; pack bits into bytes and unpack them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = [
 
 
 def view(x: Any, dtype: Any = None) -> Any:
-    """The same bytes read as another dtype; where widths differ the last axis takes up the factor.
+    """Reinterpret the bytes as another dtype. If the itemsizes differ, the size of the last axis changes accordingly.
 
     >>> import funcgrad.numpy as jnp
     >>> view(jnp.ones(2, jnp.float32), jnp.uint16)
@@ -40,7 +40,15 @@ def _bit_order(bitorder: str, operation: str) -> Any:
 
 
 def packbits(a: Any, axis: int | None = None, bitorder: str = "big") -> Any:
-    """Pack eight truth values into each byte; the last byte is filled up with zeros."""
+    """Pack the truth values along an axis into uint8, eight per byte. The last byte is padded with zeros.
+
+    Without `axis`, the array is flattened. `bitorder` says whether the first value is the highest bit ("big") or the
+    lowest ("little").
+
+    >>> import numpy as np
+    >>> packbits(np.array([True, False, True]))
+    Array([160], dtype=uint8)
+    """
     a = as_operand(a, "packbits")
     if not (dtypes.is_integer(a.aval.dtype) or a.aval.dtype == dtypes.bool_):
         raise DTypeError(f"packbits: operand has type {a.aval}", fix="pass integers or bools")
@@ -56,7 +64,15 @@ def packbits(a: Any, axis: int | None = None, bitorder: str = "big") -> Any:
 
 
 def unpackbits(a: Any, axis: int | None = None, count: int | None = None, bitorder: str = "big") -> Any:
-    """The bits of bytes, eight for each; `count` cuts (negative: from the end) or fills up with zeros."""
+    """Unpack each uint8 into its eight bits along an axis.
+
+    `count` is the number of bits to keep: the result is truncated, or padded with zeros. A negative count drops that
+    many bits from the end. `bitorder` as in `packbits`.
+
+    >>> import numpy as np
+    >>> unpackbits(np.array([160], np.uint8), count=4)
+    Array([1, 0, 1, 0], dtype=uint8)
+    """
     a = as_operand(a, "unpackbits")
     if a.aval.dtype != dtypes.uint8:
         raise DTypeError(f"unpackbits: operand has type {a.aval}", fix="pass uint8")
@@ -69,6 +85,6 @@ def unpackbits(a: Any, axis: int | None = None, count: int | None = None, bitord
     bits = uf.bitwise_and(uf.right_shift(wide, _bit_order(bitorder, "unpackbits")), 1)
     bits = shapes.reshape(bits, (*lead, 8 * n))
     if count is not None:
-        wanted = count if count >= 0 else 8 * n + count
-        bits = slicing.pad(bits, np.zeros((), np.uint8), [*[(0, 0, 0)] * len(lead), (0, wanted - 8 * n, 0)])
+        size = count if count >= 0 else 8 * n + count
+        bits = slicing.pad(bits, np.zeros((), np.uint8), [*[(0, 0, 0)] * len(lead), (0, size - 8 * n, 0)])
     return shapes.move_axis(bits, len(lead), axis)

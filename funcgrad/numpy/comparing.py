@@ -1,4 +1,4 @@
-"""Equality of whole arrays, closeness, and arrays as sets."""
+"""Equality and closeness of arrays; set operations."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _array(x: Any, operation: str) -> Any:
 
 
 def isclose(a: Any, b: Any, rtol: Any = 1e-05, atol: Any = 1e-08, equal_nan: bool = False) -> Any:
-    """|a − b| ≤ atol + rtol·|b| elementwise; infinities are close to themselves, NaN only with `equal_nan`."""
+    """Whether |a − b| ≤ atol + rtol·|b|, elementwise. Equal infinities are close; NaNs only if `equal_nan`."""
     a, b = promote(_array(a, "isclose"), _array(b, "isclose"), operation="isclose")
     if not dtypes.is_inexact(a.aval.dtype):
         a, b = promote_inexact(a, b, operation="isclose") if a.aval.dtype != dtypes.bool_ else (a, b)
@@ -51,12 +51,12 @@ def isclose(a: Any, b: Any, rtol: Any = 1e-05, atol: Any = 1e-08, equal_nan: boo
 
 
 def allclose(a: Any, b: Any, rtol: Any = 1e-05, atol: Any = 1e-08, equal_nan: bool = False) -> Any:
-    """Whether all elements are close; see isclose."""
+    """Whether all elements are close, as defined by `isclose`."""
     return all(isclose(a, b, rtol, atol, equal_nan))
 
 
 def array_equal(a1: Any, a2: Any, equal_nan: bool = False) -> Any:
-    """Whether two arrays have one shape and equal elements."""
+    """Whether two arrays have the same shape and equal elements."""
     a1, a2 = _array(a1, "array_equal"), _array(a2, "array_equal")
     if a1.aval.shape != a2.aval.shape:
         return asarray(False)
@@ -65,7 +65,7 @@ def array_equal(a1: Any, a2: Any, equal_nan: bool = False) -> Any:
 
 
 def array_equiv(a1: Any, a2: Any) -> Any:
-    """Whether two arrays broadcast together to equal elements."""
+    """Whether two arrays broadcast together and are then equal."""
     a1, a2 = _array(a1, "array_equiv"), _array(a2, "array_equiv")
     try:
         broadcast_shapes(a1.aval.shape, a2.aval.shape)
@@ -80,7 +80,11 @@ def array_equiv(a1: Any, a2: Any) -> Any:
 def isin(
     element: Any, test_elements: Any, assume_unique: bool = False, invert: bool = False, *, method: str = "auto"
 ) -> Any:
-    """Whether each element is among the test elements."""
+    """Whether each element is in `test_elements`.
+
+    >>> isin([1, 2, 5], [2, 5, 7])
+    Array([False,  True,  True], dtype=bool)
+    """
     x, known = promote_dtypes(_array(element, "isin"), ravel(_array(test_elements, "isin")), operation="isin")
     if not known.aval.size or not x.aval.size:
         found = uf.not_equal(x, x) if not dtypes.is_inexact(x.aval.dtype) else uf.less(uf.absolute(x), 0)
@@ -93,23 +97,23 @@ def isin(
     return uf.logical_not(found) if invert else found
 
 
-def _static(size: int | None, operation: str, *arrays: Any) -> None:
+def _require_size(size: int | None, operation: str, *arrays: Any) -> None:
     if size is None and builtins.any(isinstance(a, Tracer) for a in arrays):
         raise ArgumentError(
             f"{operation}: the size of the result depends on values that are not known while tracing",
-            fix="pass size=, the number of elements to return (fill_value= for what is left over)",
+            fix="pass size=, the number of elements to return, and fill_value= to pad the result",
         )
 
 
 def union1d(ar1: Any, ar2: Any, *, size: int | None = None, fill_value: Any = None) -> Any:
-    """The sorted elements of both arrays, each once; `size` makes it traceable."""
+    """Sorted distinct elements that are in either array; `size` makes the shape static, for use under jit."""
     both = concatenate([ravel(_array(ar1, "union1d")), ravel(_array(ar2, "union1d"))])
     return unique(both, size=size, fill_value=fill_value)
 
 
-def _chosen(values: Any, mask: Any, size: int | None, fill_value: Any, operation: str) -> Any:
-    """Values under a mask: all of them, or `size` with a fill."""
-    _static(size, operation, mask)
+def _select(values: Any, mask: Any, size: int | None, fill_value: Any, operation: str) -> Any:
+    """Values where the mask is true: all of them, or exactly `size`, padded with `fill_value`."""
+    _require_size(size, operation, mask)
     if size is None:
         return values[np.flatnonzero(np.asarray(mask))]
     n = values.aval.size
@@ -121,7 +125,7 @@ def _chosen(values: Any, mask: Any, size: int | None, fill_value: Any, operation
 
 
 def _unique_with_mask(x: Any) -> tuple[Any, Any]:
-    """The sorted elements, and which of them are the first of their kind."""
+    """The sorted elements, and the mask of the first occurrence of each value."""
     x = sort(ravel(x))
     if not x.aval.size:
         return x, asarray(np.zeros(0, bool))
@@ -131,24 +135,24 @@ def _unique_with_mask(x: Any) -> tuple[Any, Any]:
 def setdiff1d(
     ar1: Any, ar2: Any, assume_unique: bool = False, *, size: int | None = None, fill_value: Any = None
 ) -> Any:
-    """The sorted elements of the first array that are not in the second, each once."""
+    """Sorted distinct elements of the first array that are not in the second; `size` makes the shape static."""
     ar1, ar2 = _array(ar1, "setdiff1d"), _array(ar2, "setdiff1d")
     values, first = (ravel(ar1), True) if assume_unique else _unique_with_mask(ar1)
     mask = uf.logical_and(isin(values, ar2, invert=True), first)
-    return _chosen(values, mask, size, 0 if fill_value is None and size is not None else fill_value, "setdiff1d")
+    return _select(values, mask, size, 0 if fill_value is None and size is not None else fill_value, "setdiff1d")
 
 
 def setxor1d(
     ar1: Any, ar2: Any, assume_unique: bool = False, *, size: int | None = None, fill_value: Any = None
 ) -> Any:
-    """The sorted elements that are in exactly one of the arrays."""
+    """Sorted distinct elements that are in exactly one of the arrays; `size` makes the shape static."""
     (a, first_a), (b, first_b) = (_unique_with_mask(_array(x, "setxor1d")) for x in (ar1, ar2))
     values = concatenate([a, b])
     mask = concatenate(
         [uf.logical_and(isin(a, b, invert=True), first_a), uf.logical_and(isin(b, a, invert=True), first_b)]
     )
     order = argsort(values)
-    return _chosen(
+    return _select(
         values[order], mask[order], size, 0 if fill_value is None and size is not None else fill_value, "setxor1d"
     )
 
@@ -162,15 +166,18 @@ def intersect1d(
     size: int | None = None,
     fill_value: Any = None,
 ) -> Any:
-    """The sorted elements that are in both arrays, each once; with `return_indices`, where each is first in both."""
+    """Sorted distinct elements that are in both arrays; `size` makes the shape static.
+
+    With `return_indices`, also the index of the first occurrence of each in `ar1` and in `ar2`.
+    """
     a, b = promote_dtypes(*(ravel(_array(x, "intersect1d")) for x in (ar1, ar2)), operation="intersect1d")
     order = argsort(a)
     values, first = a[order], _unique_with_mask(a)[1]
     mask = uf.logical_and(isin(values, b), first)
-    common = _chosen(values, mask, size, fill_value, "intersect1d")
+    common = _select(values, mask, size, fill_value, "intersect1d")
     if not return_indices:
         return common
-    in_a = _chosen(order, mask, size, a.aval.size if size is not None else None, "intersect1d")
+    in_a = _select(order, mask, size, a.aval.size if size is not None else None, "intersect1d")
     other = argsort(b)
     in_b = other[uf.minimum(searchsorted(b[other], common), builtins.max(b.aval.size - 1, 0))]
     if size is not None:

@@ -1,4 +1,4 @@
-"""Elementwise functions that take several primitives: division with NumPy's rounding, powers, logarithms, rounding."""
+"""Elementwise functions made of several primitives: floor division, powers, logarithms, rounding, clipping."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ __all__ = [
 
 
 def floor_divide(x: Any, y: Any, /) -> Any:
-    """⌊x / y⌋; of signed integers, nonzero // 0 is −2; of unsigned ones x // 0 has all bits set."""
+    """⌊x / y⌋. Division of a nonzero signed integer by 0 gives −2; that of an unsigned one sets all bits."""
     x, y = (uf.without_bools(v) for v in promote(x, y, operation="floor_divide"))
     dtype = x.aval.dtype
     if dtypes.is_complex(dtype):
@@ -68,7 +68,7 @@ def floor_divide(x: Any, y: Any, /) -> Any:
 
 
 def remainder(x: Any, y: Any, /) -> Any:
-    """x − y·⌊x / y⌋: the remainder with the sign of y; x mod 0 is 0 for integers and NaN for floats."""
+    """x − y·⌊x / y⌋, which has the sign of y. Modulo 0, integers give 0 and floats NaN."""
     x, y = (uf.without_bools(v) for v in promote(x, y, operation="remainder"))
     if dtypes.is_complex(x.aval.dtype):
         raise DTypeError(
@@ -87,7 +87,7 @@ mod = remainder
 
 
 def fmod(x: Any, y: Any, /) -> Any:
-    """Remainder of truncated division, which has the sign of x; 0 for integers modulo 0."""
+    """Remainder of truncated division, which has the sign of x. Integers modulo 0 give 0."""
     x, y = (uf.without_bools(v) for v in promote(x, y, operation="fmod"))
     if not dtypes.is_integer(x.aval.dtype):
         return ar.rem_p.bind(x, y)
@@ -96,7 +96,7 @@ def fmod(x: Any, y: Any, /) -> Any:
 
 
 def divmod(x: Any, y: Any, /) -> tuple[Any, Any]:
-    """(floor_divide(x, y), remainder(x, y))."""
+    """Return (floor_divide(x, y), remainder(x, y))."""
     x, y = (uf.without_bools(v) for v in promote(x, y, operation="divmod"))
     if dtypes.is_float(x.aval.dtype):
         return _divmod_float(x, y)
@@ -104,9 +104,9 @@ def divmod(x: Any, y: Any, /) -> tuple[Any, Any]:
 
 
 def _divmod_float(x: Any, y: Any) -> tuple[Any, Any]:
-    """Quotient by way of the remainder, which is exact; x / y itself may round across an integer."""
+    """Compute the quotient from the remainder, which is exact; x / y may round across an integer."""
     remaining = ar.rem_p.bind(x, y)
-    # Where y is 0, x / y itself is the answer: ±inf or NaN.
+    # Where y is 0, the result is x / y: ±inf or NaN.
     whole = uf.divide(pick(uf.equal(y, 0), x, uf.subtract(x, remaining), "floor_divide"), y)
     correct = uf.bitwise_and(uf.not_equal(remaining, 0), uf.not_equal(uf.sign(y), uf.sign(remaining)))
     quotient = pick(correct, uf.subtract(whole, 1), whole, "floor_divide")
@@ -118,7 +118,10 @@ def _divmod_float(x: Any, y: Any) -> tuple[Any, Any]:
 
 
 def power(x: Any, y: Any, /) -> Any:
-    """xʸ. A Python integer as exponent multiplies repeatedly; integers to negative Python integers raise.
+    """xʸ. A Python int as exponent is computed by repeated multiplication.
+
+    Raises:
+      ArgumentError: the base is an integer array and the exponent a negative Python int.
 
     >>> import funcgrad.numpy as jnp
     >>> power(jnp.arange(4), 2)
@@ -176,10 +179,10 @@ def reciprocal(x: Any, /) -> Any:
 def _log_of_base(x: Any, base: int, name: str) -> Any:
     (x,) = promote_inexact(x, operation=name)
     log = uf.log(x)
-    scale = ar.full((), math.log(base), dtypes.real_dtype(x.aval.dtype))  # strongly typed, and so is the result
+    scale = ar.full((), math.log(base), dtypes.real_dtype(x.aval.dtype))  # makes the result strongly typed, as in JAX
     if not dtypes.is_complex(x.aval.dtype):
         return uf.divide(log, scale)
-    # Part by part: the quotient of complex numbers loses the other part where one is infinite.
+    # Divide the parts separately: in a complex quotient, an infinite part makes the other one NaN.
     return ar.complex_p.bind(uf.divide(ar.real_p.bind(log), scale), uf.divide(ar.imag_p.bind(log), scale))
 
 
@@ -194,13 +197,13 @@ def log10(x: Any, /) -> Any:
 
 
 def logaddexp(x: Any, y: Any, /) -> Any:
-    """log(eˣ + eʸ), without overflow; of complex numbers the value whose imaginary part is in [−π, π)."""
+    """log(eˣ + eʸ) without overflow. For complex numbers, the imaginary part is in [−π, π)."""
     x, y = promote_shapes(*promote_inexact(x, y, operation="logaddexp"), operation="logaddexp")
     return _logaddexp_complex(x, y) if dtypes.is_complex(x.aval.dtype) else logaddexp_p.bind(x, y)
 
 
 def _logaddexp_complex(x: Any, y: Any) -> Any:
-    """z + log(1 + eʷ⁻ᶻ), where z is the operand with the larger real part and w the other one."""
+    """z + log(1 + eʷ⁻ᶻ), where z is the operand with the larger real part and w the other."""
     first = uf.greater_equal(uf.real(x), uf.real(y))
     large, small = where(first, x, y), where(first, y, x)
     unbounded = uf.logical_and(isinf(uf.real(large)), uf.equal(uf.real(large), uf.real(small)))
@@ -210,26 +213,26 @@ def _logaddexp_complex(x: Any, y: Any) -> Any:
 
 
 def logaddexp2(x: Any, y: Any, /) -> Any:
-    """log₂(2ˣ + 2ʸ), without overflow."""
+    """log₂(2ˣ + 2ʸ) without overflow."""
     x, y = promote_inexact(x, y, operation="logaddexp2")
     ln2 = math.log(2)
     return uf.divide(logaddexp(uf.multiply(x, ln2), uf.multiply(y, ln2)), ln2)
 
 
 def hypot(x: Any, y: Any, /) -> Any:
-    """√(x² + y²), without overflow; inf where either operand is infinite."""
+    """√(x² + y²) without overflow; inf if either operand is infinite."""
     x, y = promote_shapes(*promote_inexact(x, y, operation="hypot"), operation="hypot")
     if dtypes.is_complex(x.aval.dtype):
         raise DTypeError(f"hypot: operands have type {x.aval}", fix="apply it to absolute values")
     return hypot_p.bind(x, y)
 
 
-# sin(z)/z = Σ (−1)ᵏ z²ᵏ / (2k+1)!: up to |z| = ½ these terms are exact to double precision.
+# sin(z)/z = Σ (−1)ᵏ z²ᵏ / (2k+1)!; for |z| ≤ ½ eight terms are exact to double precision.
 _SINC_SERIES = tuple((-1) ** k / math.factorial(2 * k + 1) for k in range(8))
 
 
 def fabs(x: Any, /) -> Any:
-    """|x| as a float, of a real number."""
+    """|x| as a float, for real x."""
     (x,) = promote_inexact(x, operation="fabs")
     if dtypes.is_complex(x.aval.dtype):
         raise DTypeError(f"fabs: operand has type {x.aval}", fix="use abs")
@@ -237,7 +240,7 @@ def fabs(x: Any, /) -> Any:
 
 
 def sinc(x: Any, /) -> Any:
-    """sin(πx) / (πx), and 1 at 0; smooth there, also to autodiff."""
+    """sin(πx) / (πx), and 1 at x = 0. Its derivatives at 0 are correct."""
     (x,) = promote_inexact(x, operation="sinc")
     z = uf.multiply(x, math.pi)
     small = uf.less(uf.absolute(z), 0.5)
@@ -249,13 +252,13 @@ def sinc(x: Any, /) -> Any:
 
 
 def deg2rad(x: Any, /) -> Any:
-    """Degrees to radians."""
+    """Convert degrees to radians."""
     (x,) = promote_inexact(x, operation="deg2rad")
     return uf.multiply(x, math.pi / 180)
 
 
 def rad2deg(x: Any, /) -> Any:
-    """Radians to degrees."""
+    """Convert radians to degrees."""
     (x,) = promote_inexact(x, operation="rad2deg")
     return uf.multiply(x, 180 / math.pi)
 
@@ -264,7 +267,7 @@ radians, degrees = deg2rad, rad2deg
 
 
 def angle(z: Any, deg: bool = False) -> Any:
-    """Argument of a complex number, in (−π, π]; 0 or π for real ones."""
+    """Argument of a complex number, in (−π, π]; for a real number 0 or π. In degrees if `deg`."""
     (z,) = promote_inexact(z, operation="angle")
     out = uf.arctan2(
         ar.full(z.aval.shape, 0, z.aval.dtype) if not dtypes.is_complex(z.aval.dtype) else uf.imag(z), uf.real(z)
@@ -272,11 +275,11 @@ def angle(z: Any, deg: bool = False) -> Any:
     return rad2deg(out) if deg else out
 
 
-# ---------------------------------------------------------------- rounding and limiting
+# ---------------------------------------------------------------- rounding and clipping
 
 
 def round(x: Any, decimals: int = 0, out: None = None) -> Any:
-    """Round to `decimals` decimal places, ties to even; negative places round to tens, hundreds, …"""
+    """Round to `decimals` decimal places, ties to even. Negative `decimals` round to tens, hundreds, …"""
     x = as_operand(x, "round")
     dtype = x.aval.dtype
     if dtypes.is_integer(dtype) or dtype == dtypes.bool_:
@@ -297,7 +300,7 @@ around = round
 
 
 def clip(arr: Any, /, min: Any = None, max: Any = None) -> Any:
-    """Limit to [min, max]; None leaves a side open."""
+    """Clip to [min, max]; None means no bound."""
     out = as_operand(arr, "clip")
     for bound in (out, min, max):
         if bound is not None and dtypes.is_complex(as_operand(bound, "clip").aval.dtype):
@@ -310,7 +313,7 @@ def clip(arr: Any, /, min: Any = None, max: Any = None) -> Any:
 
 
 def clip_rounding(x: Any, low: Any = None, high: Any = None) -> Any:
-    """x limited to bounds that only rounding takes it across: the derivative is that of x, at the bounds too."""
+    """Clip x to bounds that it exceeds only by rounding errors. The derivative is 1 everywhere, even at the bounds."""
     if low is not None:
         x = uf.add(x, casts.stop_gradient_p.bind(uf.maximum(uf.subtract(low, x), 0)))
     if high is not None:
@@ -319,17 +322,17 @@ def clip_rounding(x: Any, low: Any = None, high: Any = None) -> Any:
 
 
 def fmax(x: Any, y: Any, /) -> Any:
-    """The larger of x and y; of a number and NaN, the number."""
+    """Elementwise maximum that ignores NaNs: if one operand is NaN, the result is the other."""
     return where(uf.bitwise_or(uf.greater(x, y), isnan(y)), x, y)
 
 
 def fmin(x: Any, y: Any, /) -> Any:
-    """The smaller of x and y; of a number and NaN, the number."""
+    """Elementwise minimum that ignores NaNs: if one operand is NaN, the result is the other."""
     return where(uf.bitwise_or(uf.less(x, y), isnan(y)), x, y)
 
 
 def heaviside(x: Any, y: Any, /) -> Any:
-    """0 below 0, 1 above, y at 0."""
+    """Heaviside step function: 0 for x < 0, y for x = 0, 1 for x > 0."""
     x, y = promote(*promote_inexact(x, y, operation="heaviside"), operation="heaviside")
     one = ar.full((), 1, x.aval.dtype, x.aval.weak_type)
     return where(uf.less(x, 0), uf.subtract(one, one), where(uf.greater(x, 0), one, where(isnan(x), x, y)))

@@ -1,4 +1,4 @@
-"""Functions that make arrays: from values, of one value, ranges and grids."""
+"""Functions that create arrays: from data, filled with a value, ranges and grids."""
 
 from __future__ import annotations
 
@@ -49,44 +49,45 @@ __all__ = [
     "zeros_like",
 ]
 
-# ---------------------------------------------------------------- from values
+# ---------------------------------------------------------------- from data
 
 
 def array(
     object: Any, dtype: Any = None, copy: bool = True, order: str = "K", ndmin: int = 0, *, device: Any = None
 ) -> Any:
-    """Make an array of numbers, nested sequences of numbers and arrays, or anything NumPy takes.
+    """Create an array from a number, an array, nested sequences of them, or any object that NumPy converts.
 
-    The dtype is the common one of the elements, 32 bits wide unless `enable_x64`. A lone Python number is weakly typed.
+    By default the dtype is the common dtype of the elements, with 32 bits unless `enable_x64`. A Python scalar gives a
+    weakly typed array.
 
     >>> array([1, 2]), array(1.0)
     (Array([1, 2], dtype=int32), Array(1., dtype=float32, weak_type=True))
     """
-    wanted = None if dtype is None else dtypes.requested(dtype, "array")
+    target = None if dtype is None else dtypes.requested(dtype, "array")
     if hasattr(object, "__jax_array__"):
         object = object.__jax_array__()
     if isinstance(object, ArrayLike):
-        out = object if wanted is None else casts.convert_element_type(object, wanted)
+        out = object if target is None else casts.convert_element_type(object, target)
         out = casts.copy_p.bind(out) if copy and out is object else out
     elif isinstance(object, (builtins.bool, int, float, complex)) and not isinstance(object, np.generic):
-        out = _of_scalar(object, wanted)
-    elif isinstance(object, (list, tuple)) and _holds_arrays(object):
-        out = _of_arrays(object, wanted)
+        out = _from_scalar(object, target)
+    elif isinstance(object, (list, tuple)) and _contains_arrays(object):
+        out = _from_sequence(object, target)
     else:
-        out = _of_numpy(object, wanted)
+        out = _from_numpy(object, target)
     lead = ndmin - aval_of(out).ndim
     return shapes.reshape(out, (1,) * lead + aval_of(out).shape) if lead > 0 else out
 
 
-def _of_scalar(x: Any, dtype: np.dtype | None) -> Array:
-    found = dtypes.of_python_scalar(x) if dtype is None else dtype
-    assert found is not None
-    weak = dtype is None and found != dtypes.bool_
-    if dtype is not None and isinstance(x, float) and dtypes.is_integer(found):
-        return Array(ShapedArray((), found), casts.cast(np.asarray(x), found))
-    if isinstance(x, complex) and not dtypes.is_complex(found):
-        raise DTypeError(f"{x!r} is complex, dtype {found.name} is not", fix="take .real first")
-    return Array(ShapedArray((), found, weak), _checked_integer(x, found))
+def _from_scalar(x: Any, dtype: np.dtype | None) -> Array:
+    result_dtype = dtypes.of_python_scalar(x) if dtype is None else dtype
+    assert result_dtype is not None
+    weak = dtype is None and result_dtype != dtypes.bool_
+    if dtype is not None and isinstance(x, float) and dtypes.is_integer(result_dtype):
+        return Array(ShapedArray((), result_dtype), casts.cast(np.asarray(x), result_dtype))
+    if isinstance(x, complex) and not dtypes.is_complex(result_dtype):
+        raise DTypeError(f"{x!r} is complex, dtype {result_dtype.name} is not", fix="take .real first")
+    return Array(ShapedArray((), result_dtype, weak), _checked_integer(x, result_dtype))
 
 
 def _checked_integer(x: Any, dtype: np.dtype) -> np.ndarray:
@@ -97,14 +98,14 @@ def _checked_integer(x: Any, dtype: np.dtype) -> np.ndarray:
     return quiet.run(np.asarray, x, dtype)
 
 
-def _holds_arrays(x: Any) -> bool:
+def _contains_arrays(x: Any) -> bool:
     if isinstance(x, (list, tuple)):
-        return builtins.any(_holds_arrays(v) for v in x)
+        return builtins.any(_contains_arrays(v) for v in x)
     return isinstance(x, ArrayLike) or hasattr(x, "__jax_array__")
 
 
-def _of_arrays(x: Any, dtype: np.dtype | None) -> Any:
-    """Stack nested sequences that hold arrays or tracers."""
+def _from_sequence(x: Any, dtype: np.dtype | None) -> Any:
+    """Stack nested sequences that contain arrays or tracers."""
     leaves = [as_operand(v, "array") for v in tree.leaves(x, is_leaf=lambda v: v is None)]
     common = dtype or dtypes.promote(tuple((v.aval.dtype, v.aval.weak_type) for v in leaves))[0]
 
@@ -115,14 +116,14 @@ def _of_arrays(x: Any, dtype: np.dtype | None) -> Any:
         if len({aval_of(r).shape for r in rows}) > 1:
             raise ArgumentError(
                 f"elements of a sequence differ in shape: {', '.join(str(aval_of(r).shape) for r in rows)}",
-                fix="all rows must have one shape: pad them, or keep a list",
+                fix="all rows must have the same shape: pad them, or keep a list",
             )
         return slicing.concatenate([shapes.expand_dims(r, (0,)) for r in rows], 0)
 
     return stacked(x)
 
 
-def _of_numpy(x: Any, dtype: np.dtype | None) -> Array:
+def _from_numpy(x: Any, dtype: np.dtype | None) -> Array:
     try:
         if isinstance(x, (list, tuple)) and dtype is not None and dtypes.is_integer(dtype):
             host = np.array(x)
@@ -136,72 +137,72 @@ def _of_numpy(x: Any, dtype: np.dtype | None) -> Array:
         raise DTypeError(
             f"{x!r:.80} holds {host.dtype.name} values", fix="arrays hold numbers and bools: convert them first"
         )
-    found = dtype or (host.dtype if host.dtype == dtypes.float0 else dtypes.canonicalize(host.dtype))
-    if isinstance(x, (list, tuple)) and dtypes.is_integer(host.dtype) and host.size and dtypes.is_integer(found):
-        _checked_integer(int(host.max()), found), _checked_integer(int(host.min()), found)
-    return Array(ShapedArray(host.shape, found), host if host.dtype == found else casts.cast(host, found))
+    result_dtype = dtype or (host.dtype if host.dtype == dtypes.float0 else dtypes.canonicalize(host.dtype))
+    if isinstance(x, (list, tuple)) and dtypes.is_integer(host.dtype) and host.size and dtypes.is_integer(result_dtype):
+        _checked_integer(int(host.max()), result_dtype), _checked_integer(int(host.min()), result_dtype)
+    return Array(
+        ShapedArray(host.shape, result_dtype), host if host.dtype == result_dtype else casts.cast(host, result_dtype)
+    )
 
 
 def asarray(
     a: Any, dtype: Any = None, order: str | None = None, *, copy: bool | None = None, device: Any = None
 ) -> Any:
-    """Like `array`; an array of the right dtype is returned as it is unless `copy`."""
+    """Like `array`, but an array that has the dtype already is returned without a copy, unless `copy`."""
     return array(a, dtype=dtype, copy=bool(copy))
 
 
 def copy(a: Any, order: str | None = None) -> Any:
-    """A copy of an array."""
+    """Return a copy of an array."""
     return array(a, copy=True)
 
 
 def astype(x: Any, dtype: Any, /, *, copy: bool = False, device: Any = None) -> Any:
-    """Cast. Floats to integers saturate and NaN becomes 0; complex to real drops the imaginary part."""
+    """Cast. Floats saturate to the integer range, NaN becomes 0; complex to real drops the imaginary part."""
     x = as_operand(x, "astype")
-    wanted = dtypes.canonicalize(float) if dtype is None else dtypes.requested(dtype, "astype")
-    if wanted == dtypes.bool_ and x.aval.dtype != dtypes.bool_:
+    target = dtypes.canonicalize(float) if dtype is None else dtypes.requested(dtype, "astype")
+    if target == dtypes.bool_ and x.aval.dtype != dtypes.bool_:
         return uf.not_equal(x, 0)
-    return casts.convert_element_type(x, wanted)
+    return casts.convert_element_type(x, target)
 
 
 def frombuffer(buffer: Any, dtype: Any = float, count: int = -1, offset: int = 0) -> Any:
-    """The bytes of a buffer as a vector."""
+    """Interpret a buffer as a vector."""
     return asarray(np.frombuffer(buffer, dtype=dtypes.as_dtype(dtype), count=count, offset=offset))
 
 
 def fromiter(iterable: Any, dtype: Any, count: int = -1) -> Any:
-    """A vector of an iterator's numbers."""
+    """Create a vector from the numbers of an iterable."""
     return asarray(np.fromiter(iterable, dtype=dtypes.as_dtype(dtype), count=count))
 
 
 def fromstring(string: str, dtype: Any = float, count: int = -1, *, sep: str) -> Any:
-    """A vector of the numbers in a text."""
+    """Create a vector from the numbers in a string."""
     return asarray(np.fromstring(string, dtype=dtypes.as_dtype(dtype), count=count, sep=sep))
 
 
 def fromfile(*args: Any, **kwargs: Any) -> Any:
-    """A vector read from a file, as `numpy.fromfile` reads it."""
+    """Read a vector from a file; the arguments are those of `numpy.fromfile`."""
     return asarray(np.fromfile(*args, **kwargs))
 
 
 def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> Any:
-    """An array of another library, by way of DLPack."""
+    """Create an array from an array of another library, through DLPack."""
     return asarray(np.from_dlpack(x))
 
 
 def fromfunction(function: Callable[..., Any], shape: Any, *, dtype: Any = float, **kwargs: Any) -> Any:
-    """function(i, j, …) of index arrays, one per dimension."""
+    """Return function(i, j, …), called with one index array per dimension of `shape`."""
     sizes = as_shape(shape, "fromfunction")
     grids = [slicing.iota(dtypes.canonicalize(dtype), sizes, d) for d in range(len(sizes))]
     return function(*grids, **kwargs)
 
 
-# ---------------------------------------------------------------- of one value
+# ---------------------------------------------------------------- filled with a value
 
 
-def filled(
-    shape: tuple[int, ...], value: Any, dtype: np.dtype, weak_type: bool = False, operation: str = "full"
-) -> Any:
-    """Return an array of one Python value: memory when nothing traces, a broadcast constant otherwise."""
+def fill(shape: tuple[int, ...], value: Any, dtype: np.dtype, weak_type: bool = False, operation: str = "full") -> Any:
+    """Return an array filled with a Python scalar: allocated when eager, a broadcast constant while tracing."""
     if traces.state.trace is not traces.eval_trace:
         return shapes.full(shape, value, dtype, weak_type)
     aval = ShapedArray(shape, dtype, weak_type)
@@ -217,27 +218,33 @@ def filled(
 
 
 def dtype_or_float(dtype: Any, operation: str) -> np.dtype:
-    """Return the dtype that a user asks for; float32, or float64 where it is enabled, for None."""
+    """Return the dtype that the user requested, or the default float dtype for None."""
     return dtypes.canonicalize(float) if dtype is None else dtypes.requested(dtype, operation)
 
 
 def zeros(shape: Any, dtype: Any = None, *, device: Any = None) -> Any:
-    """An array of zeros, float by default."""
-    return filled(as_shape(shape, "zeros"), 0, dtype_or_float(dtype, "zeros"), operation="zeros")
+    """Return an array of zeros; the dtype is float by default.
+
+    >>> zeros(2)
+    Array([0., 0.], dtype=float32)
+    """
+    return fill(as_shape(shape, "zeros"), 0, dtype_or_float(dtype, "zeros"), operation="zeros")
 
 
 def ones(shape: Any, dtype: Any = None, *, device: Any = None) -> Any:
-    """An array of ones, float by default."""
-    return filled(as_shape(shape, "ones"), 1, dtype_or_float(dtype, "ones"), operation="ones")
+    """Return an array of ones; the dtype is float by default."""
+    return fill(as_shape(shape, "ones"), 1, dtype_or_float(dtype, "ones"), operation="ones")
 
 
 def empty(shape: Any, dtype: Any = None, *, device: Any = None) -> Any:
-    """An array of zeros: arrays are immutable, so there is no use for unset memory."""
+    """Return an array of zeros. Arrays are immutable, so uninitialized memory would be of no use."""
     return zeros(shape, dtype)
 
 
 def full(shape: Any, fill_value: Any, dtype: Any = None, *, device: Any = None) -> Any:
-    """An array of `fill_value`, which is broadcast; its dtype by default is the value's, weak if that is.
+    """Return an array filled with `fill_value`, which broadcasts to `shape`.
+
+    By default the dtype is that of the value, weakly typed if the value is.
 
     >>> full((2,), 7)
     Array([7, 7], dtype=int32, weak_type=True)
@@ -245,47 +252,47 @@ def full(shape: Any, fill_value: Any, dtype: Any = None, *, device: Any = None) 
     sizes = as_shape(shape, "full")
     value = as_operand(fill_value, "full") if not isinstance(fill_value, (list, tuple)) else asarray(fill_value)
     weak = value.aval.weak_type and dtype is None
-    found = value.aval.dtype if dtype is None else dtypes.requested(dtype, "full")
-    value = casts.convert_element_type(value, found, weak)
+    result_dtype = value.aval.dtype if dtype is None else dtypes.requested(dtype, "full")
+    value = casts.convert_element_type(value, result_dtype, weak)
     if type(value) is Array and not value.aval.shape:
-        return filled(sizes, value.host[()], found, weak)
+        return fill(sizes, value.host[()], result_dtype, weak)
     return broadcast_to(value, sizes, "full")
 
 
 def _like(a: Any, dtype: Any, shape: Any, operation: str) -> tuple[tuple[int, ...], np.dtype, bool]:
     if isinstance(a, (list, tuple)):
         a = asarray(a)
-    # Anything with a shape and a dtype will do: ShapeDtypeStruct, arrays of other libraries.
+    # Accept any object with a shape and a dtype: ShapeDtypeStruct, arrays of other libraries.
     have_shape, have_dtype = (a.shape, a.dtype) if hasattr(a, "dtype") else (aval_of(a).shape, aval_of(a).dtype)
     weak = dtype is None and bool(getattr(a, "weak_type", not hasattr(a, "dtype")))
     sizes = tuple(have_shape) if shape is None else as_shape(shape, operation)
-    found = dtypes.canonicalize(have_dtype) if dtype is None else dtypes.requested(dtype, operation)
-    return sizes, found, weak and found != dtypes.bool_
+    result_dtype = dtypes.canonicalize(have_dtype) if dtype is None else dtypes.requested(dtype, operation)
+    return sizes, result_dtype, weak and result_dtype != dtypes.bool_
 
 
 def zeros_like(a: Any, dtype: Any = None, shape: Any = None, *, device: Any = None) -> Any:
-    """Zeros of the shape and dtype of `a`."""
-    sizes, found, weak = _like(a, dtype, shape, "zeros_like")
-    return filled(sizes, 0, found, weak, "zeros_like")
+    """Return zeros with the shape and dtype of `a`."""
+    sizes, result_dtype, weak = _like(a, dtype, shape, "zeros_like")
+    return fill(sizes, 0, result_dtype, weak, "zeros_like")
 
 
 def ones_like(a: Any, dtype: Any = None, shape: Any = None, *, device: Any = None) -> Any:
-    """Ones of the shape and dtype of `a`."""
-    sizes, found, weak = _like(a, dtype, shape, "ones_like")
-    return filled(sizes, 1, found, weak, "ones_like")
+    """Return ones with the shape and dtype of `a`."""
+    sizes, result_dtype, weak = _like(a, dtype, shape, "ones_like")
+    return fill(sizes, 1, result_dtype, weak, "ones_like")
 
 
 def empty_like(a: Any, dtype: Any = None, shape: Any = None, *, device: Any = None) -> Any:
-    """Zeros of the shape and dtype of `a`."""
+    """Return zeros with the shape and dtype of `a`."""
     return zeros_like(a, dtype, shape)
 
 
 def full_like(a: Any, fill_value: Any, dtype: Any = None, shape: Any = None, *, device: Any = None) -> Any:
-    """`fill_value` in the shape and dtype of `a`."""
-    sizes, found, weak = _like(a, dtype, shape, "full_like")
-    value = casts.convert_element_type(as_operand(fill_value, "full_like"), found, weak)
+    """Return an array filled with `fill_value`, with the shape and dtype of `a`."""
+    sizes, result_dtype, weak = _like(a, dtype, shape, "full_like")
+    value = casts.convert_element_type(as_operand(fill_value, "full_like"), result_dtype, weak)
     if type(value) is Array and not value.aval.shape:
-        return filled(sizes, value.host[()], found, weak, "full_like")
+        return fill(sizes, value.host[()], result_dtype, weak, "full_like")
     return broadcast_to(value, sizes, "full_like")
 
 
@@ -293,7 +300,7 @@ def full_like(a: Any, fill_value: Any, dtype: Any = None, shape: Any = None, *, 
 
 
 def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None, *, device: Any = None) -> Any:
-    """Numbers from `start` (0) up to, not including, `stop`, in steps of `step` (1).
+    """Return the numbers from `start` (0 by default) up to but excluding `stop`, in steps of `step` (1 by default).
 
     >>> arange(3), arange(0.0, 1.0, 0.25)
     (Array([0, 1, 2], dtype=int32), Array([0.  , 0.25, 0.5 , 0.75], dtype=float32))
@@ -305,18 +312,21 @@ def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None, *,
         raise ArgumentError("arange: step is 0", fix="give a step that is not zero")
     if dtype is None:
         types = [v for v in (start, stop, step) if v is not None]
-        found = dtypes.promote(tuple((aval_of(v).dtype, aval_of(v).weak_type) for v in types))[0]
-        found = found if found != dtypes.bool_ else dtypes.canonicalize(int)
+        result_dtype = dtypes.promote(tuple((aval_of(v).dtype, aval_of(v).weak_type) for v in types))[0]
+        result_dtype = result_dtype if result_dtype != dtypes.bool_ else dtypes.canonicalize(int)
     else:
-        found = dtypes.requested(dtype, "arange")
+        result_dtype = dtypes.requested(dtype, "arange")
     size = builtins.max(0, math.ceil((bounds[1] - bounds[0]) / bounds[2]))
     if traces.state.trace is traces.eval_trace:
         try:
-            values = bounds[0] + np.arange(size, dtype=np.float64 if dtypes.is_inexact(found) else np.int64) * bounds[2]
+            values = (
+                bounds[0]
+                + np.arange(size, dtype=np.float64 if dtypes.is_inexact(result_dtype) else np.int64) * bounds[2]
+            )
         except (MemoryError, ValueError) as e:
-            raise AllocationError(f"arange: {size} elements do not fit in memory", fix="make fewer") from e
-        return Array(ShapedArray((size,), found), np.asarray(values).astype(found))
-    out = slicing.iota(found, (size,), 0)
+            raise AllocationError(f"arange: {size} elements do not fit in memory", fix="use fewer elements") from e
+        return Array(ShapedArray((size,), result_dtype), np.asarray(values).astype(result_dtype))
+    out = slicing.iota(result_dtype, (size,), 0)
     out = out if bounds[2] == 1 else uf.multiply(out, bounds[2])
     return out if bounds[0] == 0 else uf.add(out, bounds[0])
 
@@ -343,7 +353,9 @@ def linspace(
     *,
     device: Any = None,
 ) -> Any:
-    """`num` evenly spaced numbers from `start` to `stop`, which may be arrays.
+    """Return `num` evenly spaced numbers from `start` to `stop`, which may be arrays.
+
+    `stop` is excluded if not `endpoint`. With `retstep`, also return the spacing. The new axis of the result is `axis`.
 
     >>> linspace(0, 1, 5)
     Array([0.  , 0.25, 0.5 , 0.75, 1.  ], dtype=float32)
@@ -351,7 +363,7 @@ def linspace(
     num = as_int(num, "num", "linspace")
     if num < 0:
         raise ArgumentError(f"linspace: num is {num}", fix="ask for 0 or more numbers")
-    found = None if dtype is None else dtypes.requested(dtype, "linspace")
+    result_dtype = None if dtype is None else dtypes.requested(dtype, "linspace")
     start, stop = promote_inexact(start, stop, operation="linspace")
     computed = start.aval.dtype
     steps = num - 1 if endpoint else num
@@ -365,21 +377,21 @@ def linspace(
         column = (steps, *(1,) * len(shape))
         t = uf.divide(shapes.reshape(slicing.iota(real, (steps,), 0), column), steps)
         out = uf.add(uf.multiply(start, uf.subtract(1, t)), uf.multiply(stop, t))
-        # The last point is `stop` itself, free of rounding.
+        # The last point is exactly `stop`, without rounding.
         out = slicing.concatenate([out, stop], 0) if endpoint else out
     else:
         out = start if num == 1 else shapes.full((0, *shape), 0, computed)
     out = shapes.move_axis(out, 0, axis % (len(shape) + 1))
-    if found is not None and dtypes.is_integer(found) and not dtypes.is_integer(computed):
+    if result_dtype is not None and dtypes.is_integer(result_dtype) and not dtypes.is_integer(computed):
         out = uf.floor(out)
-    out = out if found is None else casts.convert_element_type(out, found)
+    out = out if result_dtype is None else casts.convert_element_type(out, result_dtype)
     return (out, shapes.reshape(delta, shape)) if retstep else out
 
 
 def logspace(
     start: Any, stop: Any, num: Any = 50, endpoint: bool = True, base: Any = 10.0, dtype: Any = None, axis: int = 0
 ) -> Any:
-    """`num` numbers from baseˢᵗᵃʳᵗ to baseˢᵗᵒᵖ whose logarithms are evenly spaced."""
+    """Return `num` numbers from baseˢᵗᵃʳᵗ to baseˢᵗᵒᵖ, evenly spaced on a logarithmic scale."""
     (base,) = promote_inexact(base, operation="logspace")
     exponents = linspace(start, stop, num, endpoint=endpoint, axis=axis)
     out = ar.pow_p.bind(*uf.promote(base, exponents, operation="logspace"))
@@ -387,7 +399,7 @@ def logspace(
 
 
 def geomspace(start: Any, stop: Any, num: Any = 50, endpoint: bool = True, dtype: Any = None, axis: int = 0) -> Any:
-    """`num` numbers from `start` to `stop`, each the same multiple of the one before; ends are exact."""
+    """Return `num` numbers from `start` to `stop` in geometric progression. The endpoints are exact."""
     num = as_int(num, "num", "geomspace")
     start, stop = promote_inexact(start, stop, operation="geomspace")
     signs = uf.sign(start)
@@ -410,7 +422,11 @@ def geomspace(start: Any, stop: Any, num: Any = 50, endpoint: bool = True, dtype
 
 
 def meshgrid(*xi: Any, copy: bool = True, sparse: bool = False, indexing: str = "xy") -> list[Any]:
-    """Coordinate arrays of the grid that vectors span; "xy" swaps the first two axes, "ij" does not."""
+    """Return the coordinate arrays of the grid spanned by vectors.
+
+    The axes are in the order of the vectors for indexing="ij"; "xy" swaps the first two. With `sparse`, the arrays have
+    size 1 along the axes on which they do not depend.
+    """
     if indexing not in ("xy", "ij"):
         raise ArgumentError(f"meshgrid: indexing={indexing!r}", fix="use 'xy' or 'ij'")
     vectors = [as_operand(x, "meshgrid") for x in xi]

@@ -1,8 +1,8 @@
-"""Shortcuts of eager mode: what an elementwise function does when its operands are concrete and nothing traces.
+"""Fast paths of elementwise functions in eager mode: the operands are concrete and no trace is active.
 
-A primitive applied eagerly checks operands, looks up its result type and silences NumPy's floating-point warnings. For
-operands of a type seen before, all of that is known: the shortcut is one dictionary lookup and one call of NumPy. It
-steps aside while values are checked (`debug_nans`).
+Binding a primitive eagerly checks the operands, infers the result type and silences NumPy's floating-point warnings.
+For operand types seen before, the result type is known: the shortcut is one dictionary lookup and one NumPy call. It
+is disabled while values are checked (`debug_nans`).
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ def unary(ufunc: Callable[..., Any]) -> tuple[Shortcut, Callable[..., None]]:
 def binary(ufunc: Callable[..., Any]) -> tuple[Shortcut, Callable[..., None]]:
     """Return (shortcut, remember) for a NumPy ufunc of two operands.
 
-    `shortcut(x, y)` returns the result, or None when it does not know how; after the long way,
-    `remember(out, x, y)` lets it answer for such operands from then on. It takes two arrays of one type, or an array
-    and a Python number that the array's dtype absorbs.
+    `shortcut(x, y)` returns the result, or None for operand types it has not seen. `remember(out, x, y)`, called after
+    the general path, adds the types of x and y. The shortcut handles two arrays of the same type, and an array with a
+    Python scalar that does not change the array's dtype.
     """
     known: dict[ShapedArray, ShapedArray] = {}
     with_float: dict[ShapedArray, ShapedArray] = {}
@@ -71,21 +71,21 @@ def binary(ufunc: Callable[..., Any]) -> tuple[Shortcut, Callable[..., None]]:
                     return None
                 a, b = x._host, y._host
                 return _wrap(aval, quiet.run(ufunc, x.host if a is None else a, y.host if b is None else b))
-            aval = _beside(x.aval, y, kind)
+            aval = _scalar_aval(x.aval, y, kind)
             if aval is None:
                 return None
             return _wrap(aval, quiet.run(ufunc, x.host, y))
         if type(y) is Array:
-            aval = _beside(y.aval, x, type(x))
+            aval = _scalar_aval(y.aval, x, type(x))
             if aval is None:
                 return None
             return _wrap(aval, quiet.run(ufunc, x, y.host))
         return None
 
-    def _beside(aval: ShapedArray, scalar: Any, kind: type) -> ShapedArray | None:
+    def _scalar_aval(aval: ShapedArray, scalar: Any, kind: type) -> ShapedArray | None:
         if kind is float:
             return with_float.get(aval)
-        # Beyond this range the integer may not fit the dtype, and wraps or raises: the long way decides.
+        # An integer outside this range may not fit the dtype: the general path wraps it or raises.
         return with_int.get(aval) if kind is int and -1 < scalar < 128 else None
 
     def remember(out: Any, x: Any, y: Any) -> None:
@@ -101,7 +101,7 @@ def binary(ufunc: Callable[..., Any]) -> tuple[Shortcut, Callable[..., None]]:
         if type(scalar) is int and not -1 < scalar < 128:
             return
         table = with_float if type(scalar) is float else with_int
-        # NumPy's Python scalars must be as weak as ours, and the result no wider.
+        # The scalar must not widen the result, under our promotion rules and under NumPy's.
         absorbed = dtypes.is_inexact(array.aval.dtype) or type(scalar) is int
         operands = (array.host, scalar) if array is x else (scalar, array.host)
         if absorbed and _result_dtype(ufunc, *operands) == out.aval.dtype:
@@ -111,7 +111,7 @@ def binary(ufunc: Callable[..., Any]) -> tuple[Shortcut, Callable[..., None]]:
 
 
 def _result_dtype(ufunc: Callable[..., Any], *operands: Any) -> Any:
-    """The dtype that NumPy gives these operands, found on one element of them."""
+    """The result dtype under NumPy's rules, found by applying the ufunc to one element of each operand."""
     try:
         with np.errstate(all="ignore"):
             return ufunc(*(np.ones((1,), x.dtype) if isinstance(x, np.ndarray) else x for x in operands)).dtype
@@ -120,7 +120,7 @@ def _result_dtype(ufunc: Callable[..., Any], *operands: Any) -> Any:
 
 
 def _bound(table: dict[Any, Any]) -> dict[Any, Any]:
-    """Keep a table of avals small: programs that make ever new shapes start over."""
+    """Bound the size of a table of avals; programs that create ever new shapes would grow it without limit."""
     if len(table) > 4096:
         table.clear()
     return table

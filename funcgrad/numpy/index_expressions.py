@@ -1,8 +1,8 @@
-"""What stands between the brackets of x[…]: NumPy's index expressions, and how reads become primitives.
+"""NumPy's index expressions, x[…]: how they are parsed, and how reads become primitives.
 
-An expression is parsed into entries: new axes, slices, static ints, arrays of positions. Static expressions become
-slice, rev and squeeze; scalars known only at run time become dynamic_slice; arrays become one gather. What index arrays
-select stands where the first array stood, or in front when something separates the arrays.
+An expression is parsed into entries: new axes, slices, static ints, index arrays. Static entries become slice, rev and
+squeeze; traced scalars become dynamic_slice; index arrays become one gather. As in NumPy, the dimensions that index
+arrays select are where the first array was, or in front if the arrays are not adjacent.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from funcgrad.ops.indexing import GatherDimensionNumbers, GatherScatterMode, wra
 from funcgrad.ops.shapes import broadcast_in_dim, expand_dims, rev, squeeze
 from funcgrad.ops.slicing import concatenate, slice_
 
-# Items of an index that NumPy reads as we do, and that are static.
+# Static index items that NumPy interprets as we do.
 BASIC = frozenset({int, slice, type(None), EllipsisType})
 
 
 class Slice(NamedTuple):
-    """Positions start, start + step, …: `count` of them."""
+    """The `count` positions start, start + step, …"""
 
     start: int
     count: int
@@ -41,11 +41,11 @@ class Slice(NamedTuple):
 
 
 class Expression(NamedTuple):
-    """A parsed index: entries in the order written, the ellipsis expanded.
+    """A parsed index: its entries in order, with the ellipsis expanded.
 
-    Entries are None (a new axis), Slice, int (counted from the front, perhaps out of range), or an integer array, which
-    is NumPy's if its value is known. `unit_dims` are dimensions of size 1 to insert into the operand first, for scalar
-    bools.
+    An entry is None (a new axis), a Slice, an int (counted from the front, possibly out of range), or an integer array,
+    which is a NumPy array if its value is known. `unit_dims` are the dimensions of size 1 to insert into the operand
+    first, one for each scalar bool.
     """
 
     entries: list[Any]
@@ -53,21 +53,21 @@ class Expression(NamedTuple):
 
 
 def parse(index: Any, aval: ShapedArray) -> Expression:
-    """Parse what was written between the brackets of an array of type `aval`."""
+    """Parse an index into an array of type `aval`."""
     if isinstance(index, list):
         raise IndexingError(
             f"indexing {aval}: the index is a list, {index!r:.60}",
             fix="index with an array, x[jnp.array([…])], or with a tuple for one index per dimension",
         )
     items = [_item(i, k, aval) for k, i in enumerate(index if isinstance(index, tuple) else (index,))]
-    consumed = sum(_consumes(i) for i in items)
+    consumed = sum(_consumed_dims(i) for i in items)
     ellipses = sum(i is Ellipsis for i in items)
     if ellipses > 1:
         raise IndexingError(f"indexing {aval}: the index has {ellipses} ellipses", fix="write '...' once")
     if consumed > aval.ndim:
         raise IndexingError(
             f"indexing {aval}: too many indices, {consumed} for {aval.ndim} dimensions",
-            fix="drop some, or add dimensions with x[None]",
+            fix="remove some, or add dimensions with x[None]",
         )
     if not ellipses:
         items.append(Ellipsis)
@@ -93,7 +93,7 @@ def parse(index: Any, aval: ShapedArray) -> Expression:
 
 
 def _item(item: Any, k: int, aval: ShapedArray) -> Any:
-    """Return one item as None, Ellipsis, slice, int, a NumPy int or bool array, or a tracer of integers."""
+    """Normalize an item to None, Ellipsis, a slice, an int, a NumPy int or bool array, or an integer tracer."""
     if type(item) in BASIC:
         return item
     if isinstance(item, list):
@@ -114,7 +114,7 @@ def _item(item: Any, k: int, aval: ShapedArray) -> Any:
                 raise ConcretizationError(
                     f"indexing {aval} with the traced mask {item.aval}: how many elements it selects is not known "
                     f"while {item._trace.description or 'tracing'}{item.origin()}",
-                    fix="use jnp.where(mask, x, other), or jnp.nonzero(mask, size=…, fill_value=…) for positions",
+                    fix="use jnp.where(mask, x, other), or jnp.nonzero(mask, size=…, fill_value=…) for indices",
                 )
             return item
     try:
@@ -127,21 +127,21 @@ def _item(item: Any, k: int, aval: ShapedArray) -> Any:
         ) from None
 
 
-def _consumes(item: Any) -> int:
+def _consumed_dims(item: Any) -> int:
     if item is None or item is Ellipsis:
         return 0
     return item.ndim if isinstance(item, np.ndarray) and item.dtype == np.bool_ else 1
 
 
 def _positions(mask: np.ndarray, d: int, k: int, aval: ShapedArray) -> Sequence[np.ndarray]:
-    """Return the positions of a mask's true elements, one array per dimension it covers."""
+    """Return the positions of the true elements of a mask, one array per dimension of the mask."""
     if not mask.ndim:
         return (np.zeros(int(mask), np.int32),)
     if mask.shape != aval.shape[d : d + mask.ndim]:
         raise IndexingError(
-            f"indexing {aval}: the mask at index {k} has shape {mask.shape}, the dimensions it selects from have "
-            f"{aval.shape[d : d + mask.ndim]}",
-            fix="a mask has the shape of the dimensions it stands for",
+            f"indexing {aval}: the mask at index {k} has shape {mask.shape}, but the dimensions it selects from have "
+            f"shape {aval.shape[d : d + mask.ndim]}",
+            fix="use a mask with the shape of the dimensions it indexes",
         )
     return tuple(p.astype(np.int32) for p in mask.nonzero())
 
@@ -154,7 +154,7 @@ def _entry(item: Any, size: int, k: int, aval: ShapedArray) -> Any:
             positions = range(*item.indices(size))
         except TypeError:
             raise IndexingError(
-                f"indexing {aval}: the slice at index {k} is {_show(item)}, its bounds are not static integers",
+                f"indexing {aval}: the slice at index {k} is {_show(item)}, whose bounds are not static integers",
                 fix="use lax.dynamic_slice (static size, traced start), or make the bounds static",
             ) from None
         return Slice(positions.start, len(positions), positions.step) if positions else Slice(0, 0, 1)
@@ -169,17 +169,17 @@ def _show(s: slice) -> str:
 
 
 def getitem(x: Any, index: Any) -> Any:
-    """x[index]: out-of-range positions read the nearest element, negative ones count from the end."""
+    """x[index]. Negative indices count from the end; out-of-range indices read the nearest element."""
     if type(x) is Array and state.trace is eval_trace:
-        value = _known(x, index)
+        value = _getitem_with_numpy(x, index)
         if value is not None:
             aval = x.aval
             return Array(ShapedArray(value.shape, aval.dtype, aval.weak_type), np.asarray(value))
     return read(x, index)
 
 
-def _known(x: Array, index: Any) -> Any:
-    """Return the value by NumPy's own indexing, when everything is known and in range; else None."""
+def _getitem_with_numpy(x: Array, index: Any) -> Any:
+    """Return x[index] by NumPy indexing if the index is concrete and in range; otherwise None."""
     items = index if type(index) is tuple else (index,)
     for k, item in enumerate(items):
         kind = type(item)
@@ -194,12 +194,12 @@ def _known(x: Array, index: Any) -> Any:
             return None
     try:
         return x.host[items]
-    except (IndexError, TypeError):  # out of range, or not an index: decided, and explained, by the long way
+    except (IndexError, TypeError):  # out of range, or not an index: the general path handles or reports it
         return None
 
 
 def iterate(x: Any) -> Iterator[Any]:
-    """Yield x[0], x[1], …; as many as the first dimension has."""
+    """Iterate over the first dimension: x[0], x[1], …"""
     if not aval_of(x).shape:
         raise IndexingError(f"iteration over a 0-d array: {aval_of(x)}", fix="reshape it: for v in x[None]")
     return (x[i] for i in range(aval_of(x).shape[0]))
@@ -215,7 +215,7 @@ def read(
     unique_indices: bool = False,
     wrap_negative_indices: bool = True,
 ) -> Any:
-    """x[index] with a say in what out-of-range positions give: x.at[index].get(…)."""
+    """x[index] with a mode for out-of-range indices: x.at[index].get(…)."""
     if mode is None and fill_value is None:
         chosen = GatherScatterMode.PROMISE_IN_BOUNDS
     else:
@@ -249,7 +249,7 @@ def _is_array(entry: Any) -> bool:
 
 
 def _read_slices(x: Any, entries: list[Any], mode: GatherScatterMode) -> tuple[Any, list[Any]]:
-    """Apply slices and ints, which are static; ints leave a dimension of size 1 behind, to be read at 0."""
+    """Apply the static entries, slices and ints. An int leaves a dimension of size 1, which is then read at 0."""
     shape = aval_of(x).shape
     start, limit, steps, reversed_dims = [0] * len(shape), list(shape), [1] * len(shape), []
     left: list[Any] = []
@@ -270,9 +270,9 @@ def _read_slices(x: Any, entries: list[Any], mode: GatherScatterMode) -> tuple[A
             if 0 <= entry < n:
                 start[d], limit[d], entry = entry, entry + 1, 0
             elif mode.checks_bounds:
-                entry = np.asarray(n, np.int32)  # left to gather, which fills
+                entry = np.asarray(n, np.int32)  # gather fills it
             elif n:
-                # Left to dynamic_slice or gather, which clip it where checkify sees it; they wrap what is negative.
+                # dynamic_slice or gather clips it, so that checkify reports it. They wrap negative indices first.
                 entry = np.asarray(entry if entry > 0 else entry - n, np.int32)
             else:
                 raise IndexingError(f"indexing {aval_of(x)}: dimension {d} is empty", fix="check x.size first")
@@ -282,7 +282,7 @@ def _read_slices(x: Any, entries: list[Any], mode: GatherScatterMode) -> tuple[A
 
 
 def _read_scalars(x: Any, entries: list[Any]) -> tuple[Any, list[Any]]:
-    """Read traced scalar positions by dynamic_slice; their dimensions are left with size 1."""
+    """Read traced scalar indices by dynamic_slice, which leaves their dimensions with size 1."""
     sizes, starts, left = list(aval_of(x).shape), [], []
     dtype = _index_dtype([e for e in entries if _is_array(e)])
     for entry in entries:
@@ -301,7 +301,7 @@ def _read_scalars(x: Any, entries: list[Any]) -> tuple[Any, list[Any]]:
 
 
 def _restore(x: Any, entries: list[Any]) -> Any:
-    """Drop the dimensions that ints left and insert the new axes."""
+    """Remove the dimensions of size 1 that ints left, and insert the new axes."""
     ints = [isinstance(e, int) for e in entries if e is not None]
     x = squeeze(x, tuple(d for d, is_int in enumerate(ints) if is_int))
     new = tuple(k for k, e in enumerate([e for e in entries if not isinstance(e, int)]) if e is None)
@@ -312,10 +312,10 @@ def _restore(x: Any, entries: list[Any]) -> Any:
 
 
 class Layout(NamedTuple):
-    """An index expression as a gather, or the scatter that writes where it reads.
+    """An index expression as a gather, or as a scatter with the same dimension numbers.
 
-    `columns`: per indexed operand dimension (dimension, positions, the batch dimensions the positions vary along).
-    The result has `result_shape`; `new_axes` of it are not the gather's.
+    `columns` has one entry per indexed operand dimension: (dimension, positions, batch dimensions of the positions).
+    The result has shape `result_shape`, including `new_axes`, which the gather does not make.
     """
 
     columns: list[tuple[int, Any, tuple[int, ...]]]
@@ -327,7 +327,7 @@ class Layout(NamedTuple):
 
 
 def layout(entries: Sequence[Any], shape: Sequence[int]) -> Layout:
-    """Arrange entries for an operand of the given shape; see Layout."""
+    """Compute the Layout of entries for an operand of the given shape."""
     advanced = [k for k, e in enumerate(entries) if _is_array(e) or isinstance(e, int)]
     selected = _selected_shape([e for e in entries if _is_array(e)])
     together = bool(advanced) and advanced[-1] - advanced[0] + 1 == len(advanced)
@@ -383,7 +383,7 @@ def _selected_shape(arrays: Sequence[Any]) -> tuple[int, ...]:
     except ValueError:
         raise ShapeError(
             f"indexing: index arrays of shapes {' and '.join(map(str, shapes))} do not broadcast together",
-            fix="index arrays select element by element; use jnp.ix_ for all combinations",
+            fix="index arrays are paired element by element; use jnp.ix_ to select all combinations",
         ) from None
 
 
@@ -393,15 +393,15 @@ def _index_dtype(arrays: Sequence[Any]) -> np.dtype:
 
 
 def index_vectors(plan: Layout, shape: Sequence[int], wrap_negative: bool = True) -> Any:
-    """Return the positions of a layout as index vectors: shape (batch…, number of columns)."""
+    """Return the positions of a layout as index vectors, of shape (batch…, number of columns)."""
     if not any(isinstance(p, Tracer) for _, p, _ in plan.columns):
-        return _known_vectors(plan, shape, wrap_negative)
+        return _concrete_vectors(plan, shape, wrap_negative)
     dtype = _index_dtype([p for _, p, _ in plan.columns if isinstance(p, Tracer)])
     rank = len(plan.batch_shape)
     columns = []
     for d, positions, along in plan.columns:
         if not isinstance(positions, Tracer):
-            positions = _clipped(np.asarray(positions), dtype)
+            positions = _clip(np.asarray(positions), dtype)
         elif aval_of(positions).dtype.kind != "u" and aval_of(positions).dtype != dtype:
             positions = convert_element_type(positions, dtype)
         positions = wrap_index(positions, shape[d]) if wrap_negative else positions
@@ -410,15 +410,15 @@ def index_vectors(plan: Layout, shape: Sequence[int], wrap_negative: bool = True
     return concatenate(columns, rank)
 
 
-def _clipped(positions: np.ndarray, dtype: np.dtype) -> np.ndarray:
+def _clip(positions: np.ndarray, dtype: np.dtype) -> np.ndarray:
     limits = np.iinfo(dtype)
     return np.clip(positions, limits.min, limits.max).astype(dtype) if positions.dtype != dtype else positions
 
 
-def _known_vectors(plan: Layout, shape: Sequence[int], wrap_negative: bool) -> np.ndarray:
+def _concrete_vectors(plan: Layout, shape: Sequence[int], wrap_negative: bool) -> np.ndarray:
     out = np.empty((*plan.batch_shape, len(plan.columns)), np.int32)
     for j, (d, positions, along) in enumerate(plan.columns):
-        known = _clipped(np.asarray(positions), dtypes.int32)
+        known = _clip(np.asarray(positions), dtypes.int32)
         known = wrap_index(known, shape[d]) if wrap_negative else known
         sizes = dict(zip(along, known.shape, strict=True))
         out[..., j] = known.reshape([sizes.get(b, 1) for b in range(len(plan.batch_shape))])

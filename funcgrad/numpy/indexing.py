@@ -1,4 +1,4 @@
-"""Functions that select and place elements at given positions: take, take_along_axis, put, choose, and their kin."""
+"""Functions that read or write elements at given indices: take, take_along_axis, put, choose; and index arrays."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ __all__ = [
 
 
 def _integers(x: Any, what: str, operation: str) -> Any:
-    """Return an operand as integers; bools count as 0 and 1, floats are refused."""
+    """Return an integer operand; convert bools to 0 and 1, and raise for floats."""
     x = as_operand(x, operation)
     dtype = aval_of(x).dtype
     if dtype == dtypes.bool_:
@@ -88,10 +88,10 @@ def take(
     indices_are_sorted: bool = False,
     fill_value: Any = None,
 ) -> Any:
-    """Return the elements of `a` at `indices` along `axis` (None: of the flattened array).
+    """Return the elements of `a` at `indices` along `axis`; `a` is flattened if `axis` is None.
 
-    Negative indices count from the end. Out of range: by default ("fill") the result is `fill_value`, or NaN or the
-    integer limit; "clip" takes the nearest element (and counts no index from the end), "wrap" the remainder.
+    Negative indices count from the end. The default mode, "fill", returns `fill_value` for indices out of range (NaN,
+    or the integer limit); "wrap" takes indices modulo the size; "clip" clips them to the range, negative ones to 0.
 
     >>> import funcgrad.numpy as jnp
     >>> take(jnp.array([1.0, 2.0]), jnp.array([1, -1, 2]))
@@ -106,8 +106,8 @@ def take(
     size = aval_of(a).shape[axis]
     if size == 0 and aval_of(indices).size:
         raise IndexingError(
-            f"take: axis {axis} of {aval_of(a)} is empty, indices are {aval_of(indices)}",
-            fix="take no elements of it, or check its size first",
+            f"take: axis {axis} of {aval_of(a)} is empty, but indices are {aval_of(indices)}",
+            fix="check the size of the axis first",
         )
     if mode == "wrap":
         indices, mode = remainder(indices, size), "promise_in_bounds"
@@ -136,7 +136,7 @@ def take(
 def _along_axis(
     operation: str, arr: Any, indices: Any, axis: int, wrap: bool
 ) -> tuple[Any, Any, GatherDimensionNumbers, int]:
-    """Return array and indices with equal sizes but along `axis`, index vectors, and the gather's dimension numbers."""
+    """Broadcast array and indices except along `axis`; return the array, index vectors, dimension numbers and axis."""
     aval, picked = aval_of(arr), aval_of(indices)
     if picked.ndim != aval.ndim:
         raise ShapeError(
@@ -162,9 +162,9 @@ def take_along_axis(
     *,
     wrap_negative_indices: bool = True,
 ) -> Any:
-    """Return out[…, i, …] = arr[…, indices[…, i, …], …]: what argsort and argmax (keepdims) return selects.
+    """Return out[…, i, …] = arr[…, indices[…, i, …], …], e.g. for indices from argsort, or argmax with keepdims.
 
-    Out-of-range positions give `fill_value` (NaN or the integer limit) unless `mode` is "clip".
+    Out-of-range indices give `fill_value` (by default NaN or the integer limit) unless `mode` is "clip".
 
     >>> import funcgrad.numpy as jnp
     >>> x = jnp.array([[3.0, 1.0], [2.0, 4.0]])
@@ -188,7 +188,7 @@ def take_along_axis(
     return gather(arr, vectors, numbers, sizes, mode=mode, fill_value=fill_value)
 
 
-def _not_in_place(inplace: bool, operation: str) -> None:
+def _require_not_inplace(inplace: bool, operation: str) -> None:
     if inplace:
         raise ArgumentError(
             f"{operation}: inplace=True, but arrays are immutable", fix="pass inplace=False and use the returned array"
@@ -198,8 +198,8 @@ def _not_in_place(inplace: bool, operation: str) -> None:
 def put_along_axis(
     arr: Any, indices: Any, values: Any, axis: int | None, inplace: bool = True, *, mode: str | None = None
 ) -> Any:
-    """Return a copy with out[…, indices[…, i, …], …] = values[…, i, …]; the inverse of take_along_axis."""
-    _not_in_place(inplace, "put_along_axis")
+    """Return a copy with out[…, indices[…, i, …], …] = values[…, i, …]; the counterpart of `take_along_axis`."""
+    _require_not_inplace(inplace, "put_along_axis")
     arr, indices = as_operand(arr, "put_along_axis"), _integers(indices, "indices", "put_along_axis")
     shape = aval_of(arr).shape
     if axis is None:
@@ -209,7 +209,7 @@ def put_along_axis(
     if aval_of(whole).shape != aval_of(arr).shape:
         raise ShapeError(
             f"put_along_axis: indices {aval_of(indices)} do not broadcast to array {aval_of(arr)}",
-            fix="indices have the array's shape but along the axis",
+            fix="indices must have the shape of the array, except along the axis",
         )
     values = convert_element_type(as_operand(values, "put_along_axis"), aval_of(arr).dtype)
     updates = broadcast_to(values, aval_of(vectors).shape[:-1], "put_along_axis")
@@ -226,8 +226,11 @@ def put_along_axis(
 
 
 def put(a: Any, ind: Any, v: Any, mode: str | None = None, *, inplace: bool = True) -> Any:
-    """Return a copy of `a` with flat positions `ind` set to values `v`, repeated as needed; modes clip and wrap."""
-    _not_in_place(inplace, "put")
+    """Return a copy of `a` with flat indices `ind` set to `v`, repeated as needed.
+
+    `mode` is "clip" (the default), "wrap" or "drop".
+    """
+    _require_not_inplace(inplace, "put")
     _check_mode(mode, ("clip", "wrap", "drop"), "put")
     a, ind, v = as_operand(a, "put"), _integers(ind, "ind", "put"), as_operand(v, "put")
     count, have = aval_of(ind).size, aval_of(v).size
@@ -241,14 +244,14 @@ def put(a: Any, ind: Any, v: Any, mode: str | None = None, *, inplace: bool = Tr
 
 
 def place(arr: Any, mask: Any, vals: Any, *, inplace: bool = True) -> Any:
-    """Return a copy of `arr` whose elements where `mask` is true are vals[0], vals[1], …, which repeat as needed."""
-    _not_in_place(inplace, "place")
+    """Return a copy of `arr` with the elements where `mask` is true set to vals[0], vals[1], …, repeated as needed."""
+    _require_not_inplace(inplace, "place")
     arr, mask, vals = as_operand(arr, "place"), as_operand(mask, "place"), as_operand(vals, "place")
     size, have = aval_of(arr).size, aval_of(vals).size
     if aval_of(mask).size != size:
         raise ShapeError(
             f"place: array {aval_of(arr)} and mask {aval_of(mask)} differ in size",
-            fix="give one mask value per element",
+            fix="pass one mask value per element",
         )
     if not size or not have:
         return arr
@@ -265,7 +268,10 @@ def _truth(x: Any) -> Any:
 
 
 def choose(a: Any, choices: Any, out: None = None, mode: str = "raise") -> Any:
-    """Return out[i] = choices[a[i]][i]: `a` picks one of the choices element by element."""
+    """Return out[i] = choices[a[i]][i]: `a` selects among the choices, elementwise.
+
+    Mode "raise" needs concrete indices; use "clip" or "wrap" under jit.
+    """
     _no_out(out, "choose")
     _check_mode(mode, ("raise", "wrap", "clip"), "choose")
     a = _integers(a, "a", "choose")
@@ -289,7 +295,7 @@ def choose(a: Any, choices: Any, out: None = None, mode: str = "raise") -> Any:
 
 
 def concrete_value(x: Any, operation: str, what: str, remedy: str) -> np.ndarray:
-    """Return the value of `x`, which the shape or the validity of a result depends on; raise if it is traced."""
+    """Return the concrete value of `x`, which the shape or validity of a result depends on; raise if it is traced."""
     if not isinstance(x, Tracer):
         return as_array(x).host
     value = x.concrete()
@@ -302,9 +308,9 @@ def concrete_value(x: Any, operation: str, what: str, remedy: str) -> np.ndarray
 
 
 def indices(dimensions: Sequence[int], dtype: Any = None, sparse: bool = False) -> Any:
-    """Return one array per dimension holding that dimension's position: out[d, i, j, …] = (i, j, …)[d].
+    """Return the coordinates of a grid: out[d, i, j, …] = (i, j, …)[d].
 
-    With `sparse`, a tuple of arrays of size 1 in the other dimensions.
+    With `sparse`, return a tuple of arrays that broadcast to those.
     """
     shape = as_shape(dimensions, "indices")
     dtype = dtypes.canonicalize(int) if dtype is None else dtypes.requested(dtype, "indices")
@@ -317,7 +323,7 @@ def indices(dimensions: Sequence[int], dtype: Any = None, sparse: bool = False) 
 
 
 def ix_(*args: Any) -> tuple[Any, ...]:
-    """Return 1-d index arrays reshaped so that together they select all combinations; masks become positions.
+    """Reshape 1-d index arrays so that together they select all combinations. Masks become indices.
 
     >>> import funcgrad.numpy as jnp
     >>> jnp.arange(6).reshape(2, 3)[ix_(jnp.array([1]), jnp.array([0, 2]))]
@@ -340,7 +346,7 @@ def _position_arrays(arrays: Sequence[np.ndarray]) -> tuple[Array, ...]:
 
 
 def diag_indices(n: int, ndim: int = 2) -> tuple[Any, ...]:
-    """Return the positions of the main diagonal of an array with `ndim` dimensions of size `n`."""
+    """Return the indices of the main diagonal of an array with `ndim` dimensions of size `n`."""
     n, ndim = as_int(n, "n", "diag_indices"), as_int(ndim, "ndim", "diag_indices")
     if n < 0 or ndim < 0:
         raise ArgumentError(f"diag_indices: n={n}, ndim={ndim}", fix="neither may be negative")
@@ -348,7 +354,7 @@ def diag_indices(n: int, ndim: int = 2) -> tuple[Any, ...]:
 
 
 def diag_indices_from(arr: Any) -> tuple[Any, ...]:
-    """Return the positions of the main diagonal of `arr`, whose dimensions are equal."""
+    """Return the indices of the main diagonal of `arr`, whose dimensions must be equal."""
     shape = aval_of(as_operand(arr, "diag_indices_from")).shape
     if len(shape) < 2 or len(set(shape)) > 1:
         raise ShapeError(f"diag_indices_from: the array has shape {shape}", fix="it needs two or more equal dimensions")
@@ -356,22 +362,22 @@ def diag_indices_from(arr: Any) -> tuple[Any, ...]:
 
 
 def tril_indices(n: int, k: int = 0, m: int | None = None) -> tuple[Any, ...]:
-    """Return the positions of the lower triangle of an (n, m) array, up to the k-th diagonal."""
+    """Return the indices of the lower triangle of an (n, m) array, on and below diagonal k."""
     return _position_arrays(np.tril_indices(n, k, m))
 
 
 def triu_indices(n: int, k: int = 0, m: int | None = None) -> tuple[Any, ...]:
-    """Return the positions of the upper triangle of an (n, m) array, from the k-th diagonal."""
+    """Return the indices of the upper triangle of an (n, m) array, on and above diagonal k."""
     return _position_arrays(np.triu_indices(n, k, m))
 
 
 def tril_indices_from(arr: Any, k: int = 0) -> tuple[Any, Any]:
-    """Return the positions of the lower triangle of `arr`."""
+    """Return the indices of the lower triangle of `arr`, on and below diagonal k."""
     return tril_indices(*_matrix_sizes(arr, k, "tril_indices_from"))
 
 
 def triu_indices_from(arr: Any, k: int = 0) -> tuple[Any, Any]:
-    """Return the positions of the upper triangle of `arr`."""
+    """Return the indices of the upper triangle of `arr`, on and above diagonal k."""
     return triu_indices(*_matrix_sizes(arr, k, "triu_indices_from"))
 
 
@@ -383,7 +389,10 @@ def _matrix_sizes(arr: Any, k: int, operation: str) -> tuple[int, int, int]:
 
 
 def unravel_index(indices: Any, shape: Any) -> tuple[Any, ...]:
-    """Return the position in an array of `shape` of each flat index; negative ones count from the end, others clip."""
+    """Convert flat indices to one index array per dimension of `shape`.
+
+    Negative indices count from the end; out-of-range indices are clipped.
+    """
     sizes = as_shape(shape, "unravel_index")
     index, total = _integers(indices, "indices", "unravel_index"), math.prod(sizes)
     index = ufuncs.minimum(ufuncs.maximum(wrap_index(index, total), 0), max(total - 1, 0))
@@ -397,7 +406,10 @@ def unravel_index(indices: Any, shape: Any) -> tuple[Any, ...]:
 def ravel_multi_index(
     multi_index: Sequence[Any], dims: Sequence[int], mode: str = "raise", order: str = "C", *, dtype: Any = None
 ) -> Any:
-    """Return the flat index of positions in an array of shape `dims`; modes raise (needs values), clip, wrap."""
+    """Convert one index array per dimension of `dims` to flat indices.
+
+    `mode` handles indices out of range: "clip", "wrap", or "raise", which needs concrete indices.
+    """
     _check_mode(mode, ("raise", "wrap", "clip"), "ravel_multi_index")
     sizes = as_shape(dims, "ravel_multi_index")
     positions = [_integers(i, "multi_index", "ravel_multi_index") for i in multi_index]
@@ -423,8 +435,11 @@ def ravel_multi_index(
 
 
 def fill_diagonal(a: Any, val: Any, wrap: bool = False, *, inplace: bool = True) -> Any:
-    """Return a copy of `a` with the main diagonal set to `val`, repeated as needed; `wrap` goes on in tall matrices."""
-    _not_in_place(inplace, "fill_diagonal")
+    """Return a copy of `a` with the main diagonal set to `val`, repeated as needed.
+
+    With `wrap`, the diagonal of a tall matrix starts again after each square block, as in NumPy.
+    """
+    _require_not_inplace(inplace, "fill_diagonal")
     a, val = as_operand(a, "fill_diagonal"), as_operand(val, "fill_diagonal")
     shape = aval_of(a).shape
     if len(shape) < 2 or (len(shape) > 2 and len(set(shape)) > 1):

@@ -1,4 +1,4 @@
-"""Functions that put several arrays together or take one apart: concatenate, stack, block, split, pad, append."""
+"""Functions that join arrays or split one: concatenate, stack, block, append, split, and functions along axes."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ __all__ = [
 
 
 def _operands(arrays: Any, operation: str, dtype: Any = None) -> list[Any]:
-    """Return a non-empty sequence of arrays in one dtype."""
+    """Return a non-empty sequence of arrays, promoted to a common dtype."""
     if isinstance(arrays, ArrayLike) and arrays.ndim == 0:
         raise ArgumentError(f"{operation}: the argument is a 0-d array", fix="pass a list or tuple of arrays")
     given = list(arrays)
     if not given:
-        raise ArgumentError(f"{operation}: there are no arrays", fix="pass at least one")
+        raise ArgumentError(f"{operation}: the sequence of arrays is empty", fix="pass at least one")
     given = [asarray(a) if isinstance(a, (list, tuple)) else a for a in given]
     if dtype is not None:
-        wanted = dtypes.requested(dtype, operation)
-        return [convert_element_type(as_operand(a, operation), wanted) for a in given]
+        target = dtypes.requested(dtype, operation)
+        return [convert_element_type(as_operand(a, operation), target) for a in given]
     return promote_dtypes(*given, operation=operation)
 
 
 def concatenate(arrays: Any, axis: int | None = 0, dtype: Any = None) -> Any:
-    """Join arrays along an existing axis; flat when `axis` is None."""
+    """Join arrays along an existing axis; flatten them first if `axis` is None."""
     operands = _operands(arrays, "concatenate", dtype)
     if axis is None:
         operands, axis = [ravel(a) for a in operands], 0
@@ -65,25 +65,25 @@ def concatenate(arrays: Any, axis: int | None = 0, dtype: Any = None) -> Any:
 
 
 def concat(arrays: Any, /, *, axis: int | None = 0) -> Any:
-    """Join arrays along an existing axis; flat when `axis` is None."""
+    """Join arrays along an existing axis; flatten them first if `axis` is None."""
     return concatenate(arrays, axis)
 
 
 def stack(arrays: Any, axis: int = 0, out: None = None, dtype: Any = None) -> Any:
-    """Join arrays of one shape along a new axis."""
+    """Join arrays of equal shapes along a new axis."""
     operands = _operands(arrays, "stack", dtype)
     first = operands[0].aval
     for a in operands[1:]:
         if a.aval.shape != first.shape:
             raise ShapeError(
-                f"stack: arrays have different shapes: {first} and {a.aval}", fix="stack arrays of one shape"
+                f"stack: arrays have different shapes: {first} and {a.aval}", fix="stack arrays of equal shapes"
             )
     axis = as_axis(axis, first.ndim + 1, "stack")
     return slicing.concatenate([shapes.expand_dims(a, (axis,)) for a in operands], axis)
 
 
 def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
-    """The slices of an array along an axis, without that axis."""
+    """Split an array into its slices along an axis, without that axis."""
     x = as_operand(x, "unstack")
     if x.aval.ndim == 0:
         raise ShapeError("unstack: a 0-d array has no axis", fix="give it one dimension or more")
@@ -92,12 +92,12 @@ def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
 
 
 def vstack(tup: Any, dtype: Any = None) -> Any:
-    """Join along the first axis; vectors are rows."""
+    """Join along the first axis; vectors become rows."""
     return concatenate([atleast_2d(_array(a)) for a in tup], 0, dtype)
 
 
 def hstack(tup: Any, dtype: Any = None) -> Any:
-    """Join along the second axis; vectors along their only one."""
+    """Join along the second axis; vectors are joined along their only axis."""
     arrays = [atleast_1d(_array(a)) for a in tup]
     return concatenate(arrays, 0 if arrays and arrays[0].ndim == 1 else 1, dtype)
 
@@ -108,7 +108,7 @@ def dstack(tup: Any, dtype: Any = None) -> Any:
 
 
 def column_stack(tup: Any) -> Any:
-    """Join along the second axis; vectors are columns."""
+    """Join along the second axis; vectors become columns."""
     arrays = [_array(a) for a in tup]
     return concatenate([a if a.ndim > 1 else reshape(a, (-1, 1)) for a in arrays], 1)
 
@@ -118,7 +118,10 @@ def _array(x: Any) -> Any:
 
 
 def block(arrays: Any) -> Any:
-    """Assemble nested lists of blocks: the innermost lists join along the last axis, the next along the one before."""
+    """Assemble an array from nested lists of blocks.
+
+    The innermost lists are joined along the last axis, the lists around them along the axis before, and so on.
+    """
 
     def depth(node: Any) -> int:
         return 1 + builtins.max(map(depth, node)) if isinstance(node, list) and node else 0
@@ -133,7 +136,7 @@ def block(arrays: Any) -> Any:
     def joined(node: Any, level: int) -> Any:
         if not isinstance(node, list):
             if level != levels:
-                raise ArgumentError("block: lists are nested to different depths", fix="nest all blocks alike")
+                raise ArgumentError("block: lists are nested to different depths", fix="nest all blocks equally deep")
             a = _array(node)
             return shapes.expand_dims(a, tuple(range(rank - a.ndim)))
         if not node:
@@ -144,7 +147,7 @@ def block(arrays: Any) -> Any:
 
 
 def append(arr: Any, values: Any, axis: int | None = None) -> Any:
-    """Join `values` to the end of `arr`; flat without an axis."""
+    """Append `values` to the end of `arr` along an axis; flatten both if `axis` is None."""
     if axis is None:
         return concatenate([ravel(_array(arr)), ravel(_array(values))], 0)
     return concatenate([_array(arr), _array(values)], axis)
@@ -154,7 +157,7 @@ def append(arr: Any, values: Any, axis: int | None = None) -> Any:
 
 
 def _cut(x: Any, places: Sequence[int], axis: int) -> list[Any]:
-    """Cut along an axis before each place; places behave as Python's slice bounds."""
+    """Split along an axis at each place, which is interpreted like a Python slice bound."""
     n = x.aval.shape[axis]
     bounds = [0, *(builtins.max(0, builtins.min(n, p + n if p < 0 else p)) for p in places), n]
     parts = []
@@ -175,19 +178,19 @@ def _split(ary: Any, indices_or_sections: Any, axis: int, operation: str, even: 
     if sections < 1 or (even and n % sections):
         raise ArgumentError(
             f"{operation}: axis {axis} of {x.aval} has size {n}, which does not split into {sections} equal parts",
-            fix="choose a divisor, use array_split, or give the places to cut",
+            fix="choose a divisor, use array_split, or pass the indices at which to split",
         )
     size, extra = builtins.divmod(n, sections)
     return _cut(x, [size * i + builtins.min(i, extra) for i in range(1, sections)], axis)
 
 
 def split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
-    """Cut into equal parts, or at the given places."""
+    """Split into equal parts, or at the given indices."""
     return _split(ary, indices_or_sections, axis, "split", even=True)
 
 
 def array_split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
-    """Cut into parts that differ in size by one at most, or at the given places."""
+    """Split into parts whose sizes differ by at most one, or at the given indices."""
     return _split(ary, indices_or_sections, axis, "array_split", even=False)
 
 
@@ -197,7 +200,7 @@ def vsplit(ary: Any, indices_or_sections: Any) -> list[Any]:
 
 
 def hsplit(ary: Any, indices_or_sections: Any) -> list[Any]:
-    """Split along the second axis; a vector along its only one."""
+    """Split along the second axis; a vector is split along its only axis."""
     return _split(ary, indices_or_sections, 0 if aval_of(ary).ndim == 1 else 1, "hsplit", even=True)
 
 
@@ -210,7 +213,7 @@ def dsplit(ary: Any, indices_or_sections: Any) -> list[Any]:
 
 
 def apply_along_axis(func1d: Callable[..., Any], axis: int, arr: Any, *args: Any, **kwargs: Any) -> Any:
-    """Apply a function of vectors to every vector along an axis."""
+    """Apply a function of vectors to each vector along an axis."""
     arr = as_operand(arr, "apply_along_axis")
     axis = as_axis(axis, arr.aval.ndim, "apply_along_axis")
     moved = moveaxis(arr, axis, -1)
@@ -224,7 +227,7 @@ def apply_along_axis(func1d: Callable[..., Any], axis: int, arr: Any, *args: Any
 
 
 def apply_over_axes(func: Callable[[Any, int], Any], a: Any, axes: Any) -> Any:
-    """Apply a reduction along one axis after the other, keeping the dimensions."""
+    """Apply a reduction along each axis in turn, keeping the dimensions."""
     a = as_operand(a, "apply_over_axes")
     for axis in axes if isinstance(axes, Sequence) else (axes,):
         out = func(a, axis)

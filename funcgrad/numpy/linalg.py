@@ -1,4 +1,4 @@
-"""funcgrad.numpy.linalg: linear algebra with NumPy's names."""
+"""funcgrad.numpy.linalg: the numpy.linalg API."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ __all__ = ["cholesky"]
 
 
 def cholesky(a: Any, *, upper: bool = False, symmetrize_input: bool = True) -> Any:
-    """Return the lower triangular L with L Lᴴ = a, or with `upper` Lᴴ, for a positive definite `a` of shape (…, n, n).
+    """Cholesky factor of positive definite matrices: the lower triangular L with L Lᴴ = a, or Lᴴ if `upper`.
 
-    Where `a` is not positive definite its lower triangle is NaN; NumPy raises an error. With `symmetrize_input`, `a` is
-    replaced by (a + aᴴ)/2; else only its lower triangle is read. Integers become floats.
+    `a` has shape (…, n, n); integers become floats. With `symmetrize_input`, `a` is first replaced by (a + aᴴ)/2;
+    otherwise only its lower triangle is read. If `a` is not positive definite, the lower triangle of the result is NaN;
+    NumPy raises an error instead.
 
     Raises:
       ShapeError: the last two axes differ in size.
 
-    >>> cholesky([[4, 2], [2, 5]], upper=True)
+    >>> import funcgrad.numpy as jnp
+    >>> cholesky(jnp.array([[4, 2], [2, 5]]), upper=True)
     Array([[2., 1.],
            [0., 2.]], dtype=float32)
     """

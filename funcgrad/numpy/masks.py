@@ -1,7 +1,7 @@
-"""Functions that find, keep, drop and choose elements by conditions: nonzero, where, extract, delete, select, …
+"""Functions that select elements by conditions: nonzero, where, extract, delete, select, …
 
-Functions whose result's shape depends on values take `size=`, which makes it static: results are cut to that size, or
-filled up with `fill_value`. Without it they need concrete values.
+If the shape of the result depends on values, `size=` makes it static: the result is truncated to that size, or padded
+with `fill_value`. Without `size`, those functions need concrete values.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ __all__ = [
 
 
 def truth(x: Any, operation: str) -> Any:
-    """Return x ≠ 0 as bools."""
+    """Return x ≠ 0 as a bool array."""
     x = as_operand(x, operation)
     return x if aval_of(x).dtype == dtypes.bool_ else ufuncs.not_equal(x, 0)
 
@@ -53,9 +53,9 @@ def truth(x: Any, operation: str) -> Any:
 
 
 def nonzero(a: Any, *, size: int | None = None, fill_value: Any = None) -> tuple[Any, ...]:
-    """Return the positions of the nonzero elements, one index array per dimension, in row-major order.
+    """Return the indices of the nonzero elements, one index array per dimension, in row-major order.
 
-    With `size` the result has that many positions: the first ones, filled up with `fill_value` (one value, or one per
+    With `size`, the result has exactly that many indices, truncated or padded with `fill_value` (one value, or one per
     dimension; 0 by default).
 
     >>> import funcgrad.numpy as jnp
@@ -70,7 +70,7 @@ def _nonzero(a: Any, size: int | None, fill_value: Any, operation: str) -> tuple
     if not aval.ndim:
         raise ShapeError(f"{operation}: the array is 0-d: {aval}", fix="use jnp.atleast_1d(x)")
     if size is None:
-        value = concrete_value(a, operation, "elements", "pass size=, the number of positions to return")
+        value = concrete_value(a, operation, "elements", "pass size=, the number of indices to return")
         return tuple(as_array(p.astype(index_dtype)) for p in value.nonzero())
     size = as_int(size, "size", operation)
     fills = fill_value if isinstance(fill_value, tuple) else (0 if fill_value is None else fill_value,) * aval.ndim
@@ -81,7 +81,7 @@ def _nonzero(a: Any, size: int | None, fill_value: Any, operation: str) -> tuple
         )
     hit = reshape(truth(a, operation), (aval.size,))
     order = cumsum(convert_element_type(hit, dtypes.int32), 0) if aval.size else full((0,), 0, dtypes.int32)
-    # The j-th true element goes to place j; false ones go past the end, where writes are dropped.
+    # The j-th true element is written to place j; false ones go past the end, where writes are dropped.
     place = select_n_p.bind(hit, full((aval.size,), size, dtypes.int32), ufuncs.subtract(order, np.int32(1)))
     blank = full((size,), aval.size, index_dtype)
     flat = at.write(scatter_p, blank, place, iota(index_dtype, (aval.size,), 0), mode="drop")
@@ -96,13 +96,13 @@ def _nonzero(a: Any, size: int | None, fill_value: Any, operation: str) -> tuple
 
 
 def flatnonzero(a: Any, *, size: int | None = None, fill_value: Any = None) -> Any:
-    """Return the positions of the nonzero elements of the flattened array; `size` and `fill_value` as in nonzero."""
+    """Return the indices of the nonzero elements of the flattened array; `size` and `fill_value` as in `nonzero`."""
     a = as_operand(a, "flatnonzero")
     return _nonzero(reshape(a, (aval_of(a).size,)), size, fill_value, "flatnonzero")[0]
 
 
 def argwhere(a: Any, *, size: int | None = None, fill_value: Any = None) -> Any:
-    """Return the positions of the nonzero elements as rows, shape (number, dimensions)."""
+    """Return the indices of the nonzero elements as the rows of an array of shape (number, ndim)."""
     a = as_operand(a, "argwhere")
     if not aval_of(a).ndim:
         (found,) = _nonzero(reshape(a, (1,)), size, fill_value, "argwhere")
@@ -112,14 +112,15 @@ def argwhere(a: Any, *, size: int | None = None, fill_value: Any = None) -> Any:
 
 
 def mask_indices(n: int, mask_func: Callable[..., Any], k: int = 0, *, size: int | None = None) -> tuple[Any, ...]:
-    """Return the positions where mask_func(ones((n, n)), k) is nonzero; `mask_func` is e.g. jnp.triu."""
+    """Return the indices where mask_func(ones((n, n)), k) is nonzero; `mask_func` is e.g. jnp.triu."""
     return _nonzero(mask_func(full((n, n), 1, dtypes.int32), k), size, None, "mask_indices")
 
 
 def where(condition: Any, x: Any = None, y: Any = None, /, *, size: int | None = None, fill_value: Any = None) -> Any:
-    """x where the condition holds, y elsewhere; the three broadcast together. where(condition) is nonzero(condition).
+    """Select x where the condition is true and y elsewhere; the three broadcast together.
 
-    The branch that is not chosen takes part in derivatives as 0: where it is NaN or infinite, guard its input.
+    where(condition) is nonzero(condition). The derivative of the branch that is not selected is multiplied by 0. If it
+    may be NaN or infinite, guard the input of that branch with another `where`.
 
     >>> import funcgrad.numpy as jnp
     >>> where(jnp.arange(3) > 1, 1.0, 0.0)
@@ -130,19 +131,21 @@ def where(condition: Any, x: Any = None, y: Any = None, /, *, size: int | None =
         flat = reshape(condition, aval_of(condition).shape or (1,))
         return _nonzero(flat, size, fill_value, "where")
     if x is None or y is None:
-        raise ArgumentError("where: one of x and y is None", fix="give both, or neither for the positions")
+        raise ArgumentError("where: one of x and y is None", fix="pass both, or neither to get indices")
     if size is not None or fill_value is not None:
-        raise ArgumentError("where: size and fill_value were given with x and y", fix="they go with where(condition)")
+        raise ArgumentError(
+            "where: size and fill_value were given with x and y", fix="use them with where(condition) only"
+        )
     return ufuncs.where(condition, x, y)
 
 
-# ---------------------------------------------------------------- keeping and dropping
+# ---------------------------------------------------------------- compress, delete, insert
 
 
 def compress(
     condition: Any, a: Any, axis: int | None = None, *, size: int | None = None, fill_value: Any = 0, out: None = None
 ) -> Any:
-    """Return the slices of `a` along `axis` (None: elements of the flattened array) where a 1-d condition is true."""
+    """Return the slices of `a` along `axis` where a 1-d condition is true; `a` is flattened if `axis` is None."""
     if out is not None:
         raise ArgumentError("compress: out= was given", fix="arrays are immutable: use the returned array")
     a, condition = as_operand(a, "compress"), as_operand(condition, "compress")
@@ -155,11 +158,13 @@ def compress(
     axis = as_axis(axis, aval_of(a).ndim, "compress")
     n = aval_of(a).shape[axis]
     if aval_of(condition).size > n:
-        extra = concrete_value(condition, "compress", "conditions", "cut the condition to the axis")[n:]
+        extra = concrete_value(condition, "compress", "conditions", "truncate the condition to the size of the axis")[
+            n:
+        ]
         if extra.any():
             raise IndexingError(
                 f"compress: the condition {aval_of(condition)} is true beyond axis {axis} of {aval_of(a)}",
-                fix="cut the condition to the size of the axis",
+                fix="truncate the condition to the size of the axis",
             )
         condition = condition[:n]
     kept = _nonzero(condition, size, n, "compress")[0]
@@ -167,14 +172,14 @@ def compress(
 
 
 def extract(condition: Any, arr: Any, *, size: int | None = None, fill_value: Any = 0) -> Any:
-    """Return the elements of `arr` where the condition is true, flattened; `size` makes the number static."""
+    """Return the elements of `arr` where the condition is true, as a vector; `size` makes its shape static."""
     condition, arr = as_operand(condition, "extract"), as_operand(arr, "extract")
     flat = reshape(condition, (aval_of(condition).size,))
     return compress(flat, arr, size=size, fill_value=fill_value)
 
 
 def _static_positions(obj: Any, n: int, operation: str) -> Any:
-    """Return `obj` as NumPy indexing takes it, or a traced scalar counted from the front."""
+    """Return `obj` as a static NumPy index, or a traced scalar counted from the front."""
     if isinstance(obj, slice):
         return obj
     obj = as_operand(obj if not isinstance(obj, (list, tuple)) else np.asarray(obj), operation)
@@ -191,9 +196,12 @@ def _axis_first(arr: Any, axis: int | None, operation: str) -> tuple[Any, int]:
 
 
 def delete(arr: Any, obj: Any, axis: int | None = None, *, assume_unique_indices: bool = False) -> Any:
-    """Return `arr` without the slices at positions `obj` along `axis` (None: of the flattened array).
+    """Return `arr` without the slices at indices `obj` along `axis`; `arr` is flattened if `axis` is None.
 
-    `obj` is an int, slice, mask or array of ints, all static, or a traced int. `assume_unique_indices` is accepted.
+    `obj` is a static int, slice, mask or array of ints, or a traced int. `assume_unique_indices` has no effect.
+
+    >>> delete(np.array([10, 20, 30]), 1)
+    Array([10, 30], dtype=int32)
     """
     arr, axis = _axis_first(as_operand(arr, "delete"), axis, "delete")
     n = aval_of(arr).shape[axis]
@@ -213,15 +221,18 @@ def delete(arr: Any, obj: Any, axis: int | None = None, *, assume_unique_indices
 
 
 def insert(arr: Any, obj: Any, values: Any, axis: int | None = None) -> Any:
-    """Return `arr` with `values` inserted before positions `obj` along `axis` (None: of the flattened array).
+    """Return `arr` with `values` inserted before indices `obj` along `axis`; `arr` is flattened if `axis` is None.
 
-    `obj` is an int, slice, mask or array of ints, all static, or a traced int.
+    `obj` is a static int, slice, mask or array of ints, or a traced int.
+
+    >>> insert(np.array([10, 30]), 1, 20)
+    Array([10, 20, 30], dtype=int32)
     """
     arr, axis = _axis_first(as_operand(arr, "insert"), axis, "insert")
     n, scalar = aval_of(arr).shape[axis], not isinstance(obj, (slice, list, tuple)) and not np.ndim(obj)
     obj = _static_positions(obj, n, "insert")
     values = convert_element_type(as_operand(values, "insert"), aval_of(arr).dtype)
-    values = _to_insert(values, arr, axis, None if scalar else _number_of(obj, n))
+    values = _to_insert(values, arr, axis, None if scalar else _index_count(obj, n))
     count = aval_of(values).shape[axis]
     both = concatenate([arr, values], axis)
     if isinstance(obj, Tracer):
@@ -238,29 +249,34 @@ def insert(arr: Any, obj: Any, values: Any, axis: int | None = None) -> Any:
         ) from e
 
 
-def _number_of(positions: Any, n: int) -> int:
+def _index_count(positions: Any, n: int) -> int:
     if isinstance(positions, slice):
         return len(range(*positions.indices(n)))
     return int(positions.sum()) if positions.dtype == np.bool_ else positions.size
 
 
 def _to_insert(values: Any, arr: Any, axis: int, count: int | None) -> Any:
-    """Broadcast values to the slices inserted: the array's shape, `count` along the axis (None: at one position)."""
+    """Broadcast values to the inserted slices, `count` of them along the axis; None is for insertion at one index."""
     shape, rank = aval_of(arr).shape, aval_of(arr).ndim
     have = aval_of(values).ndim
     if count is None:
-        # NumPy's rule: at one position, the first dimension of the values counts the slices.
+        # As in NumPy: for insertion at one index, the first dimension of the values counts the slices.
         values = reshape(values, (1,) * (rank - have) + aval_of(values).shape) if have < rank else values
         values = move_axis(values, 0, axis)
         count = aval_of(values).shape[axis]
     return broadcast_to(values, (*shape[:axis], count, *shape[axis + 1 :]), "insert")
 
 
-# ---------------------------------------------------------------- choosing between arrays
+# ---------------------------------------------------------------- select and piecewise
 
 
 def select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any = 0) -> Any:
-    """Return, element by element, the choice whose condition is the first to hold, or the default."""
+    """Return, for each element, the choice of the first condition that is true, or the default if none is.
+
+    >>> x = np.arange(4)
+    >>> select([x < 1, x < 3], [x, 10 * x], default=-1)
+    Array([ 0, 10, 20, -1], dtype=int32)
+    """
     if len(condlist) != len(choicelist) or not condlist:
         raise ArgumentError(
             f"select: {len(condlist)} conditions for {len(choicelist)} choices", fix="give one condition per choice"
@@ -275,9 +291,10 @@ def select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any = 0)
 
 
 def piecewise(x: Any, condlist: Any, funclist: Sequence[Any], *args: Any, **kw: Any) -> Any:
-    """Return funclist[k](x, *args, **kw) where condlist[k] holds: the last that does, else 0 or an extra default.
+    """Return funclist[k](x, *args, **kw) for the last k whose condition is true, elsewhere the default.
 
-    Functions are evaluated on the whole of `x` and chosen by `where`; numbers stand for constant functions.
+    The default is an additional last entry of `funclist`, or 0. All functions are evaluated on the whole of `x`; a
+    number is a constant function.
     """
     x = as_operand(x, "piecewise")
     aval = aval_of(x)
@@ -288,7 +305,7 @@ def piecewise(x: Any, condlist: Any, funclist: Sequence[Any], *args: Any, **kw: 
     if len(funclist) not in (len(conditions), len(conditions) + 1):
         raise ArgumentError(
             f"piecewise: {len(conditions)} conditions for {len(funclist)} functions",
-            fix="give one function per condition, and perhaps a default at the end",
+            fix="give one function per condition, and optionally a default at the end",
         )
     functions = list(funclist)
     default = functions.pop() if len(functions) > len(conditions) else 0

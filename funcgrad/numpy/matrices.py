@@ -1,4 +1,4 @@
-"""Matrices made of a pattern, and parts of matrices: diagonals, triangles, Vandermonde."""
+"""Identity, triangular, diagonal and Vandermonde matrices; diagonals and triangles of given matrices."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _below_diagonal(rows: int, columns: int, k: int) -> Any:
 
 
 def eye(N: Any, M: Any = None, k: Any = 0, dtype: Any = None, *, device: Any = None) -> Any:
-    """Ones on diagonal k of an (N, M) matrix, zeros elsewhere."""
+    """The (N, M) matrix with ones on diagonal k and zeros elsewhere."""
     rows = as_int(N, "N", "eye")
     columns = rows if M is None else as_int(M, "M", "eye")
     as_shape((rows, columns), "eye")
@@ -48,7 +48,7 @@ def identity(n: Any, dtype: Any = None) -> Any:
 
 
 def tri(N: Any, M: Any = None, k: int = 0, dtype: Any = None) -> Any:
-    """Ones at and below diagonal k of an (N, M) matrix."""
+    """The (N, M) matrix with ones on and below diagonal k and zeros elsewhere."""
     rows = as_int(N, "N", "tri")
     columns = rows if M is None else as_int(M, "M", "tri")
     return casts.convert_element_type(_below_diagonal(rows, columns, k), dtype_or_float(dtype, "tri"))
@@ -65,17 +65,22 @@ def _triangle(m: Any, k: int, lower: bool, operation: str) -> Any:
 
 
 def tril(m: Any, k: int = 0) -> Any:
-    """Zero what is above diagonal k."""
+    """Lower triangle: zero the elements above diagonal k of the last two axes."""
     return _triangle(m, k, True, "tril")
 
 
 def triu(m: Any, k: int = 0) -> Any:
-    """Zero what is below diagonal k."""
+    """Upper triangle: zero the elements below diagonal k of the last two axes."""
     return _triangle(m, k, False, "triu")
 
 
 def diagonal(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
-    """The diagonal of the matrices in axes (axis1, axis2), along a new last axis."""
+    """Diagonal `offset` of the matrices in axes (axis1, axis2), as a new last axis.
+
+    >>> import numpy as np
+    >>> diagonal(np.array([[1, 2], [3, 4]]))
+    Array([1, 4], dtype=int32)
+    """
     a = as_operand(a, "diagonal")
     ndim = a.aval.ndim
     if ndim < 2:
@@ -97,7 +102,7 @@ def diagonal(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
 
 
 def diag(v: Any, k: int = 0) -> Any:
-    """The matrix with vector v on diagonal k, or diagonal k of a matrix."""
+    """For a vector, the matrix with it on diagonal k; for a matrix, its diagonal k."""
     v = as_operand(v, "diag") if not isinstance(v, (list, tuple)) else asarray(v)
     if v.aval.ndim == 2:
         return diagonal(v, k)
@@ -105,7 +110,7 @@ def diag(v: Any, k: int = 0) -> Any:
         raise ArgumentError(f"diag: argument has type {v.aval}", fix="pass a vector or a matrix")
     n, zero = v.aval.size, shapes.full((), 0, v.aval.dtype, v.aval.weak_type)
     size = n + builtins.abs(k)
-    # n rows of n + 1: the vector in column 0; read row-major as (n, n), that column is the diagonal.
+    # Put the vector in column 0 of an (n, n + 1) matrix; reshaped to (n, n), that column becomes the diagonal.
     column = slicing.pad(shapes.expand_dims(v, (1,)), zero, ((0, 0, 0), (0, n, 0)))
     square = shapes.reshape(slicing.slice_(shapes.reshape(column, (n * (n + 1),)), (0,), (n * n,)), (n, n))
     above, left = builtins.max(-k, 0), builtins.max(k, 0)
@@ -113,13 +118,13 @@ def diag(v: Any, k: int = 0) -> Any:
 
 
 def diagflat(v: Any, k: int = 0) -> Any:
-    """The matrix with the elements of v on diagonal k."""
+    """The matrix with the elements of v, flattened, on diagonal k."""
     v = asarray(v)
     return diag(shapes.reshape(v, (v.aval.size,)), k)
 
 
 def vander(x: Any, N: int | None = None, increasing: bool = False) -> Any:
-    """Vandermonde matrix: powers of x in its columns, from N − 1 down to 0 unless `increasing`."""
+    """Vandermonde matrix: out[i, j] = x[i]^(N − 1 − j), or x[i]^j if `increasing`; N is the size of x by default."""
     x = as_operand(x, "vander")
     x = casts.convert_element_type(x, x.aval.dtype)
     if x.aval.ndim != 1:

@@ -1,4 +1,4 @@
-"""Elementwise functions on what numbers consist of: finite or not, sign, fraction and exponent, factors."""
+"""Elementwise functions on the parts of numbers: finiteness, sign, mantissa and exponent, common divisors."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ __all__ = [
 
 
 def isfinite(x: Any, /) -> Any:
-    """Neither infinite nor NaN."""
+    """Whether x is neither infinite nor NaN."""
     x = as_operand(x, "isfinite")
     if dtypes.is_complex(x.aval.dtype):
         return uf.bitwise_and(isfinite(uf.real(x)), isfinite(uf.imag(x)))
@@ -46,7 +46,7 @@ def isfinite(x: Any, /) -> Any:
 
 
 def isinf(x: Any, /) -> Any:
-    """Positive or negative infinity, in either part of a complex number."""
+    """Whether x is ±∞; for a complex number, whether either part is."""
     x = as_operand(x, "isinf")
     if dtypes.is_complex(x.aval.dtype):
         return uf.bitwise_or(isinf(uf.real(x)), isinf(uf.imag(x)))
@@ -56,18 +56,18 @@ def isinf(x: Any, /) -> Any:
 
 
 def isnan(x: Any, /) -> Any:
-    """Not a number."""
+    """Whether x is NaN; for a complex number, whether either part is."""
     x = as_operand(x, "isnan")
     return logic.ne_p.bind(x, x)
 
 
 def isposinf(x: Any, /, out: None = None) -> Any:
-    """Positive infinity."""
+    """Whether x is +∞."""
     return _is_infinity(x, math.inf, "isposinf")
 
 
 def isneginf(x: Any, /, out: None = None) -> Any:
-    """Negative infinity."""
+    """Whether x is −∞."""
     return _is_infinity(x, -math.inf, "isneginf")
 
 
@@ -81,17 +81,17 @@ def _is_infinity(x: Any, infinity: float, name: str) -> Any:
 
 
 def isreal(x: Any) -> Any:
-    """Imaginary part is 0."""
+    """Whether the imaginary part is 0."""
     return uf.equal(uf.imag(x), 0)
 
 
 def iscomplex(x: Any) -> Any:
-    """Imaginary part is not 0."""
+    """Whether the imaginary part is not 0."""
     return uf.not_equal(uf.imag(x), 0)
 
 
 def signbit(x: Any, /) -> Any:
-    """The sign bit: True for negative numbers, −0.0 and NaNs that carry it."""
+    """Whether the sign bit is set: True for negative numbers, −0.0 and NaNs with a sign bit."""
     x = as_operand(x, "signbit")
     dtype = x.aval.dtype
     if dtypes.is_complex(dtype):
@@ -114,7 +114,7 @@ def copysign(x: Any, y: Any, /) -> Any:
 
 
 def nan_to_num(x: Any, copy: bool = True, nan: Any = 0.0, posinf: Any = None, neginf: Any = None) -> Any:
-    """Replace NaN by `nan`, and infinities by the largest finite numbers or the values given."""
+    """Replace NaN by `nan` and infinities by `posinf` and `neginf`, by default the largest finite values."""
     x = as_operand(x, "nan_to_num")
     dtype = x.aval.dtype
     if dtypes.is_complex(dtype):
@@ -135,26 +135,26 @@ def nan_to_num(x: Any, copy: bool = True, nan: Any = 0.0, posinf: Any = None, ne
     return replaced(uf.equal(x, -math.inf), low, out)
 
 
-# ---------------------------------------------------------------- parts of numbers
+# ---------------------------------------------------------------- fraction and exponent
 
 
 def positive(x: Any, /) -> Any:
-    """x itself."""
+    """Return x unchanged."""
     return as_operand(x, "positive")
 
 
 def modf(x: Any, /, out: None = None) -> tuple[Any, Any]:
-    """(fractional part, whole part), both with the sign of x."""
+    """Return (fractional part, integral part) of x, both with the sign of x."""
     (x,) = promote_inexact(x, operation="modf")
     whole = uf.trunc(x)
-    # Below 0 the difference is turned around, so that a fraction of 0 keeps the sign of x.
+    # For negative x the fraction is −(whole − x), so that a fraction of 0 keeps the sign of x.
     fraction = pick(signbit(x), uf.negative(uf.subtract(whole, x)), uf.subtract(x, whole), "modf")
     zero = copysign(ar.full((), 0, x.aval.dtype, x.aval.weak_type), x)
     return pick(isinf(x), zero, fraction, "modf"), copysign(whole, x)
 
 
 def frexp(x: Any, /) -> tuple[Any, Any]:
-    """(mantissa, exponent) with x = mantissa · 2**exponent and ½ ≤ |mantissa| < 1; the exponent is an int32."""
+    """Return (mantissa, exponent) with x = mantissa · 2**exponent and ½ ≤ |mantissa| < 1; the exponent is int32."""
     (x,) = promote_inexact(x, operation="frexp")
     limits = dtypes.finfo(x.aval.dtype)
     subnormal = uf.bitwise_and(uf.less(uf.absolute(x), float(limits.smallest_normal)), uf.not_equal(x, 0))
@@ -162,25 +162,26 @@ def frexp(x: Any, /) -> tuple[Any, Any]:
     mask = (1 << limits.nexp) - 1
     bias = mask >> 1
     field = uf.bitwise_and(uf.right_shift(_bits(normal), limits.nmant), mask)
-    # 0, ∞ and NaN are their own mantissa: they are given the field of an exponent of 0.
+    # 0, ∞ and NaN are their own mantissa, with exponent 0.
     field = where(uf.bitwise_or(uf.equal(x, 0), uf.bitwise_not(isfinite(x))), bias - 1, field)
     exponent = uf.subtract(
         casts.convert_element_type(field, dtypes.int32), where(subnormal, bias - 1 + limits.nmant, bias - 1)
     )
-    # A product, not the bits put together: its derivative is the right one. 2^(2 − exponent) is always a normal number.
+    # The mantissa is a product rather than assembled from bits, so that its derivative is right. 2^(2 − exponent) is
+    # always a normal number.
     scale_bits = uf.left_shift(uf.subtract(2 * bias + 1, field), limits.nmant)
     scale = casts.bitcast_convert_type_p.bind(scale_bits, new_dtype=x.aval.dtype)
     return uf.multiply(uf.multiply(normal, scale), 0.25), exponent
 
 
 def ldexp(x: Any, y: Any, /) -> Any:
-    """x · 2ʸ for integers y, without overflow on the way."""
+    """x · 2ʸ for integers y, without intermediate overflow."""
     (x,) = promote_inexact(x, operation="ldexp")
     y = as_operand(y, "ldexp")
     if not (dtypes.is_integer(y.aval.dtype) or y.aval.dtype == dtypes.bool_):
         raise DTypeError(f"ldexp: the exponent has type {y.aval}", fix="pass integers: y.astype(int)")
     y = casts.convert_element_type(y, dtypes.int32)
-    # In three steps, so that no intermediate 2ⁿ leaves the range while the result is inside it.
+    # In several steps, so that no intermediate 2ⁿ overflows when the result does not.
     third = uf.right_shift(y, 2)
     for n in (third, third, third, uf.subtract(y, uf.multiply(third, 3))):
         x = uf.multiply(
@@ -190,7 +191,7 @@ def ldexp(x: Any, y: Any, /) -> Any:
 
 
 def spacing(x: Any, /) -> Any:
-    """Distance from x to the next float away from 0."""
+    """Distance from x to the next float away from 0; NaN if x is not finite."""
     (x,) = promote_inexact(x, operation="spacing")
     outward = uf.nextafter(x, copysign(ar.full((), math.inf, x.aval.dtype), x))
     return pick(isfinite(x), uf.subtract(outward, x), ar.full((), math.nan, x.aval.dtype), "spacing")
@@ -202,7 +203,7 @@ def gcd(x: Any, y: Any, /) -> Any:
 
 
 def lcm(x: Any, y: Any, /) -> Any:
-    """Least common multiple of |x| and |y|; 0 if either is."""
+    """Least common multiple of |x| and |y|; 0 if either is 0."""
     x, y = (uf.absolute(v) for v in _integers(x, y, "lcm"))
     divisor = gcd_p.bind(x, y)
     safe = pick(uf.equal(divisor, 0), ar.full((), 1, divisor.aval.dtype, divisor.aval.weak_type), divisor, "lcm")

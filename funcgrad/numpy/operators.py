@@ -1,4 +1,4 @@
-"""The one point where operators and methods are given to arrays and tracers."""
+"""Attach operators and methods to arrays and tracers. This is the only module that does."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def _is_operand(x: Any) -> bool:
 
 
 def _not_an_operand(operation: str, x: Any, y: Any) -> Any:
-    """Refuse a container of Python's; other types get their turn through NotImplemented.
+    """Raise for Python containers; return NotImplemented for other types, so that Python tries their operator.
 
-    Python would go on without us otherwise: ``x == [1, 2]`` is False, ``[1, 2] * n`` repeats the list.
+    For a container, Python would silently do something else: ``x == [1, 2]`` is False, ``[1, 2] * n`` repeats the list.
     """
     if type(x) in _CONTAINERS or type(y) in _CONTAINERS:
         left, right = (z.aval.short() if isinstance(z, ArrayLike) else f"a {type(z).__name__}" for z in (x, y))
@@ -57,7 +57,7 @@ def _not_an_operand(operation: str, x: Any, y: Any) -> Any:
 
 
 def _binary(function: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Return the operator and its reflection."""
+    """Return the operator and the reflected operator."""
     shortcut = getattr(function, "shortcut", _no_shortcut)
 
     def operator(self: Any, other: Any) -> Any:
@@ -119,7 +119,7 @@ for _name, _function in {
 
 
 def _round(self: Any, ndigits: int | None = None) -> Any:
-    """Round to a number of decimals; without one, to integers."""
+    """Round to `ndigits` decimals, or to integers without `ndigits`."""
     out = composite.round(self, ndigits or 0)
     return out if ndigits is not None else out.astype(int)
 
@@ -164,50 +164,50 @@ for _module, _names in {
 
 
 def _reshape(self: Any, *shape: Any, order: str = "C", **options: Any) -> Any:
-    """The elements in a new shape, given as one tuple or as separate sizes; one size may be −1."""
+    """Reshape to a shape passed as one tuple or as separate sizes; one size may be −1."""
     if not shape and "shape" in options:
         shape = (options.pop("shape"),)
     return shapes.reshape(self, shape[0] if len(shape) == 1 else shape, order, **options)
 
 
 def _transpose(self: Any, *axes: Any) -> Any:
-    """Permute axes, given as one tuple or one by one; reverse them by default."""
+    """Permute the axes, passed as one tuple or as separate arguments; reverse them by default."""
     alone = len(axes) == 1 and not isinstance(axes[0], (int, np.integer))
     return shapes.transpose(self, axes[0] if alone else axes or None)
 
 
 def _astype(self: Any, dtype: Any, copy: bool = False, device: Any = None) -> Any:
-    """Cast. Floats to integers saturate and NaN becomes 0; complex to real drops the imaginary part."""
+    """Cast. Floats saturate to the integer range, NaN becomes 0; complex to real drops the imaginary part."""
     return creation.astype(self, dtype)
 
 
 def _flatten(self: Any, order: str = "C", *, out_sharding: Any = None) -> Any:
-    """The elements as a vector."""
+    """Return the elements as a vector."""
     return shapes.ravel(self, order)
 
 
 def _compress(self: Any, condition: Any, axis: int | None = None, **options: Any) -> Any:
-    """The slices along an axis where a condition holds; options as for the function."""
+    """Select the slices along an axis where `condition` is true; options as for `compress`."""
     return masks.compress(condition, self, axis, **options)
 
 
 def _clip(self: Any, min: Any = None, max: Any = None) -> Any:
-    """Limit to [min, max]; None leaves a side open."""
+    """Clip to [min, max]; None means no bound."""
     return composite.clip(self, min, max)
 
 
 def _clone(self: Any) -> Any:
-    """A copy of the array."""
+    """Return a copy of the array."""
     return creation.copy(self)
 
 
 def _to_device(self: Any, device: Any, *, stream: Any = None) -> Any:
-    """The array on a device."""
+    """Return the array on a device."""
     return device_put(self, device)
 
 
 def _devices(self: Any) -> set[Device]:
-    """The devices that hold the array."""
+    """Return the devices that hold the array."""
     return set(devices())
 
 
@@ -235,9 +235,9 @@ for _name, _function in {
 }.items():
     setattr(ArrayLike, _name, property(_unary(_function), doc=_function.__doc__))
 setattr(ArrayLike, "device", property(lambda self: devices()[0], doc="The device that holds the array."))  # noqa: B010
-setattr(ArrayLike, "platform", property(lambda self: devices()[0].platform, doc="The kind of that device."))  # noqa: B010
+setattr(ArrayLike, "platform", property(lambda self: devices()[0].platform, doc="The platform of that device."))  # noqa: B010
 
-# ---------------------------------------------------------------- NumPy's functions on tracers
+# ---------------------------------------------------------------- NumPy functions on tracers
 
 for _name, _function in {
     "__array_ufunc__": protocols.array_ufunc,

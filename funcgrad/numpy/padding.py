@@ -1,4 +1,4 @@
-"""numpy.pad, all its modes."""
+"""numpy.pad with all its modes."""
 
 from __future__ import annotations
 
@@ -37,10 +37,11 @@ _OPTIONS = {
 
 
 def pad(array: Any, pad_width: Any, mode: str | Callable[..., Any] = "constant", **kwargs: Any) -> Any:
-    """Surround an array.
+    """Pad an array at the edges of its axes.
 
-    `pad_width` is n, (before, after), or one such pair per axis. Modes: constant (`constant_values`), edge, reflect,
-    symmetric (`reflect_type`), wrap, linear_ramp (`end_values`), maximum, minimum, mean, median (`stat_length`), empty.
+    `pad_width` is n, (before, after), or one such pair per axis. The modes, with their options in parentheses, are
+    "constant" (constant_values), "edge", "reflect" and "symmetric" (reflect_type), "wrap", "linear_ramp" (end_values),
+    "maximum", "minimum", "mean" and "median" (stat_length), "empty", or a function as for numpy.pad.
 
     >>> import funcgrad.numpy as jnp
     >>> pad(jnp.arange(1, 4), (2, 1), "reflect")
@@ -49,7 +50,7 @@ def pad(array: Any, pad_width: Any, mode: str | Callable[..., Any] = "constant",
     x = creation.asarray(array) if isinstance(array, (list, tuple)) else as_operand(array, "pad")
     widths = _pairs(pad_width, x.aval.ndim, "pad_width", int)
     if any(n < 0 for pair in widths for n in pair):
-        raise ArgumentError(f"pad: pad_width {pad_width} is negative", fix="to crop, slice the array")
+        raise ArgumentError(f"pad: pad_width {pad_width} is negative", fix="slice the array to crop it")
     if callable(mode):
         return _pad_by_function(x, widths, mode, kwargs)
     if mode not in _OPTIONS:
@@ -63,7 +64,7 @@ def pad(array: Any, pad_width: Any, mode: str | Callable[..., Any] = "constant",
         return _constant(x, widths, kwargs.get("constant_values", 0))
     for axis, (before, after) in enumerate(widths):
         if before or after:
-            x = _AXIS[mode](x, axis, before, after, **_of_axis(kwargs, axis, x.aval.ndim))
+            x = _AXIS[mode](x, axis, before, after, **_axis_options(kwargs, axis, x.aval.ndim))
     return x
 
 
@@ -86,8 +87,8 @@ def _pairs(value: Any, ndim: int, name: str, kind: Any = lambda v: v) -> list[tu
     return [(kind(a), kind(b)) for a, b in found]
 
 
-def _of_axis(kwargs: dict[str, Any], axis: int, ndim: int) -> dict[str, Any]:
-    """Options that may differ by axis, at one axis."""
+def _axis_options(kwargs: dict[str, Any], axis: int, ndim: int) -> dict[str, Any]:
+    """The options for one axis, where those may differ by axis."""
     out = dict(kwargs)
     if "end_values" in out:
         out["end_values"] = _pairs(out["end_values"], ndim, "end_values")[axis]
@@ -221,7 +222,7 @@ _AXIS: dict[str, Callable[..., Any]] = {
 def _pad_by_function(
     x: Any, widths: list[tuple[int, int]], function: Callable[..., Any], kwargs: dict[str, Any]
 ) -> Any:
-    """NumPy's protocol: the function gets each padded vector, its widths, the axis and the options, and returns it."""
+    """Pad by a function, with NumPy's protocol: it maps (padded vector, widths, axis, options) to the vector."""
     x = _constant(x, widths, 0)
     for axis, width in enumerate(widths):
         moved = shapes.move_axis(x, axis, x.aval.ndim - 1)

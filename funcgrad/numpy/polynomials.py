@@ -1,4 +1,4 @@
-"""Polynomials as vectors of coefficients, highest power first."""
+"""Polynomials, given by their vectors of coefficients with the highest power first."""
 
 from __future__ import annotations
 
@@ -37,7 +37,13 @@ def _coefficients(p: Any, operation: str) -> Any:
 
 
 def polyval(p: Any, x: Any, *, unroll: int = 16) -> Any:
-    """Value at x by Horner's rule: (…(p₀x + p₁)x + …)x + pₙ; p may have more axes after the first."""
+    """Evaluate a polynomial at x by Horner's rule: (…(p₀x + p₁)x + …)x + pₙ.
+
+    The coefficients are along the first axis of `p`; its other axes broadcast with `x`.
+
+    >>> polyval([1.0, 0.0, -1.0], 3.0)
+    Array(8., dtype=float32)
+    """
     p = asarray(p) if isinstance(p, (list, tuple)) else as_operand(p, "polyval")
     x = asarray(x) if isinstance(x, (list, tuple)) else as_operand(x, "polyval")
     p, x = promote_dtypes(p, x, operation="polyval")
@@ -49,7 +55,7 @@ def polyval(p: Any, x: Any, *, unroll: int = 16) -> Any:
 
 
 def polyadd(a1: Any, a2: Any) -> Any:
-    """Coefficients of the sum."""
+    """Sum of two polynomials."""
     a, b = promote_dtypes(_coefficients(a1, "polyadd"), _coefficients(a2, "polyadd"), operation="polyadd")
     n = builtins.max(a.aval.size, b.aval.size)
     a, b = (slicing.pad(v, np.zeros((), v.aval.dtype), [(n - v.aval.size, 0, 0)]) for v in (a, b))
@@ -57,13 +63,13 @@ def polyadd(a1: Any, a2: Any) -> Any:
 
 
 def polysub(a1: Any, a2: Any) -> Any:
-    """Coefficients of the difference."""
+    """Difference of two polynomials."""
     a, b = promote_dtypes(_coefficients(a1, "polysub"), _coefficients(a2, "polysub"), operation="polysub")
     return polyadd(a, uf.negative(b))
 
 
 def polymul(a1: Any, a2: Any, *, trim_leading_zeros: bool = False) -> Any:
-    """Coefficients of the product."""
+    """Product of two polynomials: the convolution of their coefficients."""
     a, b = promote_inexact(_coefficients(a1, "polymul"), _coefficients(a2, "polymul"), operation="polymul")
     if trim_leading_zeros:
         a, b = trim_zeros(a, "f"), trim_zeros(b, "f")
@@ -72,7 +78,7 @@ def polymul(a1: Any, a2: Any, *, trim_leading_zeros: bool = False) -> Any:
 
 
 def polydiv(u: Any, v: Any, *, trim_leading_zeros: bool = False) -> tuple[Any, Any]:
-    """(quotient, remainder) of a division, the leading coefficient of v not zero."""
+    """Return (quotient, remainder) of u / v. The leading coefficient of v must not be zero."""
     u, v = promote_inexact(_coefficients(u, "polydiv"), _coefficients(v, "polydiv"), operation="polydiv")
     m, n = u.aval.size - 1, v.aval.size - 1
     rest, quotient = u, []
@@ -85,7 +91,7 @@ def polydiv(u: Any, v: Any, *, trim_leading_zeros: bool = False) -> tuple[Any, A
 
 
 def polyder(p: Any, m: int = 1) -> Any:
-    """Coefficients of the m-th derivative."""
+    """The m-th derivative of a polynomial."""
     if m < 0:
         raise ArgumentError(f"polyder: m is {m}", fix="differentiate 0 or more times")
     (p,) = promote_inexact(_coefficients(p, "polyder"), operation="polyder")
@@ -96,7 +102,7 @@ def polyder(p: Any, m: int = 1) -> Any:
 
 
 def polyint(p: Any, m: int = 1, k: Any = None) -> Any:
-    """Coefficients of the m-th antiderivative, with constants k (0)."""
+    """The m-th antiderivative of a polynomial; `k` gives the constants of integration, 0 by default."""
     if m < 0:
         raise ArgumentError(f"polyint: m is {m}", fix="integrate 0 or more times")
     (p,) = promote_inexact(_coefficients(p, "polyint"), operation="polyint")
@@ -114,7 +120,7 @@ def polyint(p: Any, m: int = 1, k: Any = None) -> Any:
 
 
 def poly(seq_of_zeros: Any) -> Any:
-    """Coefficients of the monic polynomial with the given roots."""
+    """The monic polynomial with the given roots: ∏ᵢ (x − rᵢ)."""
     (r,) = promote_inexact(_coefficients(seq_of_zeros, "poly"), operation="poly")
     out = ones((1,), r.aval.dtype)
     for i in range(r.aval.size):

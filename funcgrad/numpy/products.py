@@ -1,7 +1,7 @@
-"""Products of vectors, matrices and higher arrays under NumPy's names: everything that is a dot_general.
+"""Products of vectors, matrices and arrays of higher rank: the functions that are built on dot_general.
 
-All of them describe an operand's axes by *labels*: axes with one label are multiplied together, and summed over unless
-the label is wanted in the result.
+They describe the axes of operands by *labels*, as einsum does: axes with the same label are multiplied together, and
+summed over unless the label is in the result.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ __all__ = [
 Labels = tuple[Hashable, ...]
 Labeled = tuple[Any, Labels]
 
-# ---------------------------------------------------------------- shared by all
+# ---------------------------------------------------------------- shared helpers
 
 
 def _operands(operation: str, *args: Any, precision: Any, preferred: Any) -> tuple[list[Any], np.dtype, bool]:
-    """Return operands of one dtype, the dtype of the result, and whether that is weak."""
+    """Return the promoted operands, the dtype of the result, and whether it is weakly typed."""
     check_precision(operation, precision)
     arrays = promote_dtypes(*args, operation=operation)
     aval = aval_of(arrays[0])
@@ -67,20 +67,20 @@ def _check_contracted(operation: str, x: Any, i: int, y: Any, j: int) -> None:
         raise ShapeError(
             f"{operation}: contracted axes differ: axis {i} of the first operand {a} is {a.shape[i]}, "
             f"axis {j} of the second {b} is {b.shape[j]}",
-            fix="transpose or reshape one operand so that the contracted axes have one size",
+            fix="transpose or reshape one operand so that the contracted axes have the same size",
         )
 
 
 def _check_rank(operation: str, x: Any, rank: int, position: int) -> None:
     if aval_of(x).ndim < rank:
         raise ShapeError(
-            f"{operation}: operand {position} is {aval_of(x)}, at least {rank} dimension{'s' * (rank > 1)} are needed",
+            f"{operation}: operand {position} is {aval_of(x)}, at least {rank} dimension{'s' * (rank > 1)} needed",
             fix="multiply by a scalar with *, or insert axes with x[None]",
         )
 
 
 def _without_unit_axes(x: Any, labels: Labels, sizes: dict[Hashable, int]) -> Labeled:
-    """Drop axes of size 1 that stand for more elements: the product broadcasts over them."""
+    """Drop the axes of size 1 whose label has a larger size elsewhere: the product broadcasts over them."""
     shape = aval_of(x).shape
     drop = tuple(d for d, label in enumerate(labels) if shape[d] == 1 and sizes[label] != 1)
     return squeeze(x, drop), tuple(label for d, label in enumerate(labels) if d not in drop)
@@ -109,7 +109,7 @@ def _ordered(x: Labeled, labels: Labels) -> Any:
 
 
 def dot(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any = None) -> Any:
-    """Sum over the last axis of `a` and the second to last (or only) axis of `b`; scalars multiply.
+    """Dot product: sum over the last axis of `a` and the second-to-last (or only) axis of `b`; scalars multiply.
 
     >>> dot(np.eye(2, dtype="float32"), np.array([1.0, 2.0], "float32"))
     Array([1., 2.], dtype=float32)
@@ -121,7 +121,7 @@ def dot(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any = 
 
 
 def matmul(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any = None) -> Any:
-    """Product of matrices, `(…, n, k)` and `(…, k, m)` to `(…, n, m)`; leading axes broadcast; vectors lack n or m.
+    """Matrix product, `(…, n, k)` times `(…, k, m)` to `(…, n, m)`. Leading axes broadcast; a vector lacks n or m.
 
     >>> matmul(np.ones((5, 2, 3), "float32"), np.ones((3, 4), "float32")).shape
     (5, 2, 4)
@@ -137,7 +137,7 @@ def matmul(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any
 
 
 def _plain_product(operation: str, a: Any, b: Any, dtype: np.dtype) -> Any:
-    """Sum over the last axis of `a` and the second to last (or only) axis of `b`."""
+    """Sum over the last axis of `a` and the second-to-last (or only) axis of `b`."""
     i, j = aval_of(a).ndim - 1, max(aval_of(b).ndim - 2, 0)
     _check_contracted(operation, a, i, b, j)
     return dot_general(a, b, _one_axis(i, j), dtype)
@@ -149,14 +149,14 @@ def _one_axis(i: int, j: int) -> DotDimensionNumbers:
 
 
 def _matrix_product(operation: str, a: Any, b: Any, a_core: Labels, b_core: Labels, dtype: np.dtype) -> Any:
-    """Sum over label k of the trailing axes; leading axes are batch axes that broadcast."""
+    """Sum over label "k" of the trailing axes; the leading axes are batch axes, which broadcast."""
     a_shape, b_shape = aval_of(a).shape, aval_of(b).shape
     _check_contracted(
         operation, a, len(a_shape) - len(a_core) + a_core.index("k"), b, len(b_shape) - len(b_core) + b_core.index("k")
     )
     a_batch, b_batch = a_shape[: len(a_shape) - len(a_core)], b_shape[: len(b_shape) - len(b_core)]
     batch = broadcast_shapes(a_batch, b_batch, operation=operation)
-    # Axes of size 1 in both operands come back at the end: a batch of one matrix is a matrix.
+    # Batch axes of size 1 are dropped and restored at the end, so that a batch of one matrix is a plain product.
     unit = tuple(d for d, n in enumerate(batch) if n == 1)
 
     def labeled(x: Any, own: tuple[int, ...], core: Labels) -> Labeled:
@@ -193,14 +193,14 @@ def _along_last(operation: str, x: Any, axis: int) -> Any:
 
 
 def vecdot(x1: Any, x2: Any, /, *, axis: int = -1, precision: Any = None, preferred_element_type: Any = None) -> Any:
-    """Σ conj(x1)·x2 along one axis; the others broadcast."""
+    """Σ conj(x1)·x2 along an axis; the other axes broadcast."""
     (a, b), dtype, weak = _operands("vecdot", x1, x2, precision=precision, preferred=preferred_element_type)
     a, b = _along_last("vecdot", _conjugate(a), axis), _along_last("vecdot", b, axis)
     return _result(_matrix_product("vecdot", a, b, ("k",), ("k",), dtype), dtype, weak)
 
 
 def matvec(x1: Any, x2: Any, /) -> Any:
-    """Matrices times vectors: `(…, n, k)` and `(…, k)` to `(…, n)`; leading axes broadcast."""
+    """Matrix-vector product, `(…, n, k)` times `(…, k)` to `(…, n)`. Leading axes broadcast."""
     (a, b), dtype, weak = _operands("matvec", x1, x2, precision=None, preferred=None)
     _check_rank("matvec", a, 2, 0)
     _check_rank("matvec", b, 1, 1)
@@ -208,7 +208,7 @@ def matvec(x1: Any, x2: Any, /) -> Any:
 
 
 def vecmat(x1: Any, x2: Any, /) -> Any:
-    """Conjugated vectors times matrices: `(…, k)` and `(…, k, m)` to `(…, m)`; leading axes broadcast."""
+    """Product of a conjugated vector and a matrix, `(…, k)` times `(…, k, m)` to `(…, m)`. Leading axes broadcast."""
     (a, b), dtype, weak = _operands("vecmat", x1, x2, precision=None, preferred=None)
     _check_rank("vecmat", a, 1, 0)
     _check_rank("vecmat", b, 2, 1)
@@ -216,7 +216,7 @@ def vecmat(x1: Any, x2: Any, /) -> Any:
 
 
 def inner(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any = None) -> Any:
-    """Sum over the last axes of both; scalars multiply."""
+    """Inner product: sum over the last axes of both operands; scalars multiply."""
     (a, b), dtype, weak = _operands("inner", a, b, precision=precision, preferred=preferred_element_type)
     contracted: tuple = ((), ())
     if aval_of(a).ndim and aval_of(b).ndim:
@@ -227,7 +227,7 @@ def inner(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any 
 
 
 def outer(a: Any, b: Any, out: None = None) -> Any:
-    """out[i, j] = a[i]·b[j] of the flattened operands."""
+    """Outer product of the flattened operands: out[i, j] = a[i]·b[j]."""
     a, b = promote_dtypes(a, b, operation="outer")
     n, m = aval_of(a).size, aval_of(b).size
     rows, columns = (
@@ -245,7 +245,10 @@ def tensordot(
     precision: Any = None,
     preferred_element_type: Any = None,
 ) -> Any:
-    """Sum over `axes`: the last n of `a` with the first n of `b`, or a pair of lists of axes that belong together."""
+    """Tensor contraction: sum over `axes` of both operands.
+
+    `axes` is n, for the last n axes of `a` and the first n of `b`, or a pair (axes of a, axes of b).
+    """
     (a, b), dtype, weak = _operands("tensordot", a, b, precision=precision, preferred=preferred_element_type)
     a_axes, b_axes = _tensordot_axes(a, b, axes)
     for i, j in zip(a_axes, b_axes, strict=True):
@@ -271,13 +274,13 @@ def _tensordot_axes(a: Any, b: Any, axes: Any) -> tuple[tuple[int, ...], tuple[i
     if len(a_axes) != len(b_axes) or not in_range:
         raise ArgumentError(
             f"tensordot: axes={axes!r} of operands {aval_of(a)} and {aval_of(b)}",
-            fix="give as many axes of a as of b, all in range",
+            fix="pass as many axes of a as of b, all in range",
         )
     return tuple(d % a_ndim for d in a_axes), tuple(d % b_ndim for d in b_axes)
 
 
 def kron(a: Any, b: Any) -> Any:
-    """Kronecker product: each element of `a` times the whole of `b`, laid out as blocks."""
+    """Kronecker product: the block array whose blocks are the elements of `a` times `b`."""
     a, b = promote_dtypes(a, b, operation="kron")
     rank = max(aval_of(a).ndim, aval_of(b).ndim)
     a, b = (reshape(v, (1,) * (rank - aval_of(v).ndim) + aval_of(v).shape) for v in (a, b))
@@ -289,13 +292,13 @@ def kron(a: Any, b: Any) -> Any:
 
 
 def trace(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None, out: None = None) -> Any:
-    """Sum of a diagonal: Σᵢ a[i, i + offset] over axes `axis1` and `axis2`. Narrow integers are summed in int32."""
+    """Sum of a diagonal, Σᵢ a[i, i + offset], over axes `axis1` and `axis2`. Narrow integers are summed in int32."""
     a = as_operand(a, "trace")
     _check_rank("trace", a, 2, 0)
     aval = aval_of(a)
     axes = [_normalized("trace", a, axis) for axis in (axis1, axis2)]
     if axes[0] == axes[1]:
-        raise ArgumentError(f"trace: axis1={axis1} and axis2={axis2} are one axis of {aval}", fix="name two axes")
+        raise ArgumentError(f"trace: axis1={axis1} and axis2={axis2} are the same axis of {aval}", fix="pass two axes")
     wide = dtypes.requested(dtype, "trace") if dtype is not None else _summed_dtype(aval.dtype)
     rows, columns = (iota(dtypes.int32, aval.shape, d) for d in axes)
     diagonal = eq_p.bind(rows + np.int32(offset), columns)
@@ -331,16 +334,16 @@ def einsum(
     precision: Any = None,
     preferred_element_type: Any = None,
 ) -> Any:
-    """Sum of products, in Einstein's notation: axes with one letter go together, summed over unless in the result.
+    """Einstein summation: axes with the same letter are multiplied, and summed over unless the letter is in the result.
 
-    Three and more operands are multiplied pairwise in the order that costs least (`optimize`, by opt_einsum).
+    Three or more operands are multiplied in pairs, in the order that opt_einsum chooses (`optimize`).
 
     >>> x = np.arange(6, dtype="float32").reshape(2, 3)
     >>> einsum("ij,kj->ik", x, x)
     Array([[ 5., 14.],
            [14., 50.]], dtype=float32)
     """
-    subscripts, operands = _as_text(subscripts, operands)
+    subscripts, operands = _string_subscripts(subscripts, operands)
     arrays, dtype, weak = _operands("einsum", *operands, precision=precision, preferred=preferred_element_type)
     optimize = tuple(map(tuple, optimize)) if isinstance(optimize, (list, tuple)) else optimize
     inputs, result, path = _contraction(subscripts, tuple(aval_of(x) for x in arrays), optimize)
@@ -357,7 +360,7 @@ def einsum(
 
 
 def _product(chosen: list[Labeled], others: list[Labeled], result: Labels, dtype: np.dtype) -> Labeled:
-    """Multiply labeled arrays from left to right, keeping the labels that others or the result still need."""
+    """Multiply labeled arrays from left to right, keeping the labels that `others` or the result need."""
     product, *rest = chosen
     while rest:
         following, *rest = rest
@@ -372,7 +375,7 @@ def _product(chosen: list[Labeled], others: list[Labeled], result: Labels, dtype
 
 
 def _summed(x: Labeled, needed: set[Hashable]) -> Labeled:
-    """Take diagonals over repeated labels and sum over labels that nobody needs."""
+    """Take diagonals over repeated labels, and sum over the labels that are not needed."""
     array, labels = x
     for label in [n for n in dict.fromkeys(labels) if labels.count(n) > 1]:
         array, labels = _diagonal(array, labels, label)
@@ -383,7 +386,7 @@ def _summed(x: Labeled, needed: set[Hashable]) -> Labeled:
 
 
 def _diagonal(x: Any, labels: Labels, label: Hashable) -> Labeled:
-    """Keep one axis of those with this label: mask everything off the diagonal and sum over the rest."""
+    """Keep one of the axes with this label: mask all elements off the diagonal, and sum over the other axes."""
     shape, dtype = aval_of(x).shape, aval_of(x).dtype
     kept, *others = [d for d, name in enumerate(labels) if name == label]
     for d in others:
@@ -393,8 +396,8 @@ def _diagonal(x: Any, labels: Labels, label: Hashable) -> Labeled:
     return x, tuple(name for d, name in enumerate(labels) if d not in others)
 
 
-def _as_text(subscripts: Any, operands: tuple[Any, ...]) -> tuple[str, tuple[Any, ...]]:
-    """Turn einsum(x, [0, 1], y, [1, 2], [0, 2]) into einsum("ab,bc->ac", x, y)."""
+def _string_subscripts(subscripts: Any, operands: tuple[Any, ...]) -> tuple[str, tuple[Any, ...]]:
+    """Convert the call einsum(x, [0, 1], y, [1, 2], [0, 2]) to einsum("ab,bc->ac", x, y)."""
     if isinstance(subscripts, str):
         return subscripts, operands
     rest = [subscripts, *operands]
@@ -410,7 +413,7 @@ def _letter(axis: int) -> str:
 
 @functools.lru_cache(maxsize=1024)
 def _contraction(subscripts: str, avals: tuple[Any, ...], optimize: Any) -> tuple[list[Labels], Labels, list]:
-    """Return the labels of the operands and of the result, and the order of multiplication."""
+    """Return the labels of the operands and of the result, and the contraction path."""
     import opt_einsum  # only einsum needs it
 
     shapes = [a.shape for a in avals]
@@ -434,7 +437,7 @@ def _contraction(subscripts: str, avals: tuple[Any, ...], optimize: Any) -> tupl
 def _check_labels(subscripts: str, inputs: Sequence[Labels], result: Labels, avals: Sequence[Any]) -> None:
     if len(inputs) != len(avals):
         raise ArgumentError(
-            f"einsum: {subscripts!r} names {len(inputs)} operands, {len(avals)} are given",
+            f"einsum: {subscripts!r} has {len(inputs)} operands, but {len(avals)} were passed",
             fix="give one term per operand",
         )
     first: dict[Hashable, tuple[int, int]] = {}
@@ -442,7 +445,7 @@ def _check_labels(subscripts: str, inputs: Sequence[Labels], result: Labels, ava
         if len(labels) != aval.ndim:
             term = "".join(map(str, labels))
             raise ShapeError(
-                f"einsum: term {term!r} of {subscripts!r} has {len(labels)} letters, operand {i} is {aval}",
+                f"einsum: term {term!r} of {subscripts!r} has {len(labels)} letters, but operand {i} is {aval}",
                 fix="give one letter per axis, or ... for the rest",
             )
         for label, n in zip(labels, aval.shape, strict=True):
@@ -451,7 +454,7 @@ def _check_labels(subscripts: str, inputs: Sequence[Labels], result: Labels, ava
                 raise ShapeError(
                     f"einsum: axis {label!r} of {subscripts!r} is {m} in operand {j} {avals[j]}, "
                     f"{n} in operand {i} {aval}",
-                    fix="axes with one letter have one size: transpose or reshape an operand, or use another letter",
+                    fix="axes with the same letter must have the same size: transpose an operand or change a letter",
                 )
             if label not in first or m == 1:
                 first[label] = (i, n)
@@ -464,10 +467,10 @@ def _check_labels(subscripts: str, inputs: Sequence[Labels], result: Labels, ava
 
 
 def einsum_path(subscripts: Any, /, *operands: Any, optimize: Any = "auto") -> tuple[list[tuple[int, ...]], Any]:
-    """Return the order in which einsum would multiply its operands, and a report of its cost."""
+    """Return the contraction path that einsum would use, and a report of its cost."""
     import opt_einsum
 
-    subscripts, operands = _as_text(subscripts, operands)
+    subscripts, operands = _string_subscripts(subscripts, operands)
     shapes = [aval_of(as_operand(x, "einsum_path")).shape for x in operands]
     path, report = opt_einsum.contract_path(subscripts, *shapes, shapes=True, optimize=optimize)
     return list(path), report

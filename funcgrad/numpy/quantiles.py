@@ -1,4 +1,4 @@
-"""Order statistics: median, quantiles and percentiles, and their versions that leave NaN out."""
+"""Order statistics: median, quantiles and percentiles, and the versions that ignore NaNs."""
 
 from __future__ import annotations
 
@@ -33,11 +33,12 @@ def quantile(
     method: str = "linear",
     keepdims: bool = False,
 ) -> Any:
-    """Return the value below which a part `q` (between 0 and 1) of the elements along `axis` lies.
+    """Quantiles `q` in [0, 1] along `axis`, or of the flattened array.
 
-    With n sorted elements the quantile is at position q·(n − 1). Between two elements, `method` decides: 'linear'
-    interpolation, the 'lower', 'higher' or 'nearest' one, or their 'midpoint'; 'inverted_cdf' is the first element
-    whose share reaches q. Quantiles of arrays of `q` come first in the result. NaN if there is one among the elements.
+    The quantile of n sorted elements is at position q·(n − 1). If that is not an integer, `method` decides: 'linear'
+    interpolates between the two neighbors, 'lower', 'higher' and 'nearest' take one of them, 'midpoint' their mean.
+    'inverted_cdf' takes the first element at which the empirical CDF reaches q. The axes of `q` come first in the
+    result. If any element is NaN, so is the result.
 
     >>> import funcgrad.numpy as jnp
     >>> quantile(jnp.array([1.0, 2.0, 4.0]), 0.75)
@@ -55,7 +56,7 @@ def nanquantile(
     method: str = "linear",
     keepdims: bool = False,
 ) -> Any:
-    """Like quantile of the elements that are not NaN; NaN where there are none."""
+    """Like `quantile`, ignoring NaNs; NaN for an all-NaN slice."""
     return _quantile("nanquantile", a, q, axis, out, overwrite_input, method, keepdims, skip_nan=True)
 
 
@@ -68,8 +69,8 @@ def percentile(
     method: str = "linear",
     keepdims: bool = False,
 ) -> Any:
-    """Like quantile, with `q` in percent."""
-    return _quantile("percentile", a, _share(q), axis, out, overwrite_input, method, keepdims, skip_nan=False)
+    """Like `quantile`, with `q` in percent."""
+    return _quantile("percentile", a, _fraction(q), axis, out, overwrite_input, method, keepdims, skip_nan=False)
 
 
 def nanpercentile(
@@ -81,12 +82,12 @@ def nanpercentile(
     method: str = "linear",
     keepdims: bool = False,
 ) -> Any:
-    """Like nanquantile, with `q` in percent."""
-    return _quantile("nanpercentile", a, _share(q), axis, out, overwrite_input, method, keepdims, skip_nan=True)
+    """Like `nanquantile`, with `q` in percent."""
+    return _quantile("nanpercentile", a, _fraction(q), axis, out, overwrite_input, method, keepdims, skip_nan=True)
 
 
 def median(a: Any, axis: Any = None, out: None = None, overwrite_input: bool = False, keepdims: bool = False) -> Any:
-    """Return the middle element, or the mean of the two in the middle, along `axis`.
+    """Median along `axis`: the middle element of the sorted array, or the mean of the two middle elements.
 
     >>> import funcgrad.numpy as jnp
     >>> median(jnp.array([3, 1, 2, 10]))
@@ -96,11 +97,11 @@ def median(a: Any, axis: Any = None, out: None = None, overwrite_input: bool = F
 
 
 def nanmedian(a: Any, axis: Any = None, out: None = None, overwrite_input: bool = False, keepdims: bool = False) -> Any:
-    """Like median of the elements that are not NaN; NaN where there are none."""
+    """Like `median`, ignoring NaNs; NaN for an all-NaN slice."""
     return _quantile("nanmedian", a, 0.5, axis, out, overwrite_input, "midpoint", keepdims, skip_nan=True)
 
 
-def _share(percent: Any) -> Any:
+def _fraction(percent: Any) -> Any:
     return ufuncs.divide(as_operand(percent, "percentile"), 100)
 
 
@@ -128,7 +129,7 @@ def _quantile(
     values = _values_first(a, axes)
     if not aval_of(values).shape[0]:
         raise ShapeError(f"{operation}: no elements along axis {axis} of {aval}", fix="check the size first")
-    result = _of_sorted(values, reshape(q, (q_aval.size,)), method, skip_nan)
+    result = _column_quantiles(values, reshape(q, (q_aval.size,)), method, skip_nan)
     kept = [n for d, n in enumerate(aval.shape) if d not in axes]
     result = reshape(result, (*q_aval.shape, *kept))
     if keepdims:
@@ -146,14 +147,14 @@ def _check(operation: str, out: Any, overwrite: bool, method: str) -> None:
 
 
 def _values_first(a: Any, axes: tuple[int, ...]) -> Any:
-    """Return a matrix with the elements to order along its rows, one column per result."""
+    """Return a matrix with one column per result; the reduced axes are flattened into the rows."""
     shape = aval_of(a).shape
     kept = [d for d in range(len(shape)) if d not in axes]
     moved = transpose(a, (*axes, *kept))
     return reshape(moved, (math.prod(shape[d] for d in axes), math.prod(shape[d] for d in kept)))
 
 
-def _of_sorted(values: Any, q: Any, method: str, skip_nan: bool) -> Any:
+def _column_quantiles(values: Any, q: Any, method: str, skip_nan: bool) -> Any:
     """Return the quantiles (rows) of each column of `values`, computed in float32 or wider."""
     n, columns = aval_of(values).shape
     wide = np.promote_types(accumulator(aval_of(values).dtype), accumulator(aval_of(q).dtype))
@@ -168,7 +169,7 @@ def _of_sorted(values: Any, q: Any, method: str, skip_nan: bool) -> Any:
         count = full((columns,), n, wide)
         missing = reduce_or(is_nan, (0,))
     shape = (aval_of(q).shape[0], columns)
-    result = _interpolated(
+    result = _interpolate(
         ordered,
         broadcast_in_dim(convert_element_type(q, wide), shape, (0,)),
         broadcast_in_dim(count, shape, (1,)),
@@ -177,7 +178,7 @@ def _of_sorted(values: Any, q: Any, method: str, skip_nan: bool) -> Any:
     return ufuncs.where(broadcast_in_dim(missing, shape, (1,)), np.array(np.nan, wide), result)
 
 
-def _interpolated(ordered: Any, q: Any, count: Any, method: str) -> Any:
+def _interpolate(ordered: Any, q: Any, count: Any, method: str) -> Any:
     """Return the elements at positions q·(count − 1) of sorted columns."""
     last = ufuncs.maximum(count - 1, 0)
     place = q * count - 1 if method == "inverted_cdf" else q * last
@@ -193,6 +194,6 @@ def _interpolated(ordered: Any, q: Any, count: Any, method: str) -> Any:
     if method == "nearest":
         return ufuncs.where(ufuncs.less_equal(fraction, 0.5), below, above)
     mixed = below * (1 - fraction) + above * fraction
-    # Equal elements are mixed without rounding, and where both are ∞ not at all: 0·∞ would be NaN.
+    # Interpolating equal elements must not round, and 0·∞ must not make NaN where both are infinite.
     gap = ufuncs.where(ufuncs.equal(ufuncs.absolute(below), np.inf), 0, above - below)
     return ufuncs.where(ufuncs.equal(below, above), below + fraction * gap, mixed)

@@ -1,4 +1,4 @@
-"""Reductions along axes under NumPy's names: sums, extremes, logic, moments, cumulative sums, and the nan-versions."""
+"""Reductions over axes: sums and products, maxima and minima, logic, means and variances, cumulative sums."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ __all__ = [
     "var",
 ]
 
-# ---------------------------------------------------------------- shared by all
+# ---------------------------------------------------------------- shared helpers
 
 
-def _kept(out: Any, x: Any, axes: Sequence[int], keepdims: bool) -> Any:
-    """Put reduced axes back with size 1."""
+def _restore_axes(out: Any, x: Any, axes: Sequence[int], keepdims: bool) -> Any:
+    """Restore the reduced axes with size 1 if `keepdims`."""
     return shapes.expand_dims(out, tuple(axes)) if keepdims and axes else out
 
 
 def _check_out(out: Any, operation: str) -> None:
     if out is not None:
-        raise ArgumentError(f"{operation}: out= is given", fix="arrays are immutable: use the returned array")
+        raise ArgumentError(f"{operation}: out= was given", fix="arrays are immutable: use the returned array")
 
 
 def _where_mask(mask: Any, x: Any, operation: str) -> Any:
@@ -64,7 +64,7 @@ def _where_mask(mask: Any, x: Any, operation: str) -> Any:
 
 
 def _masked(x: Any, mask: Any, identity: Any, operation: str) -> Any:
-    """Replace what the mask leaves out by the identity of the reduction."""
+    """Replace the elements outside the mask by the identity of the reduction."""
     if mask is None:
         return x
     value = shapes.full((), identity, x.aval.dtype, x.aval.weak_type)
@@ -72,14 +72,14 @@ def _masked(x: Any, mask: Any, identity: Any, operation: str) -> Any:
 
 
 def _summed_dtype(dtype: np.dtype) -> np.dtype:
-    """Integers narrower than the default one are summed in the default one of their sign."""
+    """The dtype of a sum: integers narrower than the default integer are widened to it, keeping their signedness."""
     if dtype == dtypes.bool_:
         return dtypes.canonicalize(int)
     default = dtypes.canonicalize(np.uint64 if dtype.kind == "u" else np.int64)
     return default if dtypes.is_integer(dtype) and dtype.itemsize < default.itemsize else dtype
 
 
-def _fold(
+def _sum_or_prod(
     a: Any,
     axis: Any,
     dtype: Any,
@@ -93,19 +93,19 @@ def _fold(
     identity: int,
     combine: Callable[..., Any],
 ) -> Any:
-    """Sum and product: convert, mask, fold, add in the initial value."""
+    """Sum or product: convert, mask, reduce, combine with the initial value."""
     x = as_operand(a, operation)
     axes = as_axes(axis, x.aval.ndim, operation)
-    given = x.aval.dtype
-    wanted = dtypes.requested(dtype, operation) if dtype is not None else None
-    result = wanted or (_summed_dtype(given) if promote_integers or given == dtypes.bool_ else given)
-    # The 16-bit floats are folded, and initial values added, in float32; one rounding at the end.
+    own = x.aval.dtype
+    target = dtypes.requested(dtype, operation) if dtype is not None else None
+    result = target or (_summed_dtype(own) if promote_integers or own == dtypes.bool_ else own)
+    # 16-bit floats are accumulated in float32, together with the initial value, and rounded once at the end.
     working = rd.accumulator(result)
     x = convert_element_type(x, working, x.aval.weak_type)
     out = fold(_masked(x, mask, identity, operation), axes)
     if initial is not None:
         out = combine(out, convert_element_type(as_operand(initial, operation), working))
-    return _kept(convert_element_type(out, result), x, axes, keepdims)
+    return _restore_axes(convert_element_type(out, result), x, axes, keepdims)
 
 
 def sum(
@@ -118,14 +118,14 @@ def sum(
     where: Any = None,
     promote_integers: bool = True,
 ) -> Any:
-    """Sum over axes, all by default. Narrow integers are summed in 32 bits, narrow floats in float32.
+    """Sum over axes, by default all. Narrow integers are summed in the default integer, narrow floats in float32.
 
     >>> import funcgrad.numpy as jnp
     >>> sum(jnp.ones((2, 3)), axis=1)
     Array([3., 3.], dtype=float32)
     """
     _check_out(out, "sum")
-    return _fold(
+    return _sum_or_prod(
         a,
         axis,
         dtype,
@@ -150,9 +150,9 @@ def prod(
     where: Any = None,
     promote_integers: bool = True,
 ) -> Any:
-    """Product over axes, all by default."""
+    """Product over axes, by default all. The dtype is as for `sum`."""
     _check_out(out, "prod")
-    return _fold(
+    return _sum_or_prod(
         a,
         axis,
         dtype,
@@ -167,25 +167,25 @@ def prod(
     )
 
 
-# ---------------------------------------------------------------- extremes
+# ---------------------------------------------------------------- maxima and minima
 
 
-def _extreme(a: Any, axis: Any, keepdims: bool, initial: Any, mask: Any, operation: str) -> Any:
+def _minmax(a: Any, axis: Any, keepdims: bool, initial: Any, mask: Any, operation: str) -> Any:
     largest = operation == "max"
     x = as_operand(a, operation)
     axes = as_axes(axis, x.aval.ndim, operation)
     if mask is not None and initial is None:
         raise ArgumentError(
-            f"{operation}: where= leaves perhaps nothing to choose from",
+            f"{operation}: where= may exclude all elements, and there is no initial=",
             fix="pass initial=, the result for no elements",
         )
     if initial is None and builtins.any(x.aval.shape[d] == 0 for d in axes):
         raise ShapeError(
-            f"{operation}: axes {axes} of {x.aval} are empty, and nothing has no {operation}imum",
+            f"{operation}: axes {axes} of {x.aval} are empty, and an empty set has no {operation}imum",
             fix="pass initial=, or check the size first",
         )
     if dtypes.is_complex(x.aval.dtype):
-        out = _complex_extreme(x, axes, keepdims, mask, operation)
+        out = _complex_minmax(x, axes, keepdims, mask, operation)
         return out if initial is None else (uf.maximum if largest else uf.minimum)(out, initial)
     identity = (rd.lowest if largest else rd.highest)(x.aval.dtype)
     out = (rd.reduce_max if largest else rd.reduce_min)(_masked(x, mask, identity, operation), axes)
@@ -193,45 +193,53 @@ def _extreme(a: Any, axis: Any, keepdims: bool, initial: Any, mask: Any, operati
         out = (uf.maximum if largest else uf.minimum)(
             out, convert_element_type(as_operand(initial, operation), x.aval.dtype)
         )
-    return _kept(convert_element_type(out, x.aval.dtype), x, axes, keepdims)
+    return _restore_axes(convert_element_type(out, x.aval.dtype), x, axes, keepdims)
 
 
-def _complex_extreme(x: Any, axes: Sequence[int], keepdims: bool, mask: Any, operation: str) -> Any:
-    """Lexicographic: the extreme real part, then the extreme imaginary part among those that have it."""
+def _complex_minmax(x: Any, axes: Sequence[int], keepdims: bool, mask: Any, operation: str) -> Any:
+    """Lexicographic order: the extreme real part, then the extreme imaginary part among the elements that have it."""
     fold, worst = (rd.reduce_max, -math.inf) if operation == "max" else (rd.reduce_min, math.inf)
     re, im = _masked(uf.real(x), mask, worst, operation), uf.imag(x)
     top = fold(re, axes)
     among = uf.equal(re, broadcast_to(shapes.expand_dims(top, axes) if axes else top, re.aval.shape))
     second = fold(where(among, im, worst), axes)
-    return _kept(complex_p.bind(top, second), x, axes, keepdims)
+    return _restore_axes(complex_p.bind(top, second), x, axes, keepdims)
 
 
 def max(
     a: Any, axis: Any = None, out: None = None, keepdims: bool = False, initial: Any = None, where: Any = None
 ) -> Any:
-    """Largest element over axes, all by default; NaN wins."""
+    """Maximum over axes, by default all. NaN if any element is NaN.
+
+    Raises:
+      ShapeError: a reduced axis is empty and there is no `initial`.
+    """
     _check_out(out, "max")
-    return _extreme(a, axis, keepdims, initial, where, "max")
+    return _minmax(a, axis, keepdims, initial, where, "max")
 
 
 def min(
     a: Any, axis: Any = None, out: None = None, keepdims: bool = False, initial: Any = None, where: Any = None
 ) -> Any:
-    """Smallest element over axes, all by default; NaN wins."""
+    """Minimum over axes, by default all. NaN if any element is NaN.
+
+    Raises:
+      ShapeError: a reduced axis is empty and there is no `initial`.
+    """
     _check_out(out, "min")
-    return _extreme(a, axis, keepdims, initial, where, "min")
+    return _minmax(a, axis, keepdims, initial, where, "min")
 
 
 amax, amin = max, min
 
 
 def ptp(a: Any, axis: Any = None, out: None = None, keepdims: bool = False) -> Any:
-    """Range: max − min."""
+    """Range over axes, by default all: max − min."""
     _check_out(out, "ptp")
     return uf.subtract(max(a, axis, keepdims=keepdims), min(a, axis, keepdims=keepdims))
 
 
-def _position(a: Any, axis: Any, keepdims: Any, operation: str) -> Any:
+def _argminmax(a: Any, axis: Any, keepdims: Any, operation: str) -> Any:
     x = as_operand(a, operation)
     find = rd.argmax if operation == "argmax" else rd.argmin
     ndim = x.aval.ndim
@@ -246,50 +254,55 @@ def _position(a: Any, axis: Any, keepdims: Any, operation: str) -> Any:
 
 
 def argmax(a: Any, axis: int | None = None, out: None = None, keepdims: bool | None = None) -> Any:
-    """First position of the largest element along an axis, in the flat array without one; NaN is largest."""
+    """Index of the first maximum along an axis, or in the flattened array. NaN counts as the maximum.
+
+    >>> import funcgrad.numpy as jnp
+    >>> argmax(jnp.array([1, 3, 3]))
+    Array(1, dtype=int32)
+    """
     _check_out(out, "argmax")
-    return _position(a, axis, keepdims, "argmax")
+    return _argminmax(a, axis, keepdims, "argmax")
 
 
 def argmin(a: Any, axis: int | None = None, out: None = None, keepdims: bool | None = None) -> Any:
-    """First position of the smallest element along an axis, in the flat array without one; NaN is smallest."""
+    """Index of the first minimum along an axis, or in the flattened array. NaN counts as the minimum."""
     _check_out(out, "argmin")
-    return _position(a, axis, keepdims, "argmin")
+    return _argminmax(a, axis, keepdims, "argmin")
 
 
 # ---------------------------------------------------------------- logic and counts
 
 
-def _logic(
+def _reduce_logical(
     a: Any, axis: Any, keepdims: bool, mask: Any, fold: Callable[..., Any], identity: bool, operation: str
 ) -> Any:
     x = uf._truth(a, operation)
     axes = as_axes(axis, x.aval.ndim, operation)
-    return _kept(fold(_masked(x, mask, identity, operation), axes), x, axes, keepdims)
+    return _restore_axes(fold(_masked(x, mask, identity, operation), axes), x, axes, keepdims)
 
 
 def all(a: Any, axis: Any = None, out: None = None, keepdims: bool = False, *, where: Any = None) -> Any:
-    """Whether every element is nonzero."""
+    """Whether all elements over axes are nonzero."""
     _check_out(out, "all")
-    return _logic(a, axis, keepdims, where, rd.reduce_and, True, "all")
+    return _reduce_logical(a, axis, keepdims, where, rd.reduce_and, True, "all")
 
 
 def any(a: Any, axis: Any = None, out: None = None, keepdims: bool = False, *, where: Any = None) -> Any:
-    """Whether some element is nonzero."""
+    """Whether any element over axes is nonzero."""
     _check_out(out, "any")
-    return _logic(a, axis, keepdims, where, rd.reduce_or, False, "any")
+    return _reduce_logical(a, axis, keepdims, where, rd.reduce_or, False, "any")
 
 
 def count_nonzero(a: Any, axis: Any = None, keepdims: bool = False) -> Any:
-    """Number of nonzero elements."""
+    """Number of nonzero elements over axes."""
     return sum(uf._truth(a, "count_nonzero"), axis, keepdims=keepdims, dtype=int)
 
 
-# ---------------------------------------------------------------- moments
+# ---------------------------------------------------------------- means and variances
 
 
 def _count(x: Any, axes: Sequence[int], mask: Any, operation: str) -> Any:
-    """How many elements each result is made of: a number, or an array under a mask."""
+    """The number of elements per result: an int, or an array if there is a mask."""
     if mask is None:
         return math.prod(x.aval.shape[d] for d in axes)
     mask = broadcast_to(_where_mask(mask, x, operation), x.aval.shape)
@@ -303,7 +316,7 @@ def _inexact(dtype: np.dtype) -> np.dtype:
 def mean(
     a: Any, axis: Any = None, dtype: Any = None, out: None = None, keepdims: bool = False, *, where: Any = None
 ) -> Any:
-    """Arithmetic mean over axes, all by default; narrow floats are averaged in float32."""
+    """Arithmetic mean over axes, by default all. 16-bit floats are averaged in float32."""
     _check_out(out, "mean")
     return _mean(a, axis, dtype, keepdims, where, "mean")
 
@@ -321,7 +334,10 @@ def _mean(a: Any, axis: Any, dtype: Any, keepdims: bool, mask: Any, operation: s
 
 
 def average(a: Any, axis: Any = None, weights: Any = None, returned: bool = False, keepdims: bool = False) -> Any:
-    """Weighted mean; with `returned`, also the sum of the weights."""
+    """Weighted mean over axes: Σ w a / Σ w. With `returned`, also return Σ w.
+
+    `weights` have the shape of `a`, or are a vector along a single `axis`.
+    """
     if weights is None:
         (a,) = promote_inexact(a, operation="average")
         out = mean(a, axis, keepdims=keepdims)
@@ -334,7 +350,7 @@ def average(a: Any, axis: Any = None, weights: Any = None, returned: bool = Fals
         if weights.aval.ndim != 1 or len(axes) != 1 or weights.aval.shape[0] != a.aval.shape[axes[0]]:
             raise ShapeError(
                 f"average: weights {weights.aval} do not fit {a.aval} along axis {axis}",
-                fix="weights have the array's shape, or are a vector along the one axis",
+                fix="weights must have the shape of the array, or be a vector along a single axis",
             )
         weights = broadcast_to(
             shapes.expand_dims(weights, [d for d in range(a.aval.ndim) if d != axes[0]]), a.aval.shape
@@ -356,7 +372,7 @@ def var(
     mean: Any = None,
     correction: Any = None,
 ) -> Any:
-    """Mean squared distance from the mean: Σ|x − x̄|² / (n − ddof); NaN where n ≤ ddof."""
+    """Variance over axes, by default all: Σ|x − x̄|² / (n − ddof); NaN where n ≤ ddof."""
     _check_out(out, "var")
     return _variance(a, axis, dtype, ddof if correction is None else correction, keepdims, where, mean, "var")
 
@@ -364,14 +380,14 @@ def var(
 def _variance(a: Any, axis: Any, dtype: Any, ddof: Any, keepdims: bool, mask: Any, center: Any, operation: str) -> Any:
     x = as_operand(a, operation)
     axes = as_axes(axis, x.aval.ndim, operation)
-    wanted = None if dtype is None else dtypes.requested(dtype, operation)
-    if wanted is not None and dtypes.is_complex(x.aval.dtype) and not dtypes.is_complex(wanted):
+    target = None if dtype is None else dtypes.requested(dtype, operation)
+    if target is not None and dtypes.is_complex(x.aval.dtype) and not dtypes.is_complex(target):
         raise DTypeError(
-            f"{operation}: {x.aval} is complex, dtype {wanted.name} is not", fix="take the absolute value first"
+            f"{operation}: {x.aval} is complex, dtype {target.name} is not", fix="take the absolute value first"
         )
-    result = dtypes.real_dtype(_inexact(wanted or x.aval.dtype))
+    result = dtypes.real_dtype(_inexact(target or x.aval.dtype))
     working = rd.accumulator(
-        _inexact(x.aval.dtype if wanted is None else dtypes.promote(((x.aval.dtype, False), (wanted, False)))[0])
+        _inexact(x.aval.dtype if target is None else dtypes.promote(((x.aval.dtype, False), (target, False)))[0])
     )
     x = convert_element_type(x, working, x.aval.weak_type)
     if center is None:
@@ -399,7 +415,7 @@ def std(
     mean: Any = None,
     correction: Any = None,
 ) -> Any:
-    """Standard deviation: the square root of `var`."""
+    """Standard deviation over axes, by default all: the square root of `var`."""
     _check_out(out, "std")
     return uf.sqrt(_variance(a, axis, dtype, ddof if correction is None else correction, keepdims, where, mean, "std"))
 
@@ -420,13 +436,13 @@ def _cumulative(a: Any, axis: int | None, dtype: Any, fold: Callable[..., Any], 
 
 
 def cumsum(a: Any, axis: int | None = None, dtype: Any = None, out: None = None) -> Any:
-    """Running sum along an axis, of the flat array without one."""
+    """Cumulative sum along an axis, or of the flattened array."""
     _check_out(out, "cumsum")
     return _cumulative(a, axis, dtype, rd.cumsum, "cumsum")
 
 
 def cumprod(a: Any, axis: int | None = None, dtype: Any = None, out: None = None) -> Any:
-    """Running product along an axis, of the flat array without one."""
+    """Cumulative product along an axis, or of the flattened array."""
     _check_out(out, "cumprod")
     return _cumulative(a, axis, dtype, rd.cumprod, "cumprod")
 
@@ -436,7 +452,7 @@ def _with_initial(
 ) -> Any:
     x = as_operand(x, operation)
     if axis is None and x.aval.ndim != 1:
-        raise ArgumentError(f"{operation}: {x.aval} is not a vector and axis is None", fix="give the axis")
+        raise ArgumentError(f"{operation}: {x.aval} is not a vector and axis is None", fix="pass axis=")
     axis = as_axis(0 if axis is None else axis, x.aval.ndim, operation)
     out = _cumulative(x, axis, dtype if dtype or first else _summed_dtype(x.aval.dtype), fold, operation)
     if not include_initial:
@@ -447,10 +463,10 @@ def _with_initial(
 
 
 def cumulative_sum(x: Any, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False) -> Any:
-    """Running sum along an axis, starting at 0 with `include_initial`."""
+    """Cumulative sum along an axis; with `include_initial`, the result starts with 0."""
     return _with_initial(x, axis, dtype, include_initial, rd.cumsum, 0, "cumulative_sum")
 
 
 def cumulative_prod(x: Any, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False) -> Any:
-    """Running product along an axis, starting at 1 with `include_initial`."""
+    """Cumulative product along an axis; with `include_initial`, the result starts with 1."""
     return _with_initial(x, axis, dtype, include_initial, rd.cumprod, 1, "cumulative_prod")

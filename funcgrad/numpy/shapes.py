@@ -1,4 +1,4 @@
-"""Functions that rearrange one array: reshape, permute, flip, roll, repeat, broadcast."""
+"""Functions that rearrange the elements of an array: reshape, transpose, flip, roll, broadcast, repeat."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ __all__ = [
 
 
 def reshape(a: Any, shape: Any, order: str = "C", *, copy: bool | None = None, out_sharding: Any = None) -> Any:
-    """The elements in a new shape; one size may be −1, which stands for what is left.
+    """Reshape to a new shape. One size may be −1; it is inferred from the number of elements.
 
     >>> import funcgrad.numpy as jnp
     >>> reshape(jnp.arange(4), (2, -1))
@@ -63,15 +63,15 @@ def reshape(a: Any, shape: Any, order: str = "C", *, copy: bool | None = None, o
     """
     a = as_operand(a, "reshape")
     if order not in ("C", "F"):
-        raise ArgumentError(f"reshape: order={order!r}", fix="use 'C' (rows first) or 'F' (columns first)")
-    sizes = _inferred(a, shape)
+        raise ArgumentError(f"reshape: order={order!r}", fix="use 'C' (row-major) or 'F' (column-major)")
+    sizes = _infer_shape(a, shape)
     if order == "F":
         reverse = range(a.aval.ndim)[::-1], range(len(sizes))[::-1]
         return shapes.transpose(shapes.reshape(shapes.transpose(a, reverse[0]), sizes[::-1]), reverse[1])
     return shapes.reshape(a, sizes)
 
 
-def _inferred(a: Any, shape: Any) -> tuple[int, ...]:
+def _infer_shape(a: Any, shape: Any) -> tuple[int, ...]:
     given = shape if isinstance(shape, Sequence) or getattr(shape, "ndim", 0) else (shape,)
     sizes = [as_int(n, "a size in shape", "reshape") for n in given]
     unknown = [d for d, n in enumerate(sizes) if n < 0]
@@ -88,40 +88,40 @@ def _inferred(a: Any, shape: Any) -> tuple[int, ...]:
 
 
 def ravel(a: Any, order: str = "C", *, out_sharding: Any = None) -> Any:
-    """The elements as a vector."""
+    """Flatten to a vector."""
     if order == "K":
-        raise ArgumentError("ravel: order='K'", fix="arrays have no memory order: use 'C' or 'F'")
+        raise ArgumentError("ravel: order='K'", fix="arrays have no memory layout: use 'C' or 'F'")
     return reshape(a, -1 if as_operand(a, "ravel").aval.size else 0, "C" if order == "A" else order)
 
 
 def expand_dims(a: Any, axis: Any) -> Any:
-    """Insert axes of size 1 at the given places of the result."""
+    """Insert axes of size 1 at the given positions of the result."""
     a = as_operand(a, "expand_dims")
     count = 1 if not isinstance(axis, Sequence) else len(axis)
     return shapes.expand_dims(a, as_axes(axis, a.aval.ndim + count, "expand_dims"))
 
 
 def squeeze(a: Any, axis: Any = None) -> Any:
-    """Drop the given axes of size 1, all of them by default."""
+    """Remove the given axes of size 1, by default all of them."""
     a = as_operand(a, "squeeze")
     axes = [d for d, n in enumerate(a.aval.shape) if n == 1] if axis is None else as_axes(axis, a.aval.ndim, "squeeze")
     return shapes.squeeze(a, axes)
 
 
 def atleast_1d(*arys: Any) -> Any:
-    """Arrays of one dimension or more."""
+    """Return arrays with at least one dimension."""
     return _each(arys, lambda x: shapes.reshape(x, (1,)) if x.aval.ndim == 0 else x, "atleast_1d")
 
 
 def atleast_2d(*arys: Any) -> Any:
-    """Arrays of two dimensions or more; a vector becomes a row."""
+    """Return arrays with at least two dimensions; a vector becomes a row."""
     return _each(
         arys, lambda x: shapes.expand_dims(x, tuple(range(2 - x.aval.ndim))) if x.aval.ndim < 2 else x, "atleast_2d"
     )
 
 
 def atleast_3d(*arys: Any) -> Any:
-    """Arrays of three dimensions or more; a vector goes to the middle, a matrix in front."""
+    """Return arrays with at least three dimensions: a vector gets shape (1, n, 1), a matrix (n, m, 1)."""
     places = {0: (0, 1, 2), 1: (0, 2), 2: (2,)}
     return _each(arys, lambda x: shapes.expand_dims(x, places[x.aval.ndim]) if x.aval.ndim < 3 else x, "atleast_3d")
 
@@ -138,11 +138,11 @@ def _each(arys: Sequence[Any], function: Any, name: str) -> Any:
 
 
 def transpose(a: Any, axes: Any = None) -> Any:
-    """Permute axes; reverse them by default."""
+    """Permute the axes; reverse them by default."""
     a = as_operand(a, "transpose")
     order = tuple(range(a.aval.ndim))[::-1] if axes is None else as_axes(axes, a.aval.ndim, "transpose")
     if len(order) != a.aval.ndim:
-        raise ArgumentError(f"transpose: axes {tuple(axes)} do not fit {a.aval}", fix="give every axis once")
+        raise ArgumentError(f"transpose: axes {tuple(axes)} do not fit {a.aval}", fix="list every axis exactly once")
     return shapes.transpose(a, order)
 
 
@@ -167,12 +167,13 @@ def swapaxes(a: Any, axis1: int, axis2: int) -> Any:
 
 
 def moveaxis(a: Any, source: Any, destination: Any) -> Any:
-    """Move axes to new places; the others keep their order."""
+    """Move axes to new positions; the others keep their order."""
     a = as_operand(a, "moveaxis")
     start, stop = (as_axes(d, a.aval.ndim, "moveaxis") for d in (source, destination))
     if len(start) != len(stop):
         raise ArgumentError(
-            f"moveaxis: {len(start)} axes {source} go to {len(stop)} places {destination}", fix="give as many of both"
+            f"moveaxis: {len(start)} axes {source} for {len(stop)} destinations {destination}",
+            fix="give as many destinations as axes",
         )
     order = [d for d in range(a.aval.ndim) if d not in start]
     for d, s in sorted(zip(stop, start, strict=True)):
@@ -181,7 +182,7 @@ def moveaxis(a: Any, source: Any, destination: Any) -> Any:
 
 
 def rollaxis(a: Any, axis: int, start: int = 0) -> Any:
-    """Move `axis` back until it stands before position `start`."""
+    """Move `axis` to just before position `start`."""
     a = as_operand(a, "rollaxis")
     axis = as_axis(axis, a.aval.ndim, "rollaxis")
     if not -a.aval.ndim <= start <= a.aval.ndim:
@@ -196,7 +197,7 @@ def rollaxis(a: Any, axis: int, start: int = 0) -> Any:
 
 
 def flip(m: Any, axis: Any = None) -> Any:
-    """Reverse the order of elements along axes, all by default."""
+    """Reverse the order of the elements along axes, by default all."""
     m = as_operand(m, "flip")
     return shapes.rev(m, as_axes(axis, m.aval.ndim, "flip"))
 
@@ -212,7 +213,7 @@ def flipud(m: Any) -> Any:
 
 
 def rot90(m: Any, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Any:
-    """Rotate by k quarter turns from the first of `axes` toward the second."""
+    """Rotate by k quarter turns, from the first of `axes` toward the second."""
     m = as_operand(m, "rot90")
     i, j = as_axes(axes, m.aval.ndim, "rot90")
     if k % 4 == 0:
@@ -223,9 +224,13 @@ def rot90(m: Any, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Any:
 
 
 def roll(a: Any, shift: Any, axis: Any = None) -> Any:
-    """Move elements forward along axes, what falls off at the end entering at the front; flat without `axis`.
+    """Shift elements along axes; those that leave at the end enter at the front. Without `axis`, roll the flat array.
 
-    Static shifts become two slices; traced ones an index computation.
+    A static shift is two slices; a traced shift is a dynamic slice.
+
+    >>> import funcgrad.numpy as jnp
+    >>> roll(jnp.arange(4), 1)
+    Array([3, 0, 1, 2], dtype=int32)
     """
     a = as_operand(a, "roll")
     if axis is None:
@@ -272,19 +277,19 @@ def _part(a: Any, axis: int, start: int, stop: int) -> Any:
 
 
 def broadcast_to(array: Any, shape: Any, *, out_sharding: Any = None) -> Any:
-    """Repeat along new and size-1 axes."""
+    """Broadcast to a shape, repeating elements along new axes and axes of size 1."""
     return promotion.broadcast_to(as_operand(array, "broadcast_to"), as_shape(shape, "broadcast_to"))
 
 
 def broadcast_arrays(*args: Any) -> list[Any]:
-    """Broadcast arrays together."""
+    """Broadcast arrays to their common shape."""
     arrays = [as_operand(a, "broadcast_arrays") for a in args]
     shape = promotion.broadcast_shapes(*(a.aval.shape for a in arrays), operation="broadcast_arrays")
     return [promotion.broadcast_to(a, shape) for a in arrays]
 
 
 def broadcast_shapes(*given: Any) -> tuple[int, ...]:
-    """The shape that arrays of these shapes broadcast to."""
+    """The shape that the given shapes broadcast to."""
     return promotion.broadcast_shapes(*(as_shape(s, "broadcast_shapes") for s in given))
 
 
@@ -308,9 +313,14 @@ def tile(A: Any, reps: Any) -> Any:
 def repeat(
     a: Any, repeats: Any, axis: int | None = None, *, total_repeat_length: int | None = None, out_sharding: Any = None
 ) -> Any:
-    """Repeat each element along an axis (flat without one): `repeats` times, or as many times as its entry says.
+    """Repeat each element along an axis `repeats` times; `repeats` is one count, or one per element.
 
-    Traced `repeats` need `total_repeat_length`, the size of the result: what is more is cut, the last element fills up.
+    Without `axis`, the array is flattened. Traced `repeats` need `total_repeat_length`, the size of the result, which
+    is truncated, or padded with the last element.
+
+    >>> import funcgrad.numpy as jnp
+    >>> repeat(jnp.array([1, 2]), jnp.array([1, 3]))
+    Array([1, 2, 2, 2], dtype=int32)
     """
     a = as_operand(a, "repeat")
     if axis is None:
@@ -322,7 +332,7 @@ def repeat(
         if counts.ndim == 0 or counts.size == 1:
             return _repeat_evenly(a, as_int(counts.reshape(()).item(), "repeats", "repeat"), axis)
         positions = np.repeat(np.arange(n), counts)
-        return _taken(a, positions, axis)
+        return _take(a, positions, axis)
     if total_repeat_length is None:
         raise ArgumentError(
             f"repeat: repeats of type {aval_of(repeats)} is traced, so the size of the result is not known",
@@ -330,11 +340,11 @@ def repeat(
         )
     counts = promotion.broadcast_to(as_operand(repeats, "repeat"), (n,)) if aval_of(repeats).ndim == 0 else repeats
     ends = cumsum(as_operand(counts, "repeat"), 0)
-    # Position p belongs to the first element whose run ends after p.
+    # Position p holds the first element whose run ends after p.
     place = slicing.iota(dtypes.int32, (total_repeat_length, n), 0)
     passed = promotion.broadcast_to(ends, (total_repeat_length, n)) <= place
     positions = clip(shapes.reduce_sum(passed.astype(dtypes.int32), (1,)), 0, n - 1)
-    return _taken(a, positions, axis)
+    return _take(a, positions, axis)
 
 
 def _repeat_evenly(a: Any, count: int, axis: int) -> Any:
@@ -347,24 +357,24 @@ def _repeat_evenly(a: Any, count: int, axis: int) -> Any:
     return shapes.reshape(wide, (*shape[:axis], shape[axis] * count, *shape[axis + 1 :]))
 
 
-def _taken(a: Any, positions: Any, axis: int) -> Any:
+def _take(a: Any, positions: Any, axis: int) -> Any:
     """a[positions] along an axis."""
     return index_expressions.getitem(a, (slice(None),) * axis + (positions,))
 
 
 def resize(a: Any, new_shape: Any) -> Any:
-    """Repeat or cut the flat array to fill a shape."""
+    """Fill a shape with the elements of the flattened array, repeated or truncated as needed."""
     sizes = as_shape(new_shape, "resize")
     a = ravel(a)
-    wanted, have = math.prod(sizes), a.aval.size
-    if not have or not wanted:
+    size, have = math.prod(sizes), a.aval.size
+    if not have or not size:
         return shapes.full(sizes, 0, a.aval.dtype)
-    repeated = slicing.concatenate([a] * -(-wanted // have), 0)
-    return shapes.reshape(slicing.slice_(repeated, (0,), (wanted,)), sizes)
+    repeated = slicing.concatenate([a] * -(-size // have), 0)
+    return shapes.reshape(slicing.slice_(repeated, (0,), (size,)), sizes)
 
 
 def trim_zeros(filt: Any, trim: str = "fb") -> Any:
-    """Cut zeros off the front ("f") and back ("b") of a concrete vector."""
+    """Remove the zeros at the front ("f") and the back ("b") of a concrete vector."""
     values = np.asarray(filt if isinstance(filt, (ArrayLike, np.ndarray)) else np.asarray(filt))
     nonzero = np.flatnonzero(values)
     start = (nonzero[0] if nonzero.size else values.size) if "f" in trim.lower() else 0

@@ -1,4 +1,4 @@
-"""Functions of sequences: differences, integrals, convolution, interpolation, windows."""
+"""Functions of sampled signals: differences, integrals, convolution, interpolation, windows."""
 
 from __future__ import annotations
 
@@ -56,7 +56,11 @@ def _along(x: Any, axis: int, start: int | None, stop: int | None, step: int | N
 
 
 def diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = None, append: Any = None) -> Any:
-    """n-th difference along an axis: out[i] = a[i + 1] − a[i], n times."""
+    """n-th discrete difference along an axis: out[i] = a[i + 1] − a[i], applied n times.
+
+    >>> diff([1, 2, 4, 7])
+    Array([1, 2, 3], dtype=int32)
+    """
     a = _array(a, "diff")
     if n < 0:
         raise ArgumentError(f"diff: n is {n}", fix="take 0 or more differences")
@@ -81,7 +85,7 @@ def diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = None, append: Any = 
 
 
 def ediff1d(ary: Any, to_end: Any = None, to_begin: Any = None) -> Any:
-    """Differences of the flat array, between two given ends."""
+    """Differences of the flattened array, with `to_begin` prepended and `to_end` appended."""
     x = ravel(_array(ary, "ediff1d"))
     middle = uf.subtract(x[1:], x[:-1])
     ends = [None if e is None else ravel(_array(e, "ediff1d")).astype(x.aval.dtype) for e in (to_begin, to_end)]
@@ -90,9 +94,9 @@ def ediff1d(ary: Any, to_end: Any = None, to_begin: Any = None) -> Any:
 
 
 def gradient(f: Any, *varargs: Any, axis: Any = None, edge_order: int | None = None) -> Any:
-    """Derivative by central differences, one-sided at the ends, along all axes or the given ones.
+    """Derivative by central differences, one-sided at the ends, along the given axes or all of them.
 
-    `varargs`: the spacing, one number for all axes, or per axis a number or the vector of coordinates.
+    `varargs` gives the spacing: one number for all axes, or for each axis a number or the vector of coordinates.
     """
     if edge_order not in (None, 1):
         raise ArgumentError(f"gradient: edge_order={edge_order}", fix="only edge_order=1 exists")
@@ -140,7 +144,7 @@ def trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Any:
 
 
 def unwrap(p: Any, discont: Any = None, axis: int = -1, period: Any = 2 * math.pi) -> Any:
-    """Take jumps of more than half a period out of a sequence of angles."""
+    """Remove jumps of more than half a period from a sequence of angles, by adding multiples of the period."""
     p = _array(p, "unwrap")
     axis = as_axis(axis, p.aval.ndim, "unwrap")
     if dtypes.is_integer(p.aval.dtype):
@@ -165,7 +169,7 @@ def _convolve(a: Any, v: Any, mode: str, preferred: Any, operation: str) -> Any:
     if a.aval.ndim != 1 or v.aval.ndim != 1:
         raise ShapeError(f"{operation}: operands are {a.aval} and {v.aval}", fix="pass vectors")
     if not a.aval.size or not v.aval.size:
-        raise ShapeError(f"{operation}: operands {a.aval} and {v.aval}: one is empty", fix="pass at least one element")
+        raise ShapeError(f"{operation}: one of {a.aval} and {v.aval} is empty", fix="pass at least one element")
     if mode not in ("full", "same", "valid"):
         raise ArgumentError(f"{operation}: mode={mode!r}", fix="use 'full', 'same' or 'valid'")
     if v.aval.size > a.aval.size:
@@ -198,9 +202,13 @@ def _side_by_side(v: Any) -> tuple[Any, int]:
 
 
 def convolve(a: Any, v: Any, mode: str = "full", *, precision: Any = None, preferred_element_type: Any = None) -> Any:
-    """Discrete convolution of vectors: outₖ = Σᵢ aᵢ vₖ₋ᵢ, whole, of the longer size, or where both overlap.
+    """Discrete convolution of vectors: outₖ = Σᵢ aᵢ vₖ₋ᵢ.
 
-    Integers become floats, as in JAX.
+    `mode` is "full" for all n + m − 1 elements, "same" for the size of the longer operand, or "valid" for the elements
+    where the operands overlap completely. Integers become floats, as in JAX.
+
+    >>> convolve([1, 2, 3], [0, 1])
+    Array([0., 1., 2., 3.], dtype=float32)
     """
     check_precision("convolve", precision)
     a, v = promote_inexact(_array(a, "convolve"), _array(v, "convolve"), operation="convolve")
@@ -208,11 +216,11 @@ def convolve(a: Any, v: Any, mode: str = "full", *, precision: Any = None, prefe
 
 
 def correlate(a: Any, v: Any, mode: str = "valid", *, precision: Any = None, preferred_element_type: Any = None) -> Any:
-    """Cross-correlation of vectors: outₖ = Σᵢ aᵢ₊ₖ conj(vᵢ). Integers become floats, as in JAX."""
+    """Cross-correlation of vectors: outₖ = Σᵢ aᵢ₊ₖ conj(vᵢ). `mode` and dtypes are as in `convolve`."""
     check_precision("correlate", precision)
     a, v = promote_inexact(_array(a, "correlate"), _array(v, "correlate"), operation="correlate")
     if a.aval.ndim == v.aval.ndim == 1 and v.aval.size > a.aval.size:
-        # NumPy centers the longer operand: correlate it with the shorter, and reverse.
+        # NumPy centers the longer operand: correlate it with the shorter one, and reverse.
         flipped = _convolve(uf.conj(v), shapes.rev(a, (0,)), mode, preferred_element_type, "correlate")
         return shapes.rev(flipped, (0,))
     kernel = shapes.rev(uf.conj(v), (0,)) if v.aval.ndim == 1 else v
@@ -220,14 +228,20 @@ def correlate(a: Any, v: Any, mode: str = "valid", *, precision: Any = None, pre
 
 
 def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period: Any = None) -> Any:
-    """Piecewise linear interpolation at `x` of the points (xp, fp), xp ascending; constant outside unless told."""
+    """Piecewise linear interpolation at `x` of the points (xp, fp), with xp ascending.
+
+    Outside the points, the result is `left` and `right`, by default fp[0] and fp[-1]; "extrapolate" continues the line.
+
+    >>> interp(1.5, [1.0, 2.0], [10.0, 20.0])
+    Array(15., dtype=float32)
+    """
     x, xp, fp = (_array(v, "interp") for v in (x, xp, fp))
     if xp.aval.shape != fp.aval.shape or xp.aval.ndim != 1:
         raise ShapeError(f"interp: points are {xp.aval} and {fp.aval}", fix="pass two vectors of one size")
     x, xp = promote_inexact(x, xp, operation="interp")
     (fp,) = promote_inexact(fp, operation="interp")
     if dtypes.is_complex(x.aval.dtype):
-        raise ArgumentError(f"interp: x has type {x.aval}", fix="complex values of fp are allowed, of x not")
+        raise ArgumentError(f"interp: x has type {x.aval}", fix="pass real x; only fp may be complex")
     if period is not None:
         left = right = None
         x, xp = remainder(x, period), remainder(xp, period)
@@ -261,7 +275,10 @@ def i0(x: Any) -> Any:
 
 @functools.cache
 def _bessel(order: int) -> Callable[[Any], Any]:
-    """Iₙ = e^|x| · Iₙ(x)e^−|x|, whose factors have kinks at 0 that cancel; I'ₙ = (Iₙ₋₁ + Iₙ₊₁)/2, and I₋₁ = I₁."""
+    """Iₙ(x) = e^|x| · (Iₙ(x) e^−|x|), with the derivative I'ₙ = (Iₙ₋₁ + Iₙ₊₁)/2, where I₋₁ = I₁.
+
+    It needs a rule of its own because both factors have kinks at 0, which cancel.
+    """
 
     @custom_jvp
     def value(x: Any) -> Any:
@@ -303,7 +320,7 @@ def blackman(M: int) -> Any:
 
 
 def bartlett(M: int) -> Any:
-    """Triangular window of M points that is 0 at its ends."""
+    """Bartlett window of M points: a triangle that is 0 at the ends."""
     M = as_int(M, "M", "bartlett")
     if M <= 1:
         return _cosine_window(M, (1.0,), "bartlett")

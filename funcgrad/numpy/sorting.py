@@ -1,4 +1,4 @@
-"""Sorting and searching under NumPy's names: sort, argsort, partition, searchsorted, unique, and their kin."""
+"""Sorting and searching: sort, argsort, partition, searchsorted, digitize, unique."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ __all__ = [
 
 
 def _flat_or_axis(a: Any, axis: int | None, operation: str) -> tuple[Any, int]:
-    """Return the operand and a checked axis; None stands for the flattened operand."""
+    """Return the operand and its validated axis; for None, the flattened operand and axis 0."""
     a = as_operand(a, operation)
     if axis is None:
         return reshape(a, (aval_of(a).size,)), 0
     return a, as_axis(axis, aval_of(a).ndim, operation)
 
 
-def _no_numpy_options(operation: str, kind: Any, order: Any) -> None:
+def _reject_numpy_options(operation: str, kind: Any, order: Any) -> None:
     if kind is not None or order is not None:
         raise ArgumentError(
             f"{operation}: kind={kind!r} and order={order!r} are not supported",
-            fix="use stable=True or stable=False; sort a structure's fields with lexsort",
+            fix="use stable=True or stable=False, and lexsort to sort by several keys",
         )
 
 
@@ -65,13 +65,13 @@ def sort(
     stable: bool = True,
     descending: bool = False,
 ) -> Any:
-    """Return a sorted copy along `axis` (None: of the flattened array); NaN comes last, or first when `descending`.
+    """Return a copy sorted along `axis`, flattened first if that is None. NaN sorts last, or first if `descending`.
 
     >>> import funcgrad.numpy as jnp
     >>> jnp.sort(jnp.array([3, 1, 2]), descending=True)
     Array([3, 2, 1], dtype=int32)
     """
-    _no_numpy_options("sort", kind, order)
+    _reject_numpy_options("sort", kind, order)
     a, axis = _flat_or_axis(a, axis, "sort")
     (out,) = ops.sort([a], axis, stable)
     return rev(out, (axis,)) if descending else out
@@ -87,31 +87,31 @@ def argsort(
     descending: bool = False,
     dtype: Any = None,
 ) -> Any:
-    """Return the positions that sort along `axis` (None: the flattened array); equal elements keep their order.
+    """Return the indices that sort along `axis`, of the flattened array if that is None. The sort is stable.
 
     >>> import funcgrad.numpy as jnp
     >>> jnp.argsort(jnp.array([3.0, 1.0, 2.0]))
     Array([1, 2, 0], dtype=int32)
     """
-    _no_numpy_options("argsort", kind, order)
+    _reject_numpy_options("argsort", kind, order)
     a, axis = _flat_or_axis(a, axis, "argsort")
     index_dtype = dtypes.canonicalize(int) if dtype is None else dtypes.requested(dtype, "argsort")
     positions = iota(index_dtype, aval_of(a).shape, axis)
     if not descending:
         return ops.sort([a, positions], axis, stable)[1]
-    # Reversed before and after, so that equal elements keep their order.
+    # Reversing before and after keeps the sort stable.
     return rev(ops.sort([rev(a, (axis,)), rev(positions, (axis,))], axis, stable)[1], (axis,))
 
 
 def lexsort(keys: Any, axis: int = -1) -> Any:
-    """Return the positions that sort by the last key, ties by the one before it, and so on.
+    """Return the indices that sort by the last key, with ties broken by the key before it, and so on.
 
     >>> lexsort((np.array([1, 0, 0]), np.array([2, 2, 1])))
     Array([2, 1, 0], dtype=int32)
     """
     keys = [as_operand(k, "lexsort") for k in keys]
     if not keys:
-        raise ArgumentError("lexsort: there are no keys", fix="give at least one array")
+        raise ArgumentError("lexsort: there are no keys", fix="pass at least one array")
     if not aval_of(keys[0]).ndim:
         return full((), 0, dtypes.canonicalize(int))
     axis = as_axis(axis, aval_of(keys[0]).ndim, "lexsort")
@@ -126,7 +126,7 @@ def sort_complex(a: Any) -> Any:
 
 
 def partition(a: Any, kth: int, axis: int = -1) -> Any:
-    """Return a copy in which element `kth` stands where sorting would put it, smaller ones before it.
+    """Return a copy with element `kth` in its sorted position, no larger elements before it and no smaller ones after.
 
     The result is fully sorted, which is one of the orders that NumPy allows.
     """
@@ -136,7 +136,7 @@ def partition(a: Any, kth: int, axis: int = -1) -> Any:
 
 
 def argpartition(a: Any, kth: int, axis: int = -1) -> Any:
-    """Return positions that partition `a` around the element that sorting would put at `kth`; see partition."""
+    """Return the indices that partition `a` around element `kth`; see `partition`."""
     a, axis = _flat_or_axis(a, axis, "argpartition")
     as_axis(kth, aval_of(a).shape[axis], "argpartition: kth")
     return argsort(a, axis)
@@ -146,10 +146,10 @@ def argpartition(a: Any, kth: int, axis: int = -1) -> Any:
 
 
 def searchsorted(a: Any, v: Any, side: str = "left", sorter: Any = None, *, method: str = "scan") -> Any:
-    """Return where to insert each element of `v` into the sorted vector `a` so that it stays sorted.
+    """Return the indices at which to insert the elements of `v` into the sorted vector `a` to keep it sorted.
 
-    The position is the number of elements of `a` that are less than the value (`side="right"`: less or equal); NaN is
-    greater than all numbers. `method` is accepted for compatibility.
+    The index is the number of elements of `a` that are less than the value, or less or equal if side="right". NaN is
+    greater than all numbers. `method` is accepted for compatibility and has no effect.
 
     >>> import funcgrad.numpy as jnp
     >>> searchsorted(jnp.array([1, 2, 2, 3]), jnp.array([2, 5]), side="right")
@@ -158,7 +158,7 @@ def searchsorted(a: Any, v: Any, side: str = "left", sorter: Any = None, *, meth
     if side not in ("left", "right"):
         raise ArgumentError(f"searchsorted: side is {side!r}", fix="use 'left' or 'right'")
     if method not in ("scan", "scan_unrolled", "sort", "compare_all", "default"):
-        raise ArgumentError(f"searchsorted: method is {method!r}", fix="leave it out: all give one result")
+        raise ArgumentError(f"searchsorted: method is {method!r}", fix="leave it out: all methods give the same result")
     a, v = promote_dtypes(a, v, operation="searchsorted")
     if aval_of(a).ndim != 1:
         raise ShapeError(f"searchsorted: the sorted array has type {aval_of(a)}", fix="give a one-dimensional array")
@@ -171,7 +171,7 @@ def searchsorted(a: Any, v: Any, side: str = "left", sorter: Any = None, *, meth
 
 
 def _binary_search(a: Any, v: Any, side: str, index_dtype: np.dtype) -> Any:
-    """Count the elements before `v` one binary digit of the count at a time, from the highest."""
+    """Count the elements before `v`, one bit of the count at a time, from the highest."""
     n, shape = aval_of(a).shape[0], aval_of(v).shape
     queries = reshape(v, (aval_of(v).size,))
     count = full(aval_of(queries).shape, 0, index_dtype)
@@ -188,7 +188,7 @@ def _binary_search(a: Any, v: Any, side: str, index_dtype: np.dtype) -> Any:
 
 
 def _precedes(x: Any, y: Any) -> Any:
-    """x < y in sorting order: NaN after all numbers."""
+    """x < y in the order of sorting, where NaN is greater than all numbers."""
     less = ufuncs.less(x, y)
     if not dtypes.is_inexact(aval_of(x).dtype):
         return less
@@ -197,9 +197,10 @@ def _precedes(x: Any, y: Any) -> Any:
 
 
 def digitize(x: Any, bins: Any, right: bool = False, *, method: str | None = None) -> Any:
-    """Return the number of the bin each element falls in; 0 is before the first edge.
+    """Return the index of the bin that each element belongs to; 0 is before the first edge.
 
-    Bin i has bins[i−1] <= x < bins[i], with `right` bins[i−1] < x <= bins[i]; for descending bins all signs turn round.
+    In bin i, bins[i−1] <= x < bins[i], or bins[i−1] < x <= bins[i] if `right`. For descending bins, the inequalities
+    are reversed.
     """
     x, bins = promote_dtypes(x, bins, operation="digitize")
     if aval_of(bins).ndim != 1:
@@ -229,11 +230,12 @@ def unique(
     fill_value: Any = None,
     sorted: bool = True,
 ) -> Any:
-    """Return the distinct elements (with `axis`: slices) in ascending order, and what else is asked for.
+    """Return the sorted unique elements, or the unique slices along `axis`.
 
-    `return_index`: where each occurs first; `return_inverse`: which of them each element is; `return_counts`: how often
-    each occurs. How many there are depends on values, so under jit give `size`: the result is cut to it, or filled up
-    with `fill_value` (by default the smallest element).
+    `return_index` adds the index of the first occurrence of each, `return_inverse` the indices that reconstruct the
+    array from the unique elements, and `return_counts` the number of occurrences. The number of unique elements depends
+    on values, so jit needs `size`: the result is truncated, or padded with `fill_value`, by default the smallest
+    element.
 
     >>> import funcgrad.numpy as jnp
     >>> unique(jnp.array([3, 1, 3]), return_counts=True)
@@ -245,11 +247,11 @@ def unique(
     _check_size(ar, size, fill_value)
     rows = _as_rows(ar, axis)
     number = aval_of(rows).shape[0]
-    order, first = _group(rows, equal_nan)
+    order, first = _sort_rows(rows, equal_nan)
     bounds = _bounds(first, size, number)
     starts = slice_(bounds, (0,), (aval_of(bounds).shape[0] - 1,))
-    index = _at(order, starts)
-    values = _filled(_at(rows, index), starts, number, fill_value)
+    index = _gather_rows(order, starts)
+    values = _pad_absent(_gather_rows(rows, index), starts, number, fill_value)
     values = _as_slices(values, aval_of(ar).shape, axis)
     out = [values]
     if return_index:
@@ -264,15 +266,15 @@ def unique(
 
 def _check_size(ar: Any, size: int | None, fill_value: Any) -> None:
     if size is None and isinstance(ar, Tracer) and ar.concrete() is None:
-        masks.concrete_value(ar, "unique", "elements", "pass size=, the number of distinct elements to return")
+        masks.concrete_value(ar, "unique", "elements", "pass size=, the number of unique elements to return")
     if size is not None and as_int(size, "size", "unique") and not aval_of(ar).size and fill_value is None:
         raise ArgumentError(
-            f"unique: size={size} of the empty array {aval_of(ar)}, and no fill_value", fix="give a fill_value"
+            f"unique: size={size} for the empty array {aval_of(ar)}, without fill_value", fix="pass fill_value="
         )
 
 
 def _as_rows(ar: Any, axis: int | None) -> Any:
-    """Return a matrix whose rows are what is to be distinct."""
+    """Return a matrix whose rows are the elements, or slices, to compare."""
     aval = aval_of(ar)
     if axis is None:
         return reshape(ar, (aval.size, 1))
@@ -282,7 +284,7 @@ def _as_rows(ar: Any, axis: int | None) -> Any:
 
 
 def _as_slices(rows: Any, shape: tuple[int, ...], axis: int | None) -> Any:
-    """Undo _as_rows for rows of the result."""
+    """Inverse of _as_rows, for the rows of the result."""
     count = aval_of(rows).shape[0]
     if axis is None:
         return reshape(rows, (count,))
@@ -290,8 +292,8 @@ def _as_slices(rows: Any, shape: tuple[int, ...], axis: int | None) -> Any:
     return move_axis(reshape(rows, (count, *shape[:axis], *shape[axis + 1 :])), 0, axis)
 
 
-def _group(rows: Any, equal_nan: bool) -> tuple[Any, Any]:
-    """Return the permutation that sorts rows, and which of the sorted rows differ from the one before."""
+def _sort_rows(rows: Any, equal_nan: bool) -> tuple[Any, Any]:
+    """Return the permutation that sorts the rows, and the mask of sorted rows that differ from the one before."""
     n, width = aval_of(rows).shape
     index_dtype = dtypes.canonicalize(int)
     if not n:
@@ -311,22 +313,22 @@ def _group(rows: Any, equal_nan: bool) -> tuple[Any, Any]:
 
 
 def _bounds(first: Any, size: int | None, number: int) -> Any:
-    """Return where groups begin in sorted order, and where the last one ends; absent groups begin at `number`."""
+    """Return where the groups of equal rows start, and where the last one ends. Padding groups start at `number`."""
     if size is not None:
         return masks.flatnonzero(first, size=size + 1, fill_value=number)
     starts = masks.flatnonzero(first)
     return concatenate([starts, full((1,), number, aval_of(starts).dtype)], 0)
 
 
-def _at(x: Any, positions: Any) -> Any:
-    """Rows of x; positions past the end read the first row."""
+def _gather_rows(x: Any, positions: Any) -> Any:
+    """Gather rows of x; positions past the end read the first row."""
     n, aval = aval_of(x).shape[0], aval_of(positions)
     if not n or not aval.size:
         return full((aval.size, *aval_of(x).shape[1:]), 0, aval_of(x).dtype)
     return x[ufuncs.where(ufuncs.less(positions, n), positions, 0)]
 
 
-def _filled(values: Any, starts: Any, number: int, fill_value: Any) -> Any:
+def _pad_absent(values: Any, starts: Any, number: int, fill_value: Any) -> Any:
     if fill_value is None or not aval_of(values).size:
         return values
     present = broadcast_in_dim(ufuncs.less(starts, number), aval_of(values).shape, (0,))
@@ -335,7 +337,7 @@ def _filled(values: Any, starts: Any, number: int, fill_value: Any) -> Any:
 
 
 def _inverse(order: Any, first: Any) -> Any:
-    """Number the groups in sorted order and take the numbers back to where the elements came from."""
+    """Number the groups in sorted order, and move each number back to the original position of its row."""
     index_dtype = aval_of(order).dtype
     if not aval_of(order).size:
         return order
@@ -344,7 +346,7 @@ def _inverse(order: Any, first: Any) -> Any:
 
 
 class UniqueAll(NamedTuple):
-    """What unique_all returns."""
+    """The result of `unique_all`."""
 
     values: Any
     indices: Any
@@ -353,34 +355,34 @@ class UniqueAll(NamedTuple):
 
 
 class UniqueCounts(NamedTuple):
-    """What unique_counts returns."""
+    """The result of `unique_counts`."""
 
     values: Any
     counts: Any
 
 
 class UniqueInverse(NamedTuple):
-    """What unique_inverse returns."""
+    """The result of `unique_inverse`."""
 
     values: Any
     inverse_indices: Any
 
 
 def unique_all(x: Any, /, *, size: int | None = None, fill_value: Any = None) -> UniqueAll:
-    """Return distinct elements, where each occurs first, which each element is, and how often each occurs."""
+    """Return the unique elements, the index of the first occurrence of each, the inverse indices, and the counts."""
     return UniqueAll(*unique(x, True, True, True, equal_nan=False, size=size, fill_value=fill_value))
 
 
 def unique_counts(x: Any, /, *, size: int | None = None, fill_value: Any = None) -> UniqueCounts:
-    """Return distinct elements and how often each occurs."""
+    """Return the unique elements and the number of occurrences of each."""
     return UniqueCounts(*unique(x, return_counts=True, equal_nan=False, size=size, fill_value=fill_value))
 
 
 def unique_inverse(x: Any, /, *, size: int | None = None, fill_value: Any = None) -> UniqueInverse:
-    """Return distinct elements and which of them each element is."""
+    """Return the unique elements and the indices that reconstruct the array from them."""
     return UniqueInverse(*unique(x, return_inverse=True, equal_nan=False, size=size, fill_value=fill_value))
 
 
 def unique_values(x: Any, /, *, size: int | None = None, fill_value: Any = None) -> Any:
-    """Return distinct elements."""
+    """Return the unique elements."""
     return unique(x, equal_nan=False, size=size, fill_value=fill_value)

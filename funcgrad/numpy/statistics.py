@@ -54,7 +54,14 @@ def cov(
     aweights: Any = None,
     dtype: Any = None,
 ) -> Any:
-    """Covariance matrix of variables in rows (columns unless `rowvar`): Σ w (x − x̄)(x − x̄)ᴴ / (Σw − ddof)."""
+    """Covariance matrix: Σ w (x − x̄)(x − x̄)ᴴ / (Σw − ddof).
+
+    Each row of `m` is a variable and each column an observation; `rowvar=False` swaps them. `y` holds more variables.
+
+    >>> cov([[1.0, 2.0, 3.0], [6.0, 4.0, 2.0]])
+    Array([[ 1., -2.],
+           [-2.,  4.]], dtype=float32)
+    """
     given = [_array(v, "cov") for v in (m, y) if v is not None]
     x, *rest = promote_inexact(*given, operation="cov")
     for v in (x, *rest):
@@ -99,7 +106,7 @@ def _weights(x: Any, fweights: Any, aweights: Any) -> Any:
 
 
 def corrcoef(x: Any, y: Any = None, rowvar: bool = True, dtype: Any = None) -> Any:
-    """Pearson's correlations of variables in rows (columns unless `rowvar`)."""
+    """Pearson correlation coefficients: Cᵢⱼ / √(Cᵢᵢ Cⱼⱼ) of the covariance matrix C; arguments as in `cov`."""
     c = cov(x, y, rowvar, dtype=dtype)
     if c.aval.ndim == 0:
         return uf.divide(c, c)
@@ -114,7 +121,9 @@ def corrcoef(x: Any, y: Any = None, rowvar: bool = True, dtype: Any = None) -> A
 
 
 def bincount(x: Any, weights: Any = None, minlength: int = 0, *, length: int | None = None) -> Any:
-    """How often each integer occurs, or the sum of its weights; `length` fixes the size and drops what is beyond.
+    """Count the occurrences of each non-negative integer, or sum its weights.
+
+    Under jit, `length` gives the size of the result; integers beyond it are dropped.
 
     >>> import funcgrad.numpy as jnp
     >>> bincount(jnp.array([1, 3, 1]))
@@ -137,7 +146,7 @@ def bincount(x: Any, weights: Any = None, minlength: int = 0, *, length: int | N
 
 
 def histogram_bin_edges(a: Any, bins: Any = 10, range: Any = None, weights: Any = None) -> Any:
-    """The edges of evenly spaced bins over the data's range, or the edges given."""
+    """The edges of evenly spaced bins over the range of the data, or `bins` itself if it is a vector of edges."""
     a = _array(a, "histogram_bin_edges")
     if isinstance(bins, str):
         raise ArgumentError(f"histogram_bin_edges: bins={bins!r}", fix="give a number of bins, or their edges")
@@ -155,8 +164,8 @@ def histogram_bin_edges(a: Any, bins: Any = 10, range: Any = None, weights: Any 
     return linspace(low, high, as_int(bins, "bins", "histogram") + 1, dtype=dtype)
 
 
-def _bin_of(x: Any, edges: Any) -> Any:
-    """The bin of each element, the last one closed; one past the end for what is in none."""
+def _bin_index(x: Any, edges: Any) -> Any:
+    """The index of each element's bin, or the number of bins if it is in none. The last bin is closed."""
     n = edges.aval.size - 1
     place = searchsorted(edges, x, side="right") - 1
     place = where(uf.equal(x, edges[-1]), n - 1, place)
@@ -166,14 +175,20 @@ def _bin_of(x: Any, edges: Any) -> Any:
 def histogram(
     a: Any, bins: Any = 10, range: Any = None, weights: Any = None, density: bool | None = None
 ) -> tuple[Any, Any]:
-    """(counts, edges): how many elements, or what weight of them, fall into each bin; `density` integrates to 1."""
+    """Return (counts, edges): the number of elements in each bin, or the sum of their weights.
+
+    With `density`, the counts are scaled so that their integral is 1.
+
+    >>> histogram([1.0, 2.0, 1.0, 4.0], bins=3)[0]
+    Array([2., 1., 1.], dtype=float32)
+    """
     a = ravel(_array(a, "histogram"))
     edges = histogram_bin_edges(a, bins, range)
     x, edges = promote_dtypes(a, edges, operation="histogram")
     w = creation.ones(a.aval.shape, edges.aval.dtype) if weights is None else ravel(_array(weights, "histogram"))
     if w.aval.shape != x.aval.shape:
         raise ShapeError(f"histogram: weights {w.aval} do not fit {x.aval}", fix="give one weight per element")
-    counts = bincount(_bin_of(x, edges), w, length=edges.aval.size - 1)
+    counts = bincount(_bin_index(x, edges), w, length=edges.aval.size - 1)
     if density:
         counts = counts / sum(counts) / diff(edges)
     return counts, edges
@@ -182,7 +197,7 @@ def histogram(
 def histogramdd(
     sample: Any, bins: Any = 10, range: Any = None, weights: Any = None, density: bool | None = None
 ) -> tuple[Any, list[Any]]:
-    """(counts, edges per dimension) of points in rows."""
+    """Return (counts, list of edges per dimension) of a sample of shape (points, dimensions)."""
     points = _array(sample, "histogramdd") if not isinstance(sample, (list, tuple)) else creation.asarray(sample).T
     (points,) = promote_inexact(points, operation="histogramdd")
     if points.aval.ndim != 2:
@@ -201,7 +216,7 @@ def histogramdd(
     counts = [e.aval.size - 1 for e in edges]
     place, inside = asarray(0), asarray(True)
     for x, e, m in zip(columns, edges, counts, strict=True):
-        own = _bin_of(x, e)
+        own = _bin_index(x, e)
         inside = uf.logical_and(inside, uf.less(own, m))
         place = place * m + own
     total = int(np.prod(counts))
@@ -217,9 +232,9 @@ def histogramdd(
 def histogram2d(
     x: Any, y: Any, bins: Any = 10, range: Any = None, weights: Any = None, density: bool | None = None
 ) -> tuple[Any, Any, Any]:
-    """(counts, x edges, y edges) of points (x, y)."""
+    """Return (counts, x edges, y edges) of the points (x, y)."""
     sample = creation.array([_array(x, "histogram2d"), _array(y, "histogram2d")]).T
-    # One vector of edges serves both axes; two of anything are one for each.
+    # A single vector of edges is used for both axes.
     if np.ndim(bins) == 1 and len(bins) not in (1, 2):
         bins = [bins, bins]
     counts, edges = histogramdd(sample, bins, range, weights, density)

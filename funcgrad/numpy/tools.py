@@ -1,4 +1,4 @@
-"""Index builders, printing options, files, and functions made of functions: what else NumPy's namespace has."""
+"""Index builders, printing options, files, cross products, and vectorize."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ set_printoptions, get_printoptions, printoptions = np.set_printoptions, np.get_p
 
 
 class _Grid:
-    """Coordinate arrays by slices: mgrid[0:3, 0:1:5j] is dense, ogrid broadcasts; an imaginary step counts points."""
+    """Coordinate arrays from slices: mgrid is dense, ogrid sparse. A step of nj means n points, as in 0:1:5j."""
 
     def __init__(self, sparse: bool):
         self.sparse = sparse
@@ -68,7 +68,7 @@ mgrid, ogrid = _Grid(sparse=False), _Grid(sparse=True)
 
 
 class _Joiner:
-    """Concatenate by indexing: r_[1:3, 0, x] along the first axis, c_ along the second."""
+    """Concatenate by indexing: r_[1:3, 0, x] along the first axis, c_[x, y] along the last."""
 
     def __init__(self, columns: bool):
         self.columns = columns
@@ -89,14 +89,14 @@ r_, c_ = _Joiner(columns=False), _Joiner(columns=True)
 def array_repr(
     arr: Any, max_line_width: int | None = None, precision: int | None = None, suppress_small: bool | None = None
 ) -> str:
-    """The text of an array with its dtype."""
+    """The repr of an array, with its dtype."""
     return np.array_repr(np.asarray(arr), max_line_width, precision, suppress_small)
 
 
 def array_str(
     a: Any, max_line_width: int | None = None, precision: int | None = None, suppress_small: bool | None = None
 ) -> str:
-    """The text of an array's values."""
+    """The str of an array: its values."""
     return np.array_str(np.asarray(a), max_line_width, precision, suppress_small)
 
 
@@ -106,19 +106,25 @@ def save(file: Any, arr: Any, allow_pickle: bool = True) -> None:
 
 
 def savez(file: Any, *args: Any, **kwargs: Any) -> None:
-    """Write arrays to an .npz file, by position or name."""
+    """Write arrays to an .npz file, named by position or keyword."""
     named: dict[str, Any] = {k: np.asarray(v) for k, v in kwargs.items()}
     np.savez(file, *map(np.asarray, args), **named)
 
 
 def load(file: Any, *args: Any, **kwargs: Any) -> Any:
-    """Read a .npy file as an array, an .npz file as NumPy's mapping."""
+    """Read a .npy file as an array, or an .npz file as NumPy's mapping."""
     out = np.load(file, *args, **kwargs)
     return asarray(out) if isinstance(out, np.ndarray) else out
 
 
 def cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | None = None) -> Any:
-    """Cross product of vectors of 3 (or 2: the third component alone) elements along an axis."""
+    """Cross product of vectors of 2 or 3 elements along an axis.
+
+    For two vectors of 2 elements, the result is the third component alone.
+
+    >>> cross([1, 0, 0], [0, 1, 0])
+    Array([0, 0, 1], dtype=int32)
+    """
     if axis is not None:
         axisa = axisb = axisc = axis
     a, b = promote_dtypes(asarray(a), asarray(b), operation="cross")
@@ -127,26 +133,26 @@ def cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axi
         raise ShapeError(f"cross: vectors have {a.shape[-1]} and {b.shape[-1]} elements", fix="pass vectors of 2 or 3")
     if a.shape[-1] == b.shape[-1] == 2:
         return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
-    a, b = (_three(v) for v in (a, b))
+    a, b = (_as_3d_vectors(v) for v in (a, b))
     shape = broadcast_shapes(a.shape, b.shape, operation="cross")
     (a0, a1, a2), (b0, b1, b2) = ([v[..., i] for i in range(3)] for v in (a, b))
-    # JAX's is weakly typed for vectors of 2 elements alone.
+    # As in JAX, only the product of vectors of 2 elements can be weakly typed.
     out = joining.stack(
         [uf.subtract(a1 * b2, a2 * b1), uf.subtract(a2 * b0, a0 * b2), uf.subtract(a0 * b1, a1 * b0)], -1
     )
     return shapes.moveaxis(convert_element_type(out, out.dtype), -1, as_axis(axisc, len(shape), "cross"))
 
 
-def _three(v: Any) -> Any:
+def _as_3d_vectors(v: Any) -> Any:
     return v if v.shape[-1] == 3 else joining.concatenate([v, creation.zeros_like(v[..., :1])], -1)
 
 
 def vectorize(
     pyfunc: Callable[..., Any], *, excluded: Any = frozenset(), signature: str | None = None
 ) -> Callable[..., Any]:
-    """Make a function of small arrays broadcast over leading axes, by vmap.
+    """Vectorize a function over the leading axes of its arguments, which broadcast together, by vmap.
 
-    `signature` as NumPy's, e.g. "(n,k),(k)->(n)"; without one the function is of scalars.
+    `signature` gives the core dimensions as in NumPy, e.g. "(n,k),(k)->(n)"; by default the function is of scalars.
 
     >>> import funcgrad.numpy as jnp
     >>> vectorize(jnp.dot, signature="(n),(n)->()")(jnp.ones((2, 3)), jnp.ones(3))
@@ -170,17 +176,17 @@ def vectorize(
         for i, (a, rank) in enumerate(zip(arrays, ranks, strict=True)):
             if a.ndim < rank:
                 raise ShapeError(
-                    f"vectorize: argument {i} has shape {a.shape}, {rank} core dimensions are wanted",
+                    f"vectorize: argument {i} has shape {a.shape}, but {rank} core dimensions are expected",
                     fix=f"the signature is {signature}",
                 )
             leads.append(a.shape[: a.ndim - rank])
         shape = broadcast_shapes(*leads, operation="vectorize")
-        # Innermost first: the last leading axis is mapped around the core, then the one before it.
+        # The last leading axis is mapped innermost.
         mapped: Callable[..., Any] = core
         for axis in reversed(range(len(shape))):
             in_axes = tuple(0 if _is_mapped(lead, shape, axis) else None for lead in leads)
             mapped = vmap(mapped, in_axes=in_axes, axis_size=shape[axis])
-        squeezed = [_without_units(a, lead, shape) for a, lead in zip(arrays, leads, strict=True)]
+        squeezed = [_squeeze_broadcast(a, lead, shape) for a, lead in zip(arrays, leads, strict=True)]
         return mapped(*squeezed)
 
     return vectorized
@@ -192,7 +198,7 @@ def _core_ranks(signature: str | None, n: int) -> list[int]:
     cores = re.findall(r"\(([^)]*)\)", signature.split("->")[0])
     if len(cores) != n:
         raise ArgumentError(
-            f"vectorize: signature {signature!r} is of {len(cores)} arguments, {n} are given", fix="match them"
+            f"vectorize: signature {signature!r} has {len(cores)} arguments, but {n} were passed", fix="match them"
         )
     return [len([d for d in core.split(",") if d.strip()]) for core in cores]
 
@@ -202,8 +208,8 @@ def _is_mapped(lead: tuple[int, ...], shape: tuple[int, ...], axis: int) -> bool
     return d >= 0 and lead[d] == shape[axis]
 
 
-def _without_units(a: Any, lead: tuple[int, ...], shape: tuple[int, ...]) -> Any:
-    """Drop leading axes of size 1 that broadcast against a larger one: vmap does not map them."""
+def _squeeze_broadcast(a: Any, lead: tuple[int, ...], shape: tuple[int, ...]) -> Any:
+    """Drop the leading axes of size 1 that broadcast against a larger one: vmap does not map those."""
     offset = len(shape) - len(lead)
     drop = tuple(d for d, n in enumerate(lead) if n == 1 and shape[offset + d] != 1)
     return shapes.squeeze(a, drop) if drop else a

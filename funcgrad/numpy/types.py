@@ -1,4 +1,4 @@
-"""Dtypes under NumPy's names: scalar types that make arrays, constants, and questions about types."""
+"""Scalar types, constants, and functions that inspect and promote dtypes."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ dtype = np.dtype
 
 
 class ScalarType(type):
-    """A dtype that can be called to make an array of it, as ``jnp.float32(1)``; equal to NumPy's type of that name.
+    """A scalar type such as ``jnp.float32``. Calling it makes an array; it equals NumPy's type of the same name.
 
     >>> import funcgrad.numpy as jnp
     >>> jnp.float32(1), jnp.float32 == np.float32, jnp.zeros(2, jnp.int8).dtype == jnp.int8
@@ -124,7 +124,7 @@ complexfloating, flexible, character, object_ = np.complexfloating, np.flexible,
 
 
 def finfo(dtype: Any) -> Any:
-    """Machine limits of a floating dtype: eps, max, tiny, …; of a complex one, those of its parts."""
+    """Machine limits of a floating dtype: eps, max, tiny, …; for a complex dtype, those of its real type."""
     return dtypes.finfo(_dtype_of(dtype))
 
 
@@ -138,7 +138,7 @@ def _dtype_of(x: Any) -> np.dtype:
 
 
 def issubdtype(arg1: Any, arg2: Any) -> builtins.bool:
-    """Whether dtype `arg1` is of kind `arg2`; bfloat16 is floating.
+    """Whether dtype `arg1` is a subtype of `arg2` in NumPy's type hierarchy; bfloat16 is floating.
 
     >>> issubdtype(bfloat16, floating), issubdtype(int8, integer), issubdtype(float32, float32)
     (True, True, True)
@@ -168,7 +168,7 @@ _KINDS = {
 
 
 def isdtype(dtype: Any, kind: Any) -> builtins.bool:
-    """Whether a dtype is of a kind of the array API standard ("integral", "real floating", …), or any of a tuple."""
+    """Whether a dtype is of a kind of the array API standard, such as "integral", or of any kind in a tuple."""
     found = dtypes.as_dtype(dtype)
     if isinstance(kind, tuple):
         return builtins.any(isdtype(found, k) for k in kind)
@@ -177,19 +177,21 @@ def isdtype(dtype: Any, kind: Any) -> builtins.bool:
     try:
         return found == dtypes.as_dtype(kind)
     except DTypeError:
-        raise DTypeError(f"isdtype: {kind!r} is not a kind", fix=f"use a dtype or one of {', '.join(_KINDS)}") from None
+        raise DTypeError(
+            f"isdtype: {kind!r} is not a kind of dtype", fix=f"use a dtype or one of {', '.join(_KINDS)}"
+        ) from None
 
 
 def result_type(*args: Any) -> np.dtype:
-    """The dtype in which an operation on these arrays, scalars and dtypes computes.
+    """The dtype that arrays, scalars and dtypes promote to in an operation.
 
     >>> result_type(int8, 1), result_type("int32", 1.0)
     (dtype('int8'), dtype('float32'))
     """
-    return dtypes.promote(tuple(_typed(a) for a in args))[0]
+    return dtypes.promote(tuple(_dtype_and_weak(a) for a in args))[0]
 
 
-def _typed(x: Any) -> tuple[np.dtype, builtins.bool]:
+def _dtype_and_weak(x: Any) -> tuple[np.dtype, builtins.bool]:
     if x in (int, float, complex, builtins.bool) if isinstance(x, type) else False:
         return dtypes.canonicalize(x), x is not builtins.bool
     if isinstance(x, (ArrayLike, np.ndarray, builtins.bool, int, float, complex)) and not isinstance(x, np.generic):
@@ -201,8 +203,8 @@ def _typed(x: Any) -> tuple[np.dtype, builtins.bool]:
 
 
 def promote_types(a: Any, b: Any) -> np.dtype:
-    """The least dtype to which both are promoted."""
-    return dtypes.promote((_typed(a), _typed(b)))[0]
+    """The dtype that both dtypes promote to."""
+    return dtypes.promote((_dtype_and_weak(a), _dtype_and_weak(b)))[0]
 
 
 Casting = Literal["no", "equiv", "safe", "same_kind", "unsafe"]
@@ -214,12 +216,12 @@ def can_cast(from_: Any, to: Any, casting: Casting = "safe") -> builtins.bool:
 
 
 def isscalar(element: Any) -> builtins.bool:
-    """Whether the object is a number or a 0-d array."""
+    """Whether an object is a number or a 0-d array."""
     return element.ndim == 0 if isinstance(element, (ArrayLike, np.ndarray)) else np.isscalar(element)
 
 
 def iterable(y: Any) -> builtins.bool:
-    """Whether the object can be iterated over."""
+    """Whether an object can be iterated over."""
     return y.ndim > 0 if isinstance(y, ArrayLike) else np.iterable(y)
 
 
@@ -234,7 +236,7 @@ def isrealobj(x: Any) -> builtins.bool:
 
 
 def shape(a: Any) -> tuple[int, ...]:
-    """Shape of an array or number."""
+    """Shape of an array or scalar."""
     return aval_of(a).shape
 
 
@@ -244,7 +246,7 @@ def ndim(a: Any) -> int:
 
 
 def size(a: Any, axis: Any = None) -> int:
-    """Number of elements, in all or along axes."""
+    """Number of elements, in total or along the given axes."""
     sizes = aval_of(a).shape
     axes = range(len(sizes)) if axis is None else (axis,) if isinstance(axis, int) else axis
     return math.prod(sizes[d] for d in axes)

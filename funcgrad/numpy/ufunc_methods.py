@@ -1,4 +1,4 @@
-"""What NumPy's ufunc objects have besides being called: reduce, accumulate, outer, at, reduceat; and frompyfunc."""
+"""The methods of NumPy ufuncs: reduce, accumulate, outer, at, reduceat; and frompyfunc."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _REDUCERS: dict[Callable[..., Any], Callable[..., Any]] = {
 
 
 class ufunc:
-    """An elementwise function of two operands with NumPy's methods; `frompyfunc` makes them of scalar functions.
+    """An elementwise function with the methods of a NumPy ufunc; see `frompyfunc`.
 
     >>> import funcgrad.numpy as jnp
     >>> jnp.multiply.outer(jnp.arange(3), jnp.arange(2))
@@ -50,7 +50,7 @@ class ufunc:
     def __repr__(self) -> str:
         return f"<ufunc {self.__name__!r}>"
 
-    def _scanned(self, a: Any, axis: int) -> Any:
+    def _scan(self, a: Any, axis: int) -> Any:
         if self.nin != 2 or self.nout != 1:
             raise ArgumentError(
                 f"{self.__name__}: it is a function of {self.nin} operands", fix="fold binary functions"
@@ -68,7 +68,7 @@ class ufunc:
         initial: Any = None,
         where: Any = None,
     ) -> Any:
-        """Fold along an axis (None: all); the function must be associative."""
+        """Reduce along an axis, or over all axes for None. The function must be associative."""
         reducer = _REDUCERS.get(self.function)
         if reducer is not None and dtype is None:
             options = {} if initial is None else {"initial": initial}
@@ -81,7 +81,7 @@ class ufunc:
             a, axis = shapes.reshape(a, (a.aval.size,)), 0
         axis = as_axis(axis, a.aval.ndim, self.__name__)
         if a.aval.shape[axis]:
-            result = self._scanned(a, axis)[(slice(None),) * axis + (-1,)]
+            result = self._scan(a, axis)[(slice(None),) * axis + (-1,)]
         elif self.identity is not None:
             result = asarray(self.identity)
         else:
@@ -94,17 +94,20 @@ class ufunc:
         )
 
     def accumulate(self, a: Any, axis: int = 0, dtype: Any = None, out: None = None) -> Any:
-        """All partial folds along an axis; the function must be associative."""
+        """Cumulative reduction along an axis. The function must be associative."""
         a = as_operand(a, self.__name__) if dtype is None else asarray(a, dtype)
-        return self._scanned(a, as_axis(axis, a.aval.ndim, self.__name__))
+        return self._scan(a, as_axis(axis, a.aval.ndim, self.__name__))
 
     def outer(self, A: Any, B: Any, /) -> Any:
-        """f(a, b) of all pairs, with the axes of A before those of B."""
+        """Apply the function to all pairs (a, b); the axes of A come before those of B."""
         A, B = as_operand(A, self.__name__), as_operand(B, self.__name__)
         return self.function(shapes.reshape(A, (*A.aval.shape, *(1,) * B.aval.ndim)), B)
 
     def at(self, a: Any, indices: Any, b: Any = None, /, *, inplace: bool = True) -> Any:
-        """The array with f applied at the indices, once per repetition; pass inplace=False: arrays do not change."""
+        """Return `a` with the function applied at the indices, once per repetition.
+
+        Arrays are immutable, so inplace=False is required.
+        """
         if inplace:
             raise ArgumentError(
                 f"{self.__name__}.at: arrays are immutable", fix="pass inplace=False and use the result"
@@ -126,7 +129,7 @@ class ufunc:
         return a.at[indices].set(self.function(a[indices], b))
 
     def reduceat(self, a: Any, indices: Any, axis: int = 0, dtype: Any = None, out: None = None) -> Any:
-        """Fold a[i:j] for each pair of neighbors in static indices; a[i] alone where j ≤ i."""
+        """Reduce a[i:j] for each pair i, j of consecutive indices, or take a[i] where j ≤ i. The indices are static."""
         a = as_operand(a, self.__name__)
         axis = as_axis(axis, a.aval.ndim, self.__name__)
         places = [int(i) for i in indices]
@@ -138,14 +141,14 @@ class ufunc:
 
 
 def frompyfunc(func: Callable[..., Any], /, nin: int, nout: int, *, identity: Any = None) -> ufunc:
-    """Make a ufunc of a function of scalars, by vmap."""
+    """Make a ufunc from a function of scalars, by vmap."""
     wrapped = ufunc(vectorize(func), nin, nout, identity)
     wrapped.__name__ = getattr(func, "__name__", "ufunc")
     return wrapped
 
 
-def _give_methods() -> None:
-    """Give the namespace's own binary functions the methods; they stay plain functions, which are quicker to call."""
+def _attach_methods() -> None:
+    """Attach ufunc methods to the binary functions of the namespace, which stay plain functions: those call faster."""
     identities = {
         uf.add: 0,
         uf.multiply: 1,
@@ -181,4 +184,4 @@ def _give_methods() -> None:
             setattr(function, name, getattr(methods, name))
 
 
-_give_methods()
+_attach_methods()

@@ -1,7 +1,7 @@
-"""Elementwise functions that are one primitive after promotion, under NumPy's names.
+"""Elementwise functions that bind a single primitive.
 
-Each is made by `_unary` or `_binary`: promote the operands, bind the primitive. What takes more than that is in
-`numpy.composite`.
+`_unary` and `_binary` make most of them: promote the operands, bind the primitive. Functions that need several
+primitives are in `numpy.composite`.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ __all__ = [
 
 
 class BinaryFunction(Protocol):
-    """A function of two operands; `shortcut` is the same for the commonest operands and gives None for others."""
+    """A function of two operands. `shortcut` is its fast path; it returns None for operands it does not handle."""
 
     shortcut: Callable[[Any, Any], Any]
 
@@ -105,7 +105,7 @@ class BinaryFunction(Protocol):
 def _named(function: Any, name: str, doc: str, shortcut: Any = None) -> Any:
     function.__name__ = function.__qualname__ = name
     function.__doc__ = doc
-    # Operators try the shortcut themselves, which saves a call.
+    # Operators call the shortcut directly, which saves a function call.
     function.shortcut = shortcut or (lambda *_: None)
     return function
 
@@ -113,7 +113,7 @@ def _named(function: Any, name: str, doc: str, shortcut: Any = None) -> Any:
 def _unary(
     name: str, primitive: Primitive, doc: str, *, inexact: bool = False, exact: Any = None
 ) -> Callable[[Any], Any]:
-    """Make a function of one operand; `inexact` takes integers to floats, `exact` is what integers and bools get."""
+    """Make a function of one operand. `inexact` promotes integers to floats; `exact` replaces it for exact dtypes."""
     numpy_ufunc = primitive.evaluate
     shortcut, remember = eager.unary(numpy_ufunc) if isinstance(numpy_ufunc, np.ufunc) else (None, None)
 
@@ -142,7 +142,7 @@ def _binary(
     on_bool: Primitive | None = None,
     numpy_ufunc: Any = None,
 ) -> BinaryFunction:
-    """Make a function of two operands; `on_bool` is the primitive that stands in for bools."""
+    """Make a function of two operands; `on_bool` is the primitive to bind for bools."""
     numpy_ufunc = numpy_ufunc or primitive.evaluate
     shortcut, remember = eager.binary(numpy_ufunc) if isinstance(numpy_ufunc, np.ufunc) else (None, None)
     convert = promote_inexact if inexact else None
@@ -164,15 +164,15 @@ def _binary(
 
 
 def without_bools(x: Any) -> Any:
-    """Return bools as the default integer, other operands as they are."""
+    """Convert bools to the default integer dtype; return other operands unchanged."""
     return x if x.aval.dtype != dtypes.bool_ else casts.convert_element_type(x, dtypes.canonicalize(int))
 
 
 # ---------------------------------------------------------------- arithmetic
 
-add = _binary("add", ar.add_p, "x + y; of bools, `or`.", on_bool=logic.or_p)
+add = _binary("add", ar.add_p, "x + y; for bools, logical or.", on_bool=logic.or_p)
 subtract = _binary("subtract", ar.sub_p, "x − y; not defined on bools.")
-multiply = _binary("multiply", ar.mul_p, "x · y; of bools, `and`.", on_bool=logic.and_p)
+multiply = _binary("multiply", ar.mul_p, "x · y; for bools, logical and.", on_bool=logic.and_p)
 divide = true_divide = _binary(
     "divide", ar.div_p, "x / y; integers and bools give floats.", inexact=True, numpy_ufunc=np.divide
 )
@@ -180,19 +180,19 @@ negative = _unary("negative", ar.neg_p, "−x; not defined on bools.")
 absolute = abs = _unary(
     "absolute",
     ar.abs_p,
-    "|x|; of a complex number its modulus, a real number.",
+    "|x|; for a complex number, its modulus, which is real.",
     exact=lambda x: ar.abs_p.bind(x) if x.aval.dtype.kind == "i" else x,
 )
-sign = _unary("sign", ar.sign_p, "−1, 0 or 1; of a complex number x / |x|.")
-square = _unary("square", ar.square_p, "x²; of bools, 0 or 1.", exact=lambda x: ar.square_p.bind(without_bools(x)))
-nextafter = _binary("nextafter", ar.nextafter_p, "The float next to x in the direction of y.", inexact=True)
+sign = _unary("sign", ar.sign_p, "−1, 0 or 1; for a complex number, x / |x|.")
+square = _unary("square", ar.square_p, "x²; for bools, 0 or 1.", exact=lambda x: ar.square_p.bind(without_bools(x)))
+nextafter = _binary("nextafter", ar.nextafter_p, "The next float after x in the direction of y.", inexact=True)
 _arctan2 = _binary("arctan2", atan2_p, "", inexact=True)
-maximum = _binary("maximum", ar.max_p, "The larger of x and y; NaN where either is NaN.")
-minimum = _binary("minimum", ar.min_p, "The smaller of x and y; NaN where either is NaN.")
+maximum = _binary("maximum", ar.max_p, "The larger of x and y; NaN if either is NaN.")
+minimum = _binary("minimum", ar.min_p, "The smaller of x and y; NaN if either is NaN.")
 
 
 def arctan2(x: Any, y: Any, /) -> Any:
-    """The angle of the point (y, x) in radians, in (−π, π]; of complex numbers −i·log((y + ix) / √(x² + y²))."""
+    """The angle of the point (y, x) in radians, in (−π, π]; for complex numbers, −i·log((y + ix) / √(x² + y²))."""
     if (out := _arctan2.shortcut(x, y)) is not None:
         return out
     x, y = promote_inexact(x, y, operation="arctan2")
@@ -225,8 +225,8 @@ def _ordering(name: str, primitive: Primitive, doc: str) -> Callable[[Any, Any],
     return _named(ufunc, name, doc, of_reals.shortcut)
 
 
-equal = _binary("equal", logic.eq_p, "x = y; False where either is NaN.")
-not_equal = _binary("not_equal", logic.ne_p, "x ≠ y; True where either is NaN.")
+equal = _binary("equal", logic.eq_p, "x = y; False if either is NaN.")
+not_equal = _binary("not_equal", logic.ne_p, "x ≠ y; True if either is NaN.")
 less = _ordering("less", logic.lt_p, "x < y.")
 less_equal = _ordering("less_equal", logic.le_p, "x ≤ y.")
 greater = _ordering("greater", logic.gt_p, "x > y.")
@@ -234,19 +234,19 @@ greater_equal = _ordering("greater_equal", logic.ge_p, "x ≥ y.")
 bitwise_and = _binary("bitwise_and", logic.and_p, "Bits that are set in both operands.")
 bitwise_or = _binary("bitwise_or", logic.or_p, "Bits that are set in either operand.")
 bitwise_xor = _binary("bitwise_xor", logic.xor_p, "Bits in which the operands differ.")
-bitwise_not = bitwise_invert = invert = _unary("bitwise_not", logic.not_p, "All bits flipped; of bools, `not`.")
+bitwise_not = bitwise_invert = invert = _unary("bitwise_not", logic.not_p, "Flip all bits; for bools, logical not.")
 _shift_left = _binary("left_shift", logic.shift_left_p, "")
 _shift_right_signed = _binary("right_shift", logic.shift_right_arithmetic_p, "")
 _shift_right_unsigned = _binary("right_shift", logic.shift_right_logical_p, "")
 
 
 def left_shift(x: Any, y: Any, /) -> Any:
-    """x · 2ʸ, dropping bits; 0 where y is the width or more."""
+    """x · 2ʸ modulo 2ʷ, where w is the number of bits; 0 if y ≥ w."""
     return _shift_left(*(without_bools(v) for v in promote(x, y, operation="left_shift")))
 
 
 def right_shift(x: Any, y: Any, /) -> Any:
-    """⌊x / 2ʸ⌋: signed integers keep their sign bit."""
+    """⌊x / 2ʸ⌋; the shift of signed integers is arithmetic."""
     x, y = (without_bools(v) for v in promote(x, y, operation="right_shift"))
     return (_shift_right_unsigned if x.aval.dtype.kind == "u" else _shift_right_signed)(x, y)
 
@@ -285,8 +285,8 @@ logical_not = _logical("logical_not", bitwise_not, "x = 0.")
 # ---------------------------------------------------------------- rounding
 
 _unchanged: Callable[[Any], Any] = lambda x: x  # noqa: E731
-floor = _unary("floor", ar.floor_p, "The largest integer not above x; integers are unchanged.", exact=_unchanged)
-ceil = _unary("ceil", ar.ceil_p, "The smallest integer not below x; integers are unchanged.", exact=_unchanged)
+floor = _unary("floor", ar.floor_p, "The largest integer ≤ x; integers are unchanged.", exact=_unchanged)
+ceil = _unary("ceil", ar.ceil_p, "The smallest integer ≥ x; integers are unchanged.", exact=_unchanged)
 
 
 def trunc(x: Any, /) -> Any:
@@ -298,7 +298,7 @@ def trunc(x: Any, /) -> Any:
 
 
 def rint(x: Any, /) -> Any:
-    """Round to the nearest integer, ties to even; integers become floats, complex numbers are rounded by parts."""
+    """Round to the nearest integer, ties to even. Integers become floats; complex numbers are rounded part by part."""
     x = as_operand(x, "rint")
     if not dtypes.is_inexact(x.aval.dtype):
         return casts.convert_element_type(x, dtypes.canonicalize(float))
@@ -312,9 +312,9 @@ def rint(x: Any, /) -> Any:
 _INEXACT = {
     "exp": (ar.exp_p, "eˣ."),
     "exp2": (ar.exp2_p, "2ˣ."),
-    "expm1": (ar.expm1_p, "eˣ − 1, exact near 0."),
+    "expm1": (ar.expm1_p, "eˣ − 1, accurate near 0."),
     "log": (ar.log_p, "Natural logarithm."),
-    "log1p": (ar.log1p_p, "log(1 + x), exact near 0."),
+    "log1p": (ar.log1p_p, "log(1 + x), accurate near 0."),
     "sqrt": (ar.sqrt_p, "Square root; NaN below 0."),
     "cbrt": (ar.cbrt_p, "Cube root."),
     "sin": (ar.sin_p, "Sine of an angle in radians."),
@@ -345,9 +345,10 @@ asin, acos, atan, asinh, acosh, atanh = arcsin, arccos, arctan, arcsinh, arccosh
 
 
 def where(condition: Any, x: Any, y: Any) -> Any:
-    """x where the condition holds, y elsewhere; the three broadcast together.
+    """Select x where the condition is true and y elsewhere; the three broadcast together.
 
-    The branch that is not chosen takes part in derivatives as 0: where it is NaN or infinite, guard its input too.
+    The derivative of the branch that is not selected is multiplied by 0. If it may be NaN or infinite, guard the input
+    of that branch with another `where`.
 
     >>> import funcgrad.numpy as jnp
     >>> where(jnp.arange(3) > 1, 1.0, 0.0)
@@ -359,13 +360,13 @@ def where(condition: Any, x: Any, y: Any) -> Any:
 
 
 def pick(condition: Any, x: Any, y: Any, operation: str) -> Any:
-    """`where` for operands of one dtype."""
+    """`where` for operands of the same dtype."""
     condition, x, y = broadcast_together([condition, x, y], operation)
     return selection.select_n_p.bind(condition, y, x)
 
 
 def broadcast_together(operands: Sequence[Any], operation: str) -> list[Any]:
-    """Broadcast all operands but a scalar first one to their common shape."""
+    """Broadcast the operands to their common shape, except the first if it is a scalar."""
     shape = promotion.broadcast_shapes(*(x.aval.shape for x in operands), operation=operation)
     head = operands[0] if not operands[0].aval.shape else promotion.broadcast_to(operands[0], shape)
     return [head, *(promotion.broadcast_to(x, shape) for x in operands[1:])]

@@ -343,7 +343,7 @@ BAD = {
     "add: operand [1, 2] of type list is not an array": lambda: jnp.add([1, 2], 1),
     "array: 's' holds": lambda: jnp.array("s"),
     "arange: step is 0": lambda: jnp.arange(1, 5, 0),
-    "sum: out= is given": lambda: jnp.sum(jnp.ones(2), out=jnp.ones(())),
+    "sum: out= was given": lambda: jnp.sum(jnp.ones(2), out=jnp.ones(())),
     "repeat: repeats of type i32[2] is traced": lambda: fg.jit(lambda n: jnp.repeat(jnp.ones(2), n))(jnp.array([1, 2])),
     "bitwise_not|not: operand 0 has type f32[2]": lambda: ~jnp.ones(2),
     "squeeze: dimensions (0,) of f32[2]": lambda: jnp.squeeze(jnp.ones(2), 0),

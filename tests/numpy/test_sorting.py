@@ -368,7 +368,7 @@ BAD = {
         errors.ConcretizationError,
         "unique: elements of type f32[2,3] are traced",
     ),
-    "fill": (lambda: jnp.unique(X[:0], size=2), errors.ArgumentError, "unique: size=2 of the empty array f32[0,3]"),
+    "fill": (lambda: jnp.unique(X[:0], size=2), errors.ArgumentError, "unique: size=2 for the empty array f32[0,3]"),
     "method": (lambda: jnp.quantile(X, 0.5, method="cubic"), errors.ArgumentError, "quantile: method is 'cubic'"),
     "nothing": (lambda: jnp.median(X[:0], 0), errors.ShapeError, "median: no elements along axis 0 of f32[0,3]"),
     "no order": (lambda: jnp.quantile(X * 1j, 0.5), errors.DTypeError, "quantile: operand c64[2,3]"),

@@ -370,7 +370,7 @@ BAD = {
         "vecdot: axis 2 is out of range for f32[2,3]",
     ),
     "trace": (lambda: jnp.trace(V), errors.ShapeError, "trace: operand 0 is f32[3]"),
-    "trace axes": (lambda: jnp.trace(X, axis2=-2), errors.ArgumentError, "trace: axis1=0 and axis2=-2 are one axis"),
+    "trace axes": (lambda: jnp.trace(X, axis2=-2), errors.ArgumentError, "trace: axis1=0 and axis2=-2 are the same axis"),
     "list": (lambda: jnp.dot([1.0], V), errors.ArgumentError, "dot: operand [1.0] of type list"),
     "einsum sizes": (
         lambda: jnp.einsum("ij,jk", X, X),
@@ -380,7 +380,7 @@ BAD = {
     "einsum rank": (
         lambda: jnp.einsum("ijk->i", X),
         errors.ShapeError,
-        "term 'ijk' of 'ijk->i' has 3 letters, operand 0 is",
+        "term 'ijk' of 'ijk->i' has 3 letters, but operand 0 is",
     ),
     "einsum operands": (lambda: jnp.einsum("ij,jk", X), errors.ArgumentError, "einsum: 'ij,jk'"),
     "einsum result": (lambda: jnp.einsum("ij->k", X), errors.ArgumentError, "einsum: "),
