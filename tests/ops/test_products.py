@@ -370,7 +370,11 @@ BAD = {
         "vecdot: axis 2 is out of range for f32[2,3]",
     ),
     "trace": (lambda: jnp.trace(V), errors.ShapeError, "trace: operand 0 is f32[3]"),
-    "trace axes": (lambda: jnp.trace(X, axis2=-2), errors.ArgumentError, "trace: axis1=0 and axis2=-2 are the same axis"),
+    "trace axes": (
+        lambda: jnp.trace(X, axis2=-2),
+        errors.ArgumentError,
+        "trace: axis1=0 and axis2=-2 are the same axis",
+    ),
     "list": (lambda: jnp.dot([1.0], V), errors.ArgumentError, "dot: operand [1.0] of type list"),
     "einsum sizes": (
         lambda: jnp.einsum("ij,jk", X, X),
