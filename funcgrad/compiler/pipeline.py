@@ -19,7 +19,7 @@ from funcgrad.compiler.loops import language as loops
 from funcgrad.compiler.loops import python
 from funcgrad.compiler.loops.language import Kernel
 from funcgrad.compiler.lowering import small_loops
-from funcgrad.compiler.lowering.lower import lower_group
+from funcgrad.compiler.lowering.alike import kernels_of as launches_of
 from funcgrad.compiler.lowering.updates import lower_update
 from funcgrad.compiler.program.executable import Executable
 from funcgrad.compiler.program.instructions import Plan
@@ -112,8 +112,8 @@ def kernels_of(closed: ClosedJaxpr, target: str | None = None) -> list[Kernel]:
 
 def _kernels(fusion: Fusion) -> Iterator[Kernel]:
     for group in fusion.order:
-        if group.kind == "loops":
-            yield from (x.kernel for x in lower_group(fusion, group, fusion.stored))
+        if group.kind in ("loops", "kernels"):
+            yield from (x.kernel for x in launches_of(fusion, group))
         elif group.kind == "update":
             yield lower_update(group.eqns[0], fusion.accesses[group.eqns[0]], fusion.scheduling).kernel
         elif group.kind == "control":

@@ -91,6 +91,19 @@ class Reduce(Lowering):
     identity: Callable[[np.dtype], Any]
 
 
+@dataclass(frozen=True)
+class Cumulative(Lowering):
+    """out[i] = x[0] ∘ … ∘ x[i] along the dimension `axis` of the params, from the end where they say `reverse`.
+
+    `combine` builds a ∘ x: the name of one scalar operation, or a function of a `ScalarBuilder`. `exact`: it does not
+    round, so that the operand's dtype is wide enough to accumulate in.
+    """
+
+    combine: str | Callable[..., Any]
+    identity: Callable[[np.dtype], Any]
+    exact: bool = False
+
+
 def _dtype_and_params(in_avals: Any, out_avals: Sequence[ShapedArray], **params: Any) -> dict[str, Any]:
     return {"dtype": out_avals[0].dtype} | params
 
@@ -279,6 +292,9 @@ CALLS = (Inline, Rewrite)
 
 CONTROL = (Scan, WhileLoop, Cond)
 """Branches and loops."""
+
+KERNELS = (Cumulative,)
+"""What the compiler has kernels of their own for."""
 
 HOST = (Host, Gather, Scatter)
 """What no target computes by itself: the program calls the primitive's NumPy rule."""

@@ -62,7 +62,7 @@ atan2_p = elementwise(
 # ---------------------------------------------------------------- sums of exponentials
 
 
-def _logaddexp_scalar(b: Any, x: Any, y: Any) -> Any:
+def logaddexp_formula(b: Any, x: Any, y: Any) -> Any:
     """max + log1p(exp(min − max)); where the two are equal, infinities included, the difference is 0."""
     high, low = b.op("max", x, y), b.op("min", x, y)
     difference = b.op("select", b.op("eq", low, high), b.const(0, x.dtype), b.op("sub", low, high))
@@ -84,7 +84,7 @@ logaddexp_p = elementwise(
     lambda x, y: np.logaddexp(x, y).astype(x.dtype),
     derivative=(_share, lambda ans, x, y: _share(ans, y, x)),
     kinds=("float",),
-    scalar=_logaddexp_scalar,
+    scalar=logaddexp_formula,
 )
 
 # ---------------------------------------------------------------- integers

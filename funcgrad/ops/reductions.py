@@ -10,14 +10,14 @@ import numpy as np
 from funcgrad import dtypes
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
-from funcgrad.core.lowering import Rewrite
+from funcgrad.core.lowering import Cumulative, Rewrite
 from funcgrad.core.primitives import AxisData, Primitive
 from funcgrad.core.symbolic import Zero
 from funcgrad.errors import ArgumentError, ShapeError
 from funcgrad.ops.accumulation import accumulator, run_over
 from funcgrad.ops.arithmetic import add_p, max_p, min_p, mul_p
 from funcgrad.ops.casts import convert_element_type
-from funcgrad.ops.composite import logaddexp_p
+from funcgrad.ops.composite import logaddexp_formula, logaddexp_p
 from funcgrad.ops.elementwise import BITS, NUMBER, REAL, check_operands
 from funcgrad.ops.logic import eq_p, ne_p, or_p
 from funcgrad.ops.selection import select_n_p
@@ -311,6 +311,7 @@ def _cumulative(
     name: str,
     ufunc: np.ufunc,
     kinds: Sequence[str],
+    lowering: Cumulative,
     tangent: Callable[..., Any],
     transpose_: Callable[..., Any] | None = None,
 ) -> Primitive:
@@ -336,7 +337,9 @@ def _cumulative(
         (dim,) = dims
         return primitive.bind(args[0], axis=axis + (axis >= dim), reverse=reverse), dim
 
-    primitive = Primitive(name, infer=infer, evaluate=evaluate, jvp=jvp, batch=batch, transpose=transpose_)
+    primitive = Primitive(
+        name, infer=infer, evaluate=evaluate, jvp=jvp, batch=batch, transpose=transpose_, lowering=lowering
+    )
     return primitive
 
 
@@ -353,13 +356,16 @@ cumsum_p = _cumulative(
     "cumsum",
     np.add,
     NUMBER,
+    Cumulative("add", lambda d: d.type(-0.0 if dtypes.is_float(d) else 0)),
     lambda x, t, axis, reverse: cumsum(t, axis, reverse),
     lambda ct, x, *, axis, reverse: [cumsum(ct, axis, not reverse)],
 )
-cumprod_p = _cumulative("cumprod", np.multiply, NUMBER, _scanned(mul_p.jvp))
-cummax_p = _cumulative("cummax", np.maximum, REAL, _scanned(max_p.jvp))
-cummin_p = _cumulative("cummin", np.minimum, REAL, _scanned(min_p.jvp))
-cumlogsumexp_p = _cumulative("cumlogsumexp", np.logaddexp, ("float",), _scanned(logaddexp_p.jvp))
+cumprod_p = _cumulative("cumprod", np.multiply, NUMBER, Cumulative("mul", lambda d: d.type(1)), _scanned(mul_p.jvp))
+cummax_p = _cumulative("cummax", np.maximum, REAL, Cumulative("max", lowest, exact=True), _scanned(max_p.jvp))
+cummin_p = _cumulative("cummin", np.minimum, REAL, Cumulative("min", highest, exact=True), _scanned(min_p.jvp))
+cumlogsumexp_p = _cumulative(
+    "cumlogsumexp", np.logaddexp, ("float",), Cumulative(logaddexp_formula, lowest), _scanned(logaddexp_p.jvp)
+)
 
 
 def cumsum(x: Any, axis: int, reverse: bool = False) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from funcgrad.compiler.fusion.groups import Shape
-from funcgrad.core.jaxprs import Atom
+from funcgrad.core.jaxprs import Atom, JaxprEqn
 from funcgrad.core.lowering import Strided, contiguous
 
 
@@ -46,3 +46,48 @@ def is_contiguous(view: Strided) -> bool:
 def is_whole(view: Strided, shape: Shape) -> bool:
     """Whether an access reads all of a buffer of `shape` in order, in whatever shape."""
     return is_contiguous(view) and not view.offset and math.prod(view.shape) == math.prod(shape)
+
+
+class Rows(NamedTuple):
+    """The one-dimensional slices of an access along an axis: `outer` × `inner` of them, of `length` elements.
+
+    Element j of row (o, i) is at offset + o·strides[0] + j·strides[1] + i·strides[2].
+    """
+
+    outer: int
+    length: int
+    inner: int
+    strides: tuple[int, int, int]
+    offset: int
+
+    @property
+    def count(self) -> int:
+        """The number of rows."""
+        return self.outer * self.inner
+
+
+def rows(view: Strided, axis: int) -> Rows | None:
+    """Return the rows along an axis, or None where the dimensions before or after it have more than one stride."""
+    before, after = (_joined(view, dims) for dims in (range(axis), range(axis + 1, len(view.shape))))
+    if before is None or after is None:
+        return None
+    strides = (before[1], view.strides[axis], after[1])
+    return Rows(before[0], view.shape[axis], after[0], strides, view.offset)
+
+
+def _joined(view: Strided, dims: Iterable[int]) -> tuple[int, int] | None:
+    """The size and the stride of adjacent dimensions as one."""
+    size, stride = 1, 0
+    for d in reversed(dims := [d for d in dims if view.shape[d] != 1]):
+        if size == 1:
+            size, stride = view.shape[d], view.strides[d]
+        elif view.strides[d] == stride * size:
+            size *= view.shape[d]
+        else:
+            return None
+    return size, stride
+
+
+def row_axis(eqn: JaxprEqn) -> int:
+    """The axis along which an operation with kernels of its own works."""
+    return eqn.params["axis"] if "axis" in eqn.params else eqn.params["dimension"]

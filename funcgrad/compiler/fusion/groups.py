@@ -15,7 +15,7 @@ from typing import Literal as Choice
 from funcgrad.core.jaxprs import JaxprEqn
 
 Shape = tuple[int, ...]
-Kind = Choice["loops", "contract", "join", "update", "control", "native", "library", "host"]
+Kind = Choice["loops", "contract", "join", "update", "control", "native", "library", "kernels", "host"]
 
 # A search takes at most this many steps. A path that is not ruled out by then counts as found.
 MOST_STEPS = 400
@@ -25,7 +25,7 @@ _GAP = 1 << 60  # between the places of neighbors at first
 @dataclass(eq=False)
 class Group:
     """Equations that become one kernel, or one equation: a BLAS call, a join of many arrays, a window written, a branch
-    or loop, native code, a host call."""
+    or loop, native code, an operation that has kernels of its own, a host call."""
 
     kind: Kind
     number: int

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from funcgrad import dtypes
-from funcgrad.compiler.fusion.access import Access, is_contiguous, is_whole
+from funcgrad.compiler.fusion.access import Access, is_contiguous, is_whole, row_axis, rows
 from funcgrad.compiler.fusion.groups import Kind
 from funcgrad.compiler.loops.equations import is_loop
 from funcgrad.compiler.loops.scalars import DTYPES
@@ -23,6 +23,7 @@ from funcgrad.core.lowering import (
     CALLS,
     CONTROL,
     HOST,
+    KERNELS,
     Barrier,
     Concatenate,
     Contract,
@@ -147,6 +148,11 @@ class _Resolver:
         self.copy_unless(eqn.invars, self.is_stored)
         self.add(eqn, "control")
 
+    def kernels(self, eqn: JaxprEqn) -> None:
+        native = all(v.aval.dtype in DTYPES for v in (*eqn.invars, *eqn.outvars))
+        self.copy_unless(eqn.invars if native else [], lambda v: self.has_rows(v, row_axis(eqn)))
+        self.add(eqn, "kernels" if native else "host")
+
     def host(self, eqn: JaxprEqn) -> None:
         self.add(eqn, "host")
 
@@ -184,6 +190,11 @@ class _Resolver:
         """Whether an operand is in memory, all of it and in order."""
         source, view = self.access(atom)
         return isinstance(source, Var) and is_whole(view, source.aval.shape)
+
+    def has_rows(self, atom: Atom, axis: int) -> bool:
+        """Whether an operand is in memory and its rows along an axis are at regular distances."""
+        source, view = self.access(atom)
+        return isinstance(source, Var) and rows(view, axis) is not None
 
     def is_run(self, atom: Atom) -> bool:
         """Whether an operand's elements are side by side in memory, in order."""
@@ -264,6 +275,7 @@ _RULES: LoweringTable[Callable[[_Resolver, JaxprEqn], None]] = LoweringTable(
         LibraryRoutine: _Resolver.library,
         Native: _Resolver.native,
         **dict.fromkeys(CONTROL, _Resolver.control),
+        **dict.fromkeys(KERNELS, _Resolver.kernels),
     },
     # Those of these that the loop language can express never get here.
     rest=(Elementwise, Pad, Iota, Reduce, DynamicSlice, *CALLS, *HOST),

@@ -14,6 +14,7 @@ from funcgrad.core.lowering import (
     CALLS,
     CONTROL,
     HOST,
+    KERNELS,
     Barrier,
     Concatenate,
     Contract,
@@ -46,7 +47,7 @@ _EXPRESSIBLE: LoweringTable[Callable[[JaxprEqn], bool]] = LoweringTable(
         Concatenate: lambda eqn: len(eqn.invars) <= MOST_PARTS,
         **dict.fromkeys((View, Pad, Iota, Reduce, DynamicSlice), lambda eqn: True),
     },
-    rest=(Contract, DynamicUpdateSlice, LibraryRoutine, Native, Barrier, *CALLS, *CONTROL, *HOST),
+    rest=(Contract, DynamicUpdateSlice, LibraryRoutine, Native, Barrier, *CALLS, *CONTROL, *KERNELS, *HOST),
     otherwise=lambda eqn: False,
 )
 

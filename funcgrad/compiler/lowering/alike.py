@@ -14,8 +14,14 @@ from funcgrad.compiler.fusion.fuse import Fusion
 from funcgrad.compiler.fusion.groups import Group
 from funcgrad.compiler.lowering.kernel_builder import Launch
 from funcgrad.compiler.lowering.lower import lower_group
+from funcgrad.compiler.lowering.own_kernels import lower_own
 from funcgrad.core.interning import param_key
 from funcgrad.core.jaxprs import Atom, Literal, Var
+
+
+def kernels_of(fusion: Fusion, group: Group) -> list[Launch]:
+    """Return the kernels of a group that is made of them, in the order in which they run."""
+    return lower_own(fusion, group) if group.kind == "kernels" else lower_group(fusion, group, fusion.stored)
 
 
 class Lowerings:
@@ -25,15 +31,15 @@ class Lowerings:
         self._known: dict[Any, tuple[list[Launch], list[Var]]] = {}
 
     def of(self, fusion: Fusion, group: Group) -> list[Launch]:
-        """Return `lower_group(fusion, group, fusion.stored)`, with the kernels of a group like it if there was one."""
+        """Return `kernels_of(fusion, group)`, with the kernels of a group like it if there was one."""
         numbers: dict[Var, int] = {}
         key = _key(fusion, group, numbers)
         try:
             known = self._known.get(key)
         except TypeError:  # a param that does not hash
-            return lower_group(fusion, group, fusion.stored)
+            return kernels_of(fusion, group)
         if known is None:
-            launches = lower_group(fusion, group, fusion.stored)
+            launches = kernels_of(fusion, group)
             self._known[key] = launches, list(numbers)
             return launches
         launches, variables = known

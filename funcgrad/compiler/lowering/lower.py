@@ -38,6 +38,7 @@ from funcgrad.core.lowering import (
     CALLS,
     CONTROL,
     HOST,
+    KERNELS,
     Barrier,
     Concatenate,
     Contract,
@@ -99,7 +100,7 @@ _EXPRESSIONS: LoweringTable[Callable[[Any, JaxprEqn, Sequence[Expr]], Expr] | No
         Reduce: _operand,
     },
     # No part of loops; see `is_loop`.
-    rest=(Contract, DynamicUpdateSlice, LibraryRoutine, Native, Barrier, *CALLS, *CONTROL, *HOST),
+    rest=(Contract, DynamicUpdateSlice, LibraryRoutine, Native, Barrier, *CALLS, *CONTROL, *KERNELS, *HOST),
     otherwise=None,
 )
 

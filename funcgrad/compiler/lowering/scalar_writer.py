@@ -32,6 +32,7 @@ from funcgrad.core.lowering import (
     CALLS,
     CONTROL,
     HOST,
+    KERNELS,
     Barrier,
     Concatenate,
     Contract,
@@ -318,7 +319,7 @@ _RULES: LoweringTable[Callable[[Any, JaxprEqn, Sequence[Scalars]], Scalars] | No
         DynamicUpdateSlice: ScalarWriter.update_of_scalars,
     },
     # What keeps a loop from being computed with scalars; `scalar_loops` writes barriers and control flow.
-    rest=(LibraryRoutine, Native, Barrier, *CALLS, *CONTROL, *HOST),
+    rest=(LibraryRoutine, Native, Barrier, *CALLS, *CONTROL, *KERNELS, *HOST),
     otherwise=None,
 )
 

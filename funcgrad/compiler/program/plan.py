@@ -110,7 +110,7 @@ class Planner:
         return _placed(steps, slots, locations, scratch, arena, taken)
 
     def _steps(self, fusion: Fusion, group: Group, aliases: Mapping[Var, Var]) -> list[Step]:
-        if group.kind == "loops":
+        if group.kind in ("loops", "kernels"):
             return [self._kernel(x) for x in self.lowerings.of(fusion, group)]
         (eqn,) = group.eqns
         if group.kind in ("contract", "library"):
