@@ -34,7 +34,7 @@ BLOCK = 8192
 MOST_BLOCKS = 256
 # Rows side by side that make a vector loop worthwhile, and how many of them an iteration takes at least.
 COLUMNS = 16
-COLUMN_BLOCK = 128
+COLUMN_BLOCK = 256
 
 
 def lower_cumulative(eqn: JaxprEqn, accesses: Sequence[Access], scheduling: Scheduling) -> list[Launch]:
