@@ -7,7 +7,7 @@ from typing import Any
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 
 import funcgrad.numpy as jnp
 from funcgrad import dtypes, lax
@@ -216,8 +216,7 @@ def test_compiled_programs_agree_with_eager_evaluation(program: Any, shape_x: An
 def test_rendered_kernels_give_what_compiled_kernels_give(program: Any, shape_x: Any, shape_y: Any) -> None:
     fun, args = build(program), arrays(shape_x, shape_y)
     compiled = jit(fun)(*args)
-    if sum(aval_of(o).size for o in compiled) > 2000:
-        return
+    assume(sum(aval_of(o).size for o in compiled) <= 2000)
     with config.override("python_kernels", True):
         assert_same(jit(fun)(*args), compiled)
 

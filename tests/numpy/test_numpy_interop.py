@@ -98,11 +98,14 @@ def test_numpy_functions_of_tracers_are_ours(program: Function) -> None:
 
 
 def test_functions_of_one_name_are_counterparts() -> None:
+    compared = 0
     for name in dir(np):
         theirs, ours = getattr(np, name), getattr(jnp, name, None)
         dispatched = isinstance(theirs, np.ufunc) or hasattr(theirs, "_implementation")
         if dispatched and ours is not None:
             assert COUNTERPARTS[theirs] in (ours, getattr(jnp, theirs.__name__, None))  # concat, concatenate
+            compared += 1
+    assert compared > 250
 
 
 def assigned(v: Any) -> Any:

@@ -10,7 +10,7 @@ import hypothesis.strategies as st
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 
 import funcgrad as fg
 import funcgrad.numpy as jnp
@@ -95,8 +95,7 @@ def test_sort_complex():
 @given(tied_arrays(), st.data())
 def test_partitions_hold_smaller_elements_before_and_greater_after(x: np.ndarray, data: st.DataObject):
     axis = data.draw(st.integers(0, x.ndim - 1))
-    if not x.shape[axis]:
-        return
+    assume(x.shape[axis])
     kth = data.draw(st.integers(-x.shape[axis], x.shape[axis] - 1))
     parts = np.asarray(jnp.partition(x, kth, axis))
     places = np.asarray(jnp.argpartition(x, kth, axis))

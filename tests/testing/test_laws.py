@@ -9,7 +9,7 @@ import pkgutil
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, find, given, settings
 from hypothesis import strategies as st
 
 import funcgrad.numpy as jnp
@@ -61,6 +61,29 @@ def test_laws_on_any_call(law: str, data: st.DataObject):
     call = data.draw(calls(within))
     with enable_x64():
         laws.LAWS[law](*call)
+
+
+# No operand is of a float type, or no derivative is defined.
+DISCRETE = {"and", "axis_index", "check", "clz", "gcd", "io_callback", "iota", "not", "or", "population_count"}
+DISCRETE |= {"pure_callback", "reduce_and", "reduce_or", "reduce_xor", "shift_left", "shift_right_arithmetic"}
+DISCRETE |= {"shift_right_logical", "threefry2x32", "xor"}
+DIFFERENTIABLE = [n for n in PRIMITIVES if n in CALLS and registry[n].modes and n not in DISCRETE]
+
+
+@pytest.mark.parametrize("name", DIFFERENTIABLE)
+def test_float_operands_are_drawn(name: str):
+    """The laws of derivatives skip calls without float operands, so strategies must draw others."""
+    with enable_x64():
+        find(
+            calls_of(name, DOUBLE),
+            lambda call: any(dtypes.is_inexact(np.asarray(x).dtype) and np.size(x) for x in call.args),
+            settings=settings(
+                max_examples=200,
+                database=None,
+                phases=[Phase.generate],
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
 
 
 # ---------------------------------------------------------------- the checks notice what is wrong
