@@ -124,14 +124,17 @@ def padtype_to_pads(
 
 
 def check_windows(operation: str, operand: Any, shape: Sequence[int], geometry: Sequence[Window]) -> Sizes:
-    """Return how many windows there are in each dimension; raise if padding leaves less than one window."""
+    """Return how many windows there are in each dimension; raise if padding leaves less than one window.
+
+    Windows of one element fit into an empty dimension, none times.
+    """
     for n, w in zip(shape, geometry, strict=True):
         if w.padded(n) < 0:
             raise ShapeError(
                 f"{operation}: padding {(w.low, w.high)} is more than a dimension of size {n} of {operand}",
                 fix="crop less: low + high must be at least minus the size",
             )
-        if w.padded(n) < w.span:
+        if w.padded(n) < w.span and w.size > 1:
             raise ShapeError(
                 f"{operation}: a window of {_spanning(w)} does not fit into a dimension of size {n} of {operand}, "
                 f"padded to {w.padded(n)}",

@@ -117,6 +117,8 @@ def _reducer(
     def expand(x: Any, **params: Any) -> Any:
         geometry, dtype = _geometry(params), aval_of(x).dtype
         wide = accumulator(dtype)
+        if 0 in _counts(x, geometry):
+            return full(_counts(x, geometry), 0, dtype)
         x, fill = convert_element_type(x, wide), identity(wide)
         if all((w.base_dilation, w.stride, w.dilation) == (w.size, 1, 1) for w in geometry):
             return convert_element_type(repeated(x, fill, geometry), dtype)
@@ -205,7 +207,7 @@ def _first_extreme(x: np.ndarray, select: Primitive, geometry: Sequence[Window])
     fill = _identity_of(select)(x.dtype)
     whole = padded_by(x, [(w.low, w.high) for w in geometry], fill, interior)
     counts = [w.count(n) for n, w in zip(x.shape, geometry, strict=True)]
-    seen = sliding(whole, counts, geometry).reshape(*counts, -1)
+    seen = sliding(whole, counts, geometry).reshape(*counts, math.prod(w.size for w in geometry))
     seen = seen.astype(accumulator(seen.dtype), copy=False)
     return (np.argmax if select is ge_p else np.argmin)(seen, axis=-1)
 
@@ -262,6 +264,8 @@ def _beats(candidate: Any, best: Any, select: Primitive) -> Any:
 
 def _gather_expand(tangents: Any, operand: Any, *, select_prim: Primitive, **params: Any) -> Any:
     geometry = _geometry(params)
+    if 0 in _counts(operand, geometry):
+        return full(_counts(operand, geometry), 0, aval_of(tangents).dtype)
 
     def combine(first: list[Any], second: list[Any]) -> list[Any]:
         later = _beats(second[0], first[0], select_prim)
@@ -289,9 +293,9 @@ def _scatter_expand(source: Any, operand: Any, *, select_prim: Primitive, **para
     geometry, dtype = _geometry(params), aval_of(source).dtype
     shape, counts = aval_of(operand).shape, aval_of(source).shape
     wide = accumulator(dtype)
-    which, source, zero = _chosen(operand, select_prim, geometry), convert_element_type(source, wide), wide.type(0)
-    if not aval_of(source).size:
+    if not aval_of(source).size or not aval_of(operand).size:
         return full(shape, 0, dtype)
+    which, source, zero = _chosen(operand, select_prim, geometry), convert_element_type(source, wide), wide.type(0)
     if all((w.size, w.dilation, w.base_dilation) == (w.stride, 1, 1) for w in geometry):
         out = _scattered_apart(source, which, shape, geometry)
         return convert_element_type(out, dtype)

@@ -260,6 +260,21 @@ def test_long_windows_of_any_operation(size: int, stride: int):
     assert_close(fg.jit(program)(a, b), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("monoid", MONOIDS)
+@pytest.mark.parametrize("name", ["pooling", "overlapping"])
+def test_windows_over_an_empty_batch(name: str, monoid: str):
+    init, operation = MONOIDS[monoid]
+    x = np.zeros((0, 4, 4, 3), np.float32)
+
+    def program(x: object) -> object:
+        return lax.reduce_window(x, init, operation(fg), **WINDOWS[name])
+
+    shape = (0, *program(np.zeros((1, 4, 4, 3), np.float32)).shape[1:])
+    assert program(x).shape == fg.jit(program)(x).shape == shape
+    gradient = fg.grad(lambda x: jnp.sum(program(x)))
+    assert gradient(x).shape == fg.jit(gradient)(x).shape == x.shape
+
+
 def test_average_pooling_counts_what_it_sees():
     window = {"window_dimensions": (1, 3, 3, 1), "padding": "SAME"}
     total = lax.reduce_window(X, 0.0, lax.add, **window)

@@ -10,6 +10,7 @@ import pytest
 import funcgrad as fg
 import funcgrad.numpy as jnp
 from funcgrad import lax
+from funcgrad.compiler.targets.llvm.implicit_gemm import routine as implicit_gemm_routine
 from funcgrad.config import enable_x64
 from funcgrad.ops.implicit_gemm import PANEL, Form, implicit_gemm
 from funcgrad.testing import assert_close
@@ -85,6 +86,16 @@ def test_every_run_gives_the_same_bits():
     f = fg.jit(lambda a, b: implicit_gemm(a, b, form))
     first = np.asarray(f(a, b))
     assert all((np.asarray(f(a, b)) == first).all() for _ in range(5))
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_the_order_of_sums_does_not_depend_on_the_number_of_threads(name: str):
+    _, _, form = product(name, np.float32)
+    alone, shared = (implicit_gemm_routine(np.float32, threads, form) for threads in (1, 16))
+    assert alone.function == shared.function  # the code, so the tile
+    assert [n for i, n in enumerate(alone.sizes) if i not in (1, 2)] == [
+        n for i, n in enumerate(shared.sizes) if i not in (1, 2)
+    ]  # all but how many rows a task has, and how many tasks there are
 
 
 def test_nothing_is_written_beside_the_columns():
