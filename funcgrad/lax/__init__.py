@@ -1,7 +1,7 @@
-"""funcgrad.lax: primitives as functions. Operands have one dtype and one shape: nothing is promoted or broadcast.
+"""funcgrad.lax: primitives as functions. Operands have equal dtypes and shapes: there is no implicit promotion.
 
-Exceptions are Python scalars, which take the dtype of the other operands, scalars, which stand for arrays of one value,
-and axes of size 1, which stand for any size. Every primitive is here too, as ``lax.sin_p``.
+The exceptions are weakly typed scalars, which get the dtype of the other operands, and scalars and axes of size 1,
+which broadcast. The primitives themselves are here too, as ``lax.sin_p``.
 """
 # ruff: noqa: F403
 
@@ -46,7 +46,7 @@ from funcgrad.transforms.custom_rules.root import custom_root as custom_root
 
 def __getattr__(name: str) -> _Any:
     stem = name.removesuffix("_p")
-    for primitive in (stem, stem.replace("_", "-")):  # scatter_add_p is the primitive scatter-add
+    for primitive in (stem, stem.replace("_", "-")):  # scatter_add_p is the primitive named scatter-add
         if name.endswith("_p") and primitive in _registry:
             return _registry[primitive]
     raise _missing_name(__name__, name)

@@ -1,4 +1,4 @@
-"""Prefix combination by any associative function, in logarithmic depth."""
+"""Parallel prefix computation with any associative function, in logarithmic depth."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ __all__ = ["associative_scan"]
 def associative_scan(fn: Callable[[Any, Any], Any], elems: Any, reverse: bool = False, axis: int = 0) -> Any:
     """Return all prefixes y[i] = x[0] ∘ x[1] ∘ … ∘ x[i] along an axis, where a ∘ b = fn(a, b) is associative.
 
-    `elems` is a pytree of arrays of one size n along `axis`; `fn` combines two such trees of any size elementwise along
-    that axis. It is called about 2·log₂ n times, on about 2·n elements altogether. With `reverse` the result is
+    `elems` is a pytree of arrays with equal sizes n along `axis`. `fn` combines two such trees, of any size along that
+    axis, elementwise. It is called about 2·log₂ n times, on about 2·n elements in total. With `reverse`, the result is
     y[i] = x[n−1] ∘ … ∘ x[i].
 
     >>> import funcgrad.numpy as jnp
@@ -33,7 +33,7 @@ def associative_scan(fn: Callable[[Any, Any], Any], elems: Any, reverse: bool = 
     G. E. Blelloch, Prefix sums and their applications, 1990.
 
     Raises:
-      ShapeError, ArgumentError: sizes along `axis` differ, or `fn` returns other leaves than it takes.
+      ShapeError, ArgumentError: the sizes along `axis` differ, or `fn` does not return a tree like its arguments.
     """
     callable_or_error(fn, "associative_scan")
     leaves, structure = tree.flatten(elems)
@@ -46,7 +46,7 @@ def associative_scan(fn: Callable[[Any, Any], Any], elems: Any, reverse: bool = 
         shown = ", ".join(repr(aval_of(x)) for x in leaves)
         raise ShapeError(
             f"associative_scan: leaves have different sizes along axis {axis}: {shown}",
-            fix="give arrays of one size along the axis",
+            fix="pass arrays of equal sizes along the axis",
         )
 
     def combine(a: list[Any], b: list[Any]) -> list[Any]:
@@ -65,7 +65,7 @@ def associative_scan(fn: Callable[[Any, Any], Any], elems: Any, reverse: bool = 
 
 
 def _prefixes(combine: Callable[[list[Any], list[Any]], list[Any]], xs: list[Any], axis: int) -> list[Any]:
-    """Combine neighbors, take the prefixes of those, which are the odd ones of all, and fill in the even ones."""
+    """Combine neighbors; their prefixes are the prefixes at odd positions, from which those at even ones follow."""
     n = aval_of(xs[0]).shape[axis]
     if n < 2:
         return xs
@@ -78,10 +78,10 @@ def _prefixes(combine: Callable[[list[Any], list[Any]], list[Any]], xs: list[Any
     if n > 2:
         later = combine(part(odd, 0, (n - 1) // 2), part(xs, 2, n, 2))
         even = [concatenate(pair, axis) for pair in zip(even, later, strict=True)]
-    return [_interleaved(a, b, axis) for a, b in zip(even, odd, strict=True)]
+    return [_interleave(a, b, axis) for a, b in zip(even, odd, strict=True)]
 
 
-def _interleaved(even: Any, odd: Any, axis: int) -> Any:
+def _interleave(even: Any, odd: Any, axis: int) -> Any:
     """Return a[0], b[0], a[1], b[1], … along an axis; `even` may be longer by one."""
     shape = aval_of(odd).shape
     n = shape[axis]

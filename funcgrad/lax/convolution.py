@@ -13,7 +13,7 @@ from funcgrad.arguments.promotion import as_operand
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.arrays import as_array
 from funcgrad.errors import ArgumentError, ShapeError
-from funcgrad.lax.operands import of_one_dtype
+from funcgrad.lax.operands import to_common_dtype
 from funcgrad.lax.products import dot_general
 from funcgrad.ops import conv as ops
 from funcgrad.ops import shapes
@@ -139,7 +139,7 @@ def conv_general_dilated(
     (1, 4, 4, 5)
     """
     check_precision("conv_general_dilated", precision)
-    lhs, rhs = of_one_dtype("conv_general_dilated", lhs, rhs)
+    lhs, rhs = to_common_dtype("conv_general_dilated", lhs, rhs)
     lhs_aval, rhs_aval = aval_of(lhs), aval_of(rhs)
     numbers = conv_dimension_numbers(lhs_aval.shape, rhs_aval.shape, dimension_numbers)
     rank = len(numbers.rhs_spec) - 2
@@ -243,7 +243,7 @@ def conv_transpose(
     >>> conv_transpose(jnp.ones((1, 3, 1)), jnp.ones((2, 1, 1)), (2,), "VALID")[0, :, 0]
     Array([1., 1., 1., 1., 1., 1.], dtype=float32)
     """
-    lhs, rhs = of_one_dtype("conv_transpose", lhs, rhs)
+    lhs, rhs = to_common_dtype("conv_transpose", lhs, rhs)
     rank = aval_of(lhs).ndim - 2
     if dimension_numbers is None:
         if not 0 <= rank < len(_CHANNELS_LAST):
@@ -358,7 +358,7 @@ def conv_general_dilated_local(
     >>> conv_general_dilated_local(jnp.ones((1, 1, 4)), jnp.arange(6.0).reshape(1, 2, 3), (1,), "VALID", (2,))
     Array([[[3., 5., 7.]]], dtype=float32)
     """
-    lhs, rhs = of_one_dtype("conv_general_dilated_local", lhs, rhs)
+    lhs, rhs = to_common_dtype("conv_general_dilated_local", lhs, rhs)
     patches = conv_general_dilated_patches(
         lhs, filter_shape, window_strides, padding, lhs_dilation, rhs_dilation, dimension_numbers, precision
     )

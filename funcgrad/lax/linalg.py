@@ -1,4 +1,4 @@
-"""funcgrad.lax.linalg: factorizations of matrices, and triangular systems, on batches of matrices."""
+"""funcgrad.lax.linalg: matrix factorizations and triangular solves, for batches of matrices."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ __all__ = ["cholesky", "cholesky_p", "triangular_solve", "triangular_solve_p"]
 
 
 def cholesky(a: Any, *, symmetrize_input: bool = True) -> Any:
-    """Return the lower triangular L with positive diagonal for which L Lᴴ = a, for a of shape (…, n, n).
+    """Cholesky factorization: the lower triangular L with positive diagonal and L Lᴴ = a, for a of shape (…, n, n).
 
-    `a` is Hermitian and positive definite; where it is not, the factor's lower triangle is NaN. With `symmetrize_input`
-    it is replaced by (a + aᴴ)/2; else only its lower triangle is read. In compiled programs this is LAPACK's `potrf`.
+    `a` is Hermitian and positive definite; if it is not, the lower triangle of the factor is NaN. With
+    `symmetrize_input`, it is first replaced by (a + aᴴ)/2; otherwise only its lower triangle is read. Compiled programs
+    call LAPACK's `potrf`.
 
     Raises:
       ShapeError: the last two axes differ in size.
@@ -47,11 +48,11 @@ def triangular_solve(
     conjugate_a: bool = False,
     unit_diagonal: bool = False,
 ) -> Any:
-    """Return X with op(a) X = b if `left_side`, else with X op(a) = b, for `a` of shape (…, n, n).
+    """Solve op(a) X = b if `left_side`, or X op(a) = b, for triangular `a` of shape (…, n, n).
 
-    Only the `lower` or upper triangle of `a` is read, and with `unit_diagonal` its diagonal is taken for 1. op(a) is a,
-    transposed with `transpose_a`, conjugated with `conjugate_a`. `b` has the shape (…, n, m), or (…, m, n) on the other
-    side, or lacks the axis m. A zero on the diagonal gives infinities and NaN.
+    Only the `lower` or upper triangle of `a` is read; with `unit_diagonal`, its diagonal is assumed to be 1. op(a) is
+    a, transposed if `transpose_a` and conjugated if `conjugate_a`. `b` has shape (…, n, m) if `left_side`, or (…, m,
+    n); the axis m may be missing. A zero on the diagonal gives infinities and NaN.
 
     >>> import funcgrad.numpy as jnp
     >>> triangular_solve(jnp.array([[2.0, 0.0], [1.0, 4.0]]), jnp.array([2.0, 9.0]), left_side=True, lower=True)

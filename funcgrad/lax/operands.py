@@ -1,4 +1,4 @@
-"""How functions of lax take their operands: as arrays of one dtype and one shape."""
+"""Conversion of the operands of lax functions to arrays of equal dtypes and shapes."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from funcgrad.ops.shapes import broadcast_in_dim
 
 
 def with_dtype(x: Any, dtype: Any) -> Any:
-    """Convert a weakly typed value to a dtype that its kind promotes to; leave others for the primitive to refuse."""
+    """Convert a weakly typed value to `dtype` if it promotes to it; leave other values for the primitive to reject."""
     aval = aval_of(x)
     if aval.weak_type and dtypes.promote(((dtype, False), (aval.dtype, True))) == (dtype, False):
         return convert_element_type(x, dtype)
     return x
 
 
-def of_one_dtype(operation: str, *xs: Any) -> list[Any]:
-    """Return operands as arrays; weakly typed ones take the dtype of the first that is not."""
+def to_common_dtype(operation: str, *xs: Any) -> list[Any]:
+    """Return operands as arrays; weakly typed ones get the dtype of the first strongly typed one."""
     arrays = [as_operand(x, operation) for x in xs]
     strong = next((aval_of(a).dtype for a in arrays if not aval_of(a).weak_type), None)
     return arrays if strong is None else [with_dtype(a, strong) for a in arrays]
 
 
-def of_one_shape(operation: str, *arrays: Any) -> list[Any]:
-    """Repeat operands along their axes of size 1; leave scalars, and other shapes for the primitive to refuse."""
+def to_common_shape(operation: str, *arrays: Any) -> list[Any]:
+    """Broadcast axes of size 1; leave scalars unchanged, and incompatible shapes for the primitive to reject."""
     shapes = {aval_of(a).shape for a in arrays if aval_of(a).shape}
     if len(shapes) < 2 or len({len(s) for s in shapes}) > 1:
         return list(arrays)

@@ -1,4 +1,4 @@
-"""Reductions along axes, and their running versions."""
+"""Reductions over axes, and cumulative reductions."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ def _reduction(primitive: Primitive, doc: str) -> Callable[[Any, Sequence[int]],
     return function
 
 
-def _running(primitive: Primitive, doc: str) -> Callable[..., Any]:
+def _cumulative(primitive: Primitive, doc: str) -> Callable[..., Any]:
     name = primitive.name
 
     def function(operand: Any, axis: int = 0, reverse: bool = False) -> Any:
         return primitive.bind(as_operand(operand, name), axis=int(axis), reverse=bool(reverse))
 
     function.__name__ = function.__qualname__ = name
-    function.__doc__ = doc + " along `axis`, from the end when `reverse`."
+    function.__doc__ = doc + " along `axis`, from the end if `reverse`."
     return function
 
 
@@ -69,37 +69,41 @@ reduce_sum = _reduction(
     shapes.reduce_sum_p, "Sum over `axes`, in the operand's dtype; 16-bit floats accumulate in float32."
 )
 reduce_prod = _reduction(ops.reduce_prod_p, "Product over `axes`, in the operand's dtype.")
-reduce_max = _reduction(ops.reduce_max_p, "Greatest element over `axes`; NaN wins. Ties share the derivative equally.")
-reduce_min = _reduction(ops.reduce_min_p, "Smallest element over `axes`; NaN wins. Ties share the derivative equally.")
-reduce_and = _reduction(ops.reduce_and_p, "Bitwise and over `axes`; logical and of bools.")
-reduce_or = _reduction(ops.reduce_or_p, "Bitwise or over `axes`; logical or of bools.")
+reduce_max = _reduction(
+    ops.reduce_max_p, "Maximum over `axes`; NaN if any element is NaN. Ties share the derivative equally."
+)
+reduce_min = _reduction(
+    ops.reduce_min_p, "Minimum over `axes`; NaN if any element is NaN. Ties share the derivative equally."
+)
+reduce_and = _reduction(ops.reduce_and_p, "Bitwise and over `axes`; for bools, logical and.")
+reduce_or = _reduction(ops.reduce_or_p, "Bitwise or over `axes`; for bools, logical or.")
 reduce_xor = _reduction(ops.reduce_xor_p, "Bitwise exclusive or over `axes`.")
-cumsum = _running(ops.cumsum_p, "Running sum")
-cumprod = _running(ops.cumprod_p, "Running product")
-cummax = _running(ops.cummax_p, "Running maximum")
-cummin = _running(ops.cummin_p, "Running minimum")
-cumlogsumexp = _running(ops.cumlogsumexp_p, "Running log Σ exp")
+cumsum = _cumulative(ops.cumsum_p, "Cumulative sum")
+cumprod = _cumulative(ops.cumprod_p, "Cumulative product")
+cummax = _cumulative(ops.cummax_p, "Cumulative maximum")
+cummin = _cumulative(ops.cummin_p, "Cumulative minimum")
+cumlogsumexp = _cumulative(ops.cumlogsumexp_p, "Cumulative log Σ exp")
 
 
 def argmax(operand: Any, axis: int, index_dtype: Any) -> Any:
-    """First position of the greatest element along `axis`; NaN counts as greatest."""
+    """Index of the first maximum along `axis`; NaN counts as the maximum."""
     return ops.argmax(as_operand(operand, "argmax"), int(axis), dtypes.requested(index_dtype, "argmax"))
 
 
 def argmin(operand: Any, axis: int, index_dtype: Any) -> Any:
-    """First position of the smallest element along `axis`; NaN counts as smallest."""
+    """Index of the first minimum along `axis`; NaN counts as the minimum."""
     return ops.argmin(as_operand(operand, "argmin"), int(axis), dtypes.requested(index_dtype, "argmin"))
 
 
-# ---------------------------------------------------------------- reduce by any operation
+# ---------------------------------------------------------------- reduce by any computation
 
 
 def reduce(operands: Any, init_values: Any, computation: Operation, dimensions: Sequence[int]) -> Any:
-    """Fold along `dimensions` with an associative operation of scalars, starting from `init_values`.
+    """Reduce over `dimensions` with an associative computation on scalars, starting from `init_values`.
 
-    `operands` and `init_values` are arrays and scalars, or pytrees of them that `computation` takes and returns. The
-    initial values come first. Sums, products, extremes and logic become the primitives for them; anything else is
-    folded by pairs, in log₂ n vectorized steps.
+    `operands` and `init_values` are arrays and scalars, or pytrees of them with the structure that `computation` takes
+    and returns. The initial values are the first operand. Sums, products, maxima, minima and logical operations become
+    the corresponding primitives; any other computation is applied to pairs, in log₂ n vectorized steps.
 
     >>> import funcgrad.numpy as jnp
     >>> reduce(jnp.array([3.0, 1.0, 2.0]), -jnp.inf, lambda a, b: jnp.maximum(a, b), (0,))
@@ -111,35 +115,35 @@ def reduce(operands: Any, init_values: Any, computation: Operation, dimensions: 
     if init_structure != structure or not flat:
         raise ArgumentError(
             f"reduce: operands have structure {structure}, init_values {init_structure}",
-            fix="give one initial scalar per operand, in the same pytree",
+            fix="pass one initial scalar per operand, in the same pytree",
         )
     inits = [with_dtype(as_operand(i, "reduce"), aval_of(x).dtype) for i, x in zip(inits, flat, strict=True)]
     check_operands("reduce", flat, inits)
-    combine = of_lists(computation, structure)
+    combine = on_leaves(computation, structure)
     axes = tuple(dimensions)
     shapes.check_axes("reduce", aval_of(flat[0]), axes)
-    primitive = recognized(combine, [aval_of(i) for i in inits])
+    primitive = matching_reduction(combine, [aval_of(i) for i in inits])
     if primitive is not None:
         reduced = [primitive.bind(flat[0], axes=axes)]
         out = reduced if is_identity(primitive, inits[0]) else combine(inits, reduced)
     else:
-        out = _by_pairs(combine, [_folded_first(x, axes) for x in flat], inits)
+        out = _reduce_pairwise(combine, [_merge_to_front(x, axes) for x in flat], inits)
     return structure.unflatten(out)
 
 
 def check_operands(operation: str, operands: list[Any], inits: list[Any]) -> None:
-    """Raise unless operands have one shape, and each has a scalar of its dtype to start from."""
+    """Raise unless all operands have the same shape, and each initial value is a scalar of its operand's dtype."""
     avals, scalars = [aval_of(x) for x in operands], [aval_of(i) for i in inits]
     fit = all(i.shape == () and i.dtype == x.dtype for x, i in zip(avals, scalars, strict=True))
     if not fit or len({x.shape for x in avals}) > 1:
         raise ArgumentError(
             f"{operation}: operands {', '.join(map(repr, avals))} with initial values {', '.join(map(repr, scalars))}",
-            fix="operands have one shape; each initial value is a scalar of its operand's dtype",
+            fix="operands must have equal shapes, and each initial value be a scalar of its operand's dtype",
         )
 
 
-def of_lists(computation: Operation, structure: Any) -> Callable[[list[Any], list[Any]], list[Any]]:
-    """Return a computation on pytrees as one on lists of their leaves."""
+def on_leaves(computation: Operation, structure: Any) -> Callable[[list[Any], list[Any]], list[Any]]:
+    """Convert a computation on pytrees to one on lists of their leaves."""
 
     def combine(x: list[Any], y: list[Any]) -> list[Any]:
         return tree.leaves(computation(structure.unflatten(x), structure.unflatten(y)))
@@ -158,8 +162,8 @@ _REDUCTIONS = {
 }
 
 
-def recognized(combine: Callable[..., list[Any]], avals: list[ShapedArray]) -> Primitive | None:
-    """Return the reduction that a computation of one equation stands for."""
+def matching_reduction(combine: Callable[..., list[Any]], avals: list[ShapedArray]) -> Primitive | None:
+    """Return the reduction that is equivalent to a computation of a single equation, or None."""
     if len(avals) != 1:
         return None
     jaxpr = trace_to_jaxpr(lambda x, y: combine([x], [y]), [avals[0].strengthened()] * 2).jaxpr
@@ -171,18 +175,18 @@ def recognized(combine: Callable[..., list[Any]], avals: list[ShapedArray]) -> P
 
 
 def is_identity(primitive: Primitive, init: Any) -> bool:
-    """Whether an initial value is known to be the identity of a reduction."""
+    """Whether an initial value is concrete and the identity of a reduction."""
     aval = aval_of(init)
     try:
         value = np.asarray(init)
-    except TypeError:  # it is traced
+    except TypeError:  # traced
         return False
     lowering = primitive.lowering
     assert isinstance(lowering, Reduce)
     return bool(value == lowering.identity(aval.dtype))
 
 
-def _folded_first(x: Any, axes: tuple[int, ...]) -> Any:
+def _merge_to_front(x: Any, axes: tuple[int, ...]) -> Any:
     """Bring the reduced dimensions to the front and merge them into one."""
     shape = aval_of(x).shape
     kept = [d for d in range(len(shape)) if d not in axes]
@@ -190,8 +194,8 @@ def _folded_first(x: Any, axes: tuple[int, ...]) -> Any:
     return shapes.reshape(moved, (int(np.prod([shape[d] for d in axes])), *(shape[d] for d in kept)))
 
 
-def _by_pairs(combine: Callable[..., list[Any]], xs: list[Any], inits: list[Any]) -> list[Any]:
-    """Combine neighboring rows until one is left; the last of an odd number waits for the end: order is kept."""
+def _reduce_pairwise(combine: Callable[..., list[Any]], xs: list[Any], inits: list[Any]) -> list[Any]:
+    """Combine neighboring rows until one is left. If their number is odd, the last is combined at the end, in order."""
     first = [shapes.broadcast_in_dim(i, aval_of(x).shape[1:], ()) for i, x in zip(inits, xs, strict=True)]
     for_row = combine
     for _ in aval_of(first[0]).shape:

@@ -1,4 +1,4 @@
-"""Arrays made, reshaped, moved, joined and cut."""
+"""Functions that create, reshape, broadcast, join and slice arrays."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from funcgrad.arguments.axes import as_axes, as_axis, as_int, as_shape
 from funcgrad.arguments.promotion import as_operand
 from funcgrad.core.array_types import aval_of
 from funcgrad.errors import ArgumentError, ShapeError
-from funcgrad.lax.operands import of_one_dtype, with_dtype
+from funcgrad.lax.operands import to_common_dtype, with_dtype
 from funcgrad.ops import casts, shapes, slicing
 
 __all__ = [
@@ -47,25 +47,25 @@ __all__ = [
     "unstack",
 ]
 
-# ---------------------------------------------------------------- made
+# ---------------------------------------------------------------- creation
 
 
 def full(shape: Any, fill_value: Any, dtype: Any = None) -> Any:
-    """Return an array of one value, in its own dtype or the one given.
+    """Return an array filled with a scalar, in the dtype of the scalar unless `dtype` is passed.
 
     >>> full((2,), 1.5)
     Array([1.5, 1.5], dtype=float32, weak_type=True)
     """
     value, shape = as_operand(fill_value, "full"), as_shape(shape, "full")
     if aval_of(value).shape:
-        raise ShapeError(f"full: fill_value has type {aval_of(value)}", fix="give a scalar, or use broadcast_in_dim")
+        raise ShapeError(f"full: fill_value has type {aval_of(value)}", fix="pass a scalar, or use broadcast_in_dim")
     if dtype is not None:
         value = casts.convert_element_type(value, dtypes.requested(dtype, "full"))
     return shapes.broadcast_in_dim(value, shape, ())
 
 
 def full_like(x: Any, fill_value: Any, dtype: Any = None, shape: Any = None) -> Any:
-    """Return an array of one value with the shape and dtype of `x`, unless others are given."""
+    """Return an array filled with a scalar, with the shape and dtype of `x` unless others are passed."""
     aval = aval_of(x)
     shape = aval.shape if shape is None else as_shape(shape, "full_like")
     if dtype is not None:
@@ -75,7 +75,7 @@ def full_like(x: Any, fill_value: Any, dtype: Any = None, shape: Any = None) -> 
 
 
 def empty(shape: Any, dtype: Any) -> Any:
-    """Return zeros: there is no uninitialized memory to see."""
+    """Return zeros: uninitialized memory is not exposed."""
     return full(shape, 0, dtype)
 
 
@@ -89,7 +89,7 @@ def iota(dtype: Any, size: int) -> Any:
 
 
 def broadcasted_iota(dtype: Any, shape: Any, dimension: int) -> Any:
-    """Return out[i] = i[dimension]: positions along one dimension, repeated along the others."""
+    """Return out[i] = i[dimension]: the index along one dimension, broadcast along the others."""
     shape = as_shape(shape, "broadcasted_iota")
     dimension = as_axis(dimension, len(shape), "broadcasted_iota")
     return slicing.iota(dtypes.requested(dtype, "broadcasted_iota"), shape, dimension)
@@ -105,11 +105,11 @@ def dtype(x: Any) -> np.dtype:
     return aval_of(x).dtype
 
 
-# ---------------------------------------------------------------- repeated
+# ---------------------------------------------------------------- broadcasting
 
 
 def broadcast_shapes(*given: Sequence[int]) -> tuple[int, ...]:
-    """Return the shape that NumPy's rules broadcast the given ones to.
+    """Return the shape that the given shapes broadcast to, under NumPy's rules.
 
     >>> broadcast_shapes((2, 1), (3,))
     (2, 3)
@@ -118,14 +118,14 @@ def broadcast_shapes(*given: Sequence[int]) -> tuple[int, ...]:
 
 
 def broadcast(operand: Any, sizes: Sequence[int]) -> Any:
-    """Repeat along new leading dimensions of the given sizes."""
+    """Broadcast along new leading dimensions of the given sizes."""
     x, sizes = as_operand(operand, "broadcast"), as_shape(sizes, "broadcast")
     rank = len(sizes) + aval_of(x).ndim
     return shapes.broadcast_in_dim(x, (*sizes, *aval_of(x).shape), range(len(sizes), rank))
 
 
 def broadcast_in_dim(operand: Any, shape: Any, broadcast_dimensions: Sequence[int]) -> Any:
-    """Repeat along new or size-1 dimensions: operand dimension i becomes result dimension broadcast_dimensions[i].
+    """Broadcast to a shape: operand dimension i becomes dimension broadcast_dimensions[i] of the result.
 
     >>> import funcgrad.numpy as jnp
     >>> broadcast_in_dim(jnp.array([1, 2]), (2, 2), (0,))
@@ -137,12 +137,12 @@ def broadcast_in_dim(operand: Any, shape: Any, broadcast_dimensions: Sequence[in
 
 
 def broadcast_like(arr: Any, like_arr: Any) -> Any:
-    """Repeat `arr` to the shape of `like_arr` by NumPy's rules."""
+    """Broadcast `arr` to the shape of `like_arr`, under NumPy's rules."""
     return promotion.broadcast_to(as_operand(arr, "broadcast_like"), aval_of(like_arr).shape, "broadcast_like")
 
 
 def broadcast_to_rank(x: Any, rank: int) -> Any:
-    """Add leading dimensions of size 1."""
+    """Add leading dimensions of size 1 up to the given rank."""
     x = as_operand(x, "broadcast_to_rank")
     missing = rank - aval_of(x).ndim
     if missing < 0:
@@ -163,11 +163,11 @@ def tile(operand: Any, reps: Sequence[int]) -> Any:
     return shapes.reshape(spread, [r * n for r, n in zip(reps, shape, strict=True)])
 
 
-# ---------------------------------------------------------------- moved
+# ---------------------------------------------------------------- reshaping and transposition
 
 
 def reshape(operand: Any, new_sizes: Any, dimensions: Sequence[int] | None = None) -> Any:
-    """Return the elements, in row-major order (of the operand transposed to `dimensions`), in a new shape."""
+    """Reshape, in row-major order; first transpose to `dimensions` if those are passed."""
     x = as_operand(operand, "reshape")
     if dimensions is not None:
         x = shapes.transpose(x, as_axes(dimensions, aval_of(x).ndim, "reshape"))
@@ -182,7 +182,8 @@ def collapse(operand: Any, start_dimension: int, stop_dimension: int | None = No
     lo, hi, _ = builtins.slice(start_dimension, stop_dimension).indices(len(shape))
     if hi <= lo:
         raise ArgumentError(
-            f"collapse: dimensions {start_dimension}:{stop_dimension} of {aval_of(x)} are none", fix="let start < stop"
+            f"collapse: the range of dimensions {start_dimension}:{stop_dimension} of {aval_of(x)} is empty",
+            fix="pass start < stop",
         )
     return shapes.reshape(x, (*shape[:lo], math.prod(shape[lo:hi]), *shape[hi:]))
 
@@ -193,28 +194,28 @@ def transpose(operand: Any, permutation: Sequence[int]) -> Any:
 
 
 def squeeze(array: Any, dimensions: Sequence[int]) -> Any:
-    """Drop dimensions of size 1."""
+    """Remove dimensions of size 1."""
     x = as_operand(array, "squeeze")
     return shapes.squeeze(x, as_axes(tuple(dimensions), aval_of(x).ndim, "squeeze"))
 
 
 def expand_dims(array: Any, dimensions: Sequence[int]) -> Any:
-    """Insert dimensions of size 1 at the given places of the result."""
+    """Insert dimensions of size 1 at the given positions of the result."""
     x, dimensions = as_operand(array, "expand_dims"), tuple(dimensions)
     places = as_axes(dimensions, aval_of(x).ndim + len(dimensions), "expand_dims")
     return shapes.expand_dims(x, places) if places else x
 
 
 def rev(operand: Any, dimensions: Sequence[int]) -> Any:
-    """Reverse the order of elements along the given dimensions."""
+    """Reverse the elements along the given dimensions."""
     return shapes.rev(as_operand(operand, "rev"), tuple(dimensions))
 
 
-# ---------------------------------------------------------------- cut and joined
+# ---------------------------------------------------------------- slicing and joining
 
 
 def slice(operand: Any, start_indices: Sequence[int], limit_indices: Sequence[int], strides: Any = None) -> Any:
-    """Return operand[start:limit:stride], one entry per dimension, all static and in range.
+    """Return operand[start:limit:stride], with one static entry per dimension, all in range.
 
     >>> import funcgrad.numpy as jnp
     >>> slice(jnp.arange(10), (1,), (8,), (3,))
@@ -225,7 +226,7 @@ def slice(operand: Any, start_indices: Sequence[int], limit_indices: Sequence[in
 
 
 def slice_in_dim(operand: Any, start_index: Any, limit_index: Any, stride: int = 1, axis: int = 0) -> Any:
-    """Return operand[start:limit:stride] along one axis; None and negative bounds as in Python."""
+    """Return operand[start:limit:stride] along one axis. Bounds may be None or negative, as in Python."""
     x = as_operand(operand, "slice_in_dim")
     shape = aval_of(x).shape
     axis = as_axis(axis, len(shape), "slice_in_dim")
@@ -240,7 +241,7 @@ def slice_in_dim(operand: Any, start_index: Any, limit_index: Any, stride: int =
 
 
 def pad(operand: Any, padding_value: Any, padding_config: Sequence[Sequence[int]]) -> Any:
-    """Surround and interleave with a value: one (low, high, interior) per dimension; negative low and high crop.
+    """Pad with a value: (low, high, interior) per dimension. Negative low and high remove elements.
 
     >>> import funcgrad.numpy as jnp
     >>> pad(jnp.array([1, 2]), 0, [(1, 0, 2)])
@@ -252,36 +253,36 @@ def pad(operand: Any, padding_value: Any, padding_config: Sequence[Sequence[int]
 
 def concatenate(operands: Any, dimension: int) -> Any:
     """Join operands along an existing dimension."""
-    arrays = of_one_dtype("concatenate", *operands)
+    arrays = to_common_dtype("concatenate", *operands)
     if not arrays:
-        raise ArgumentError("concatenate: there are no operands", fix="give at least one array")
+        raise ArgumentError("concatenate: there are no operands", fix="pass at least one array")
     return slicing.concatenate(arrays, as_int(dimension, "dimension", "concatenate"))
 
 
 def stack(operands: Sequence[Any], axis: int = 0) -> Any:
-    """Join operands of one shape along a new axis."""
-    arrays = of_one_dtype("stack", *operands)
+    """Join operands of equal shapes along a new axis."""
+    arrays = to_common_dtype("stack", *operands)
     if not arrays:
-        raise ArgumentError("stack: there are no operands", fix="give at least one array")
+        raise ArgumentError("stack: there are no operands", fix="pass at least one array")
     place = as_axis(axis, aval_of(arrays[0]).ndim + 1, "stack")
     return slicing.concatenate([shapes.expand_dims(a, (place,)) for a in arrays], place)
 
 
 def unstack(x: Any, axis: int = 0) -> tuple[Any, ...]:
-    """Return the slices along an axis, without it."""
+    """Return the slices along an axis, without that axis."""
     x = as_operand(x, "unstack")
     axis = as_axis(axis, aval_of(x).ndim, "unstack")
     return tuple(shapes.squeeze(slice_in_dim(x, i, i + 1, axis=axis), (axis,)) for i in range(aval_of(x).shape[axis]))
 
 
 def split(operand: Any, sizes: Sequence[int], axis: int = 0) -> list[Any]:
-    """Cut into consecutive pieces of the given sizes along an axis."""
+    """Split into consecutive parts of the given sizes along an axis."""
     x = as_operand(operand, "split")
     axis = as_axis(axis, aval_of(x).ndim, "split")
     if sum(sizes) != aval_of(x).shape[axis]:
         raise ShapeError(
             f"split: sizes {tuple(sizes)} add up to {sum(sizes)}, not to the size of axis {axis} of {aval_of(x)}",
-            fix="give sizes that add up to the size of the axis",
+            fix="pass sizes that add up to the size of the axis",
         )
     ends = np.cumsum(sizes).tolist()
     return [slice_in_dim(x, end - n, end, axis=axis) for n, end in zip(sizes, ends, strict=True)]

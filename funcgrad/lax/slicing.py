@@ -1,4 +1,4 @@
-"""Reading and writing windows whose positions are computed: dynamic slices, gather, scatter."""
+"""Reads and writes at computed positions: dynamic slices, gather, scatter."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ __all__ = [
 
 
 def dynamic_slice(operand: Any, start_indices: Any, slice_sizes: Sequence[int]) -> Any:
-    """Return the window of static size at `start_indices`, moved inside if it sticks out; negative starts wrap once.
+    """Return the slice of static size `slice_sizes` at `start_indices`.
+
+    Negative indices count from the end. Indices are then clamped so that the slice is inside the operand.
 
     >>> import funcgrad.numpy as jnp
     >>> dynamic_slice(jnp.arange(5), (3,), (3,))
@@ -47,7 +49,12 @@ def dynamic_slice(operand: Any, start_indices: Any, slice_sizes: Sequence[int]) 
 
 
 def dynamic_update_slice(operand: Any, update: Any, start_indices: Any) -> Any:
-    """Return the operand with the window at `start_indices` replaced by `update`; the window is moved inside."""
+    """Return the operand with the slice at `start_indices` replaced by `update`; indices are clamped.
+
+    >>> import funcgrad.numpy as jnp
+    >>> dynamic_update_slice(jnp.zeros(4), jnp.ones(2), (1,))
+    Array([0., 1., 1., 0.], dtype=float32)
+    """
     x = as_operand(operand, "dynamic_update_slice")
     update = with_dtype(as_operand(update, "dynamic_update_slice"), aval_of(x).dtype)
     return dynamic_slices.dynamic_update_slice(x, update, start_indices)
@@ -58,7 +65,7 @@ def _starts(x: Any, start: Any, axis: int) -> list[Any]:
 
 
 def dynamic_slice_in_dim(operand: Any, start_index: Any, slice_size: int, axis: int = 0) -> Any:
-    """Return operand[start:start + size] along one axis, the window moved inside."""
+    """Return operand[start:start + size] along one axis; the start is clamped."""
     x = as_operand(operand, "dynamic_slice_in_dim")
     axis = as_axis(axis, aval_of(x).ndim, "dynamic_slice_in_dim")
     sizes = list(aval_of(x).shape)
@@ -67,20 +74,20 @@ def dynamic_slice_in_dim(operand: Any, start_index: Any, slice_size: int, axis: 
 
 
 def dynamic_index_in_dim(operand: Any, index: Any, axis: int = 0, keepdims: bool = True) -> Any:
-    """Return operand[index] along one axis, the index moved inside; the axis stays with size 1 if `keepdims`."""
+    """Return operand[index] along one axis; the index is clamped. The axis is kept with size 1 if `keepdims`."""
     out = dynamic_slice_in_dim(operand, index, 1, axis)
     return out if keepdims else shapes.squeeze(out, (as_axis(axis, aval_of(out).ndim, "dynamic_index_in_dim"),))
 
 
 def dynamic_update_slice_in_dim(operand: Any, update: Any, start_index: Any, axis: int) -> Any:
-    """Return the operand with operand[start:start + n] along one axis replaced by `update`, the window moved inside."""
+    """Return a copy with operand[start:start + n] along one axis replaced by `update`; the start is clamped."""
     x = as_operand(operand, "dynamic_update_slice_in_dim")
     axis = as_axis(axis, aval_of(x).ndim, "dynamic_update_slice_in_dim")
     return dynamic_update_slice(x, update, _starts(x, start_index, axis))
 
 
 def dynamic_update_index_in_dim(operand: Any, update: Any, index: Any, axis: int) -> Any:
-    """Return the operand with operand[index] along one axis replaced by `update`, the index moved inside."""
+    """Return a copy with operand[index] along one axis replaced by `update`; the index is clamped."""
     x, update = (as_operand(v, "dynamic_update_index_in_dim") for v in (operand, update))
     axis = as_axis(axis, aval_of(x).ndim, "dynamic_update_index_in_dim")
     if aval_of(update).ndim != aval_of(x).ndim:
@@ -101,14 +108,14 @@ def index_in_dim(operand: Any, index: int, axis: int = 0, keepdims: bool = True)
     if not -n <= index < n:
         raise ArgumentError(
             f"index_in_dim: index {index} is out of range for axis {axis} of {aval_of(x)}",
-            fix=f"choose an index in [{-n}, {n}), or use dynamic_index_in_dim, which moves it inside",
+            fix=f"choose an index in [{-n}, {n}), or use dynamic_index_in_dim, which clamps it",
         )
     out = slice_in_dim(x, index % n, index % n + 1, axis=axis)
     return out if keepdims else shapes.squeeze(out, (axis,))
 
 
 def index_take(src: Any, idxs: Sequence[Any], axes: Sequence[int]) -> Any:
-    """Return src indexed along `axes` by vectors of equal length: the vectors' axis comes first; indices wrap.
+    """Return src[…, i, …, j, …] for index vectors along `axes`. The axis of the vectors comes first; indices wrap.
 
     >>> import funcgrad.numpy as jnp
     >>> index_take(jnp.arange(6).reshape(2, 3), (jnp.array([1, 0]), jnp.array([2, -1])), (0, 1))

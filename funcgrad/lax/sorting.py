@@ -1,4 +1,4 @@
-"""Sorting and the largest elements."""
+"""Sorting and top-k selection."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ __all__ = ["approx_max_k", "approx_min_k", "sort", "sort_key_val", "top_k"]
 
 
 def sort(operand: Any, dimension: int = -1, is_stable: bool = True, num_keys: int = 1) -> Any:
-    """Sort an array, or several together: by the first `num_keys`, compared in turn. NaN comes last, −0 equals 0.
+    """Sort an array along a dimension, or several arrays together.
+
+    Several arrays are sorted by the first `num_keys` of them, in lexicographic order. NaN sorts last, and −0 equals 0.
 
     >>> import funcgrad.numpy as jnp
     >>> sort((jnp.array([2, 1, 2]), jnp.array([5, 4, 3])), num_keys=2)
@@ -30,12 +32,14 @@ def sort(operand: Any, dimension: int = -1, is_stable: bool = True, num_keys: in
 
 
 def sort_key_val(keys: Any, values: Any, dimension: int = -1, is_stable: bool = True) -> tuple[Any, Any]:
-    """Sort keys, and values along with them."""
+    """Sort keys, and permute values in the same way."""
     return sort((keys, values), dimension, is_stable)
 
 
 def top_k(operand: Any, k: int, *, axis: int = -1) -> list[Any]:
-    """Return the `k` largest elements along an axis, in descending order, and their positions (the first of equals).
+    """Return the `k` largest elements along an axis, in descending order, and their indices.
+
+    Among equal elements, those with lower indices come first.
 
     >>> import funcgrad.numpy as jnp
     >>> top_k(jnp.array([1.0, 3.0, 2.0]), 2)
@@ -48,14 +52,14 @@ def top_k(operand: Any, k: int, *, axis: int = -1) -> list[Any]:
 def approx_max_k(
     operand: Any, k: int, reduction_dimension: int = -1, recall_target: float = 0.95, **options: Any
 ) -> Any:
-    """Return the `k` largest elements and their positions; on CPUs these are exact, whatever recall is asked for."""
+    """Return the `k` largest elements and their indices. They are exact: `recall_target` has no effect on CPUs."""
     return top_k(operand, k, axis=reduction_dimension)
 
 
 def approx_min_k(
     operand: Any, k: int, reduction_dimension: int = -1, recall_target: float = 0.95, **options: Any
 ) -> Any:
-    """Return the `k` smallest elements and their positions; on CPUs these are exact, whatever recall is asked for."""
+    """Return the `k` smallest elements and their indices. They are exact: `recall_target` has no effect on CPUs."""
     x = as_operand(operand, "approx_min_k")
     if not dtypes.is_float(aval_of(x).dtype):
         raise DTypeError(f"approx_min_k: operand has type {aval_of(x)}", fix="cast it to a float")

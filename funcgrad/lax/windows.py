@@ -13,7 +13,7 @@ from funcgrad.core.array_types import aval_of
 from funcgrad.dtypes import bool_
 from funcgrad.errors import ArgumentError
 from funcgrad.lax.operands import with_dtype
-from funcgrad.lax.reductions import check_operands, is_identity, of_lists, recognized
+from funcgrad.lax.reductions import check_operands, is_identity, matching_reduction, on_leaves
 from funcgrad.ops import windows as ops
 from funcgrad.ops.logic import and_p, or_p
 from funcgrad.ops.reductions import reduce_max_p, reduce_min_p
@@ -73,8 +73,8 @@ def reduce_window(
     check_operands("reduce_window", flat, inits)
     shape = aval_of(flat[0]).shape
     given = _as_given(shape, window_dimensions, window_strides, padding, base_dilation, window_dilation)
-    combine = of_lists(computation, structure)
-    reduction = recognized(combine, [aval_of(i) for i in inits])
+    combine = on_leaves(computation, structure)
+    reduction = matching_reduction(combine, [aval_of(i) for i in inits])
     if reduction in _WINDOWED and is_identity(reduction, inits[0]):
         return structure.unflatten([ops.reduce_window(_WINDOWED[reduction], flat[0], *given)])
     geometry = windows(*given)

@@ -1,7 +1,7 @@
-"""Neural networks: stateless functions, parameters as pytrees.
+"""Neural networks as pure functions, with parameters as pytrees.
 
-`activations` and `normalizers` are functions of arrays, with JAX's names, values and derivatives; `initializers` draw
-parameters; `layers` are (init, apply) pairs; `losses` compare outputs with targets.
+`activations` and `normalizers` are functions of arrays, with the names, values and derivatives of JAX. `initializers`
+make parameters, `layers` are (init, apply) pairs, and `losses` compare outputs with targets.
 
 >>> from funcgrad import nn, random
 >>> model = nn.Sequential(nn.Linear(8), nn.Relu(), nn.Linear(3))

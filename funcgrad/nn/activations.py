@@ -1,6 +1,7 @@
-"""Activation functions, elementwise.
+"""Elementwise activation functions.
 
-Where the slope jumps, its value at the jump is JAX's: 0 for relu and relu6 at both ends, 1 for leaky_relu at 0.
+Where the derivative is discontinuous, its value is that of JAX: 0 for relu at 0 and for relu6 at 0 and 6, 1 for
+leaky_relu at 0.
 """
 
 from __future__ import annotations
@@ -25,18 +26,18 @@ def _inexact(x: Any, name: str) -> Any:
 
 
 def identity(x: Any) -> Any:
-    """x."""
+    """Return x unchanged."""
     return as_operand(x, "identity")
 
 
 def relu(x: Any) -> Any:
-    """max(x, 0). The slope at 0 is 0."""
+    """max(x, 0). The derivative at 0 is 0."""
     x = as_operand(x, "relu")
     return jnp.where(x <= 0, 0, x)
 
 
 def relu6(x: Any) -> Any:
-    """min(max(x, 0), 6). The slope at 0 and 6 is 0."""
+    """min(max(x, 0), 6). The derivative at 0 and 6 is 0."""
     x = as_operand(x, "relu6")
     return jnp.where(x >= 6, 6, relu(x))
 
@@ -52,12 +53,12 @@ def tanh(x: Any) -> Any:
 
 
 def softplus(x: Any) -> Any:
-    """log(1 + eˣ), without overflow."""
+    """log(1 + eˣ) without overflow."""
     return jnp.logaddexp(x, 0.0)
 
 
 def squareplus(x: Any, b: Any = 4) -> Any:
-    """(x + √(x² + b)) / 2: like softplus, without exponentials.
+    """(x + √(x² + b)) / 2, similar to softplus but without exponentials.
 
     Source: Barron, "Squareplus: a softplus-like algebraic rectifier", 2021.
     """
@@ -66,13 +67,13 @@ def squareplus(x: Any, b: Any = 4) -> Any:
 
 
 def sparse_plus(x: Any) -> Any:
-    """0 below −1, x above 1, (x + 1)² / 4 between."""
+    """0 for x ≤ −1, x for x ≥ 1, and (x + 1)² / 4 in between."""
     x = _inexact(x, "sparse_plus")
     return jnp.where(x <= -1.0, 0.0, jnp.where(x >= 1.0, x, (x + 1.0) ** 2 / 4))
 
 
 def sparse_sigmoid(x: Any) -> Any:
-    """0 below −1, 1 above 1, (x + 1) / 2 between: the slope of sparse_plus."""
+    """0 for x ≤ −1, 1 for x ≥ 1, and (x + 1) / 2 in between: the derivative of sparse_plus."""
     return 0.5 * jnp.clip(as_operand(x, "sparse_sigmoid") + 1.0, 0.0, 2.0)
 
 
@@ -103,27 +104,27 @@ def log_sigmoid(x: Any) -> Any:
 
 
 def log1mexp(x: Any) -> Any:
-    """log(1 − e⁻ˣ) for x ≥ 0, accurate near 0 and far from it.
+    """log(1 − e⁻ˣ) for x ≥ 0, accurate for small and large x.
 
     Source: Mächler, "Accurately computing log(1 − exp(−|a|))", 2012.
     """
     x = _inexact(x, "log1mexp")
-    turn = math.log(2.0)
-    small = x < turn
-    # Each branch sees an argument at which it is finite, so that its slope, times 0, is 0.
-    near, far = jnp.where(small, x, turn), jnp.where(small, turn, x)
+    switch = math.log(2.0)
+    small = x < switch
+    # Each branch gets an argument at which it is finite, so that its derivative times 0 is 0.
+    near, far = jnp.where(small, x, switch), jnp.where(small, switch, x)
     return jnp.where(small, jnp.log(-jnp.expm1(-near)), jnp.log1p(-jnp.exp(-far)))
 
 
 def elu(x: Any, alpha: Any = 1.0) -> Any:
-    """x above 0, alpha·(eˣ − 1) below. Source: Clevert, Unterthiner, Hochreiter, 2015."""
+    """x for x > 0, and alpha·(eˣ − 1) for x ≤ 0. Source: Clevert, Unterthiner, Hochreiter, 2015."""
     x = _inexact(x, "elu")
     positive = x > 0
     return jnp.where(positive, x, alpha * jnp.expm1(jnp.where(positive, 0.0, x)))
 
 
 def selu(x: Any) -> Any:
-    """elu scaled so that layers keep mean 0 and variance 1."""
+    """elu, scaled so that layers preserve mean 0 and variance 1."""
     return _SELU_SCALE * elu(x, _SELU_ALPHA)
 
 
@@ -134,13 +135,13 @@ def celu(x: Any, alpha: Any = 1.0) -> Any:
 
 
 def leaky_relu(x: Any, negative_slope: Any = 1e-2) -> Any:
-    """x from 0 on, negative_slope·x below."""
+    """x for x ≥ 0, and negative_slope·x for x < 0."""
     x = as_operand(x, "leaky_relu")
     return jnp.where(x >= 0, x, negative_slope * x)
 
 
 def gelu(x: Any, approximate: bool = True) -> Any:
-    """x·Φ(x), Φ the standard normal distribution function; by default with its tanh approximation.
+    """x·Φ(x), where Φ is the CDF of the standard normal distribution; by default, its tanh approximation.
 
     Source: Hendrycks, Gimpel, "Gaussian error linear units", 2016.
     """
@@ -151,17 +152,17 @@ def gelu(x: Any, approximate: bool = True) -> Any:
 
 
 def glu(x: Any, axis: int = -1) -> Any:
-    """a·sigmoid(b), a and b the halves of x along an axis: (…, 2n) → (…, n)."""
+    """a·sigmoid(b), where a and b are the halves of x along an axis: (…, 2n) → (…, n)."""
     x = as_operand(x, "glu")
     axis = as_axis(axis, x.ndim, "glu")
     if x.shape[axis] % 2:
-        raise ShapeError(f"glu: axis {axis} of {x.aval} has odd size", fix="its two halves are value and gate")
+        raise ShapeError(f"glu: axis {axis} of {x.aval} has odd size", fix="its two halves are the value and the gate")
     value, gate = jnp.split(x, 2, axis)
     return value * sigmoid(gate)
 
 
 def hard_tanh(x: Any) -> Any:
-    """min(max(x, −1), 1). The slope at −1 and 1 is 1."""
+    """min(max(x, −1), 1). The derivative at −1 and 1 is 1."""
     x = as_operand(x, "hard_tanh")
     return jnp.where(x > 1, 1, jnp.where(x < -1, -1, x))
 

@@ -1,8 +1,8 @@
-"""Initial parameters: functions (key, shape, dtype) → array, with JAX's names and values.
+"""Initializers: functions (key, shape, dtype) → array, with the names and values of JAX.
 
-Variance scaling draws from a distribution of mean 0 and variance scale / n, n the number of inputs of a unit (fan-in),
-of its outputs (fan-out), or their mean. For a kernel of shape (*window, in, out) these are in·|window| and
-out·|window|.
+Variance scaling samples from a distribution with mean 0 and variance scale / n, where n is the number of inputs of a
+unit (fan-in), of its outputs (fan-out), or their mean. For a kernel of shape (*window, in, out), fan-in is in·|window|
+and fan-out is out·|window|.
 
 Sources: LeCun et al., "Efficient backprop", 1998; Glorot, Bengio, "Understanding the difficulty of training deep
 feedforward neural networks", 2010; He et al., "Delving deep into rectifiers", 2015.
@@ -23,7 +23,7 @@ Initializer = Callable[..., Any]
 Axes = int | Sequence[int]
 
 _TRUNCATED_STDDEV = 0.87962566103423978
-"""Standard deviation of a standard normal that is truncated to [−2, 2]."""
+"""Standard deviation of the standard normal distribution truncated to [−2, 2]."""
 
 
 def _dtype(dtype: Any, name: str) -> Any:
@@ -31,17 +31,17 @@ def _dtype(dtype: Any, name: str) -> Any:
 
 
 def zeros(key: Any, shape: Sequence[int], dtype: Any = None) -> Any:
-    """All 0; the key is not used."""
+    """All zeros; the key is not used."""
     return jnp.zeros(shape, _dtype(dtype, "zeros"))
 
 
 def ones(key: Any, shape: Sequence[int], dtype: Any = None) -> Any:
-    """All 1; the key is not used."""
+    """All ones; the key is not used."""
     return jnp.ones(shape, _dtype(dtype, "ones"))
 
 
 def constant(value: Any, dtype: Any = None) -> Initializer:
-    """One value, or an array that broadcasts to the shape; the key is not used."""
+    """A constant, or an array that broadcasts to the shape; the key is not used."""
 
     def init(key: Any, shape: Sequence[int], dtype: Any = dtype) -> Any:
         return jnp.full(shape, value, _dtype(dtype, "constant"))
@@ -53,18 +53,18 @@ def uniform(scale: float = 1e-2, dtype: Any = None) -> Initializer:
     """Uniform in [0, scale)."""
 
     def init(key: Any, shape: Sequence[int], dtype: Any = dtype) -> Any:
-        wanted = _dtype(dtype, "uniform")
-        return random.uniform(key, shape, wanted) * jnp.array(scale, wanted)
+        result_dtype = _dtype(dtype, "uniform")
+        return random.uniform(key, shape, result_dtype) * jnp.array(scale, result_dtype)
 
     return init
 
 
 def normal(stddev: float = 1e-2, dtype: Any = None) -> Initializer:
-    """Normal of mean 0."""
+    """Normal with mean 0."""
 
     def init(key: Any, shape: Sequence[int], dtype: Any = dtype) -> Any:
-        wanted = _dtype(dtype, "normal")
-        return random.normal(key, shape, wanted) * jnp.array(stddev, wanted)
+        result_dtype = _dtype(dtype, "normal")
+        return random.normal(key, shape, result_dtype) * jnp.array(stddev, result_dtype)
 
     return init
 
@@ -73,8 +73,8 @@ def truncated_normal(stddev: float = 1e-2, dtype: Any = None, lower: float = -2.
     """stddev times a standard normal between lower and upper."""
 
     def init(key: Any, shape: Sequence[int], dtype: Any = dtype) -> Any:
-        wanted = _dtype(dtype, "truncated_normal")
-        return random.truncated_normal(key, lower, upper, shape, wanted) * jnp.array(stddev, wanted)
+        result_dtype = _dtype(dtype, "truncated_normal")
+        return random.truncated_normal(key, lower, upper, shape, result_dtype) * jnp.array(stddev, result_dtype)
 
     return init
 
@@ -88,7 +88,7 @@ def _fans(shape: Sequence[int], in_axis: Axes, out_axis: Axes, batch_axis: Axes)
     if in_axis == -2 and len(shape) < 2:
         raise ShapeError(
             f"variance_scaling: shape {tuple(shape)} has no input and output axis",
-            fix="give at least two dimensions, or say which axis is which with in_axis and out_axis",
+            fix="use at least two dimensions, or pass in_axis and out_axis",
         )
     inputs, outputs = size(in_axis), size(out_axis)
     window = math.prod(shape) / (inputs * outputs * size(batch_axis)) if math.prod(shape) else 1
@@ -113,9 +113,9 @@ def variance_scaling(
     batch_axis: Axes = (),
     dtype: Any = None,
 ) -> Initializer:
-    """Mean 0, variance scale / fan; mode "fan_in", "fan_out", "fan_avg" or "fan_geo_avg".
+    """Mean 0 and variance scale / n, where `mode` defines n: "fan_in", "fan_out", "fan_avg" or "fan_geo_avg".
 
-    The distribution is "truncated_normal" (to two standard deviations), "normal" or "uniform".
+    The distribution is "truncated_normal" (at two standard deviations), "normal" or "uniform".
 
     >>> variance_scaling(1.0, "fan_in", "uniform")(random.key(0), (4, 2)).shape
     (4, 2)
@@ -125,17 +125,17 @@ def variance_scaling(
             raise ArgumentError(f"variance_scaling: {given!r} is unknown", fix=f"choose one of {', '.join(known)}")
 
     def init(key: Any, shape: Sequence[int], dtype: Any = dtype) -> Any:
-        wanted = _dtype(dtype, "variance_scaling")
-        if not dtypes.is_float(wanted):
-            raise DTypeError(f"variance_scaling: dtype {wanted.name} is not a float", fix="use e.g. float32")
+        result_dtype = _dtype(dtype, "variance_scaling")
+        if not dtypes.is_float(result_dtype):
+            raise DTypeError(f"variance_scaling: dtype {result_dtype.name} is not a float", fix="use e.g. float32")
         fan = max(1.0, _MODES[mode](*_fans(shape, in_axis, out_axis, batch_axis)))
-        variance = jnp.array(scale / fan, wanted)
+        variance = jnp.array(scale / fan, result_dtype)
         if distribution == "truncated_normal":
-            stddev = jnp.sqrt(variance) / jnp.array(_TRUNCATED_STDDEV, wanted)
-            return random.truncated_normal(key, -2, 2, shape, wanted) * stddev
+            stddev = jnp.sqrt(variance) / jnp.array(_TRUNCATED_STDDEV, result_dtype)
+            return random.truncated_normal(key, -2, 2, shape, result_dtype) * stddev
         if distribution == "normal":
-            return random.normal(key, shape, wanted) * jnp.sqrt(variance)
-        return random.uniform(key, shape, wanted, -1) * jnp.sqrt(3 * variance)
+            return random.normal(key, shape, result_dtype) * jnp.sqrt(variance)
+        return random.uniform(key, shape, result_dtype, -1) * jnp.sqrt(3 * variance)
 
     return init
 
@@ -149,14 +149,14 @@ def _scaled(name: str, scale: float, mode: str, distribution: str, doc: str) -> 
     return initializer
 
 
-lecun_normal = _scaled("lecun_normal", 1.0, "fan_in", "truncated_normal", "Truncated normal of variance 1 / fan-in.")
-lecun_uniform = _scaled("lecun_uniform", 1.0, "fan_in", "uniform", "Uniform of variance 1 / fan-in.")
+lecun_normal = _scaled("lecun_normal", 1.0, "fan_in", "truncated_normal", "Truncated normal with variance 1 / fan-in.")
+lecun_uniform = _scaled("lecun_uniform", 1.0, "fan_in", "uniform", "Uniform with variance 1 / fan-in.")
 glorot_normal = _scaled(
-    "glorot_normal", 1.0, "fan_avg", "truncated_normal", "Truncated normal of variance 2 / (fan-in + fan-out)."
+    "glorot_normal", 1.0, "fan_avg", "truncated_normal", "Truncated normal with variance 2 / (fan-in + fan-out)."
 )
-glorot_uniform = _scaled("glorot_uniform", 1.0, "fan_avg", "uniform", "Uniform of variance 2 / (fan-in + fan-out).")
-he_normal = _scaled("he_normal", 2.0, "fan_in", "truncated_normal", "Truncated normal of variance 2 / fan-in.")
-he_uniform = _scaled("he_uniform", 2.0, "fan_in", "uniform", "Uniform of variance 2 / fan-in.")
+glorot_uniform = _scaled("glorot_uniform", 1.0, "fan_avg", "uniform", "Uniform with variance 2 / (fan-in + fan-out).")
+he_normal = _scaled("he_normal", 2.0, "fan_in", "truncated_normal", "Truncated normal with variance 2 / fan-in.")
+he_uniform = _scaled("he_uniform", 2.0, "fan_in", "uniform", "Uniform with variance 2 / fan-in.")
 xavier_normal, xavier_uniform = glorot_normal, glorot_uniform
 kaiming_normal, kaiming_uniform = he_normal, he_uniform
 

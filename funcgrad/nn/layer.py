@@ -1,4 +1,4 @@
-"""What a layer is: two pure functions, a name, and the checks that all layers share."""
+"""The Layer class: two pure functions and a name; and the checks that all layers share."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ FROM_INIT = "pass the params of `out_shape, params = model.init(key, in_shape)`"
 
 
 class Layer:
-    """How the parameters of a layer begin, and what it computes with them: `init, apply = layer`.
+    """A layer: a function that initializes parameters and one that applies them, `init, apply = layer`.
 
-    `init` is a function (key, in_shape) → (out_shape, params), `apply` one of (params, x, key=None, train=False).
-    `layers` are the parts of a composed layer. Printing shows the layer with its parts:
+    `init` maps (key, in_shape) to (out_shape, params); `apply` maps (params, x, key=None, train=False) to the output.
+    `layers` are the parts of a composed layer, and the repr shows them:
 
     >>> Layer(lambda key, in_shape: (in_shape, ()), lambda params, x, **options: 2 * x, "Double()")
     Double()
@@ -44,22 +44,22 @@ class Layer:
         self._init, self._apply, self.name, self.layers = init, apply, name, tuple(layers)
 
     def init(self, key: Any, in_shape: Any) -> tuple[Shape, Any]:
-        """Return (out_shape, params). `in_shape` is the shape of one example; a size or an example stands for it."""
+        """Return (out_shape, params). `in_shape` is the shape of one example, a single size, or an example."""
         operation = f"{self.name}: init"
         if isinstance(in_shape, KeyArray):
-            raise ArgumentError(f"{operation}: in_shape is a key", fix="the order is init(key, in_shape)")
-        if key is not None:  # which layers without parameters do not need
+            raise ArgumentError(f"{operation}: in_shape is a key", fix="the order of arguments is init(key, in_shape)")
+        if key is not None:  # layers without parameters need no key
             words_of(operation, key)
         return self._init(key, _shape_of_example(in_shape, operation))
 
     def apply(self, params: Any, x: Any, *, key: Any = None, train: bool = False) -> Any:
-        """Return the layer's output for a batch of examples, x of shape (batch, *in_shape)."""
+        """Return the output for a batch of examples, x of shape (batch, *in_shape)."""
         return self._apply(params, x, key=key, train=train)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Raise: a layer holds no parameters, so it is not called."""
+        """Raise: a layer has no parameters of its own, so it cannot be called."""
         raise ArgumentError(
-            f"{self.name}: a layer is not called, it is a pair of functions",
+            f"{self.name}: a layer cannot be called, it is a pair of functions",
             fix="`out_shape, params = model.init(key, in_shape)`, then `y = model.apply(params, x)`",
         )
 
@@ -71,12 +71,12 @@ class Layer:
         return f"{self.name}(\n{textwrap.indent(chr(10).join(parts), '  ')}\n)" if parts else self.name
 
     def scope(self, i: int) -> named_scope:
-        """Return the scope of one part: errors within it name the part as printing the layer shows it."""
+        """Return the named scope of one part; errors in it name the part as in the repr."""
         return named_scope(f"[{i}] {self.layers[i].name}")
 
 
 def _shape_of_example(given: Any, operation: str) -> Shape:
-    """Return the shape that a size, a shape, or an example stands for."""
+    """Return the shape given by a size, a shape, or an example."""
     return as_shape(given if isinstance(given, np.integer) else getattr(given, "shape", given), operation)
 
 
@@ -84,13 +84,13 @@ _constructors: set[Callable[..., Any]] = set()
 
 
 def constructor(make: Callable[P, Layer]) -> Callable[P, Layer]:
-    """Name the layers that a function makes after its call: `Linear(3, bias=False)`."""
+    """Decorate a function that makes layers: name each layer by the call that made it, `Linear(3, bias=False)`."""
 
     @functools.wraps(make)
     def construct(*args: P.args, **kwargs: P.kwargs) -> Layer:
         layer = make(*args, **kwargs)
         if not layer.layers:
-            options = [*map(_shown, args), *(f"{name}={_shown(value)}" for name, value in kwargs.items())]
+            options = [*map(_option_repr, args), *(f"{name}={_option_repr(value)}" for name, value in kwargs.items())]
             layer.name = f"{name_of(make)}({', '.join(options)})"
         return layer
 
@@ -98,17 +98,17 @@ def constructor(make: Callable[P, Layer]) -> Callable[P, Layer]:
     return construct
 
 
-def _shown(value: Any) -> str:
+def _option_repr(value: Any) -> str:
     return getattr(value, "__name__", None) or f"{value!r:.40}"
 
 
 def is_constructor(x: Any) -> bool:
-    """Return whether `x` is a function that makes layers, which users forget to call."""
+    """Whether `x` is a function that makes layers, which the user may have forgotten to call."""
     return callable(x) and x in _constructors
 
 
 def parameter(params: Any, name: str, layer: str) -> Any:
-    """Return one parameter of a layer."""
+    """Return one of the parameters of a layer."""
     try:
         return as_operand(params[name], f"{layer}: parameter {name!r}")
     except (KeyError, IndexError, TypeError) as error:
@@ -119,30 +119,30 @@ def parameter(params: Any, name: str, layer: str) -> Any:
 
 
 def initial(initializer: Any, what: str, layer: str, key: Any, shape: Shape, dtype: Any) -> Any:
-    """Return what an initializer draws, after a check that it is one."""
-    made = initializer(key, shape, dtype) if callable(initializer) else initializer
-    if getattr(made, "shape", None) == shape:
-        return made
-    found = f"{made!r:.60}" if made is initializer else f"a function that returned {made!r:.60}"
+    """Call an initializer, and check that it returns an array of the right shape."""
+    value = initializer(key, shape, dtype) if callable(initializer) else initializer
+    if getattr(value, "shape", None) == shape:
+        return value
+    shown = f"{value!r:.60}" if value is initializer else f"a function that returned {value!r:.60}"
     raise ArgumentError(
-        f"{layer}: {what} is {found}, not an initializer of {shape}",
+        f"{layer}: {what} is {shown}, not an initializer for shape {shape}",
         fix=f"an initializer is a function (key, shape, dtype) → array, e.g. {what}=nn.initializers.he_normal()",
     )
 
 
 def check_features(x: Any, size: int, layer: str, holder: str) -> None:
-    """Raise unless the last axis of `x` has as many features as a parameter is for."""
+    """Raise unless the last axis of `x` has the number of features that a parameter expects."""
     if not x.ndim or x.shape[-1] != size:
         raise ShapeError(
             f"{layer}: the input {x.aval} has {x.shape[-1] if x.ndim else 'no'} features in its last axis, "
-            f"{holder} is for {size}",
-            fix="give inputs of shape (batch, *in_shape), in_shape being what the model was initialized for",
+            f"but {holder} expects {size}",
+            fix="pass inputs of shape (batch, *in_shape), with the in_shape that was passed to init",
         )
 
 
 def as_size(value: Any, what: str, layer: str) -> int:
-    """Return the number of features or rows of a layer, which is positive."""
+    """Return the number of features or rows of a layer; raise unless it is positive."""
     size = as_int(value, what, layer)
     if size < 1:
-        raise ArgumentError(f"{layer}: {what} is {size}", fix="it is at least 1")
+        raise ArgumentError(f"{layer}: {what} is {size}", fix="it must be at least 1")
     return size

@@ -1,8 +1,8 @@
 """Layers: pairs of pure functions, `init(key, in_shape) → (out_shape, params)` and `apply(params, x) → y`.
 
-Shapes are those of one example; `apply` takes a batch of them, x of shape (batch, *in_shape). Parameters are a pytree
-of the layer's own; layers without parameters have (). `apply` further takes `key=` and `train=`, which only layers that
-behave differently in training use.
+Shapes are those of one example; `apply` takes a batch, x of shape (batch, *in_shape). Parameters are a pytree, which is
+() for layers without parameters. `apply` also takes `key=` and `train=`, for layers that behave differently in
+training.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from funcgrad.arguments.promotion import as_operand
 from funcgrad.core.avals import ShapeDtypeStruct
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 from funcgrad.nn import activations, initializers, normalizers
-from funcgrad.nn.labels import validity, widened
+from funcgrad.nn.labels import validity, widen
 from funcgrad.nn.layer import (
     FROM_INIT,
     Layer,
@@ -37,9 +37,9 @@ _FEATURES = "the number of features"
 
 
 def Activation(function: Callable[[Any], Any], **options: Any) -> Layer:
-    """A function of arrays as a layer without parameters; the shape of its result is found by tracing it.
+    """A function of arrays as a layer without parameters. Its output shape is inferred by tracing.
 
-    A function among the layers of `Sequential` becomes this.
+    `Sequential` converts functions to such layers.
     """
 
     def init(key: Any, in_shape: Shape) -> tuple[Shape, Any]:
@@ -99,12 +99,14 @@ def LogSoftmax(axis: int = -1) -> Layer:
 
 @constructor
 def Flatten() -> Layer:
-    """(batch, *in_shape) → (batch, n), n the product of in_shape."""
+    """Reshape (batch, *in_shape) to (batch, n), where n is the product of in_shape."""
 
     def apply(params: Any, x: Any, *, key: Any = None, train: bool = False) -> Any:
         x = as_operand(x, "Flatten")
         if not x.ndim:
-            raise ShapeError(f"Flatten: the input {x.aval} has no batch axis", fix="give inputs (batch, *in_shape)")
+            raise ShapeError(
+                f"Flatten: the input {x.aval} has no batch axis", fix="pass inputs of shape (batch, *in_shape)"
+            )
         return jnp.reshape(x, (x.shape[0], math.prod(x.shape[1:])))
 
     return Layer(lambda key, in_shape: ((math.prod(in_shape),), ()), apply)
@@ -121,14 +123,14 @@ def Linear(
 ) -> Layer:
     """x·kernel + bias: (…, in) → (…, features). Params: {"kernel": (in, features), "bias": (features,)}.
 
-    The kernel begins by default as `lecun_normal`.
+    The default initializer of the kernel is `lecun_normal`.
     """
     kernel_init = kernel_init or initializers.lecun_normal()
     features = as_size(features, "features", "Linear")
 
     def init(key: Any, in_shape: Shape) -> tuple[Shape, Any]:
         if not in_shape:
-            raise ShapeError("Linear: the input is a scalar", fix="the last axis of the input holds its features")
+            raise ShapeError("Linear: the input is a scalar", fix="the last axis of the input is that of the features")
         kernel_key, bias_key = random.split(key)
         params = {"kernel": initial(kernel_init, "kernel_init", "Linear", kernel_key, (in_shape[-1], features), dtype)}
         if bias:
@@ -146,7 +148,7 @@ def Linear(
 
 @constructor
 def LayerNorm(*, epsilon: float = 1e-5, scale: bool = True, bias: bool = True, dtype: Any = None) -> Layer:
-    """Standardize each vector of the last axis, then scale and shift: (…, n) → (…, n).
+    """Standardize each vector along the last axis, then scale and shift: (…, n) → (…, n).
 
     Params: {"scale": (n,), "bias": (n,)}. Source: Ba, Kiros, Hinton, "Layer normalization", 2016.
     """
@@ -154,7 +156,9 @@ def LayerNorm(*, epsilon: float = 1e-5, scale: bool = True, bias: bool = True, d
 
     def init(key: Any, in_shape: Shape) -> tuple[Shape, Any]:
         if not in_shape:
-            raise ShapeError("LayerNorm: the input is a scalar", fix="the last axis of the input holds its features")
+            raise ShapeError(
+                "LayerNorm: the input is a scalar", fix="the last axis of the input is that of the features"
+            )
         size = (in_shape[-1],)
         params = {"scale": initializers.ones(key, size, dtype)} if scale else {}
         if bias:
@@ -177,10 +181,10 @@ def LayerNorm(*, epsilon: float = 1e-5, scale: bool = True, bias: bool = True, d
 def Embedding(
     count: int, features: int, *, table_init: initializers.Initializer | None = None, dtype: Any = None
 ) -> Layer:
-    """Rows of a table: integers (…) from 0 to count − 1 → (…, features). Params: {"table": (count, features)}.
+    """Look up rows of a table: integers from 0 to count − 1, (…) → (…, features). Params: {"table": (count, features)}.
 
-    A number of no row is an error where it is known; where it is traced, as under `jit`, the row and its derivative
-    are NaN. The table begins by default as normals of standard deviation 1/√features.
+    An index out of range raises an error if it is concrete; if it is traced, as under `jit`, the row and its derivative
+    are NaN. By default, the table is initialized from a normal distribution with standard deviation 1/√features.
     """
     count, features = as_size(count, "count", "Embedding"), as_size(features, "features", "Embedding")
     table_init = table_init or initializers.normal(1 / math.sqrt(features))
@@ -193,15 +197,17 @@ def Embedding(
     def apply(params: Any, x: Any, *, key: Any = None, train: bool = False) -> Any:
         table, x = parameter(params, "table", "Embedding"), as_operand(x, "Embedding")
         if not dtypes.is_integer(x.dtype):
-            raise DTypeError(f"Embedding: the input {x.aval} does not number rows", fix="cast it with .astype(int)")
+            raise DTypeError(
+                f"Embedding: the input {x.aval} does not hold row indices", fix="cast it with .astype(int)"
+            )
         rows = table.shape[0]
-        x = widened(x, rows)
+        x = widen(x, rows)
         factor = validity(
             x,
             lambda number: (number >= 0) & (number < rows),
             table.dtype,
-            f"Embedding: the input has {{}}, the table {table.aval} has rows 0 to {rows - 1}",
-            "make count larger than every number in the input",
+            f"Embedding: the input has {{}}, but the table {table.aval} has rows 0 to {rows - 1}",
+            "make count larger than every index in the input",
         )
         return table[x] if isinstance(factor, int) else table[x] * factor[..., None]
 
@@ -210,11 +216,11 @@ def Embedding(
 
 @constructor
 def Dropout(rate: float) -> Layer:
-    """In training, set elements to 0 with probability `rate` and divide the others by 1 − rate; else the identity.
+    """In training, set elements to 0 with probability `rate` and divide the others by 1 − rate. Otherwise, do nothing.
 
     Source: Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", 2014.
     """
-    as_number(rate, "rate, the share of elements dropped,", "Dropout", "[0, 1)")
+    as_number(rate, "rate, the fraction of elements dropped,", "Dropout", "[0, 1)")
 
     def apply(params: Any, x: Any, *, key: Any = None, train: bool = False) -> Any:
         if not train or rate == 0:
@@ -230,9 +236,9 @@ def Dropout(rate: float) -> Layer:
 
 @constructor
 def Sequential(*layers: Layer | Callable[[Any], Any]) -> Layer:
-    """Layers one after another; a function of arrays is a layer too. Params: the list of theirs.
+    """Compose layers in sequence; functions of arrays count as layers. Params: the list of the layers' params.
 
-    Each layer gets a key of its own. Errors name the layer, as `print` shows it.
+    Each layer gets its own key. Errors name the layer, as in the repr.
 
     >>> model = Sequential(Linear(3), activations.relu, Linear(2))
     >>> print(model)
@@ -268,25 +274,24 @@ def Sequential(*layers: Layer | Callable[[Any], Any]) -> Layer:
 
 
 def _as_layer(layer: Any, i: int) -> Layer:
-    """Return a layer of `Sequential`: itself, or a function as an activation."""
+    """Return a layer unchanged, and a function as an activation."""
     if isinstance(layer, Layer):
         return layer
     if is_constructor(layer):
         name = layer.__name__
-        raise ArgumentError(f"Sequential: layer {i} is the function {name} that makes layers", fix=f"call it: {name}()")
+        raise ArgumentError(
+            f"Sequential: layer {i} is the function {name}, which makes layers", fix=f"call it: {name}()"
+        )
     if callable(layer):
         return Activation(layer)
-    fix = "give layers, e.g. nn.Linear(3), or functions of arrays, e.g. nn.relu"
-    fix = "give the layers one by one: Sequential(*layers)" if isinstance(layer, Sequence | dict) else fix
-    fix = fix if not isinstance(layer, str) else "give the function, e.g. nn.relu"
+    fix = "pass layers, e.g. nn.Linear(3), or functions of arrays, e.g. nn.relu"
+    fix = "pass the layers as separate arguments: Sequential(*layers)" if isinstance(layer, Sequence | dict) else fix
+    fix = fix if not isinstance(layer, str) else "pass the function, e.g. nn.relu"
     raise ArgumentError(f"Sequential: layer {i} is {layer!r:.60} of type {type(layer).__name__}", fix=fix)
 
 
 def _check_parts(params: Any, count: int) -> None:
-    given = (
-        f"{len(params)} layers' parameters"
-        if isinstance(params, Sequence)
-        else f"params of type {type(params).__name__}"
-    )
-    if given != f"{count} layers' parameters":
-        raise ArgumentError(f"Sequential: {given} for {count} layers", fix=FROM_INIT)
+    if not isinstance(params, Sequence):
+        raise ArgumentError(f"Sequential: params of type {type(params).__name__} for {count} layers", fix=FROM_INIT)
+    if len(params) != count:
+        raise ArgumentError(f"Sequential: params of {len(params)} layers for {count} layers", fix=FROM_INIT)

@@ -1,10 +1,10 @@
-"""Losses: how far outputs are from targets.
+"""Loss functions.
 
-`reduction` is "mean", "sum" or "none"; weights weigh the terms, and the mean is by the sum of the weights.
+`reduction` is "mean", "sum" or "none". `weights` multiply the terms, and the mean is then divided by their sum.
 
-A label that its loss has no meaning for (a class number below 0 or beyond the classes, an integer that is not 0 or 1,
-or not ±1) is an error where it is known. Where it is traced, as under `jit`, the loss and its derivative are NaN. That
-holds for examples of weight 0 as well: give those a valid label.
+An invalid label (a class index out of range, or an integer other than 0 and 1, or ±1) raises an error if it is
+concrete. If it is traced, as under `jit`, the loss and its derivative are NaN. This includes examples of weight 0,
+which need a valid label too.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from funcgrad.arguments.axes import as_number
 from funcgrad.arguments.promotion import as_operand, broadcast_to, promote_inexact
 from funcgrad.errors import ArgumentError, ShapeError
 from funcgrad.nn.activations import softplus
-from funcgrad.nn.labels import known_value, validity, widened
+from funcgrad.nn.labels import concrete_or_none, validity, widen
 from funcgrad.nn.normalizers import log_softmax
 from funcgrad.ops.slicing import iota
 
 REDUCTIONS = ("mean", "sum", "none")
 
 
-def _reduced(values: Any, weights: Any, reduction: str, counts: Any = None) -> Any:
-    """Reduce weighted values; `counts`, by default 1, is what each counts for in the mean's denominator."""
+def _reduce(values: Any, weights: Any, reduction: str, counts: Any = None) -> Any:
+    """Reduce weighted values. `counts`, by default 1, are their contributions to the denominator of the mean."""
     if reduction not in REDUCTIONS:
         raise ArgumentError(f"unknown reduction {reduction!r}", fix=f"choose one of {', '.join(REDUCTIONS)}")
     if weights is not None:
@@ -45,7 +45,7 @@ def _pair(name: str, predictions: Any, targets: Any) -> list[Any]:
     if predictions.shape != targets.shape:
         raise ShapeError(
             f"{name}: predictions {predictions.aval} and targets {targets.aval} differ in shape",
-            fix="reshape one of them: broadcasting would pair every prediction with every target",
+            fix="reshape one of them: broadcasting would pair each prediction with each target",
         )
     return [predictions, targets]
 
@@ -59,40 +59,40 @@ def cross_entropy(
     label_smoothing: float = 0.0,
     reduction: str = "mean",
 ) -> Any:
-    """−Σᵢ qᵢ·log softmax(logits)ᵢ over the last axis.
+    """Cross-entropy: −Σᵢ qᵢ·log softmax(logits)ᵢ over the last axis.
 
-    `labels`: class numbers of shape (…), or probabilities q of shape (…, classes), for logits of shape (…, classes).
-    `label_smoothing` ε replaces q by (1 − ε)·q + ε/classes. `class_weights` (classes,) multiply the terms; the mean of
-    a loss of class numbers is then by the sum of its labels' class weights.
+    For logits of shape (…, classes), `labels` are class indices of shape (…), or probabilities q of shape (…, classes).
+    `label_smoothing` ε replaces q by (1 − ε)·q + ε/classes. `class_weights`, of shape (classes,), multiply the terms;
+    for class indices, the mean is then divided by the sum of the class weights of the labels.
 
     >>> cross_entropy(jnp.zeros((2, 4)), jnp.array([0, 3]))
     Array(1.3862944, dtype=float32)
     """
     (logits,) = promote_inexact(logits, operation="cross_entropy")
     labels = as_operand(labels, "cross_entropy")
-    numbered = dtypes.is_integer(labels.dtype)
-    _check_labels(logits, labels, numbered)
+    are_indices = dtypes.is_integer(labels.dtype)
+    _check_labels(logits, labels, are_indices)
     _check_options(logits, class_weights, label_smoothing)
     terms, counts = -log_softmax(logits), None
     scale = None if class_weights is None else jnp.asarray(class_weights, logits.dtype)
     terms = terms if scale is None else terms * scale
-    if numbered:
-        chosen, validity = _chosen_classes(logits, labels)
-        losses = jnp.sum(jnp.where(chosen, terms, 0), -1) * validity
-        counts = None if scale is None else jnp.sum(jnp.where(chosen, scale, 0), -1)
+    if are_indices:
+        selected, validity = _one_hot_mask(logits, labels)
+        losses = jnp.sum(jnp.where(selected, terms, 0), -1) * validity
+        counts = None if scale is None else jnp.sum(jnp.where(selected, scale, 0), -1)
     else:
         losses = jnp.sum(terms * labels, -1)
     if label_smoothing:
         losses = (1 - label_smoothing) * losses + label_smoothing * jnp.mean(terms, -1)
-    return _reduced(losses, weights, reduction, counts)
+    return _reduce(losses, weights, reduction, counts)
 
 
-def _check_labels(logits: Any, labels: Any, numbered: bool) -> None:
-    if logits.ndim and labels.shape == (logits.shape[:-1] if numbered else logits.shape):
+def _check_labels(logits: Any, labels: Any, are_indices: bool) -> None:
+    if logits.ndim and labels.shape == (logits.shape[:-1] if are_indices else logits.shape):
         return
-    fix = "class numbers have the logits' shape without its last axis, probabilities the whole shape"
-    if not numbered and labels.shape == logits.shape[:-1]:
-        fix = "class numbers are integers: cast them with labels.astype(int); " + fix
+    fix = "class indices have the shape of the logits without the last axis, probabilities the whole shape"
+    if not are_indices and labels.shape == logits.shape[:-1]:
+        fix = "class indices are integers: cast them with labels.astype(int); " + fix
     raise ShapeError(f"cross_entropy: labels {labels.aval} do not fit logits {logits.aval}", fix=fix)
 
 
@@ -100,32 +100,32 @@ def _check_options(logits: Any, class_weights: Any, label_smoothing: Any) -> Non
     as_number(label_smoothing, "label_smoothing", "cross_entropy", "[0, 1]")
     if class_weights is not None and jnp.shape(class_weights) != logits.shape[-1:]:
         raise ShapeError(
-            f"cross_entropy: class_weights have shape {jnp.shape(class_weights)}, logits are {logits.aval}",
-            fix=f"give one weight for each of the {logits.shape[-1]} classes",
+            f"cross_entropy: class_weights have shape {jnp.shape(class_weights)}, but logits are {logits.aval}",
+            fix=f"pass one weight for each of the {logits.shape[-1]} classes",
         )
 
 
-def _chosen_classes(logits: Any, labels: Any) -> tuple[Any, Any]:
-    """Return which class each label chooses, as bools (…, classes), and the labels' validity.
+def _one_hot_mask(logits: Any, labels: Any) -> tuple[Any, Any]:
+    """Return a mask of the class of each label, of shape (…, classes), and the validity of the labels.
 
-    A comparison, not a gather: it fuses with the softmax, and so does its derivative.
+    The mask is a comparison and not a gather, because it fuses with the softmax, and so does its derivative.
     """
     classes = logits.shape[-1]
-    labels = widened(labels, classes)
+    labels = widen(labels, classes)
     factor = validity(
         labels,
         lambda label: (label >= 0) & (label < classes),
         logits.dtype,
         f"cross_entropy: label {{}} is not one of the {classes} classes of logits {logits.aval}",
-        "labels count from 0 to the number of classes − 1; leave an example out by a weight of 0 and any valid label",
+        "labels are from 0 to the number of classes − 1; to exclude an example, use a weight of 0 and any valid label",
     )
-    # A label out of range stands for the nearest class, so that its derivative, NaN, has a place.
-    kept = labels if known_value(labels) is not None else jnp.clip(labels, 0, classes - 1)
+    # Clip an invalid label to the nearest class, so that some logit gets the derivative NaN.
+    kept = labels if concrete_or_none(labels) is not None else jnp.clip(labels, 0, classes - 1)
     return kept[..., None] == iota(labels.dtype, (classes,), 0), factor
 
 
-def _check_meaning(name: str, labels: Any, values: tuple[int, int], dtype: Any, fix: str) -> Any:
-    """Return the validity of integer labels that have to be one of two values; 1 for labels of other types."""
+def _two_valued(name: str, labels: Any, values: tuple[int, int], dtype: Any, fix: str) -> Any:
+    """Return the validity of integer labels, which must be one of two values; 1 for labels of other dtypes."""
     labels = as_operand(labels, name)
     if not dtypes.is_integer(labels.dtype):
         return 1
@@ -135,48 +135,52 @@ def _check_meaning(name: str, labels: Any, values: tuple[int, int], dtype: Any, 
 
 
 def binary_cross_entropy(logits: Any, labels: Any, *, weights: Any = None, reduction: str = "mean") -> Any:
-    """−y·log σ(z) − (1 − y)·log(1 − σ(z)), of logits z and probabilities y of one shape.
+    """Binary cross-entropy: −y·log σ(z) − (1 − y)·log(1 − σ(z)), for logits z and probabilities y of equal shapes.
 
     >>> binary_cross_entropy(jnp.array([0.0]), jnp.array([1.0]))
     Array(0.6931472, dtype=float32)
     """
     z, y = _pair("binary_cross_entropy", logits, labels)
     fix = "integer labels are 0 or 1; for several classes use cross_entropy"
-    factor = _check_meaning("binary_cross_entropy", labels, (0, 1), z.dtype, fix)
-    return _reduced((y * softplus(-z) + (1 - y) * softplus(z)) * factor, weights, reduction)
+    factor = _two_valued("binary_cross_entropy", labels, (0, 1), z.dtype, fix)
+    return _reduce((y * softplus(-z) + (1 - y) * softplus(z)) * factor, weights, reduction)
 
 
 def mse(predictions: Any, targets: Any, *, weights: Any = None, reduction: str = "mean") -> Any:
-    """(x − y)²: mean squared error."""
+    """Mean squared error: (x − y)²."""
     x, y = _pair("mse", predictions, targets)
-    return _reduced(jnp.square(x - y), weights, reduction)
+    return _reduce(jnp.square(x - y), weights, reduction)
 
 
 def mae(predictions: Any, targets: Any, *, weights: Any = None, reduction: str = "mean") -> Any:
-    """|x − y|: mean absolute error."""
+    """Mean absolute error: |x − y|."""
     x, y = _pair("mae", predictions, targets)
-    return _reduced(jnp.abs(x - y), weights, reduction)
+    return _reduce(jnp.abs(x - y), weights, reduction)
 
 
 def huber(predictions: Any, targets: Any, delta: float = 1.0, *, weights: Any = None, reduction: str = "mean") -> Any:
-    """r²/2 where |r| ≤ delta, delta·(|r| − delta/2) elsewhere, r = x − y. Source: Huber, 1964."""
+    """Huber loss: r²/2 if |r| ≤ delta, else delta·(|r| − delta/2), with r = x − y. Source: Huber, 1964."""
     x, y = _pair("huber", predictions, targets)
     delta = as_number(delta, "delta", "huber", "[0, inf)")
     distance = jnp.abs(x - y)
     inside = jnp.minimum(distance, delta)
-    return _reduced(0.5 * inside * inside + delta * (distance - inside), weights, reduction)
+    return _reduce(0.5 * inside * inside + delta * (distance - inside), weights, reduction)
 
 
 def hinge(scores: Any, labels: Any, *, weights: Any = None, reduction: str = "mean") -> Any:
-    """max(0, 1 − y·x), of scores x and labels y = ±1."""
+    """Hinge loss: max(0, 1 − y·x), for scores x and labels y = ±1."""
     x, y = _pair("hinge", scores, labels)
-    factor = _check_meaning("hinge", labels, (-1, 1), x.dtype, "write labels 0 and 1 as 2 * labels - 1")
-    return _reduced(jnp.maximum(0, 1 - x * y) * factor, weights, reduction)
+    factor = _two_valued("hinge", labels, (-1, 1), x.dtype, "convert labels 0 and 1 with 2 * labels - 1")
+    return _reduce(jnp.maximum(0, 1 - x * y) * factor, weights, reduction)
 
 
 def kl_divergence(log_predictions: Any, targets: Any, *, weights: Any = None, reduction: str = "mean") -> Any:
-    """Σ q·(log q − log p) over the last axis, of log-probabilities log p and probabilities q; 0·log 0 is 0."""
+    """Kullback–Leibler divergence: Σ q·(log q − log p) over the last axis, with 0·log 0 = 0.
+
+    The arguments are log p and q.
+    """
     log_p, q = _pair("kl_divergence", log_predictions, targets)
-    some = q > 0
-    terms = jnp.where(some, q * jnp.log(jnp.where(some, q, 1)), 0) - q * jnp.where(some | jnp.isfinite(log_p), log_p, 0)
-    return _reduced(jnp.sum(terms, -1), weights, reduction)
+    positive = q > 0
+    log_q = jnp.log(jnp.where(positive, q, 1))
+    terms = jnp.where(positive, q * log_q, 0) - q * jnp.where(positive | jnp.isfinite(log_p), log_p, 0)
+    return _reduce(jnp.sum(terms, -1), weights, reduction)

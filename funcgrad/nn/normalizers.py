@@ -1,6 +1,6 @@
-"""Functions along axes: log-sum-exp, softmax and its logarithm, standardization; one-hot codes.
+"""Functions that normalize along axes: logsumexp, softmax, log_softmax, standardize; and one-hot encoding.
 
-`where` leaves elements out, as if they were not there.
+Elements where `where` is False are ignored.
 """
 
 from __future__ import annotations
@@ -15,24 +15,25 @@ from funcgrad import dtypes
 from funcgrad.arguments.axes import as_axes, as_axis, as_int, as_shape
 from funcgrad.arguments.promotion import as_operand, promote_inexact
 from funcgrad.errors import ArgumentError
-from funcgrad.nn.labels import widened
+from funcgrad.nn.labels import widen
 from funcgrad.numpy.composite import clip_rounding
 from funcgrad.ops.casts import stop_gradient_p
 from funcgrad.ops.shapes import expand_dims
 from funcgrad.ops.slicing import iota
 
 
-def _largest(x: Any, axis: Any, where: Any) -> Any:
-    """The maximum with the axes kept, and no derivative: it cancels in all that is made of it here."""
+def _max_constant(x: Any, axis: Any, where: Any) -> Any:
+    """The maximum with keepdims, without a derivative: its contributions cancel in the functions below."""
     return stop_gradient_p.bind(jnp.max(x, axis, where=where, initial=-np.inf, keepdims=True))
 
 
 def logsumexp(
     a: Any, axis: Any = None, b: Any = None, keepdims: bool = False, return_sign: bool = False, where: Any = None
 ) -> Any:
-    """log Σ b·eᵃ over axes, without overflow; b is 1 by default.
+    """log Σ b·eᵃ over axes without overflow; b is 1 by default.
 
-    With `return_sign`, the logarithm of the sum's magnitude and its sign; without it, a negative sum gives NaN.
+    With `return_sign`, return the logarithm of the magnitude of the sum and its sign. Without it, a negative sum gives
+    NaN.
 
     >>> logsumexp(jnp.array([1000.0, 1000.0]))
     Array(1000.6932, dtype=float32)
@@ -40,15 +41,15 @@ def logsumexp(
     operands = promote_inexact(a, *(() if b is None else (b,)), operation="logsumexp")
     a = operands[0]
     if dtypes.is_complex(a.aval.dtype):
-        raise ArgumentError(f"logsumexp: a is {a.aval}", fix="take sums of complex exponentials directly")
+        raise ArgumentError(f"logsumexp: a is {a.aval}", fix="sum complex exponentials directly")
     shape = jnp.broadcast_shapes(*(x.aval.shape for x in operands))
     axes = as_axes(axis, len(shape), "logsumexp")
     counted = a if b is None else jnp.where(operands[1] != 0, a, -np.inf)
-    shift = _largest(jnp.broadcast_to(counted, shape), axes, where)
+    shift = _max_constant(jnp.broadcast_to(counted, shape), axes, where)
     shift = jnp.where(jnp.isfinite(shift), shift, 0)
     exponents = a - shift
     if b is not None:
-        # Where b is 0 the exponential is its derivative by b: it must be there, but not overflow, for 0·∞ is NaN.
+        # Where b is 0, the exponential is the derivative with respect to b. It must not overflow: 0·∞ is NaN.
         limit = math.floor(math.log(float(dtypes.finfo(a.aval.dtype).max)))
         exponents = jnp.where(operands[1] == 0, jnp.minimum(exponents, limit), exponents)
     terms = jnp.exp(exponents)
@@ -61,7 +62,7 @@ def logsumexp(
 
 
 def logmeanexp(x: Any, axis: Any = None, where: Any = None, keepdims: bool = False) -> Any:
-    """log of the mean of eˣ over axes, without overflow."""
+    """log of the mean of eˣ over axes without overflow."""
     (x,) = promote_inexact(x, operation="logmeanexp")
     axes = as_axes(axis, x.ndim, "logmeanexp")
     count = math.prod(x.shape[i] for i in axes) if where is None else None
@@ -71,23 +72,23 @@ def logmeanexp(x: Any, axis: Any = None, where: Any = None, keepdims: bool = Fal
 
 
 def softmax(x: Any, axis: Any = -1, where: Any = None) -> Any:
-    """eˣ / Σ eˣ over axes; 0 for elements left out.
+    """eˣ / Σ eˣ over axes; 0 for ignored elements.
 
     >>> softmax(jnp.array([0.0, 0.0]))
     Array([0.5, 0.5], dtype=float32)
     """
     (x,) = promote_inexact(x, operation="softmax")
     kept = x if where is None else jnp.where(where, x, -np.inf)
-    weights = jnp.exp(kept - _largest(x, axis, where))
+    weights = jnp.exp(kept - _max_constant(x, axis, where))
     out = weights / jnp.sum(weights, axis, where=where, keepdims=True)
     return out if where is None else jnp.where(where, out, 0)
 
 
 def log_softmax(x: Any, axis: Any = -1, where: Any = None) -> Any:
-    """x − log Σ eˣ over axes; −inf for elements left out."""
+    """x − log Σ eˣ over axes; −inf for ignored elements."""
     (x,) = promote_inexact(x, operation="log_softmax")
     kept = x if where is None else jnp.where(where, x, -np.inf)
-    shifted = kept - _largest(x, axis, where)
+    shifted = kept - _max_constant(x, axis, where)
     out = shifted - jnp.log(jnp.sum(jnp.exp(shifted), axis, where=where, keepdims=True))
     return out if where is None else jnp.where(where, out, -np.inf)
 
@@ -102,9 +103,10 @@ def standardize(
     *,
     algorithm: str = "fast",
 ) -> Any:
-    """(x − mean) / √(variance + epsilon), the moments by default those of x along `axis`.
+    """(x − mean) / √(variance + epsilon), by default with the mean and variance of x along `axis`.
 
-    Algorithm "fast" takes the variance as E[x²] − E[x]²; "stable" as E[(x − E[x])²], which does not cancel.
+    Algorithm "fast" computes the variance as E[x²] − E[x]², which may suffer from cancellation; "stable" computes it as
+    E[(x − E[x])²].
     """
     (x,) = promote_inexact(x, operation="standardize")
     if algorithm not in ("fast", "stable"):
@@ -119,10 +121,10 @@ def standardize(
 
 
 def one_hot(x: Any, num_classes: int, *, dtype: Any = None, axis: int = -1) -> Any:
-    """Codes of integers 0 ≤ x < num_classes: 1 at the place x of a new axis, 0 elsewhere.
+    """One-hot encoding of integers 0 ≤ x < num_classes: 1 at index x of a new axis, 0 elsewhere.
 
-    Other numbers, whether known or traced, have a code of zeros, as in JAX: programs mark with −1 what has no class.
-    Losses of class numbers do not take them, see `cross_entropy`.
+    The encoding of any other integer is all zeros, as in JAX, so that −1 can denote "no class". `cross_entropy` does
+    not accept such labels.
 
     >>> one_hot(jnp.array([0, 2, -1]), 3)
     Array([[1., 0., 0.],
@@ -131,8 +133,8 @@ def one_hot(x: Any, num_classes: int, *, dtype: Any = None, axis: int = -1) -> A
     """
     x = as_operand(x, "one_hot")
     axis = as_axis(axis, x.ndim + 1, "one_hot")
-    wanted = dtypes.canonicalize(float) if dtype is None else dtypes.requested(dtype, "one_hot")
+    result_dtype = dtypes.canonicalize(float) if dtype is None else dtypes.requested(dtype, "one_hot")
     (classes,) = as_shape(as_int(num_classes, "num_classes", "one_hot"), "one_hot")
     shape = tuple(classes if d == axis else 1 for d in range(x.ndim + 1))
-    x = widened(x, classes)
-    return (expand_dims(x, (axis,)) == iota(x.dtype, shape, axis)).astype(wanted)
+    x = widen(x, classes)
+    return (expand_dims(x, (axis,)) == iota(x.dtype, shape, axis)).astype(result_dtype)

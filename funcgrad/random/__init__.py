@@ -1,7 +1,7 @@
-"""Random numbers: pure functions of a key, the same bits as JAX's.
+"""Random numbers: pure functions of a key, with the same bits as in JAX.
 
-A key is used once. `split` makes new ones, `fold_in` derives the key of the nth step; the same key gives the same
-numbers on every machine, eagerly, under `jit` and under `vmap`.
+Use each key only once. `split` makes new keys, and `fold_in` derives a key from a key and a step number. The same key
+gives the same numbers on every machine, eagerly, under `jit` and under `vmap`.
 
 >>> from funcgrad import random
 >>> key, subkey = random.split(random.key(0))

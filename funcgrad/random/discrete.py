@@ -1,4 +1,4 @@
-"""Draws of integers, truth values and elements of a given array."""
+"""Samples of integers, bools and elements of an array."""
 
 from __future__ import annotations
 
@@ -23,39 +23,39 @@ from funcgrad.random.keys import bits_of, single, split_words
 
 
 def randint(key: Any, shape: Any, minval: Any, maxval: Any, dtype: Any = None) -> Any:
-    """Draw integers from minval ≤ n < maxval; the bounds broadcast to `shape`.
+    """Sample integers uniformly from [minval, maxval). The bounds broadcast to `shape`.
 
-    An empty range gives minval. The distribution is exactly uniform where the range's length is a power of two, and
-    nearly so elsewhere.
+    An empty range gives minval. The distribution is exactly uniform if the length of the range is a power of two, and
+    nearly uniform otherwise.
 
     >>> from funcgrad.random import key
     >>> randint(key(0), (5,), 0, 10)
     Array([9, 0, 2, 3, 1], dtype=int32)
     """
     words = single("randint", key)
-    wanted = dtypes.canonicalize(int) if dtype is None else dtypes.requested(dtype, "randint")
-    if not dtypes.is_integer(wanted):
-        raise DTypeError(f"randint: dtype {wanted.name} is not an integer", fix="use uniform for floats")
+    result_dtype = dtypes.canonicalize(int) if dtype is None else dtypes.requested(dtype, "randint")
+    if not dtypes.is_integer(result_dtype):
+        raise DTypeError(f"randint: dtype {result_dtype.name} is not an integer", fix="use uniform for floats")
     shape, bounds = parameters("randint", as_shape(shape, "randint"), None, minval, maxval)
     low, high = (b if dtypes.is_integer(b.aval.dtype) else b.astype(int) for b in bounds)
-    drawn = wanted
-    if wanted.itemsize < 4:
-        limits, drawn = np.iinfo(wanted), dtypes.int32
-        low = composite.clip(low.astype(drawn), int(limits.min), int(limits.max))
-        high = composite.clip(high.astype(drawn), int(limits.min), int(limits.max) + 1)
-    return casts.convert_element_type(_integers(words, shape, low, high, drawn), wanted)
+    sample_dtype = result_dtype
+    if result_dtype.itemsize < 4:
+        limits, sample_dtype = np.iinfo(result_dtype), dtypes.int32
+        low = composite.clip(low.astype(sample_dtype), int(limits.min), int(limits.max))
+        high = composite.clip(high.astype(sample_dtype), int(limits.min), int(limits.max) + 1)
+    return casts.convert_element_type(_integers(words, shape, low, high, sample_dtype), result_dtype)
 
 
 def _integers(words: Any, shape: Sequence[int], low: Any, high: Any, dtype: np.dtype) -> Any:
-    """low + (w·2ⁿ + v) mod (high − low), of two n-bit draws w and v."""
+    """low + (w·2ⁿ + v) mod (high − low), for random n-bit integers w and v."""
     unsigned = np.dtype(f"u{dtype.itemsize}")
-    # high may be one past the largest integer: then it is clipped, and the span is one longer than their difference.
-    past_end = high > _clipped(creation.array(np.iinfo(dtype).max, dtype), high.aval.dtype)
-    low, high = _clipped(low, dtype), _clipped(high, dtype)
-    some = high > low
+    # `high` may be one more than the largest integer. It is then clipped, and the span is one more than the difference.
+    past_end = high > _clip_to_dtype(creation.array(np.iinfo(dtype).max, dtype), high.aval.dtype)
+    low, high = _clip_to_dtype(low, dtype), _clip_to_dtype(high, dtype)
+    nonempty = high > low
     span = casts.convert_element_type(high - low, unsigned)
-    span = uf.where(some, span, full((), 1, unsigned))
-    span = uf.where(past_end & some, span + full((), 1, unsigned), span)
+    span = uf.where(nonempty, span, full((), 1, unsigned))
+    span = uf.where(past_end & nonempty, span + full((), 1, unsigned), span)
     upper, lower = (bits_of(k, shape, unsigned) for k in split_words(words))
     half = _rem(full((), 1 << (dtype.itemsize * 4), unsigned), span)
     factor = _rem(half * half, span)
@@ -67,8 +67,8 @@ def _rem(x: Any, y: Any) -> Any:
     return ar.rem_p.bind(*promotion.promote(x, y, operation="randint"))
 
 
-def _clipped(x: Any, dtype: np.dtype) -> Any:
-    """Convert integers; those that `dtype` cannot hold become its nearest."""
+def _clip_to_dtype(x: Any, dtype: np.dtype) -> Any:
+    """Convert integers, clipping them to the range of `dtype`."""
     have, want = np.iinfo(x.aval.dtype), np.iinfo(dtype)
     low, high = (
         full((), v, x.aval.dtype) for v in (max(int(have.min), int(want.min)), min(int(have.max), int(want.max)))
@@ -77,9 +77,9 @@ def _clipped(x: Any, dtype: np.dtype) -> Any:
 
 
 def bernoulli(key: Any, p: Any = 0.5, shape: Any = None, mode: str = "low") -> Any:
-    """Draw truth values that are True with probability p.
+    """Sample bools that are True with probability p.
 
-    The probability is resolved to 2⁻²³ in float32; with mode "high", to 2⁻⁴⁶, for twice the bits.
+    In float32, the resolution of the probability is 2⁻²³; with mode "high", which uses twice as many bits, it is 2⁻⁴⁶.
     """
     words = single("bernoulli", key)
     if mode not in ("low", "high"):
@@ -95,44 +95,48 @@ def bernoulli(key: Any, p: Any = 0.5, shape: Any = None, mode: str = "low") -> A
 
 
 def rademacher(key: Any, shape: Any = (), dtype: Any = None) -> Any:
-    """Draw −1 and 1 with equal probability."""
-    wanted = dtypes.canonicalize(int) if dtype is None else dtypes.requested(dtype, "rademacher")
-    heads = casts.convert_element_type(bernoulli(key, 0.5, as_shape(shape, "rademacher")), wanted)
+    """Sample −1 and 1 with equal probability."""
+    result_dtype = dtypes.canonicalize(int) if dtype is None else dtypes.requested(dtype, "rademacher")
+    heads = casts.convert_element_type(bernoulli(key, 0.5, as_shape(shape, "rademacher")), result_dtype)
     return heads * 2 - 1
 
 
 def geometric(key: Any, p: Any, shape: Any = None, dtype: Any = None) -> Any:
-    """Draw the number of trials to the first success, each of probability p: 1 + ⌊log U / log(1 − p)⌋."""
+    """Sample from the geometric distribution: the number of trials until the first success, which has probability p.
+
+    The sample is 1 + ⌊log U / log(1 − p)⌋.
+    """
     words = single("geometric", key)
-    wanted = dtypes.canonicalize(int) if dtype is None else dtypes.requested(dtype, "geometric")
+    result_dtype = dtypes.canonicalize(int) if dtype is None else dtypes.requested(dtype, "geometric")
     shape, _ = parameters("geometric", shape, None, p)
     (p,) = promotion.promote_inexact(p, operation="geometric")
     unit = unit_floats(words, shape, p.aval.dtype)
     trials = uf.floor(uf.log(uf.where(unit == 0, 1.0, unit)) / uf.log1p(-p)) + 1
-    return casts.convert_element_type(trials, wanted)
+    return casts.convert_element_type(trials, result_dtype)
 
 
 def categorical(
     key: Any, logits: Any, axis: int = -1, shape: Any = None, replace: bool = True, mode: str | None = None
 ) -> Any:
-    """Draw category i with probability softmax(logits)[i]; `shape` ends in the shape of the other axes of `logits`.
+    """Sample category i with probability softmax(logits)[i] along an axis.
 
-    The largest logit after Gumbel noise is added is such a draw; the k largest are k draws without replacement.
+    `shape` must end with the shape of the other axes of `logits`, which is the default. The samples are
+    argmax(logits + Gumbel noise); without replacement, the indices of the largest k.
     """
     words = single("categorical", key)
     logits = promotion.as_operand(logits, "categorical")
     have = logits.aval.shape
     axis = as_axis(axis, len(have), "categorical")
     batch = have[:axis] + have[axis + 1 :]
-    wanted = batch if shape is None else as_shape(shape, "categorical")
-    if promotion.broadcast_shapes(wanted, batch, operation="categorical") != wanted:
+    result_dtype = batch if shape is None else as_shape(shape, "categorical")
+    if promotion.broadcast_shapes(result_dtype, batch, operation="categorical") != result_dtype:
         raise ShapeError(
-            f"categorical: shape {wanted} does not end in {batch}, the logits' shape without axis {axis}",
-            fix="prepend the number of draws to that shape",
+            f"categorical: shape {result_dtype} does not end with {batch}, the shape of the logits without axis {axis}",
+            fix="prepend the number of samples to that shape",
         )
-    lead, rest = wanted[: len(wanted) - len(batch)], wanted[len(wanted) - len(batch) :]
+    lead, rest = result_dtype[: len(result_dtype) - len(batch)], result_dtype[len(result_dtype) - len(batch) :]
     if not replace:
-        return _distinct_categories(words, logits, axis, lead, wanted, mode)
+        return _distinct_categories(words, logits, axis, lead, result_dtype, mode)
     noise = gumbel_of(words, (*lead, *rest[:axis], have[axis], *rest[axis:]), logits.aval.dtype, mode)
     return reductions.argmax(noise + expand_dims(logits, tuple(range(len(lead)))), axis=len(lead) + axis)
 
@@ -147,14 +151,14 @@ def _distinct_categories(
             fix="draw fewer, or use replace=True",
         )
     scores = logits + gumbel_of(words, logits.aval.shape, logits.aval.dtype, mode)
-    _, found = sorting_ops.top_k(scores, count, axis)
-    return shapes.reshape(shapes.moveaxis(found, axis, 0), shape)
+    _, indices = sorting_ops.top_k(scores, count, axis)
+    return shapes.reshape(shapes.moveaxis(indices, axis, 0), shape)
 
 
 def permutation(key: Any, x: Any, axis: int = 0, independent: bool = False) -> Any:
-    """Put the slices of an array along an axis in random order; of an integer n, the numbers 0, …, n − 1.
+    """Randomly permute an array along an axis, or the numbers 0, …, n − 1 for an integer n.
 
-    With `independent`, each vector along the axis gets an order of its own.
+    With `independent`, each vector along the axis is permuted independently.
 
     >>> from funcgrad.random import key
     >>> permutation(key(0), 5)
@@ -167,14 +171,14 @@ def permutation(key: Any, x: Any, axis: int = 0, independent: bool = False) -> A
     if not ndim:
         if not dtypes.is_integer(x.aval.dtype):
             raise DTypeError(f"permutation: x is {x.aval}", fix="pass an integer or an array")
-        return _shuffled(words, creation.arange(as_int(x, "x", "permutation")), 0)
+        return _shuffle(words, creation.arange(as_int(x, "x", "permutation")), 0)
     if independent or ndim == 1:
-        return _shuffled(words, x, axis)
-    return indexing.take(x, _shuffled(words, creation.arange(x.aval.shape[axis]), 0), axis)
+        return _shuffle(words, x, axis)
+    return indexing.take(x, _shuffle(words, creation.arange(x.aval.shape[axis]), 0), axis)
 
 
-def _shuffled(words: Any, x: Any, axis: int) -> Any:
-    """Sort by random 32-bit keys, repeatedly: n elements collide with probability about n²/2³² each time."""
+def _shuffle(words: Any, x: Any, axis: int) -> Any:
+    """Sort by random 32-bit keys, several times: keys collide with probability about n²/2³²."""
     rounds = math.ceil(3 * math.log(max(1, x.aval.size)) / math.log(2**32 - 1))
     for _ in range(rounds):
         words, subkey = split_words(words)
@@ -185,9 +189,9 @@ def _shuffled(words: Any, x: Any, axis: int) -> Any:
 def choice(
     key: Any, a: Any, shape: Any = (), replace: bool = True, p: Any = None, axis: int = 0, mode: str | None = None
 ) -> Any:
-    """Draw slices of an array along an axis, or of an integer n, the numbers below it.
+    """Sample slices of an array along an axis, or numbers from 0, …, n − 1 for an integer n.
 
-    `p`: their probabilities, uniform by default. The result has `shape` in the place of the axis.
+    `p` are the probabilities, uniform by default. In the shape of the result, `shape` replaces the axis.
     """
     words, shape = single("choice", key), as_shape(shape, "choice")
     a = promotion.as_operand(a, "choice")
@@ -203,8 +207,8 @@ def choice(
             fix="draw fewer elements, or draw with replacement",
         )
     if p is None and not replace:
-        mixed = permutation(key, inputs if scalar else a, axis)
-        result = mixed[(slice(None),) * axis + (slice(draws),)]
+        shuffled = permutation(key, inputs if scalar else a, axis)
+        result = shuffled[(slice(None),) * axis + (slice(draws),)]
     else:
         index = randint(key, shape, 0, inputs) if p is None else _weighted(words, p, inputs, shape, replace, mode)
         result = index if scalar else indexing.take(a, index, axis)
@@ -215,10 +219,10 @@ def choice(
 _BLOCK = 16
 
 
-def _running_sums(x: Any) -> Any:
-    """The sums of the first 1, 2, … elements: one after the other in blocks of 16, and so the sums of the blocks.
+def _cumulative_sums(x: Any) -> Any:
+    """Cumulative sums, computed sequentially in blocks of 16, and in the same way over the sums of the blocks.
 
-    The error grows like log n, and each sum is rounded as XLA does it, by which JAX's draws are chosen.
+    The error grows like log n. Each sum is rounded as in XLA, so that samples are the same as in JAX.
     """
     n = x.aval.size
     rows = shapes.reshape(x, (1, n)) if n <= _BLOCK else shapes.reshape(padding.pad(x, (0, -n % _BLOCK)), (-1, _BLOCK))
@@ -227,7 +231,7 @@ def _running_sums(x: Any) -> Any:
         columns.append(columns[-1] + rows[:, i])
     sums = joining.stack(columns, 1)
     if n > _BLOCK:
-        before = padding.pad(_running_sums(columns[-1])[:-1], (1, 0))
+        before = padding.pad(_cumulative_sums(columns[-1])[:-1], (1, 0))
         sums = sums + before[:, None]
     return shapes.reshape(sums, (-1,))[:n]
 
@@ -235,9 +239,12 @@ def _running_sums(x: Any) -> Any:
 def _weighted(words: Any, p: Any, inputs: int, shape: tuple[int, ...], replace: bool, mode: str | None) -> Any:
     (p,) = promotion.promote_inexact(p, operation="choice")
     if p.aval.shape != (inputs,):
-        raise ShapeError(f"choice: p has shape {p.aval.shape}, there are {inputs} elements", fix="one probability each")
+        raise ShapeError(
+            f"choice: p has shape {p.aval.shape}, but there are {inputs} elements",
+            fix="pass one probability per element",
+        )
     if replace:
-        total = _running_sums(p)
+        total = _cumulative_sums(p)
         threshold = total[-1] * (1 - uniform_of(words, shape, p.aval.dtype, 0, 1))
         return sorting.searchsorted(total, threshold)
     scores = gumbel_of(words, (inputs,), p.aval.dtype, mode) + uf.log(p)

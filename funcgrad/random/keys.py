@@ -1,7 +1,7 @@
-"""Keys, and the bits that they stand for.
+"""Keys, and the random bits derived from them.
 
-A key is 64 bits, two uint32 words. `key` gives a `KeyArray`, which hides the words; `PRNGKey` gives the words,
-uint32[2]. Every function takes either kind.
+A key has 64 bits, stored as two uint32 words. `key` returns a `KeyArray`, which hides the words; `PRNGKey` returns the
+words, uint32[2]. Every function accepts both kinds.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ IMPLEMENTATION = "threefry2x32"
 
 
 class KeyDType:
-    """The dtype of key arrays; there is one, since there is one generator."""
+    """The dtype of key arrays. There is only one, because there is only one generator."""
 
     name = "key<fry>"
     itemsize = 8
@@ -43,8 +43,8 @@ KEY_DTYPE = KeyDType()
 class KeyArray(ExtendedArray):
     """An immutable array of keys.
 
-    It is a pytree whose leaf is the keys' words, uint32[*shape, 2]: transforms see an array, and `tree.map` over keys
-    calls its function with the words, which every function of this package takes as a key.
+    It is a pytree whose leaf is the array of words, uint32[*shape, 2]. Transforms see that array, and `tree.map` calls
+    its function with it; every function of this package accepts the words as a key.
 
     >>> keys = split(key(0), 3)
     >>> keys.shape, keys[0].shape, len(keys)
@@ -90,7 +90,7 @@ class KeyArray(ExtendedArray):
         raise ArgumentError("keys do not hash", fix="use random.key_data(key).tobytes() as a dictionary key")
 
     def reshape(self, *shape: Any) -> KeyArray:
-        """The keys in a new shape, given as one tuple or as separate sizes; one size may be −1."""
+        """Reshape to a shape passed as one tuple or as separate sizes; one size may be −1."""
         sizes = as_sizes(shape)
         if -1 in sizes:
             known = math.prod(n for n in sizes if n != -1)
@@ -98,19 +98,19 @@ class KeyArray(ExtendedArray):
         return KeyArray(shapes.reshape(self._words, (*sizes, 2)))
 
     def ravel(self) -> KeyArray:
-        """The keys as a vector."""
+        """Flatten to a vector of keys."""
         return self.reshape(-1)
 
     flatten = ravel
 
     def squeeze(self, axis: Any = None) -> KeyArray:
-        """Drop axes of size 1, all of them or those given."""
+        """Remove the given axes of size 1, by default all of them."""
         given = range(self.ndim) if axis is None else axis if isinstance(axis, Sequence) else (axis,)
         axes = tuple(as_axis(a, self.ndim, "squeeze") for a in given)
         return KeyArray(shapes.squeeze(self._words, tuple(a for a in axes if axis is not None or self.shape[a] == 1)))
 
     def transpose(self, *axes: Any) -> KeyArray:
-        """Permute axes; reverse them by default."""
+        """Permute the axes; reverse them by default."""
         order = as_sizes(axes) if axes else range(self.ndim)[::-1]
         return KeyArray(
             shapes.transpose(self._words, (*(as_axis(a, self.ndim, "transpose") for a in order), self.ndim))
@@ -119,14 +119,14 @@ class KeyArray(ExtendedArray):
     T = property(lambda self: self.transpose())
 
     def block_until_ready(self) -> KeyArray:
-        """Return the keys when they are computed."""
+        """Wait until the keys are computed, and return them."""
         self._words.block_until_ready()
         return self
 
     def __jax_array__(self) -> Any:
         raise DTypeError(
             f"keys of shape {self.shape} are not numbers",
-            fix="compute with random.key_data(keys), uint32[*shape, 2], and random.wrap_key_data the result",
+            fix="compute with random.key_data(keys), uint32[*shape, 2], and convert back with random.wrap_key_data",
         )
 
     def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
@@ -140,12 +140,12 @@ class KeyArray(ExtendedArray):
 
 
 def as_sizes(shape: tuple[Any, ...]) -> tuple[int, ...]:
-    """Return sizes given as one sequence or one by one."""
+    """Return sizes that were passed as one sequence or as separate arguments."""
     return tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], Sequence) else shape
 
 
 def _rebuild(_: None, children: Sequence[Any]) -> Any:
-    """A KeyArray of words; any other leaf (what `tree.map` computed from a key) stands for itself."""
+    """Return a KeyArray for words, and any other leaf, as `tree.map` may compute one, unchanged."""
     (words,) = children
     shape = getattr(words, "shape", None)
     is_words = getattr(words, "dtype", None) == dtypes.uint32 and isinstance(shape, tuple) and shape[-1:] == (2,)
@@ -155,7 +155,7 @@ def _rebuild(_: None, children: Sequence[Any]) -> Any:
 tree_registry.register_pytree_node(KeyArray, lambda keys: ((keys._words,), None), _rebuild)
 
 
-# ---------------------------------------------------------------- making and unwrapping keys
+# ---------------------------------------------------------------- creating and unwrapping keys
 
 
 def key(seed: Any, *, impl: Any = None, dtype: Any = None) -> KeyArray:
@@ -169,7 +169,7 @@ def key(seed: Any, *, impl: Any = None, dtype: Any = None) -> KeyArray:
 
 
 def PRNGKey(seed: Any, *, impl: Any = None) -> Any:
-    """Make a key from an integer seed, as its two words.
+    """Make a key from an integer seed, as an array of two words.
 
     >>> PRNGKey(-1)
     Array([         0, 4294967295], dtype=uint32)
@@ -179,16 +179,18 @@ def PRNGKey(seed: Any, *, impl: Any = None) -> Any:
 
 
 def _words_of_seed(name: str, seed: Any) -> Any:
-    """The seed's high and low 32 bits; seeds narrower than 64 bits have 0 above."""
+    """The high and low 32 bits of the seed; the high bits of a narrower seed are 0."""
     if isinstance(seed, KeyArray):
-        raise ArgumentError(f"{name}: the seed is a key", fix="pass an integer, or use the key as it is")
+        raise ArgumentError(f"{name}: the seed is a key", fix="pass an integer, or use the key itself")
     if isinstance(seed, int) and not isinstance(seed, bool):
-        # Python integers wrap, so that hashes may be seeds.
+        # Python integers wrap, so that hash values can be seeds.
         seed = as_array(np.int64(seed).astype(dtypes.canonicalize(dtypes.int64)))
     seed = as_operand(seed, name)
     aval = aval_of(seed)
     if aval.shape:
-        raise ShapeError(f"{name}: the seed has shape {aval.shape}", fix="seeds are scalars: use vmap for many keys")
+        raise ShapeError(
+            f"{name}: the seed has shape {aval.shape}", fix="pass a scalar, and use vmap to make several keys"
+        )
     if not dtypes.is_integer(aval.dtype):
         raise DTypeError(f"{name}: the seed is {aval}", fix="pass an integer")
     high = full((), 0, dtypes.uint32)
@@ -201,23 +203,23 @@ def _check_implementation(name: str, implementation: Any) -> None:
     if implementation not in (None, IMPLEMENTATION, KEY_DTYPE):
         raise ArgumentError(
             f"{name}: unknown generator {implementation!r}",
-            fix=f"the one generator is {IMPLEMENTATION!r}: leave impl out",
+            fix=f"the only generator is {IMPLEMENTATION!r}: leave out impl",
         )
 
 
 def key_data(keys: Any) -> Any:
-    """Return the words of keys: uint32[*shape, 2]."""
+    """Return the words of keys, uint32[*shape, 2]."""
     return words_of("key_data", keys)
 
 
 def wrap_key_data(key_bits_array: Any, *, impl: Any = None, dtype: Any = None) -> KeyArray:
-    """Return the keys whose words are given as uint32[*shape, 2]."""
+    """Return the keys with the given words, uint32[*shape, 2]; the inverse of `key_data`."""
     _check_implementation("wrap_key_data", impl if dtype is None else dtype)
     return KeyArray(words_of("wrap_key_data", key_bits_array))
 
 
 def key_impl(keys: Any) -> str:
-    """Return the name of the generator that keys are for."""
+    """Return the name of the generator of keys."""
     words_of("key_impl", keys)
     return IMPLEMENTATION
 
@@ -229,13 +231,13 @@ def key_dtype(impl: Any = None) -> KeyDType:
 
 
 def clone(key: Any) -> Any:
-    """Return the same key, to say that using it twice is meant."""
+    """Return the same key, to document that it is reused on purpose."""
     words = words_of("clone", key)
     return KeyArray(words) if isinstance(key, KeyArray) else words
 
 
 def words_of(name: str, keys: Any) -> Any:
-    """Return the words of keys of either kind; raise on anything else."""
+    """Return the words of keys of either kind; raise for anything else."""
     words = keys._words if isinstance(keys, KeyArray) else keys
     if not isinstance(words, (ArrayLike, np.ndarray)):
         raise ArgumentError(f"{name}: {keys!r:.60} is not a key", fix="make one with funcgrad.random.key(seed)")
@@ -248,12 +250,12 @@ def words_of(name: str, keys: Any) -> Any:
 
 
 def single(name: str, key: Any) -> Any:
-    """Return the words of one key; raise when there are several."""
+    """Return the words of a single key; raise for an array of keys."""
     words = words_of(name, key)
     shape = aval_of(words).shape[:-1]
     if shape:
         raise ShapeError(
-            f"{name}: one key is needed, an array of keys of shape {shape} was given",
+            f"{name}: expected a single key, got an array of keys of shape {shape}",
             fix=f"use funcgrad.vmap(lambda key: {name}(key, ...))(keys)",
         )
     return words
@@ -263,18 +265,18 @@ def single(name: str, key: Any) -> Any:
 
 
 def _hash(words: Any, shape: Sequence[int]) -> list[Any]:
-    """Two words for every element of an array of this shape."""
+    """Two random words for each element of an array of this shape."""
     return threefry2x32(words[0], words[1], *counters(shape))
 
 
 def split_words(words: Any, num: int = 2) -> list[Any]:
-    """Split the words of a key into those of `num` new keys."""
+    """Split a key into `num` new keys, all given by their words."""
     words = joining.stack(_hash(words, (num,)), axis=-1)
     return [words[i] for i in range(num)]
 
 
 def split(key: Any, num: int | Sequence[int] = 2) -> Any:
-    """Make new keys from one: a number of them, or an array of them of a given shape.
+    """Split a key into `num` new keys, or into an array of keys of shape `num`.
 
     >>> split(key(0), (2, 3)).shape
     (2, 3)
@@ -284,7 +286,7 @@ def split(key: Any, num: int | Sequence[int] = 2) -> Any:
 
 
 def fold_in(key: Any, data: Any) -> Any:
-    """Derive a key from a key and a 32-bit integer, for instance a step's number.
+    """Derive a key from a key and a 32-bit integer, for example the number of a step.
 
     >>> key_data(fold_in(key(0), 1))
     Array([ 928981903, 3453687069], dtype=uint32)
@@ -292,13 +294,13 @@ def fold_in(key: Any, data: Any) -> Any:
     words = single("fold_in", key)
     data = creation.asarray(data, dtypes.uint32)
     if data.aval.shape:
-        raise ShapeError(f"fold_in: data has shape {data.aval.shape}", fix="data is a scalar: use vmap for many")
+        raise ShapeError(f"fold_in: data has shape {data.aval.shape}", fix="pass a scalar, and use vmap for several")
     words = joining.stack(threefry2x32(words[0], words[1], full((), 0, dtypes.uint32), data))
     return KeyArray(words) if isinstance(key, KeyArray) else words
 
 
 def bits(key: Any, shape: Any = (), dtype: Any = None) -> Any:
-    """Draw uniformly random unsigned integers.
+    """Sample uniformly random unsigned integers.
 
     >>> bits(key(0), (2,))
     Array([4070199207, 4202968722], dtype=uint32)
@@ -312,7 +314,7 @@ def bits(key: Any, shape: Any = (), dtype: Any = None) -> Any:
 
 
 def bits_of(words: Any, shape: Sequence[int], dtype: np.dtype) -> Any:
-    """`bits`, of a key's words."""
+    """`bits`, given the words of a key."""
     high, low = _hash(words, shape)
     if dtype.itemsize < 8:
         return convert_element_type(xor_p.bind(high, low), dtype)
@@ -321,8 +323,10 @@ def bits_of(words: Any, shape: Sequence[int], dtype: np.dtype) -> Any:
 
 
 def float_dtype(name: str, dtype: Any) -> np.dtype:
-    """Return the float dtype that a sampler was asked for, the default one for None."""
-    found = dtypes.canonicalize(float) if dtype is None else dtypes.requested(dtype, name)
-    if not dtypes.is_float(found):
-        raise DTypeError(f"{name}: dtype {found.name} is not a float", fix="use float32, float16, bfloat16 or float64")
-    return found
+    """Return the requested float dtype, or the default one for None."""
+    result_dtype = dtypes.canonicalize(float) if dtype is None else dtypes.requested(dtype, name)
+    if not dtypes.is_float(result_dtype):
+        raise DTypeError(
+            f"{name}: dtype {result_dtype.name} is not a float", fix="use float32, float16, bfloat16 or float64"
+        )
+    return result_dtype

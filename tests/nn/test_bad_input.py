@@ -33,7 +33,7 @@ CASES = {
     # labels and row numbers
     "label too large": (
         with_label(7),
-        ["cross_entropy: label 7 at index (0,)", "2 classes of logits f32[5,2]", "labels count from 0"],
+        ["cross_entropy: label 7 at index (0,)", "2 classes of logits f32[5,2]", "labels are from 0"],
     ),
     "label negative": (with_label(-1), ["cross_entropy: label -1 at index (0,)", "a weight of 0"]),
     "one label of many": (lambda: nn.cross_entropy(LOGITS, LABELS.at[3].set(2)), ["label 2 at index (3,)"]),
@@ -46,7 +46,7 @@ CASES = {
     "float labels": (with_label(1.0), ["cross_entropy: labels f32[5]", "logits f32[5,2]", "labels.astype(int)"]),
     "labels as a column": (
         lambda: nn.cross_entropy(LOGITS, LABELS[:, None]),
-        ["labels i32[5,1]", "f32[5,2]", "without its last axis"],
+        ["labels i32[5,1]", "f32[5,2]", "without the last axis"],
     ),
     "labels as a list": (
         lambda: nn.cross_entropy(LOGITS, [0, 1, 0, 1, 0]),
@@ -97,7 +97,7 @@ CASES = {
     "rate above 1": (lambda: nn.Dropout(1.5), ["Dropout: rate", "is 1.5", "[0, 1)"]),
     "initializer uncalled": (
         lambda: nn.Linear(3, kernel_init=initializers.he_normal).init(KEY, 4),
-        ["Linear: kernel_init is a function that returned", "of (4, 3)", "he_normal()"],
+        ["Linear: kernel_init is a function that returned", "for shape (4, 3)", "he_normal()"],
     ),
     "initializer by name": (
         lambda: nn.Linear(3, kernel_init="he").init(KEY, 4),
@@ -105,7 +105,7 @@ CASES = {
     ),
     "initializer of another shape": (
         lambda: nn.Linear(3, bias_init=lambda *_: X).init(KEY, 4),
-        ["bias_init", "of (3,)"],
+        ["bias_init", "for shape (3,)"],
     ),
     # init
     "no key": (lambda: MODEL.init(0, (4,)), ["Sequential: init: 0 is not a key", "random.key(seed)"]),
@@ -117,12 +117,12 @@ CASES = {
     "negative shape": (lambda: MODEL.init(KEY, -4), ["Sequential: init: shape (-4,) has a negative size"]),
     "scalar input": (lambda: MODEL.init(KEY, ()), ["Linear: the input is a scalar", "([0] Linear(3))"]),
     # apply
-    "model called": (lambda: MODEL(X), ["Sequential: a layer is not called", "model.apply(params, x)"]),
+    "model called": (lambda: MODEL(X), ["Sequential: a layer cannot be called", "model.apply(params, x)"]),
     "input of other features": (
         lambda: MODEL.apply(PARAMS, X[:, :3]),
         [
             "Linear: the input f32[5,3] has 3 features",
-            "kernel f32[4,3] is for 4",
+            "kernel f32[4,3] expects 4",
             "([0] Linear(3))",
             "(batch, *in_shape)",
         ],
@@ -133,12 +133,12 @@ CASES = {
     ),
     "layer within a layer": (
         lambda: MODEL.apply([*PARAMS[:2], [PARAMS[0], PARAMS[2][1]]], X),
-        ["has 3 features", "is for 4", "([2] Sequential/[0] Linear(2))"],
+        ["has 3 features", "expects 4", "([2] Sequential/[0] Linear(2))"],
     ),
     "error of an activation": (lambda: nn.Sequential(nn.relu, nn.glu).apply([(), ()], X[:, :3]), ["glu", "([1] glu)"]),
     "norm of other features": (
         lambda: nn.LayerNorm().apply(nn.LayerNorm().init(KEY, 4)[1], X[:, :1]),
-        ["LayerNorm: the input f32[5,1] has 1 features", "scale f32[4] is for 4"],
+        ["LayerNorm: the input f32[5,1] has 1 features", "scale f32[4] expects 4"],
     ),
     "input of lists": (lambda: MODEL.apply(PARAMS, [[1.0] * 4]), ["Linear: operand [[1.0", "asarray"]),
     "flatten a number": (lambda: nn.Flatten().apply((), 1.0), ["Flatten: the input f32[]", "(batch, *in_shape)"]),
@@ -148,7 +148,7 @@ CASES = {
     ),
     "all that init returned": (
         lambda: MODEL.apply(MODEL.init(KEY, 4), X),
-        ["2 layers' parameters for 3", "model.init"],
+        ["params of 2 layers for 3", "model.init"],
     ),
     "params of another layer": (
         lambda: nn.Linear(3).apply((), X),
