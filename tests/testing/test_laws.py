@@ -24,7 +24,7 @@ from funcgrad.ops.arithmetic import mul_p, sin_p
 from funcgrad.ops.casts import stop_gradient_p
 from funcgrad.ops.elementwise import elementwise
 from funcgrad.testing import assert_close, check_grads, check_jit, check_jvp_vjp, check_vmap, laws
-from funcgrad.testing.calls import CALLS, DOUBLE, WITHOUT_LAWS, Call, calls, calls_of
+from funcgrad.testing.calls import CALLS, DISCRETE, DOUBLE, WITHOUT_LAWS, Call, calls, calls_of
 from funcgrad.testing.strategies import POSITIVE, arrays, fill, pytrees, shapes
 
 for _package in (funcgrad.ops, funcgrad.transforms):
@@ -63,10 +63,6 @@ def test_laws_on_any_call(law: str, data: st.DataObject):
         laws.LAWS[law](*call)
 
 
-# No operand is of a float type, or no derivative is defined.
-DISCRETE = {"and", "axis_index", "check", "clz", "gcd", "io_callback", "iota", "not", "or", "population_count"}
-DISCRETE |= {"pure_callback", "reduce_and", "reduce_or", "reduce_xor", "shift_left", "shift_right_arithmetic"}
-DISCRETE |= {"shift_right_logical", "threefry2x32", "xor"}
 DIFFERENTIABLE = [n for n in PRIMITIVES if n in CALLS and registry[n].modes and n not in DISCRETE]
 
 

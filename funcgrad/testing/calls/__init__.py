@@ -12,6 +12,7 @@ from funcgrad.testing.calls import indexing as indexing
 from funcgrad.testing.calls import linalg as linalg
 from funcgrad.testing.calls import windows as windows
 from funcgrad.testing.calls.table import CALLS as CALLS
+from funcgrad.testing.calls.table import DISCRETE as DISCRETE
 from funcgrad.testing.calls.table import DOUBLE as DOUBLE
 from funcgrad.testing.calls.table import WITHOUT_LAWS as WITHOUT_LAWS
 from funcgrad.testing.calls.table import Call as Call

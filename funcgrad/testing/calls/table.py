@@ -52,6 +52,13 @@ SMALL = Domain(0, 1.2, signed=True)
 DOUBLE = (dt.float64, dt.complex128)
 """The dtypes in which finite differences are taken."""
 
+DISCRETE = {
+    *("and", "not", "or", "xor", "clz", "population_count", "gcd", "reduce_and", "reduce_or", "reduce_xor"),
+    *("shift_left", "shift_right_arithmetic", "shift_right_logical", "threefry2x32"),
+    *("axis_index", "iota", "check", "io_callback", "pure_callback"),
+}
+"""Primitives without a float operand: they have no operands, operate on integers, or are effects and callbacks."""
+
 
 def allowed(kinds: Sequence[str], within: Sequence[np.dtype]) -> st.SearchStrategy[np.dtype]:
     """Return a strategy for the dtypes of `within` of these kinds; for all of these kinds where there is none."""

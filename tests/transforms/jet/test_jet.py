@@ -19,7 +19,7 @@ from funcgrad.core.primitives import registry
 from funcgrad.errors import ArgumentError, DTypeError, LeakedTracerError, MissingRuleError, ShapeError
 from funcgrad.experimental.jet import jet
 from funcgrad.testing import assert_close
-from funcgrad.testing.calls import CALLS, DOUBLE, Call, calls_of
+from funcgrad.testing.calls import CALLS, DISCRETE, DOUBLE, Call, calls_of
 
 for _module in pkgutil.iter_modules(funcgrad.ops.__path__, "funcgrad.ops."):
     importlib.import_module(_module.name)
@@ -130,7 +130,11 @@ ROUNDS_TANGENTS = ("reduce_precision",)
 
 def _differentiable(name: str) -> bool:
     return (
-        name in CALLS and name not in ROUNDS_TANGENTS and registry[name].has("jvp") and not registry[name].higher_order
+        name in CALLS
+        and name not in DISCRETE
+        and name not in ROUNDS_TANGENTS
+        and registry[name].has("jvp")
+        and not registry[name].higher_order
     )
 
 
