@@ -16,24 +16,24 @@ def _flag(name: str) -> bool:
 
 
 class Config(threading.local):
-    """Options of the library: class attributes are the process-wide values, an instance's this thread's overrides.
+    """Options of the library. Class attributes are process-wide values, instance attributes are thread-local overrides.
 
-    - `enable_x64`: 64-bit dtypes are allowed, and Python scalars take them.
-    - `debug_nans`, `debug_infs`: an operation that makes a NaN, or an infinity, raises FloatingPointError.
-    - `disable_jit`: jitted functions run op by op.
+    - `enable_x64`: allow 64-bit dtypes, and use them for Python scalars.
+    - `debug_nans`, `debug_infs`: raise FloatingPointError if an operation makes a NaN, or an infinity.
+    - `disable_jit`: run jitted functions op by op.
     - `log_compiles`, `explain_cache_misses`: print to stderr what is compiled, and why a function is traced again.
-    - `check_tracer_leaks`: at the end of every trace, look for tracers of it that are still held; slow.
-    - `enable_checks`: check what each pass of the compiler made.
-    - `python_kernels`: compiled programs run their kernels as rendered Python: slow, and open to a debugger.
-    - `numpy_dtype_promotion`: "standard" or "strict" (arrays of different dtypes do not mix).
-    - `numpy_rank_promotion`: "allow", "warn" or "raise" where arrays of different ranks broadcast.
+    - `check_tracer_leaks`: raise if tracers are still referenced at the end of their trace. This is slow.
+    - `enable_checks`: check the output of each pass of the compiler.
+    - `python_kernels`: run the kernels of compiled programs as Python. This is slow, but allows a debugger.
+    - `numpy_dtype_promotion`: "standard", or "strict" to forbid operations on arrays of different dtypes.
+    - `numpy_rank_promotion`: "allow", "warn" or "raise" when arrays of different ranks broadcast.
     - `default_matmul_precision`: accepted as in JAX; products are always computed in full precision.
-    - `traceback_filtering`: what exceptions show of the library's frames: "off" (all), "tracebackhide" (marked ones:
-      IPython and pytest leave them out), "remove_frames" (none; the whole traceback is that of the cause),
-      "quiet_remove_frames" (none), or "auto" ("tracebackhide" in IPython and Jupyter, else "quiet_remove_frames").
-    - `num_threads`: how many threads a program may use; 0 means every processor of this process.
-    - `cpu_target`: what compiles programs, "llvm" or "numba".
-    - `compilation_cache_dir`: where machine code is kept; empty means `$FUNCGRAD_CACHE_DIR`, else `~/.cache/funcgrad`.
+    - `traceback_filtering`: how tracebacks show frames of the library: "off" (all of them), "tracebackhide" (hidden in
+      IPython and pytest), "remove_frames" (removed; the cause has the full traceback), "quiet_remove_frames" (removed),
+      or "auto" ("tracebackhide" in IPython and Jupyter, otherwise "quiet_remove_frames").
+    - `num_threads`: the number of threads a program may use; 0 means all processors available to the process.
+    - `cpu_target`: the compiler of programs, "llvm" or "numba".
+    - `compilation_cache_dir`: the directory of compiled code, by default `$FUNCGRAD_CACHE_DIR` or `~/.cache/funcgrad`.
 
     Every option but the last is read from the environment at import as ``FUNCGRAD_<NAME>``.
 
@@ -59,16 +59,17 @@ class Config(threading.local):
     cpu_target: str = os.environ.get("FUNCGRAD_CPU_TARGET", "llvm")
     compilation_cache_dir: str = ""
 
-    # Together they identify the values that traces and programs depend on: what jitted functions are specialized by.
+    # Together, these identify the values of the options that traces and programs depend on; jit caches use them as
+    # keys.
     process_key: ClassVar[tuple[Any, ...]] = ()
     thread_key: ClassVar[tuple[Any, ...]] = ()
-    # Whether debug_nans or debug_infs is on: what every eager operation asks.
+    # Whether debug_nans or debug_infs is on. Every eager operation reads it.
     checks_values: ClassVar[bool] = False
 
     def update(self, name: str, value: Any) -> None:
         """Set an option for the whole process, as `config.name = value` does; JAX's ``jax_`` prefix is accepted."""
-        name = _known(name)
-        setattr(Config, name, _valid(name, value))
+        name = _option_name(name)
+        setattr(Config, name, _validate(name, value))
         Config.process_key = tuple(getattr(Config, option) for option in _SPECIALIZING)
         Config.checks_values = Config.debug_nans or Config.debug_infs
         for function in _listeners.get(name, ()):
@@ -78,9 +79,9 @@ class Config(threading.local):
 
     @contextlib.contextmanager
     def override(self, name: str, value: Any) -> Iterator[None]:
-        """Set an option in this thread for the length of a ``with`` block."""
-        name = _known(name)
-        value = _valid(name, value)
+        """Set an option in this thread within a ``with`` block."""
+        name = _option_name(name)
+        value = _validate(name, value)
         before = dict(self.__dict__)
         self._set_own(before | {name: value})
         try:
@@ -116,47 +117,47 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "numpy_rank_promotion": ("allow", "warn", "raise"),
     "traceback_filtering": ("off", "tracebackhide", "remove_frames", "quiet_remove_frames", "auto"),
 }
-MOST_THREADS = 65535
+MAX_THREADS = 65535
 _listeners: dict[str, list[Callable[[], None]]] = {}
 
 
 def on_update(name: str, function: Callable[[], None]) -> None:
     """Call `function` after every process-wide update of an option."""
-    _listeners.setdefault(_known(name), []).append(function)
+    _listeners.setdefault(_option_name(name), []).append(function)
 
 
-def _known(name: str) -> str:
+def _option_name(name: str) -> str:
     name = name.removeprefix("jax_")
     if name not in _OPTIONS:
         raise AttributeError(f"unknown config option {name!r}; known: {', '.join(sorted(_OPTIONS))}")
     return name
 
 
-def _valid(name: str, value: Any) -> Any:
-    """Return a value that the option takes, or raise ArgumentError."""
+def _validate(name: str, value: Any) -> Any:
+    """Return the normalized value of an option, or raise ArgumentError."""
     if name in _CHOICES:
-        taken, valid = " or ".join(map(repr, _CHOICES[name])), value in _CHOICES[name]
+        allowed, valid = " or ".join(map(repr, _CHOICES[name])), value in _CHOICES[name]
     elif name == "num_threads":
-        taken, valid = f"0 (every processor) to {MOST_THREADS}", type(value) is int and 0 <= value <= MOST_THREADS
+        allowed, valid = f"0 (all processors) to {MAX_THREADS}", type(value) is int and 0 <= value <= MAX_THREADS
     elif name == "compilation_cache_dir":
         value = "" if value is None else value
-        taken, valid = "a path, or None", isinstance(value, (str, os.PathLike))
+        allowed, valid = "a path, or None", isinstance(value, (str, os.PathLike))
     elif name == "default_matmul_precision":
-        taken, valid = "a name of JAX's, or None", value is None or isinstance(value, str)
+        allowed, valid = "a name of a precision, as in JAX, or None", value is None or isinstance(value, str)
     else:
-        value, taken, valid = bool(value), "", True
+        value, allowed, valid = bool(value), "", True
     if not valid:
-        raise ArgumentError(f"config.{name}: got {value!r}", fix=f"pass {taken}")
+        raise ArgumentError(f"config.{name}: got {value!r}", fix=f"pass {allowed}")
     return value
 
 
 config = Config()
-for _name in _OPTIONS:  # what the environment said is checked like any other value
+for _name in _OPTIONS:  # validates the values from the environment
     config.update(_name, getattr(config, _name))
 
 
 def enable_x64(value: bool = True) -> contextlib.AbstractContextManager[None]:
-    """Allow (or forbid) 64-bit dtypes within a ``with`` block.
+    """Allow or forbid 64-bit dtypes within a ``with`` block.
 
     >>> import funcgrad.numpy as jnp
     >>> with enable_x64():
@@ -168,7 +169,7 @@ def enable_x64(value: bool = True) -> contextlib.AbstractContextManager[None]:
 
 
 def checking_leaks(value: bool = True) -> contextlib.AbstractContextManager[None]:
-    """Raise LeakedTracerError at the end of a trace whose tracers are still held, within a ``with`` block.
+    """Raise LeakedTracerError if tracers are still referenced at the end of their trace, within a ``with`` block.
 
     >>> import funcgrad as fg
     >>> kept = []
@@ -183,7 +184,7 @@ def checking_leaks(value: bool = True) -> contextlib.AbstractContextManager[None
 
 
 def enable_checks(value: bool = True) -> contextlib.AbstractContextManager[None]:
-    """Check what each pass of the compiler makes, within a ``with`` block."""
+    """Check the output of each pass of the compiler, within a ``with`` block."""
     return config.override("enable_checks", value)
 
 
@@ -198,7 +199,7 @@ def log_compiles(value: bool = True) -> contextlib.AbstractContextManager[None]:
 
 
 def numpy_dtype_promotion(value: str) -> contextlib.AbstractContextManager[None]:
-    """Set whether arrays of different dtypes mix ("standard" or "strict"), within a ``with`` block.
+    """Set whether arrays of different dtypes promote ("standard" or "strict"), within a ``with`` block.
 
     >>> import funcgrad.numpy as jnp
     >>> with numpy_dtype_promotion("strict"):
@@ -216,7 +217,7 @@ def numpy_rank_promotion(value: str) -> contextlib.AbstractContextManager[None]:
 
 
 def default_matmul_precision(value: str | None) -> contextlib.AbstractContextManager[None]:
-    """Ask for a precision of matrix products, within a ``with`` block; they are always computed in full precision.
+    """Set the precision of matrix products, within a ``with`` block. They are always computed in full precision.
 
     >>> import funcgrad.numpy as jnp
     >>> with default_matmul_precision("bfloat16"):
@@ -238,12 +239,13 @@ def disable_jit(value: bool = True) -> contextlib.AbstractContextManager[None]:
 
 
 def debug_nans(value: bool = True) -> contextlib.AbstractContextManager[None]:
-    """Raise FloatingPointError where an operation makes a NaN, within a ``with`` block.
+    """Raise FloatingPointError if an operation makes a NaN, within a ``with`` block.
 
-    The error names the operation, the user's line, the first index, and the operands there. In jitted functions
-    every operation is checked as it runs: nothing runs twice. An operation is to blame that makes a NaN of operands
-    that are none; a NaN that was given goes through a program, unless it is among the results. In a jitted function,
-    what is not seen in results is no mistake: elements that ``where`` does not choose, and what is only printed.
+    The error names the operation, the user's line, the first index, and the operands there. In jitted functions, each
+    operation is checked as it runs; nothing runs twice. An operation fails if its result has a NaN and its operands do
+    not. NaNs in the arguments of a program pass through it, unless they reach the results. In a jitted function, NaNs
+    that do not reach the results are allowed: elements that ``where`` does not select, and values that are only
+    printed.
 
     >>> import funcgrad as fg, funcgrad.numpy as jnp
     >>> with debug_nans():
@@ -257,7 +259,7 @@ def debug_nans(value: bool = True) -> contextlib.AbstractContextManager[None]:
 
 
 def debug_infs(value: bool = True) -> contextlib.AbstractContextManager[None]:
-    """Raise FloatingPointError where an operation makes an infinity, within a ``with`` block; see `debug_nans`.
+    """Raise FloatingPointError if an operation makes an infinity, within a ``with`` block; see `debug_nans`.
 
     >>> import funcgrad as fg, funcgrad.numpy as jnp
     >>> with debug_infs():

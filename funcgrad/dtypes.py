@@ -1,8 +1,8 @@
-"""Data types: names, 32-bit defaults, weak types and the promotion lattice.
+"""Dtypes: names, 32-bit defaults, weak types and the promotion lattice.
 
-The lattice is JAX's: bool → weak int → {u8, i8, …}; u8 → {i16, u16}; …; i64, u64 → weak float → {bf16, f16, weak
-complex}; bf16, f16 → f32 → {f64, c64}; f64, c64 → c128. A *weak* type comes from a Python scalar and yields to any
-array dtype of its own kind. The promotion of two types is their least upper bound in the lattice.
+The lattice is that of JAX: bool → weak int → {u8, i8, …}; u8 → {i16, u16}; …; i64, u64 → weak float → {bf16, f16, weak
+complex}; bf16, f16 → f32 → {f64, c64}; f64, c64 → c128. A *weak* type is that of a Python scalar, and promotes to any
+array dtype of the same kind. Two types promote to their least upper bound in the lattice.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ float16, float32, float64 = (np.dtype(f"float{n}") for n in (16, 32, 64))
 complex64, complex128 = np.dtype(np.complex64), np.dtype(np.complex128)
 
 
-# JAX spells the tangent type of integers as a void NumPy dtype; so do we.
+# The tangent dtype of integers, a void NumPy dtype as in JAX.
 float0 = np.dtype([("float0", np.void, 0)])
 
 ALL = (
@@ -57,7 +57,7 @@ _KNOWN = {d.name: d for d in ALL}
 
 @functools.lru_cache
 def short_name(dtype: np.dtype) -> str:
-    """Return the name a jaxpr prints: f32, i8, bool, bf16."""
+    """Return the name that jaxprs print: f32, i8, bool, bf16."""
     return "float0" if dtype == float0 else _SHORT.get(dtype.name, dtype.name)
 
 
@@ -88,20 +88,20 @@ def as_dtype(dtype: Any) -> np.dtype:
 
 
 def canonicalize(dtype: Any) -> np.dtype:
-    """Return `dtype` with 64-bit types narrowed to 32 bits unless `enable_x64` is set."""
+    """Return `dtype`, with 64-bit types narrowed to 32 bits unless `enable_x64` is set."""
     found = as_dtype(dtype)
     return found if config.enable_x64 else _CANONICAL.get(found, found)
 
 
 def requested(dtype: Any, operation: str) -> np.dtype:
-    """Canonicalize a dtype that the user asked for by name; warn when x64 mode is off and it is narrowed."""
+    """Canonicalize a dtype that the user requested; warn if it is narrowed because `enable_x64` is off."""
     found = as_dtype(dtype)
     result = canonicalize(found)
-    # Python's own `float`, `int` and `complex` mean the default width, so narrowing them is no surprise.
+    # Python's `float`, `int` and `complex` mean the default width, so no warning for them.
     if result != found and dtype not in _PYTHON_SCALARS:
         warn(
             f"{operation}: dtype {found.name} was requested but 64-bit types are disabled; using {result.name}. "
-            "fix: funcgrad.config.update('enable_x64', True), or ask for the 32-bit type"
+            "fix: funcgrad.config.update('enable_x64', True), or request the 32-bit type"
         )
     return result
 
@@ -122,12 +122,12 @@ def is_complex(dtype: np.dtype) -> bool:
 
 
 def is_inexact(dtype: np.dtype) -> bool:
-    """True for real and complex floating types: those that carry derivatives."""
+    """True for real and complex floating types, which have derivatives."""
     return is_float(dtype) or is_complex(dtype)
 
 
 def tangent_dtype(dtype: np.dtype) -> np.dtype:
-    """Return the dtype of the tangent space: itself when inexact, else float0."""
+    """Return the dtype of tangents: the same dtype if it is inexact, otherwise float0."""
     return dtype if is_inexact(dtype) else float0
 
 
@@ -142,7 +142,7 @@ def complex_dtype(dtype: np.dtype) -> np.dtype:
 
 
 def finfo(dtype: Any) -> Any:
-    """Return machine limits of a floating dtype; like `numpy.finfo`, bfloat16 included."""
+    """Return the machine limits of a floating dtype, like `numpy.finfo`, including bfloat16."""
     return ml_dtypes.finfo(as_dtype(dtype)) if as_dtype(dtype) == bfloat16 else np.finfo(as_dtype(dtype))
 
 
@@ -178,7 +178,7 @@ def _upper_bounds(node: Any) -> frozenset[Any]:
 
 @functools.cache
 def _join(nodes: frozenset[Any]) -> Any:
-    """Least upper bound: the common upper bound that is below all the others."""
+    """Least upper bound: the common upper bound that is below all others."""
     common = frozenset.intersection(*(_upper_bounds(n) for n in nodes))
     least = [n for n in common if common <= _upper_bounds(n)]
     return least[0]
@@ -211,18 +211,18 @@ def _promote(types: tuple[tuple[np.dtype, bool], ...], x64: bool, mode: str) -> 
     for d, _ in types:
         if d not in _ABOVE:
             raise TypePromotionError(
-                f"{d.name} does not promote implicitly", fix="cast it with .astype(...) to the dtype you mean"
+                f"{d.name} does not promote implicitly", fix="cast it explicitly with .astype(...)"
             )
     node = _join(frozenset(_node(d, weak) for d, weak in types))
     if isinstance(node, str):
-        # A weak result keeps the width of its weak inputs of that kind: weak f32 + weak i32 is weak f32.
+        # A weak result has the default width: weak f32 + weak i32 is weak f32.
         return (_WEAK_DTYPE[node] if x64 else _CANONICAL[_WEAK_DTYPE[node]]), True
-    # bool never is weak; all-weak inputs of one node never reach here, so the result is strong.
+    # The result is strongly typed: bool is never weak, and weak nodes were handled above.
     return (node if x64 else _CANONICAL.get(node, node)), False
 
 
 def promote_types(a: Any, b: Any) -> np.dtype:
-    """Return the dtype that a binary operation on arrays of dtypes `a` and `b` computes in; Python types are weak.
+    """Return the dtype that dtypes `a` and `b` promote to; Python types are weak.
 
     >>> promote_types("int32", "float16")
     dtype('float16')

@@ -18,7 +18,7 @@ from funcgrad.transforms.flattening import as_arrays, places
 
 
 def ravel_pytree(pytree: Any) -> tuple[Any, Callable[[Any], Any]]:
-    """Return the leaves of a pytree joined into one vector of their common dtype, and the function that takes it apart.
+    """Concatenate the leaves of a pytree into a vector of their common dtype; return it and the inverse function.
 
     >>> vector, unravel = ravel_pytree({"a": np.ones((2,), "float32"), "b": 3.0})
     >>> vector
@@ -41,7 +41,7 @@ def ravel_pytree(pytree: Any) -> tuple[Any, Callable[[Any], Any]]:
         have = aval_of(flat)
         if have.shape != (ends[-1],) or have.dtype != dtype:
             raise ArgumentError(
-                f"unravel: a vector of type {have} was given, the pytree has {ends[-1]} elements of {dtype.name}",
+                f"unravel: a vector of type {have} was passed, but the pytree has {ends[-1]} elements of {dtype.name}",
                 fix="pass a vector of the size and dtype that ravel_pytree returned",
             )
         parts = [

@@ -1,8 +1,8 @@
-"""Tracebacks without the library's own frames, as `config.traceback_filtering` says.
+"""Filtering of the library's frames from tracebacks, as configured by `config.traceback_filtering`.
 
-A function of the library that calls or compiles one of the user's is a boundary: what is raised below the outermost one
-leaves it filtered. A boundary costs a call where nothing is raised; `JitFunction.__call__`, which is called often,
-has its handler in its own body, which costs nothing.
+A library function that calls or compiles a user function is a boundary. Exceptions are filtered when they leave the
+outermost boundary. The decorator `boundary` costs a function call; `JitFunction.__call__`, which is called often, has
+an exception handler in its own body instead.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _boundaries: set[CodeType] = set()
 
 
 class UnfilteredStackTrace(Exception):
-    """The cause of an exception whose traceback was filtered in the mode "remove_frames": has the whole traceback."""
+    """The cause of an exception that was filtered in mode "remove_frames"; it has the full traceback."""
 
 
 def boundary(function: Callable[P, R]) -> Callable[P, R]:
-    """Make a function one whose exceptions leave it with a filtered traceback."""
+    """Decorate a function so that the tracebacks of its exceptions are filtered."""
 
     @functools.wraps(function)
     def filtering(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -45,26 +45,26 @@ def boundary(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def boundary_itself(function: Function) -> Function:
-    """Say that a function calls `filter_traceback` in a handler of its own."""
+    """Register a function that calls `filter_traceback` in its own exception handler."""
     if isinstance(function, FunctionType):
         _boundaries.add(function.__code__)
     return function
 
 
 def filter_traceback(error: Exception) -> None:
-    """Filter the traceback of an exception that a boundary has caught, unless a boundary around it will."""
-    mode, whole = _mode(), error.__traceback__
-    if mode == "off" or whole is None or _is_enclosed(sys._getframe(1)):
+    """Filter the traceback of an exception that a boundary caught, unless an outer boundary will."""
+    mode, full = _mode(), error.__traceback__
+    if mode == "off" or full is None or _is_enclosed(sys._getframe(1)):
         return
     if mode == "tracebackhide":
-        for frame, _ in traceback.walk_tb(whole):
+        for frame, _ in traceback.walk_tb(full):
             _hide(frame)
         return
-    error.with_traceback(_without_own(whole))
+    error.with_traceback(_without_own(full))
     if mode == "remove_frames":
-        _keep_as_cause(error, whole)
+        _keep_as_cause(error, full)
     elif not isinstance(error, errors.FuncgradError) and NOTE not in getattr(error, "__notes__", ()):
-        error.add_note(NOTE)  # a FuncgradError says where it is from
+        error.add_note(NOTE)  # a FuncgradError has its own location
 
 
 def _mode() -> str:
@@ -76,37 +76,37 @@ def _mode() -> str:
 
 
 def _is_enclosed(frame: FrameType) -> bool:
-    """Whether there is a boundary among the callers of a frame."""
+    """Whether one of the callers of a frame is a boundary."""
     outer = frame.f_back
     while outer is not None and outer.f_code not in _boundaries:
         outer = outer.f_back
     return outer is not None
 
 
-def _without_own(whole: TracebackType) -> TracebackType | None:
+def _without_own(full: TracebackType) -> TracebackType | None:
     kept = None
-    for frame, line in reversed(list(traceback.walk_tb(whole))):
+    for frame, line in reversed(list(traceback.walk_tb(full))):
         if not errors.is_own(frame.f_code.co_filename):
             kept = TracebackType(kept, frame, frame.f_lasti, line)
     return kept
 
 
-def _keep_as_cause(error: Exception, whole: TracebackType) -> None:
-    cause = UnfilteredStackTrace("The traceback with all frames is above; below, those of funcgrad are left out.")
+def _keep_as_cause(error: Exception, full: TracebackType) -> None:
+    cause = UnfilteredStackTrace("The full traceback is above; the one below leaves out the frames of funcgrad.")
     cause.__cause__, cause.__context__ = error.__cause__, error.__context__
     cause.__suppress_context__ = error.__suppress_context__
-    error.__cause__ = cause.with_traceback(whole)
+    error.__cause__ = cause.with_traceback(full)
 
 
 def _hide(frame: FrameType) -> None:
-    """Mark a frame of the library for tools that leave out marked ones: IPython and pytest."""
+    """Mark a frame of the library as hidden, for IPython and pytest."""
     if errors.is_own(frame.f_code.co_filename):
         frame.f_locals[_HIDE] = True
 
 
 @errors.on_error
 def _hide_callers() -> str:
-    """Mark the frames between the raising of an error and the user's line: eager operations are no boundaries."""
+    """Hide the frames between an error and the user's line: eager operations are not boundaries."""
     if _mode() == "tracebackhide":
         frame: FrameType | None = sys._getframe(1)
         while frame is not None and errors.is_own(frame.f_code.co_filename):

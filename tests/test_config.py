@@ -69,8 +69,8 @@ def test_an_override_is_of_its_thread_and_ends(updates):
     [
         ("numpy_rank_promotion", "never", "'allow' or 'warn' or 'raise'"),
         ("numpy_dtype_promotion", "loose", "'standard' or 'strict'"),
-        ("num_threads", -1, "0 .every processor. to 65535"),
-        ("num_threads", 2.0, "0 .every processor. to 65535"),
+        ("num_threads", -1, "0 .all processors. to 65535"),
+        ("num_threads", 2.0, "0 .all processors. to 65535"),
         ("compilation_cache_dir", 3, "a path"),
         ("default_matmul_precision", 3, "a name"),
     ],

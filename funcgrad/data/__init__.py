@@ -1,4 +1,4 @@
-"""Feeding data to training loops."""
+"""Data for training loops."""
 
 from funcgrad.data.batches import batches as batches
 from funcgrad.errors import explain_missing_names as _explain_missing_names

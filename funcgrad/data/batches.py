@@ -15,10 +15,14 @@ from funcgrad.random.keys import words_of
 
 
 def batches(key: Any, arrays: Any, size: int, *, drop_last: bool = True) -> Iterator[Any]:
-    """Yield the examples of a pytree of arrays in minibatches of `size`; examples lie along the first axis.
+    """Yield minibatches of `size` examples from a pytree of arrays, whose first axis is that of the examples.
 
-    With a key, in an order drawn from it; with None, as they are. The last minibatch, if smaller, is dropped by
-    default, so that all have one shape; where nothing would be left, that is an error. Minibatches are NumPy arrays.
+    With a key, the examples are shuffled; with None, they are in order. By default, a smaller last minibatch is
+    dropped, so that all have the same shape. Minibatches are NumPy arrays.
+
+    Raises:
+      ArgumentError: with `drop_last`, no minibatch is left.
+      ShapeError: the arrays have no examples, or different numbers of them.
 
     >>> [b.tolist() for b in batches(None, np.arange(5), 2, drop_last=False)]
     [[0, 1], [2, 3], [4]]
@@ -29,21 +33,21 @@ def batches(key: Any, arrays: Any, size: int, *, drop_last: bool = True) -> Iter
         raise ArgumentError(f"batches: size {size}", fix="a minibatch has at least one example")
     if drop_last and size > count:
         raise ArgumentError(
-            f"batches: size {size} is more than the {count} examples, so there would be no minibatch",
-            fix=f"take a size of at most {count}, or drop_last=False",
+            f"batches: size {size} exceeds the {count} examples, so there would be no minibatch",
+            fix=f"use a size of at most {count}, or drop_last=False",
         )
     if key is not None:
         words_of("batches", key)
     order = np.arange(count) if key is None else np.asarray(random.permutation(key, count))
-    return _chosen(leaves, structure, order, size, count - count % size if drop_last else count)
+    return _minibatches(leaves, structure, order, size, count - count % size if drop_last else count)
 
 
 def _examples(arrays: Any) -> tuple[list[np.ndarray], Any]:
-    """Return the leaves as NumPy arrays of one positive length, and their structure."""
+    """Return the leaves as NumPy arrays of equal positive lengths, and their structure."""
     pairs, structure = tree.flatten_with_path(arrays)
     if any(isinstance(x, Tracer) for _, x in pairs):
         raise ConcretizationError(
-            "batches: the arrays are traced, and minibatches are made by Python",
+            "batches: the arrays are traced, but minibatches need concrete arrays",
             fix="call batches outside of jit, and pass each minibatch to the jitted function",
         )
     leaves = [np.asarray(x) for _, x in pairs]
@@ -51,14 +55,16 @@ def _examples(arrays: Any) -> tuple[list[np.ndarray], Any]:
         places = ((tree.keystr(path) or "the array", x.shape) for (path, _), x in zip(pairs, leaves, strict=True))
         raise ShapeError(
             f"batches: {', '.join(f'{place} has shape {shape}' for place, shape in places) or 'there are no arrays'}",
-            fix="all need one first axis, that of the examples; lists of numbers become arrays with np.asarray",
+            fix="all arrays need the same first axis, that of the examples; convert lists of numbers with np.asarray",
         )
     if not len(leaves[0]):
-        raise ShapeError(f"batches: no examples: the first array has shape {leaves[0].shape}", fix="give at least one")
+        raise ShapeError(
+            f"batches: no examples: the first array has shape {leaves[0].shape}", fix="pass at least one example"
+        )
     return leaves, structure
 
 
-def _chosen(leaves: list[np.ndarray], structure: Any, order: np.ndarray, size: int, stop: int) -> Iterator[Any]:
+def _minibatches(leaves: list[np.ndarray], structure: Any, order: np.ndarray, size: int, stop: int) -> Iterator[Any]:
     for start in range(0, stop, size):
-        chosen = order[start : start + size]
-        yield structure.unflatten([x[chosen] for x in leaves])
+        indices = order[start : start + size]
+        yield structure.unflatten([x[indices] for x in leaves])

@@ -1,4 +1,4 @@
-"""Other ecosystems: what funcgrad gives to them, and takes from them."""
+"""Interoperability with numba and SciPy."""
 
 from funcgrad.errors import explain_missing_names as _explain_missing_names
 from funcgrad.interop.numba_callable import low_level_callable as low_level_callable

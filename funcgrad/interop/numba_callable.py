@@ -1,4 +1,4 @@
-"""numba_callable: a function of arrays as one that numba's functions call, and as a C function."""
+"""Compiled functions for numba and SciPy: numba_callable and low_level_callable."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from funcgrad.transforms.jit.stages import Traced
 
 
 def numba_callable(fun: Callable[..., Any], *examples: Any) -> Any:
-    """Return `fun`, compiled for the types of `examples`, as a function that ``@njit`` code calls in nopython mode.
+    """Compile `fun` for the types of `examples`, as a function that ``@njit`` code can call in nopython mode.
 
-    It takes the leaves of the arguments as arrays, those without dimensions as numbers, and returns an array, a number,
-    or a tuple of them. It can be called from Python too. What it computes is what ``jit(fun)`` computes: gradients,
-    mapped functions and loops included.
+    It takes the leaves of the arguments as arrays (0-d leaves as numbers), and returns an array, a number, or a tuple
+    of them. It computes the same as ``jit(fun)``, and `fun` may contain gradients, mapped functions and loops. Python
+    can call it too; a call with arrays of other shapes raises ValueError.
 
-    Raises ArgumentError where the program calls NumPy for an operation that has no kernel. Arrays of other shapes are a
-    ValueError when the function is called.
+    Raises:
+      ArgumentError: the program calls NumPy for an operation that has no kernel.
 
     >>> import numba, numpy as np
     >>> import funcgrad as fg, funcgrad.numpy as jnp
@@ -40,12 +40,13 @@ def numba_callable(fun: Callable[..., Any], *examples: Any) -> Any:
 
 
 def low_level_callable(fun: Callable[..., Any], n_args: int = 1) -> Any:
-    """Return a function of numbers as a `scipy.LowLevelCallable`, for SciPy's integrators and filters.
+    """Compile a function of numbers as a `scipy.LowLevelCallable`, for SciPy's integrators and filters.
 
-    Its C signature is ``double (double)``, or ``double (int, double *)`` for more than one argument, which are those
-    that SciPy knows. Without 64-bit types it computes in float32. `.function` is the address, as ctypes has it.
+    Its C signature is ``double (double)``, or ``double (int, double *)`` for more than one argument, as SciPy expects.
+    It computes in float32 unless 64-bit types are enabled. `.function` is the ctypes function pointer.
 
-    Raises ArgumentError unless `fun` returns one real number.
+    Raises:
+      ArgumentError: `fun` does not return a single real number.
 
     >>> import scipy.integrate
     >>> import funcgrad as fg, funcgrad.numpy as jnp
@@ -80,8 +81,8 @@ def _check_number(traced: Traced, fun: Callable[..., Any]) -> None:
     if len(out) != 1 or out[0].shape or not dtypes.is_float(out[0].dtype):
         shown = ", ".join(map(repr, out))
         raise ArgumentError(
-            f"low_level_callable: {name_of(fun)} returns ({shown}) for numbers, where SciPy expects one real number",
-            fix="return one number, e.g. a sum or an element",
+            f"low_level_callable: {name_of(fun)} returns ({shown}) for numbers, but SciPy expects a single real number",
+            fix="return a single number, e.g. a sum or an element",
         )
 
 

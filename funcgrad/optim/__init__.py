@@ -1,7 +1,7 @@
-"""Optimizers as pairs of pure functions, in the manner of optax.
+"""Optimizers as pairs of pure functions, in the style of optax.
 
-`init(params)` gives a state, a pytree; `update(grads, state, params)` gives the step to add to the parameters and the
-next state. Both run under `jit`; `chain` composes them.
+`init(params)` returns a state, which is a pytree. `update(grads, state, params)` returns the updates to add to the
+parameters, and the next state. Both run under `jit`; `chain` composes optimizers.
 
 >>> import funcgrad as fg
 >>> optimizer = sgd(0.1)

@@ -1,4 +1,4 @@
-"""What an optimizer is, and how optimizers compose."""
+"""The Optimizer type, composition of optimizers, and helpers on trees of parameters."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from funcgrad.core.array_types import aval_of
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 
 Schedule = Callable[[Any], Any]
-"""From the number of steps taken to a value."""
+"""A function from the number of updates so far to a value."""
 
 
 class Optimizer(NamedTuple):
     """`init(params) → state` and `update(updates, state, params=None) → (updates, state)`.
 
-    The same type stands for a whole optimizer and for one step of it: updates come in as gradients and go out as what
-    is added to the parameters.
+    The type is the same for a complete optimizer and for one of its steps. A complete optimizer maps gradients to the
+    updates that are added to the parameters.
     """
 
     init: Callable[[Any], Any]
@@ -27,22 +27,22 @@ class Optimizer(NamedTuple):
 
 
 def stateless(update: Callable[[Any, Any], Any]) -> Optimizer:
-    """An optimizer without state, from a function (updates, params) → updates."""
+    """Return an optimizer without state, given a function (updates, params) → updates."""
     return Optimizer(lambda params: (), lambda updates, state, params=None: (update(updates, params), state))
 
 
 def identity() -> Optimizer:
-    """Updates as they come."""
+    """Return the updates unchanged."""
     return stateless(lambda updates, params: updates)
 
 
 def chain(*optimizers: Optimizer) -> Optimizer:
-    """Apply optimizers one after another, each to the updates of the one before."""
+    """Compose optimizers: each is applied to the updates of the one before."""
     for i, optimizer in enumerate(optimizers):
         if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
             raise ArgumentError(
                 f"chain: part {i} is {optimizer!r:.60} of type {type(optimizer).__name__}, not an optimizer",
-                fix="give optimizers one by one: chain(clip(1.0), sgd(0.1)); a number is scale(number)",
+                fix="pass optimizers as separate arguments: chain(clip(1.0), sgd(0.1)); for a number, scale(number)",
             )
 
     def init(params: Any) -> tuple[Any, ...]:
@@ -64,13 +64,13 @@ def chain(*optimizers: Optimizer) -> Optimizer:
 
 
 def apply_updates(params: Any, updates: Any) -> Any:
-    """Return params + updates, leaf by leaf, in the parameters' dtypes."""
+    """Return params + updates, leaf by leaf, in the dtypes of the parameters."""
 
     def updated(p: Any, u: Any) -> Any:
         dtype = jnp.result_type(p)
         if not dtypes.is_inexact(dtype) and dtypes.is_inexact(jnp.result_type(u)):
             raise DTypeError(
-                f"apply_updates: a parameter of type {aval_of(p)} would lose the fractions of its update {aval_of(u)}",
+                f"apply_updates: a parameter of type {aval_of(p)} cannot hold the fractions of its update {aval_of(u)}",
                 fix="keep integers out of the parameters, or cast them with .astype(float)",
             )
         return (p + u).astype(dtype)
@@ -79,15 +79,15 @@ def apply_updates(params: Any, updates: Any) -> Any:
 
 
 def global_norm(updates: Any) -> Any:
-    """The Euclidean norm of all leaves as one vector: √Σ|x|²."""
+    """The Euclidean norm of all leaves together: √Σ|x|²."""
     squares = tree.leaves(each_leaf("global_norm", lambda x: jnp.sum(jnp.square(jnp.abs(x))), updates=updates))
     return jnp.sqrt(sum(squares[1:], squares[0])) if squares else jnp.zeros(())
 
 
 def each_leaf(operation: str, f: Callable[..., Any], **trees: Any) -> Any:
-    """Apply `f` to corresponding leaves of trees that have one structure and leaves of the same shapes.
+    """Apply `f` to the corresponding leaves of trees with equal structures and leaves of equal shapes.
 
-    The names of the trees are those by which an error calls them.
+    Errors refer to the trees by their keyword names.
     """
     (first, given), *others = trees.items()
     leaves, treedef = tree.flatten(given)
@@ -102,7 +102,7 @@ def each_leaf(operation: str, f: Callable[..., Any], **trees: Any) -> Any:
 
 
 def _check_leaves(operation: str, treedef: tree.PyTreeDef, columns: dict[str, list[Any]]) -> None:
-    """Raise with the path of the first leaf that is no array, or not of its counterparts' shape."""
+    """Raise for the first leaf that is not an array, or whose shape differs from those of its counterparts."""
     paths = [tree.keystr(path) for path in treedef.paths()]
     for path, *leaves in zip(paths, *columns.values(), strict=True):
         named = dict(zip((f"{name}{path}" for name in columns), leaves, strict=True))
@@ -112,38 +112,38 @@ def _check_leaves(operation: str, treedef: tree.PyTreeDef, columns: dict[str, li
             except ArgumentError:
                 raise ArgumentError(
                     f"{operation}: {place} is {leaf!r:.60} of type {type(leaf).__name__}, which is not an array",
-                    fix="optimizers take pytrees of arrays: keep other objects apart",
+                    fix="optimizers take pytrees of arrays: keep other objects separate",
                 ) from None
         if len({jnp.shape(leaf) for leaf in leaves}) > 1:
             raise ShapeError(
                 f"{operation}: shapes differ: {', '.join(f'{place} is {aval_of(x)}' for place, x in named.items())}",
-                fix="gradients, parameters and the optimizer's state have one shape leaf by leaf",
+                fix="corresponding leaves of gradients, parameters and optimizer state must have equal shapes",
             )
 
 
 def zeros_like_params(operation: str, params: Any) -> Any:
-    """Return zeros for every parameter, in its type, where an optimizer accumulates."""
+    """Return the initial accumulators of an optimizer: zeros like the parameters."""
     for path, leaf in tree.leaves_with_path(each_leaf(operation, lambda p: p, params=params)):
         if not dtypes.is_inexact(jnp.result_type(leaf)):
             raise DTypeError(
-                f"{operation}: params{tree.keystr(path)} is {aval_of(leaf)}; integers have no gradient steps",
+                f"{operation}: params{tree.keystr(path)} is {aval_of(leaf)}; integers cannot be optimized by gradients",
                 fix="keep integers out of the parameters, or cast them with .astype(float)",
             )
     return tree.map(jnp.zeros_like, params)
 
 
-FROM_INIT = "begin with state = optimizer.init(params); updates, state = optimizer.update(grads, state, params)"
+FROM_INIT = "start with state = optimizer.init(params); updates, state = optimizer.update(grads, state, params)"
 
 
-def own_state(operation: str, state: Any, kind: type) -> None:
-    """Raise unless an optimizer is given a state of its own."""
+def check_state(operation: str, state: Any, kind: type) -> None:
+    """Raise unless the state is of the kind that the optimizer made."""
     if not isinstance(state, kind):
         found = "None" if state is None else f"of type {type(state).__name__}"
         raise ArgumentError(f"{operation}: the state is {found}, not {kind.__name__}", fix=FROM_INIT)
 
 
 def as_schedule(value: Any, what: str, operation: str) -> Any:
-    """Return a schedule or a number."""
+    """Return a schedule or a number; raise for anything else."""
     return value if callable(value) else as_number(value, what, operation)
 
 

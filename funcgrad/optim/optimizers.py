@@ -1,4 +1,4 @@
-"""Whole optimizers. θ are the parameters, g their gradient, η the learning rate: a number, or a schedule."""
+"""Complete optimizers. θ are the parameters, g is their gradient, and η the learning rate, a number or a schedule."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def sgd(learning_rate: float | Schedule, momentum: float | None = None, nesterov
 def adam(
     learning_rate: float | Schedule, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, *, nesterov: bool = False
 ) -> Optimizer:
-    """Adam: θ ← θ − η·m̂ / (√v̂ + eps), m̂ and v̂ running means of g and g² (see `scale_by_adam`).
+    """Adam: θ ← θ − η·m̂ / (√v̂ + eps), where m̂ and v̂ are moving averages of g and g² (see `scale_by_adam`).
 
     Source: Kingma, Ba, "Adam: a method for stochastic optimization", 2014.
     """
@@ -45,7 +45,7 @@ def adamw(
 ) -> Optimizer:
     """Adam with decoupled weight decay: θ ← θ − η·(m̂ / (√v̂ + eps) + weight_decay·θ).
 
-    `mask`: which parameters decay, a pytree of bools or a function from parameters to one; all by default.
+    `mask` selects the parameters that decay, by default all: a pytree of bools, or a function from parameters to one.
 
     Source: Loshchilov, Hutter, "Decoupled weight decay regularization", 2017.
     """

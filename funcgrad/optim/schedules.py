@@ -1,4 +1,4 @@
-"""Schedules: functions from the number n of updates so far to a value, usually a learning rate."""
+"""Schedules: functions from the number n of updates so far to a value, such as a learning rate."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from funcgrad.optim.base import Schedule, as_schedule, value_at
 
 
 def _numbers(schedule: str, steps: Any = 1, **values: Any) -> None:
-    """Raise unless the values of a schedule are numbers, and `steps` is a positive one."""
+    """Raise unless the values of a schedule are numbers and `steps` is positive."""
     for what, value in values.items():
         as_number(value, what, schedule)
     as_number(steps, "steps", schedule, "(0, inf)")
@@ -25,13 +25,13 @@ def _progress(count: Any, steps: float) -> Any:
 
 
 def constant(value: float) -> Schedule:
-    """value."""
+    """The same value for every update."""
     _numbers("constant", value=value)
     return lambda count: value
 
 
 def linear(start: float, end: float, steps: int) -> Schedule:
-    """From start to end in a straight line over `steps` updates, then end.
+    """Linear interpolation from start to end over `steps` updates, then end.
 
     >>> float(linear(0.0, 1.0, 4)(1))
     0.25
@@ -43,7 +43,7 @@ def linear(start: float, end: float, steps: int) -> Schedule:
 def exponential(
     start: float, steps: int, rate: float, *, staircase: bool = False, end: float | None = None
 ) -> Schedule:
-    """start·rate^(n / steps), n / steps rounded down with `staircase`; not beyond `end`."""
+    """start·rate^(n / steps), with n / steps rounded down if `staircase`. The value stops at `end`."""
     _numbers("exponential", steps, start=start, rate=rate, end=start if end is None else end)
 
     def schedule(count: Any) -> Any:
@@ -55,7 +55,7 @@ def exponential(
 
 
 def cosine(start: float, steps: int, alpha: float = 0.0) -> Schedule:
-    """From start to alpha·start along half a cosine over `steps` updates.
+    """Cosine decay from start to alpha·start over `steps` updates.
 
     Source: Loshchilov, Hutter, "SGDR: stochastic gradient descent with warm restarts", 2016.
     """
@@ -71,15 +71,17 @@ def _half_cosine(start: Any, end: Any, steps: float) -> Schedule:
 
 
 def join(schedules: Sequence[float | Schedule], boundaries: Sequence[int]) -> Schedule:
-    """schedules[i] from update boundaries[i − 1] on, counting from there; a number is a constant schedule."""
+    """Use schedules[i] from update boundaries[i − 1] on, counting from there. Numbers are constant schedules."""
     parts = [as_schedule(schedule, f"schedule {i}", "join") for i, schedule in enumerate(schedules)]
     if len(parts) != len(boundaries) + 1:
         raise ArgumentError(
             f"join: {len(parts)} schedules and {len(boundaries)} boundaries",
-            fix="give one boundary between each two",
+            fix="pass one boundary between each two schedules",
         )
     if list(boundaries) != sorted(set(boundaries)):
-        raise ArgumentError(f"join: boundaries {list(boundaries)} do not grow", fix="sort them, and give each once")
+        raise ArgumentError(
+            f"join: boundaries {list(boundaries)} do not increase", fix="sort them, and remove duplicates"
+        )
 
     def schedule(count: Any) -> Any:
         value = value_at(parts[0], count)
@@ -91,9 +93,9 @@ def join(schedules: Sequence[float | Schedule], boundaries: Sequence[int]) -> Sc
 
 
 def warmup_cosine(peak: float, warmup: int, steps: int, *, start: float = 0.0, end: float = 0.0) -> Schedule:
-    """From start to peak in a straight line over `warmup` updates, then along half a cosine to end at `steps`."""
+    """Linear warmup from start to peak over `warmup` updates, then cosine decay to end at update `steps`."""
     _numbers("warmup_cosine", steps, peak=peak, warmup=warmup, start=start, end=end)
     if not 0 <= warmup < steps:
-        raise ArgumentError(f"warmup_cosine: warmup={warmup} of steps={steps}", fix="steps counts those of the warmup")
+        raise ArgumentError(f"warmup_cosine: warmup={warmup} of steps={steps}", fix="steps includes the warmup")
     decay = _half_cosine(peak, end, steps - warmup)
     return join([linear(start, peak, warmup), decay], [warmup]) if warmup else decay

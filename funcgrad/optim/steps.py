@@ -1,4 +1,4 @@
-"""The steps that optimizers are chained from. g are the updates that come in, θ the parameters, t the step, from 1."""
+"""The steps that optimizers consist of. g are the incoming updates, θ the parameters, and t = 1, 2, … the step."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from funcgrad.optim.base import (
     Optimizer,
     Schedule,
     as_schedule,
+    check_state,
     each_leaf,
     global_norm,
-    own_state,
     stateless,
     value_at,
     zeros_like_params,
@@ -26,7 +26,7 @@ def _zero_count() -> Any:
 
 
 def scale(factor: Any) -> Optimizer:
-    """factor·g."""
+    """Multiply the updates by a factor: factor·g."""
     as_number(factor, "factor", "scale")
     return stateless(lambda updates, params: tree.map(lambda g: factor * g, updates))
 
@@ -38,13 +38,13 @@ class CountState(NamedTuple):
 
 
 def scale_by_learning_rate(learning_rate: float | Schedule) -> Optimizer:
-    """−η·g, η a number or a schedule of the number of updates so far."""
+    """Multiply the updates by the negative learning rate, −η·g; η is a number or a schedule."""
     learning_rate = as_schedule(learning_rate, "learning_rate", "scale_by_learning_rate")
     if not callable(learning_rate):
         return scale(-learning_rate)
 
     def update(updates: Any, state: CountState, params: Any = None) -> tuple[Any, CountState]:
-        own_state("scale_by_learning_rate", state, CountState)
+        check_state("scale_by_learning_rate", state, CountState)
         rate = value_at(learning_rate, state.count)
         return tree.map(lambda g: jnp.asarray(-rate, jnp.result_type(g)) * g, updates), CountState(state.count + 1)
 
@@ -52,13 +52,13 @@ def scale_by_learning_rate(learning_rate: float | Schedule) -> Optimizer:
 
 
 class TraceState(NamedTuple):
-    """The decaying sum of updates."""
+    """The decaying sum of the updates."""
 
     trace: Any
 
 
 def trace(decay: float, nesterov: bool = False) -> Optimizer:
-    """m ← g + decay·m; the update is m, or g + decay·m with `nesterov`.
+    """Momentum: m ← g + decay·m. The update is m, or g + decay·m with the new m if `nesterov`.
 
     Sources: Polyak, "Some methods of speeding up the convergence of iteration methods", 1964; Nesterov, 1983; in this
     form Sutskever et al., "On the importance of initialization and momentum in deep learning", 2013.
@@ -66,7 +66,7 @@ def trace(decay: float, nesterov: bool = False) -> Optimizer:
     as_number(decay, "momentum", "trace", "[0, inf)")
 
     def update(updates: Any, state: TraceState, params: Any = None) -> tuple[Any, TraceState]:
-        own_state("trace", state, TraceState)
+        check_state("trace", state, TraceState)
 
         def accumulated(past: Any) -> Any:
             return each_leaf("trace", lambda g, m: g + decay * m, updates=updates, trace=past)
@@ -78,7 +78,7 @@ def trace(decay: float, nesterov: bool = False) -> Optimizer:
 
 
 class AdamState(NamedTuple):
-    """The number of updates so far, and the running means of g and g²."""
+    """The number of updates so far, and the moving averages of g and g²."""
 
     count: Any
     mean: Any
@@ -86,17 +86,17 @@ class AdamState(NamedTuple):
 
 
 def check_adam(operation: str, b1: Any, b2: Any, eps: Any) -> None:
-    """Raise unless the numbers of Adam are some."""
+    """Raise unless the hyperparameters of Adam are valid."""
     as_number(b1, "b1", operation, "[0, 1)")
     as_number(b2, "b2", operation, "[0, 1)")
     as_number(eps, "eps", operation, "[0, inf)")
 
 
 def scale_by_adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, nesterov: bool = False) -> Optimizer:
-    """m ← b₁m + (1 − b₁)g;  v ← b₂v + (1 − b₂)g²;  the update is m̂ / (√v̂ + eps).
+    """Adam: m ← b₁m + (1 − b₁)g and v ← b₂v + (1 − b₂)g²; the update is m̂ / (√v̂ + eps).
 
-    m̂ = m/(1 − b₁ᵗ) and v̂ = v/(1 − b₂ᵗ) correct for the start at 0; with `nesterov`, m̂ looks one step ahead:
-    b₁m/(1 − b₁ᵗ⁺¹) + (1 − b₁)g/(1 − b₁ᵗ).
+    m̂ = m/(1 − b₁ᵗ) and v̂ = v/(1 − b₂ᵗ) correct the bias of the initialization at 0. With `nesterov`,
+    m̂ = b₁m/(1 − b₁ᵗ⁺¹) + (1 − b₁)g/(1 − b₁ᵗ).
 
     Sources: Kingma, Ba, "Adam: a method for stochastic optimization", 2014; Dozat, "Incorporating Nesterov momentum
     into Adam", 2016.
@@ -109,7 +109,7 @@ def scale_by_adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, nestero
         return AdamState(_zero_count(), zeros_like_params(name, params), zeros_like_params(name, params))
 
     def update(updates: Any, state: AdamState, params: Any = None) -> tuple[Any, AdamState]:
-        own_state(name, state, AdamState)
+        check_state(name, state, AdamState)
         step = state.count + 1
         mean = each_leaf(name, lambda m, g: b1 * m + (1 - b1) * g, mean=state.mean, updates=updates)
         square = tree.map(lambda v, g: b2 * v + (1 - b2) * jnp.square(jnp.abs(g)), state.square, updates)
@@ -126,12 +126,15 @@ def scale_by_adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, nestero
 
 
 def add_decayed_weights(weight_decay: float, mask: Any = None) -> Optimizer:
-    """g + weight_decay·θ, where `mask` (a pytree of bools, or a function from parameters to one) is True."""
+    """Add weight decay: g + weight_decay·θ.
+
+    `mask` selects the parameters that decay: a pytree of bools, or a function from parameters to one.
+    """
     name = "add_decayed_weights"
     as_number(weight_decay, "weight_decay", name)
 
     def update(updates: Any, params: Any) -> Any:
-        _need(params, name)
+        _require_params(params, name)
         chosen: Any = mask(params) if callable(mask) else mask
         if chosen is None:
             return each_leaf(name, lambda g, p: g + weight_decay * p, updates=updates, params=params)
@@ -142,19 +145,19 @@ def add_decayed_weights(weight_decay: float, mask: Any = None) -> Optimizer:
     return stateless(update)
 
 
-def _need(params: Any, name: str) -> None:
+def _require_params(params: Any, name: str) -> None:
     if params is None:
-        raise ArgumentError(f"{name}: the parameters are needed", fix="call update(grads, state, params)")
+        raise ArgumentError(f"{name}: update needs the parameters", fix="call update(grads, state, params)")
 
 
 def clip(limit: float) -> Optimizer:
-    """Each element of g limited to [−limit, limit]."""
+    """Clip each element of g to [−limit, limit]."""
     as_number(limit, "limit", "clip", "[0, inf)")
     return stateless(lambda updates, params: tree.map(lambda g: jnp.clip(g, -limit, limit), updates))
 
 
 def clip_by_global_norm(max_norm: float) -> Optimizer:
-    """g·min(1, max_norm / ‖g‖), the norm being that of all leaves together.
+    """Scale the updates so that their global norm is at most max_norm: g·min(1, max_norm / ‖g‖).
 
     Source: Pascanu, Mikolov, Bengio, "On the difficulty of training recurrent neural networks", 2013.
     """
@@ -162,7 +165,7 @@ def clip_by_global_norm(max_norm: float) -> Optimizer:
 
     def update(updates: Any, params: Any) -> Any:
         norm = global_norm(updates)
-        # Written so that a norm of 0 divides nothing.
+        # Avoid dividing by a norm of 0.
         factor = max_norm / jnp.maximum(norm, max_norm)
         return tree.map(lambda g: (g * factor).astype(jnp.result_type(g)), updates)
 

@@ -84,5 +84,7 @@ def test_numbers_are_c_functions():
         double = scipy.integrate.dblquad(fg.low_level_callable(lambda y, x: x * y**2, 2), 0, 1, 0, 2)[0]
     np.testing.assert_allclose(area, 0.8820813907624217, rtol=1e-12)
     np.testing.assert_allclose(double, 4 / 3, rtol=1e-12)
-    with pytest.raises(ArgumentError, match=r"returns \(f32\[2\]\) for numbers, where SciPy expects one real number"):
+    with pytest.raises(
+        ArgumentError, match=r"returns \(f32\[2\]\) for numbers, but SciPy expects a single real number"
+    ):
         fg.low_level_callable(lambda x: jnp.array([x, x]))

@@ -174,7 +174,7 @@ CASES = {
     "limit as text": (lambda: optim.clip("1"), ["clip: limit is '1'"]),
     "norm of 0": (lambda: optim.clip_by_global_norm(0), ["clip_by_global_norm: max_norm is 0", "(0, inf)"]),
     "chain of numbers": (lambda: optim.chain(0.1), ["chain: part 0 is 0.1 of type float", "scale(number)"]),
-    "chain of a list": (lambda: optim.chain([ADAM]), ["chain: part 0 is [Optimizer", "one by one"]),
+    "chain of a list": (lambda: optim.chain([ADAM]), ["chain: part 0 is [Optimizer", "as separate arguments"]),
     # using optimizers
     "no state": (
         lambda: ADAM.update(W, None, W),
@@ -221,19 +221,19 @@ CASES = {
     "exponential over 0": (lambda: optim.exponential(0.1, 0, 0.5), ["exponential: steps is 0"]),
     "constant of a function": (lambda: optim.constant(optim.constant(1)), ["constant: value is <function"]),
     "warmup longer than all": (lambda: optim.warmup_cosine(0.1, 100, 50), ["warmup=100 of steps=50", "the warmup"]),
-    "boundaries fall": (lambda: optim.join([1, 2, 3], [5, 3]), ["join: boundaries [5, 3] do not grow", "sort"]),
+    "boundaries fall": (lambda: optim.join([1, 2, 3], [5, 3]), ["join: boundaries [5, 3] do not increase", "sort"]),
     "join of text": (lambda: optim.join(["1", 2], [5]), ["join: schedule 0 is '1'"]),
     # minibatches
     "size above the data": (
         lambda: data.batches(KEY, X, 8),
-        ["batches: size 8 is more than the 5 examples", "at most 5", "drop_last=False"],
+        ["batches: size 8 exceeds the 5 examples", "at most 5", "drop_last=False"],
     ),
     "size of 0": (lambda: data.batches(KEY, X, 0), ["batches: size 0", "at least one"]),
     "size as a float": (lambda: data.batches(KEY, X, 2.0), ["batches: size is 2.0 of type float", "integer"]),
     "size as text": (lambda: data.batches(KEY, X, "2"), ["batches: size is '2' of type str"]),
     "no examples": (lambda: data.batches(KEY, X[:0], 2), ["no examples", "(0, 4)"]),
     "no arrays": (lambda: data.batches(KEY, {}, 2), ["there are no arrays"]),
-    "a scalar": (lambda: data.batches(KEY, 3.0, 2), ["the array has shape ()", "one first axis"]),
+    "a scalar": (lambda: data.batches(KEY, 3.0, 2), ["the array has shape ()", "same first axis"]),
     "lists of numbers": (lambda: data.batches(KEY, {"x": [1, 2]}, 1), ["['x'][0] has shape ()", "np.asarray"]),
     "other lengths": (
         lambda: data.batches(KEY, {"x": X, "y": LABELS[:3]}, 2),

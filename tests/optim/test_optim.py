@@ -191,9 +191,9 @@ def test_batches_hold_every_example_once():
 @pytest.mark.parametrize(
     "call, error, message",
     [
-        (lambda: list(data.batches(None, (np.ones(3), np.ones(4)), 2)), ShapeError, "one first axis"),
+        (lambda: list(data.batches(None, (np.ones(3), np.ones(4)), 2)), ShapeError, "same first axis"),
         (lambda: list(data.batches(None, np.ones(3), 0)), ArgumentError, "size 0"),
-        (lambda: optim.add_decayed_weights(0.1).update(PARAMS, ()), ArgumentError, "the parameters are needed"),
+        (lambda: optim.add_decayed_weights(0.1).update(PARAMS, ()), ArgumentError, "update needs the parameters"),
         (lambda: optim.sgd(0.1).update(PARAMS, ()), ArgumentError, "a state of 0 parts for a chain of 2"),
         (lambda: optim.join([optim.constant(1.0)], [3]), ArgumentError, "1 schedules and 1 boundaries"),
         (lambda: optim.linear(0.0, 1.0, 0)(1), ArgumentError, "linear: steps is 0"),

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from funcgrad.compiler.targets.llvm import cache, toolchain
-from funcgrad.config import MOST_THREADS, Config, config, on_update
+from funcgrad.config import MAX_THREADS, Config, config, on_update
 from funcgrad.core import forks
 
 
@@ -164,8 +164,8 @@ def num_threads() -> int:
 
 def set_num_threads(count: int | None = None) -> None:
     """Set `config.num_threads`; None is the number of processors this process may use."""
-    if count is not None and not 1 <= count <= MOST_THREADS:
-        raise ValueError(f"set_num_threads: {count} is not between 1 and {MOST_THREADS}")
+    if count is not None and not 1 <= count <= MAX_THREADS:
+        raise ValueError(f"set_num_threads: {count} is not between 1 and {MAX_THREADS}")
     config.update("num_threads", count or 0)
 
 
@@ -183,8 +183,8 @@ on_update("num_threads", _resize_pool)
 def available_processors() -> int:
     """The number of processors the scheduler may give to this process."""
     if hasattr(os, "sched_getaffinity"):
-        return min(len(os.sched_getaffinity(0)), MOST_THREADS)
-    return min(os.cpu_count() or 1, MOST_THREADS)
+        return min(len(os.sched_getaffinity(0)), MAX_THREADS)
+    return min(os.cpu_count() or 1, MAX_THREADS)
 
 
 def _check(instruction: Instruction, n_slots: int) -> None:
