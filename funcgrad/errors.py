@@ -1,7 +1,7 @@
-"""Error classes: the operation, both values, the user's own line, and the remedy.
+"""Error classes, whose messages have the operation, the values, the user's line, and a remedy.
 
-Every error funcgrad raises on bad input is one of these classes. Each also derives from the builtin exception that a
-NumPy or JAX user would expect to catch (`TypeError`, `ValueError`, `IndexError`, `NameError`, `MemoryError`).
+Every error that funcgrad raises for bad input is one of these classes. Each also derives from the builtin exception
+that a NumPy or JAX user would expect to catch (`TypeError`, `ValueError`, `IndexError`, `NameError`, `MemoryError`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _STANDARD = os.path.dirname(os.__file__) + os.sep
 _BOUNDARIES = _PACKAGE + "tracebacks.py"
 _TOP = __name__.partition(".")[0]
-# What the library calls, or is called through: NumPy calls back when it is given a tracer.
+# Files whose frames are internal: the library, and code between it and the user. NumPy, for example, calls tracers.
 _INTERNAL = (
     _PACKAGE,
     _STANDARD + "functools.py",
@@ -36,7 +36,7 @@ _INTERNAL = (
 
 
 class SourceLocation(NamedTuple):
-    """A line of user code: file, line number, the function around it, and the named scopes that were open."""
+    """A line of user code: file, line number, enclosing function, and the active named scopes."""
 
     filename: str
     line: int
@@ -49,7 +49,7 @@ class SourceLocation(NamedTuple):
 
 
 def _cell(filename: str) -> str | None:
-    """The cell of a notebook that IPython compiled under this name, as its tracebacks call it: In[3]."""
+    """The label of a notebook cell that IPython compiled under this filename, as in its tracebacks: In[3]."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
     names = getattr(shell, "compile", None)
@@ -58,7 +58,7 @@ def _cell(filename: str) -> str | None:
 
 
 class _Scopes(threading.local):
-    """The named scopes that are open in this thread, joined by slashes."""
+    """The active named scopes of this thread, joined by slashes."""
 
     path = ""
 
@@ -68,18 +68,18 @@ scopes = _Scopes()
 
 @functools.lru_cache(maxsize=4096)
 def is_own(filename: str) -> bool:
-    """Whether a file is one of funcgrad's, or of the standard library's around it: filtered from tracebacks."""
+    """Whether frames of a file are filtered from tracebacks: those of funcgrad, and of decorators around it."""
     return filename.startswith((_PACKAGE, _STANDARD + "functools.py", _STANDARD + "contextlib.py"))
 
 
 @functools.lru_cache(maxsize=4096)
 def is_internal(filename: str) -> bool:
-    """Whether a file is one of funcgrad's own, or of what it goes through to call back: frames there are not shown."""
+    """Whether a file is part of funcgrad, or of the libraries between it and user code; see `_INTERNAL`."""
     return filename.startswith(_INTERNAL)
 
 
 def _user_frame() -> tuple[FrameType | None, FrameType | None, int]:
-    """Return the innermost frame of the user's, the frame of the library that it called, and how many follow it."""
+    """Return the innermost user frame, the library frame that it called, and the depth of the user frame."""
     frame, called, depth = sys._getframe(1), None, 0
     while frame is not None and is_internal(frame.f_code.co_filename):
         if frame.f_code.co_filename != _BOUNDARIES:
@@ -89,7 +89,7 @@ def _user_frame() -> tuple[FrameType | None, FrameType | None, int]:
 
 
 def user_location() -> SourceLocation | None:
-    """Return the innermost stack frame that is not funcgrad's own, or None when there is none."""
+    """Return the location of the innermost user frame, or None if there is none."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         code = frame.f_code
@@ -100,7 +100,7 @@ def user_location() -> SourceLocation | None:
 
 
 def called_function() -> str:
-    """Return the name of the library's function that the user called, where it is a function of a public module."""
+    """Return the name of the library function that the user called, if it is public, otherwise ""."""
     _, frame, _ = _user_frame()
     if frame is None or not frame.f_code.co_qualname.isidentifier():
         return ""
@@ -111,14 +111,14 @@ def called_function() -> str:
 
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
-    """Issue a warning at the user's own line."""
+    """Issue a warning at the user's line."""
     warnings.warn(message, category, stacklevel=_user_frame()[2] + 1)
 
 
 def missing_name(module: str, name: str) -> AttributeError:
-    """Return the error of a public module that has no such name; it says which names are like it."""
+    """Return the error for a missing name of a public module, with close matches."""
     message = f"module {module!r} has no attribute {name!r}"
-    if not name.startswith("_"):  # tools ask for those
+    if not name.startswith("_"):  # tools look up private names
         close = difflib.get_close_matches(name, [n for n in dir(sys.modules[module]) if n[0] != "_"], 3, 0.7)
         like = f"; close matches: {', '.join(close)}" if close else ""
         message += f": not in funcgrad, see docs/coverage.md{like}"
@@ -128,7 +128,7 @@ def missing_name(module: str, name: str) -> AttributeError:
 def explain_missing_names(module: str) -> None:
     """Give a public module a `__getattr__` that raises `missing_name`.
 
-    Were it written in the module, type checkers would take every name to be there.
+    A `__getattr__` in the source of the module would make type checkers accept every name.
     """
 
     def __getattr__(name: str) -> NoReturn:
@@ -141,24 +141,24 @@ _hooks: list[Callable[[], str]] = []
 
 
 def on_error(hook: Callable[[], str]) -> Callable[[], str]:
-    """Call a function whenever an error is made; it returns what the message says is going on, "" for nothing.
+    """Register a function to call whenever an error is created; it returns the context to add to the message, or "".
 
-    Modules above this one take part in errors through these hooks and in no other way: `core.traces` describes the
-    transforms that are running, `tracebacks` hides the library's frames from tools that leave out hidden ones.
+    Modules above this one can affect errors only through these hooks: `core.traces` describes the active transforms,
+    and `tracebacks` hides the frames of the library.
     """
     _hooks.append(hook)
     return hook
 
 
-def _by_the_called_function(summary: str) -> str:
-    """Name the function that the user called first, where what failed is a part of it: "logspace: linspace: …"."""
+def _prefix_with_caller(summary: str) -> str:
+    """Prefix a message with the function that the user called, if another one failed: "logspace: linspace: …"."""
     name = called_function()
     operation = summary.partition(":")[0]
     return summary if not name or re.search(rf"\b{name}\b", operation) else f"{name}: {summary}"
 
 
 class FuncgradError(Exception):
-    """Base of all funcgrad errors; formats the location and the remedy below the message.
+    """Base class of all funcgrad errors; formats the location and the remedy below the message.
 
     >>> print(ShapeError("add: shapes differ: f32[2] and f32[3]", fix="broadcast one of them").summary)
     add: shapes differ: f32[2] and f32[3]
@@ -166,7 +166,7 @@ class FuncgradError(Exception):
 
     def __init__(self, summary: str, *, fix: str = "", location: SourceLocation | None = None):
         if location is None:
-            summary = _by_the_called_function(summary)
+            summary = _prefix_with_caller(summary)
         context = ", ".join(filter(None, [hook() for hook in _hooks]))
         self.summary, self.fix = summary, fix
         self.location = location or user_location()
@@ -197,7 +197,7 @@ class IndexingError(FuncgradError, TypeError, IndexError):
 
 
 class NotDifferentiableError(FuncgradError, TypeError, ValueError):
-    """A derivative was asked for that does not exist: non-scalar output, integer input, no rule."""
+    """The requested derivative does not exist: non-scalar output, integer input, or no rule."""
 
 
 class NonFiniteError(FuncgradError, FloatingPointError):
@@ -205,7 +205,7 @@ class NonFiniteError(FuncgradError, FloatingPointError):
 
 
 class MissingRuleError(FuncgradError, NotImplementedError):
-    """A primitive lacks the rule that a transform asked for."""
+    """A primitive has no rule for a transform."""
 
 
 class ConcretizationError(FuncgradError, TypeError):
@@ -221,7 +221,7 @@ class StaticArgumentError(FuncgradError, TypeError, ValueError):
 
 
 class BatchingError(FuncgradError, TypeError, ValueError):
-    """vmap's in_axes, out_axes or sizes do not fit."""
+    """The in_axes, out_axes or axis sizes of vmap do not fit the arguments or results."""
 
 
 class UnboundAxisError(FuncgradError, NameError):

@@ -1,8 +1,8 @@
-"""Laws and strategies for testing array programs: funcgrad's own, and those built on it.
+"""Tools for testing array programs, used for funcgrad itself and available to users.
 
-`check_grads`, `check_vmap`, `check_jit` and `check_jvp_vjp` compare a transform with its definition. The
-submodules `strategies` and `calls` (hypothesis, extra `test`) draw arrays, pytrees and calls of primitives;
-`laws` states what every primitive keeps.
+`check_grads`, `check_vmap`, `check_jit` and `check_jvp_vjp` compare a transform with its definition. The submodules
+`strategies` and `calls` (with hypothesis, extra `test`) generate arrays, pytrees and calls of primitives; `laws`
+contains the laws that every primitive satisfies.
 """
 
 from funcgrad.errors import explain_missing_names as _explain_missing_names

@@ -1,4 +1,4 @@
-"""Comparing trees of arrays, with a message that says where they differ."""
+"""Comparison of trees of arrays, with messages that show where they differ."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TOLERANCE = {
 
 
 def tolerance(dtype: np.dtype) -> float:
-    """Return the relative difference allowed between two ways to compute the same thing in `dtype`; 0 for integers."""
+    """Return the relative difference allowed between two computations of the same value in `dtype`; 0 for integers."""
     return _TOLERANCE.get(dtype, 0.0)
 
 
@@ -34,18 +34,18 @@ def assert_close(
     signed_zeros: bool = False,
     what: str = "values",
 ) -> None:
-    """Raise AssertionError unless two trees have one structure and equal shapes, dtypes and values.
+    """Raise AssertionError unless two trees have equal structures, shapes, dtypes and values.
 
-    Values are equal when |actual − expected| ≤ atol + rtol·|expected|, NaN equals NaN, and infinities agree.
-    The tolerances are by default those of the dtype: exact for integers and bools. With `signed_zeros`, 0 is not −0.
+    Values are equal if |actual − expected| ≤ atol + rtol·|expected|, both are NaN, or both are the same infinity. The
+    default tolerances depend on the dtype, and are 0 for integers and bools. With `signed_zeros`, 0 does not equal −0.
 
     >>> assert_close({"w": np.float32(1)}, {"w": np.float32(2)}, what="weights")
     Traceback (most recent call last):
     ...
     AssertionError: weights ['w']: values differ at index (): 1.0 and 2.0 (1 of 1 elements, f32[])
     """
-    if (structure := tree.structure(actual)) != (wanted := tree.structure(expected)):
-        raise AssertionError(f"{what}: structures differ: {structure} and {wanted}")
+    if (structure := tree.structure(actual)) != (other := tree.structure(expected)):
+        raise AssertionError(f"{what}: structures differ: {structure} and {other}")
     for (path, a), b in zip(tree.leaves_with_path(actual), tree.leaves(expected), strict=True):
         where = f"{what} {tree.keystr(path)}".rstrip()
         _assert_leaf_close(a, b, rtol, atol, check_dtypes, signed_zeros, where)
@@ -77,14 +77,14 @@ def _assert_leaf_close(
 
 
 def _signs_of_zeros(x: np.ndarray) -> np.ndarray:
-    """A number for each element that says which of its parts are −0."""
+    """An integer for each element that encodes which of its parts are −0."""
     if x.dtype.kind == "c":
         return _signs_of_zeros(x.real) + 2 * _signs_of_zeros(x.imag)
     return ((x == 0) & np.signbit(x)).astype(int) if x.dtype.kind == "f" else np.zeros(x.shape, int)
 
 
 def _wide(x: np.ndarray) -> np.ndarray:
-    """A type in which differences of integers and of narrow floats do not wrap or round."""
+    """Convert to a dtype in which differences of integers do not wrap and differences of narrow floats do not round."""
     if x.dtype.kind == "c":
         return x.astype(np.complex128)
     if dtypes.is_float(x.dtype):

@@ -1,4 +1,4 @@
-"""Checks of derivatives, vectorization and compilation against their definitions, for user code and our own."""
+"""Checks of derivatives, vectorization and compilation against their definitions."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from funcgrad.transforms.derivatives import jvp, vjp
 from funcgrad.transforms.jit import jit
 from funcgrad.transforms.vmap import vmap
 
-# The step of the central difference and the tolerance for it, by precision. The error is of the order step² by
-# truncation and unit roundoff / step by cancellation. The 16-bit floats are checked as float32 is.
+# The step of the central difference, and its tolerance, by precision. The truncation error is of order step², the error
+# from cancellation of order roundoff / step. 16-bit floats are checked like float32.
 _STEP = {dtypes.float64: (1e-5, 1e-6), dtypes.float32: (1e-2, 2e-2)}
 # The roundoff allowed between the two sides of ⟨Jᵀu, v⟩ = ⟨u, Jv⟩, relative to the sum of the terms.
 _ADJOINT_ROUNDOFF = {dtypes.float64: 1e-10, dtypes.float32: 1e-3}
@@ -33,7 +33,7 @@ def _is_inexact(x: Any) -> bool:
 
 
 def random_like(values: Any, seed: int = 0) -> Any:
-    """Return a tree of standard normal tangents for `values`: their shapes and dtypes, float0 for integers."""
+    """Return a tree of standard normal tangents with the shapes and dtypes of `values`; float0 for integers."""
     rng = np.random.default_rng(seed)
 
     def one(x: Any) -> np.ndarray:
@@ -78,13 +78,13 @@ def numerical_jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Seque
 
 
 def _as_64_bit(values: Any) -> Any:
-    """The same values in float64 or complex128, where every one of them is float32 or wider."""
+    """Convert float32 and complex64 leaves to float64 and complex128."""
     wide = {dtypes.float32: np.float64, dtypes.complex64: np.complex128}
     return tree.map(lambda x: x.astype(wide.get(x.dtype, x.dtype)), _numpy(values))
 
 
 def _coarsest(values: Any) -> np.dtype:
-    """The real dtype of the least precision among the inexact leaves; float64 if there are none."""
+    """The real dtype with the lowest precision among the inexact leaves; float64 if there are none."""
     real = [dtypes.real_dtype(aval_of(x).dtype) for x in tree.leaves(values) if _is_inexact(x)]
     return max(real, key=tolerance, default=dtypes.float64)
 
@@ -102,15 +102,15 @@ def check_grads(
 ) -> None:
     """Raise AssertionError unless the derivatives of `f` up to `order` agree with finite differences.
 
-    Each order is checked along a random direction: forward mode against the central difference, reverse mode
-    by ⟨Jᵀu, v⟩ = ⟨u, Jv⟩ with the numerical Jv. Arguments in float32 are checked in float64 (with 64-bit
-    types enabled for the duration) unless `widen` is false, because a difference in float32 has two digits.
-    `f` must be smooth around `args`.
+    Each order is checked along a random direction: forward mode against the central difference, and reverse mode by
+    ⟨Jᵀu, v⟩ = ⟨u, Jv⟩ with the numerical Jv. Arguments in float32 are checked in float64, with 64-bit types enabled
+    meanwhile, unless `widen` is false: a difference quotient in float32 has only two digits. `f` must be smooth around
+    `args`.
 
     >>> check_grads(lambda x: x * x * x, (2.0,), order=2)
     """
     if set(modes) - {"fwd", "rev"}:
-        raise ValueError(f"modes are 'fwd' and 'rev', got {tuple(modes)}")
+        raise ValueError(f"modes must be 'fwd' or 'rev', got {tuple(modes)}")
     with enable_x64() if widen else contextlib.nullcontext():
         args = _as_64_bit(tuple(args)) if widen else _numpy(tuple(args))
         _check_order(f, args, order, modes, (atol, rtol, eps), getattr(f, "__name__", "f"))
@@ -173,7 +173,7 @@ def _check_reverse(f: Callable[..., Any], args: Any, given: tuple[Any, Any, Any]
 def check_jvp_vjp(f: Callable[..., Any], args: Sequence[Any], rtol: float | None = None) -> None:
     """Raise AssertionError unless reverse mode is the adjoint of forward mode: ⟨Jᵀu, v⟩ = ⟨u, Jv⟩.
 
-    Unlike `check_grads` this compares two exact derivatives, so it holds to roundoff and at kinks too.
+    Unlike `check_grads`, this compares two exact derivatives, so it holds up to roundoff, and at kinks too.
     """
     tangents = random_like(args)
     out, forward = jvp(f, tuple(args), tangents)
@@ -196,7 +196,7 @@ def check_jvp_vjp(f: Callable[..., Any], args: Sequence[Any], rtol: float | None
 def check_vmap(
     f: Callable[..., Any], args: Sequence[Any], in_axes: Any = 0, out_axes: Any = 0, rtol: float | None = None
 ) -> None:
-    """Raise AssertionError unless vmap(f) is the loop over the batch, stacked.
+    """Raise AssertionError unless vmap(f) equals the stacked results of a loop over the batch.
 
     >>> check_vmap(lambda x, y: x * y, (np.ones((3, 2)), 2.0), in_axes=(0, None))
     """
@@ -221,7 +221,7 @@ def check_vmap(
 
 
 def check_jit(f: Callable[..., Any], args: Sequence[Any], rtol: float | None = None) -> None:
-    """Raise AssertionError unless the compiled function returns what the function returns, weak types included.
+    """Raise AssertionError unless jit(f) returns the same as f, including weak types.
 
     >>> check_jit(lambda x: x * 2 + 1, (3.0,))
     """

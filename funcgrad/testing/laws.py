@@ -1,4 +1,4 @@
-"""The laws that every primitive keeps, as functions of (primitive, args, params).
+"""The laws that every primitive satisfies, as functions of (primitive, args, params).
 
 =================  =============================================================================
 `types`            infer(avals) is the type of the NumPy result
@@ -8,11 +8,11 @@
 `vectorization`    vmap = loop, for every choice of batched operands and axes
 `vmap_of_jvp`      vmap ∘ jvp = jvp ∘ vmap
 `compilation`      jit = eager
-`special_values`   jit = eager at zeros of both signs, infinities, NaN, the largest, smallest, subnormal
+`special_values`   jit = eager at signed zeros, infinities, NaN, the largest, smallest and subnormal numbers
 `round_trip`       the traced jaxpr passes its checker, evaluates to the same, and prints
 =================  =============================================================================
 
-A law raises AssertionError with the call that breaks it. They hold for user-made primitives too.
+A law raises AssertionError with the call that violates it. The laws hold for user-defined primitives too.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from funcgrad.transforms.make_jaxpr import make_jaxpr
 from funcgrad.transforms.vmap import vmap
 
 _UNKNOWN_IN_SECOND_ORDER = {igamma_p: (0,), igammac_p: (0,)}
-"""Operands by which there is a derivative, but no derivative of it."""
+"""Operands for which only the first derivative is implemented."""
 
 
 def as_function(primitive: Primitive, params: dict[str, Any]) -> Callable[..., Any]:
@@ -56,10 +56,10 @@ def _differentiable(args: Sequence[Any]) -> bool:
     return any(dtypes.is_inexact(aval_of(x).dtype) for x in args)
 
 
-def _of_variables(
+def _differentiable_call(
     primitive: Primitive, args: Sequence[Any], params: dict[str, Any], constant: Sequence[int] = ()
 ) -> tuple[Callable[..., Any], list[Any]]:
-    """The primitive as a function of the operands that it can be differentiated by, and those operands."""
+    """Return the primitive as a function of its differentiable operands, and those operands."""
     fixed = {*constant, *primitive.constant_operands(params)}
 
     def call(*variables: Any) -> Any:
@@ -75,7 +75,7 @@ def _finite_at(f: Callable[..., Any], args: Sequence[Any]) -> bool:
 
 
 def types(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> None:
-    """The inferred type is the shape and dtype of what the NumPy rule returns."""
+    """The inferred type is the shape and dtype of the result of the NumPy rule."""
     inferred = primitive.infer(*map(aval_of, args), **params)
     inferred = inferred if primitive.multiple_results else [inferred]
     if primitive.higher_order:
@@ -87,56 +87,56 @@ def types(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> 
     for aval, value in zip(inferred, results, strict=True):
         have = ShapedArray(np.shape(value), value.dtype)
         if have is not aval.strengthened():
-            raise AssertionError(f"{primitive}: infer says {aval}, the NumPy result is {have}")
+            raise AssertionError(f"{primitive}: infer returns {aval}, but the NumPy result is {have}")
 
 
 def derivative(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> None:
-    """The jvp rule, or the reverse rule where there is no other, gives the derivative along a random direction."""
-    f, args = _of_variables(primitive, args, params)
+    """The jvp rule, or the reverse rule if there is no jvp rule, gives the derivative along a random direction."""
+    f, args = _differentiable_call(primitive, args, params)
     if primitive.modes and _finite_at(f, args):
         check_grads(f, args, order=1, modes=primitive.modes[:1], widen=False)
 
 
 def adjoint(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> None:
-    """Reverse mode, through the transpose rules of what the jvp rule is made of, is the adjoint of forward mode."""
-    f, args = _of_variables(primitive, args, params)
+    """Reverse mode, which transposes the operations of the jvp rule, is the adjoint of forward mode."""
+    f, args = _differentiable_call(primitive, args, params)
     if len(primitive.modes) == 2 and _differentiable(args):
         check_jvp_vjp(f, args)
 
 
 def second_order(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> None:
-    """Derivatives of derivatives, forward and reverse in every order, agree with finite differences."""
-    f, args = _of_variables(primitive, args, params, _UNKNOWN_IN_SECOND_ORDER.get(primitive, ()))
+    """Second derivatives, in every combination of forward and reverse mode, agree with finite differences."""
+    f, args = _differentiable_call(primitive, args, params, _UNKNOWN_IN_SECOND_ORDER.get(primitive, ()))
     if primitive.modes and _differentiable(args) and _finite_at(f, args):
         check_grads(f, args, order=2, modes=primitive.modes, atol=1e-4, rtol=1e-4, widen=False)
 
 
 def _batch_axes(args: Sequence[Any]) -> list[tuple[int | None, ...]]:
-    """Every way to batch operands along a first or last axis, or not; at least one is batched."""
+    """All ways to batch the operands along their first or last axis, or not at all; at least one is batched."""
     choices = [[None, 0, np.ndim(x)] if np.ndim(x) else [None, 0] for x in args]
     if len(args) > 3:
-        # Too many for every combination: all along one axis, and each operand alone.
+        # There are too many combinations: batch all operands along one axis, and each operand alone.
         alone = [tuple(0 if i == j else None for j in range(len(args))) for i in range(len(args))]
         return [(0,) * len(args), tuple(c[-1] for c in choices), *alone]
     return [c for c in itertools.product(*choices) if any(a is not None for a in c)]
 
 
 def _batch_of_two(x: Any, axis: int | None) -> Any:
-    """The operand and its elements in reverse order, stacked: two different values of one domain."""
+    """Stack the operand and its elements in reverse order: two different values from the same domain."""
     x = np.asarray(x)
     return x if axis is None else np.stack([x, x.ravel()[::-1].reshape(x.shape)], axis)
 
 
 def vectorization(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> None:
-    """vmap is the loop over the batch, for every choice of batched operands and axes."""
+    """vmap equals a loop over the batch, for every choice of batched operands and axes."""
     for axes in _batch_axes(args):
         batched = [_batch_of_two(x, a) for x, a in zip(args, axes, strict=True)]
         check_vmap(as_function(primitive, params), batched, axes)
 
 
 def vmap_of_jvp(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> None:
-    """vmap of jvp is jvp of vmap, and vmap of vjp is vjp of vmap."""
-    f, args = _of_variables(primitive, args, params)
+    """vmap of jvp equals jvp of vmap, and vmap of vjp equals vjp of vmap."""
+    f, args = _differentiable_call(primitive, args, params)
     if not _differentiable(args):
         return
     batch = tuple(_batch_of_two(x, 0) for x in args)
@@ -168,20 +168,20 @@ def _without_float0(values: Any) -> Any:
 
 
 def compilation(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> None:
-    """The compiled primitive returns what the NumPy rule returns."""
+    """The compiled primitive returns the same as the NumPy rule."""
     check_jit(as_function(primitive, params), args)
 
 
 def special_values(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> None:
-    """The compiled primitive returns what the NumPy rule returns where operands are not ordinary numbers."""
+    """The compiled primitive returns the same as the NumPy rule for special values of the operands."""
     f, compiled = as_function(primitive, params), jit(as_function(primitive, params))
     for operands in special.operands(primitive, args):
         special.assert_same(compiled(*operands), f(*operands), primitive.name)
 
 
 def round_trip(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> None:
-    """The traced jaxpr, and that of its derivative, pass the checker, evaluate to the same values, and print."""
-    f, args = _of_variables(primitive, args, params)
+    """The traced jaxpr and that of its derivative pass the checker, evaluate to the same values, and print."""
+    f, args = _differentiable_call(primitive, args, params)
     programs = [f]
     if primitive.modes != ("rev",) and _differentiable(args):
         tangents = random_like(args)
@@ -215,6 +215,6 @@ LAWS: dict[str, Callable[[Primitive, Sequence[Any], dict[str, Any]], None]] = {
         round_trip,
     )
 }
-"""Every law by name. `derivative` and `second_order` want operands in float64, the others take all dtypes."""
+"""Every law by name. `derivative` and `second_order` need operands in float64; the others accept all dtypes."""
 
 NEED_DOUBLE = ("derivative", "second_order")

@@ -1,4 +1,4 @@
-"""Compiled and eager results where operands are zeros of both signs, infinite, NaN, the largest or the smallest."""
+"""Comparison of compiled and eager results for special values: signed zeros, infinities, NaN, extreme numbers."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ EITHER_ZERO = {
     *("reduce_window_sum", "reduce_window_max", "reduce_window_min"),
     *("elu", "celu", "selu"),
 }
-"""Whose result may be either zero: maxima of 0 and −0, as in IEEE 754-2008; sums of −0 alone; and choices between a
-number and its function, where LLVM may put the 0 that it was compared with."""
+"""Functions whose zero result may have either sign: maxima of 0 and −0, as in IEEE 754-2008; sums of only −0; and
+selections between a number and its function, for which LLVM may return the 0 of the comparison."""
 
 CANCELING = {"logaddexp", "logaddexp2", "gelu"}
-"""What ends in a sum whose terms cancel: the error is relative to the terms."""
+"""Functions that end in a sum with cancellation: their error is relative to the terms."""
 
 REDUCED_BELOW = dict.fromkeys(("sin", "cos", "tan"), 2.0**48)
-"""Where compiled functions of float64 end: beyond, neighboring arguments are 1/16 apart and more."""
+"""Limits of the argument reduction of compiled float64 functions; beyond, neighboring floats are 1/16 or more apart."""
 
 SAME_SHAPES = {"select_n"}
-"""Elementwise primitives that do not repeat scalars."""
+"""Elementwise primitives that do not broadcast scalars."""
 
-_MOST_COMBINATIONS = 10_000
+_MAX_COMBINATIONS = 10_000
 
 
 def special_values(dtype: np.dtype) -> np.ndarray:
-    """Return the values of a dtype at which functions have edges.
+    """Return the values of a dtype at which functions have edge cases.
 
-    Zeros of both signs, infinities, NaN, the smallest and largest numbers, subnormals, halves and small whole numbers;
-    of integers also the width and what exceeds it, for shifts. Complex numbers have such parts, the largest left out:
-    products of those overflow in one order and not in another.
+    These are signed zeros, infinities, NaN, the smallest and largest numbers, subnormals, halves and small integers.
+    For integers, they include the number of bits, for shifts. Complex numbers have such parts, except the largest ones:
+    whether their products overflow depends on the order.
 
     >>> special_values(np.dtype("bool"))
     array([False,  True])
@@ -59,9 +59,9 @@ def special_values(dtype: np.dtype) -> np.ndarray:
 
 
 def assert_same(actual: Any, expected: Any, name: str, what: str = "jit and eager") -> None:
-    """Raise AssertionError unless two results of the function `name` are equal up to rounding, relative to each value.
+    """Raise AssertionError unless two results of the function `name` are equal up to rounding, elementwise.
 
-    The sign of a zero counts, but for the functions in `EITHER_ZERO`.
+    Zeros must have the same sign, except for the functions in `EITHER_ZERO`.
     """
     precision = "eps" if name in CANCELING else "tiny"
     for i, (a, b) in enumerate(zip(tree.leaves(actual), tree.leaves(expected), strict=True)):
@@ -72,18 +72,19 @@ def assert_same(actual: Any, expected: Any, name: str, what: str = "jit and eage
 
 
 def operands(primitive: Primitive, args: Sequence[np.ndarray]) -> Iterator[list[np.ndarray]]:
-    """Yield operands like `args` with special values among them.
+    """Yield operands like `args` that contain special values.
 
-    Elementwise primitives get every combination, and each value as a scalar beside an array. In other calls some of
-    the real numbers are replaced; which part of a sum of complex products is infinite and which NaN is open.
+    Elementwise primitives get all combinations, and each value as a scalar with an array. For other primitives, some of
+    the real numbers are replaced. Complex operands are skipped, because it is undefined which part of a sum of products
+    is infinite and which is NaN.
     """
     if not isinstance(primitive.lowering, Elementwise):
         if not any(dtypes.is_complex(x.dtype) for x in args):
             rng = np.random.default_rng(len(args))
-            yield [_some_replaced(x, rng) if dtypes.is_float(x.dtype) else x for x in args]
+            yield [_replace_some(x, rng) if dtypes.is_float(x.dtype) else x for x in args]
         return
     values = [_values(primitive.name, x.dtype) for x in args]
-    count = int(_MOST_COMBINATIONS ** (1 / max(1, len(args))))
+    count = int(_MAX_COMBINATIONS ** (1 / max(1, len(args))))
     axes = [v[np.linspace(0, v.size - 1, min(v.size, count)).astype(int)] for v in values]
     yield [g.ravel() for g in np.meshgrid(*axes, indexing="ij")]
     for i, scalars in enumerate(values if len(args) == 2 and primitive.name not in SAME_SHAPES else ()):
@@ -97,8 +98,8 @@ def _values(name: str, dtype: np.dtype) -> np.ndarray:
     return values if limit is None or dtype != dtypes.float64 else values[~(abs(values) > limit) | np.isinf(values)]
 
 
-def _some_replaced(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Replace about half of the elements, not by the largest numbers: sums of those overflow in one order only."""
+def _replace_some(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Replace about half of the elements, but not by the largest numbers, whose sums may overflow in one order only."""
     values = special_values(x.dtype)
     values = values[abs(values) != dtypes.finfo(x.dtype).max]
     return np.where(rng.random(x.shape) < 0.5, rng.choice(values, x.shape), x).astype(x.dtype)

@@ -27,11 +27,10 @@ def kind_of(dtype: np.dtype) -> str:
 
 
 class Domain(NamedTuple):
-    """An interval of values: `low` ≤ |x| ≤ `high`, with either sign when `signed`.
+    """An interval of values: `low` ≤ |x| ≤ `high`, with either sign if `signed`.
 
-    Complex values have both parts in the interval. Integers are rounded into it; unsigned ones lose the sign.
-    Functions are tested where they are smooth, away from poles, branch cuts and overflow: such an interval
-    says where that is.
+    Both parts of a complex value are in the interval. Integers are rounded into it, and unsigned ones are not negative.
+    Functions are tested in a domain where they are smooth, away from poles, branch cuts and overflow.
     """
 
     low: float
@@ -47,20 +46,20 @@ ABOVE_ONE = Domain(1.3, 4.0)
 
 
 def dtypes(kinds: Sequence[str] = KINDS, within: Sequence[np.dtype] = dt.ALL) -> st.SearchStrategy[np.dtype]:
-    """Return a strategy for the dtypes of `within` that are of the given kinds."""
+    """Return a strategy for the dtypes in `within` that have one of the given kinds."""
     return st.sampled_from([d for d in within if kind_of(d) in kinds])
 
 
 def shapes(
     min_dims: int = 0, max_dims: int = 3, max_side: int = 4, min_side: int = 0
 ) -> st.SearchStrategy[tuple[int, ...]]:
-    """Return a strategy for shapes; sizes 0 and 1 come up, 2 and 3 most."""
+    """Return a strategy for shapes; sizes 2 and 3 are the most frequent, but 0 and 1 occur."""
     sides = [n for n in (2, 3, 1, 0, *range(4, max_side + 1)) if min_side <= n <= max_side]
     return st.lists(st.sampled_from(sides), min_size=min_dims, max_size=max_dims).map(tuple)
 
 
 def fill(seed: int, dtype: np.dtype, shape: Sequence[int], domain: Domain = REAL) -> np.ndarray:
-    """Return a random array of values in a domain, decided by `seed`."""
+    """Return an array of random values in a domain, determined by `seed`."""
     rng, shape = np.random.default_rng(seed), tuple(shape)
     kind = kind_of(dtype)
     if kind == "bool":
@@ -84,7 +83,7 @@ def arrays(
     shape: Sequence[int] | st.SearchStrategy[tuple[int, ...]] | None = None,
     domain: Domain = REAL,
 ) -> st.SearchStrategy[np.ndarray]:
-    """Return a strategy for NumPy arrays of values in `domain`; dtype and shape are given, drawn, or any."""
+    """Return a strategy for NumPy arrays of values in `domain`. `dtype` and `shape` are values, strategies, or None."""
     dtype_strategy = dtype if isinstance(dtype, st.SearchStrategy) else dtypes() if dtype is None else st.just(dtype)
     shape_strategy = shape if isinstance(shape, st.SearchStrategy) else shapes() if shape is None else st.just(shape)
     return st.builds(lambda d, s, seed: fill(seed, dt.as_dtype(d), s, domain), dtype_strategy, shape_strategy, seeds)

@@ -101,7 +101,7 @@ def _square(name: str, **wrong):
 X = np.array([[1.0, 2.0], [3.0, 4.0]])
 _count = itertools.count()
 MISTAKES = {
-    "types": ({"infer": lambda x: ShapedArray((*x.shape, 1), x.dtype)}, "infer says f64"),
+    "types": ({"infer": lambda x: ShapedArray((*x.shape, 1), x.dtype)}, "infer returns f64"),
     "derivative": (
         {"jvp": lambda primals, tangents: (mul_p.bind(*primals * 2), tangents[0] * primals[0])},
         "finite difference",

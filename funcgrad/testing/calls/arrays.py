@@ -1,4 +1,4 @@
-"""Calls of primitives that move, fold, sort and contract."""
+"""Calls of primitives that rearrange, reduce, sort and contract arrays."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ from funcgrad.transforms.vmap import vmap
 
 
 class OverAxis(Primitive):
-    """A collective within the vmap of its axis, as a function of all rows: alone it has no value."""
+    """A collective inside the vmap of its axis, as a function of all rows; outside vmap it has no value."""
 
     def __init__(self, collective: Primitive, size: int):
         self.collective, self.size = collective, size
@@ -61,7 +61,7 @@ class OverAxis(Primitive):
 
 
 def _groups(draw: Draw, size: int) -> tuple[tuple[int, ...], ...] | None:
-    """A partition of the indices of an axis in groups of one size, or none."""
+    """A partition of the indices of an axis into groups of equal sizes, or None."""
     step = draw(st.sampled_from([0, *(n for n in range(1, size + 1) if size % n == 0)]))
     order = draw(st.permutations(range(size)))
     return tuple(tuple(order[i : i + step]) for i in range(0, size, step)) if step else None

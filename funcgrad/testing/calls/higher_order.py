@@ -98,7 +98,7 @@ def _scan(draw: Draw, within: Sequence[np.dtype]) -> Any:
 def _while(draw: Draw, within: Sequence[np.dtype]) -> Any:
     w = fill(draw(seeds), draw(allowed(NUMBER, within)), draw(shapes(max_dims=1)), SMALL)
     c, start = fill(draw(seeds), w.dtype, w.shape), np.array(0, np.int32)
-    # In a batch, whose second element is the first one reversed, the elements take different numbers of steps.
+    # The second element of a batch is the first one reversed, so that they take different numbers of steps.
     steps = np.array(draw(st.permutations([1, 3])), np.int32)
     mul, add = mul_p.bind, add_p.bind
 
@@ -123,7 +123,7 @@ def _cond(draw: Draw, within: Sequence[np.dtype]) -> Any:
     x = operand(draw, within, NUMBER)
     y = fill(draw(seeds), x.dtype, x.shape)
     mul, add = mul_p.bind, add_p.bind
-    # Of different operands and of none, so that the branches' tangents and residuals differ.
+    # The branches use different operands, or none, so that their tangents and residuals differ.
     functions = {
         "product": lambda x, y: [mul(x, y), y],
         "square": lambda x, y: [mul(x, x), mul(x, x)],
@@ -137,11 +137,11 @@ def _cond(draw: Draw, within: Sequence[np.dtype]) -> Any:
 
 @strategy("custom_linear_solve")
 def _custom_linear_solve(draw: Draw, within: Sequence[np.dtype]) -> Any:
-    # Not in 16 bits: a solve and its derivative round several times, the laws allow for one operation.
+    # Not in 16 bits: a solve and its derivative round several times, but the laws allow for one rounding.
     b = fill(draw(seeds), draw(wide_floats(within, INEXACT)), draw(shapes(min_dims=1)))
     d = fill(draw(seeds), b.dtype, b.shape, NONZERO)
     mul, div, rev = mul_p.bind, div_p.bind, rev_p.bind
-    # A = P·diag(d), where P reverses.
+    # A = P·diag(d), where P reverses the order.
     functions = {
         "matvec": lambda d, v: [rev(mul(d, v), dimensions=(0,))],
         "vecmat": lambda d, v: [mul(d, rev(v, dimensions=(0,)))],
@@ -169,7 +169,7 @@ def _custom_root(draw: Draw, within: Sequence[np.dtype]) -> Any:
 
 
 def _callback_calls(name: str, params: Callable[[Draw], dict[str, Any]], kinds: Sequence[str]) -> None:
-    """Declare calls of a function of one operand; one that returns something has no derivative, so integers."""
+    """Declare calls of a callback with one operand; callbacks with results have no derivative, so operands are ints."""
 
     @strategy(name)
     def call(draw: Draw, within: Sequence[np.dtype]) -> Any:
@@ -188,11 +188,11 @@ _callback_calls("debug_callback", lambda draw: {"ordered": draw(st.booleans())},
 _callback_calls("debug_print", lambda draw: {"ordered": draw(st.booleans()), "fmt": ""}, ANY)
 
 
-# ---------------------------------------------------------------- functions with rules of their own
+# ---------------------------------------------------------------- functions with custom rules
 
 
 def _products(x: Any, y: Any) -> list[Any]:
-    """x² and x·y + y: what the custom functions here compute."""
+    """x² and x·y + y, which the functions with custom rules compute."""
     mul, add = mul_p.bind, add_p.bind
     return [mul(x, x), add(mul(x, y), y)]
 
@@ -268,6 +268,6 @@ def _linear_call(draw: Draw, within: Sequence[np.dtype]) -> Any:
 
 @strategy("check")
 def _check(draw: Draw, within: Sequence[np.dtype]) -> Any:
-    # As debug_check: one that raises is not a function of its operands.
+    # Debug checks only: a check that raises is not a function of its operands.
     leaves, structure = tree.flatten(init_error)
     return leaves, {"structure": structure, "debug": True}

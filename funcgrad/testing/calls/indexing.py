@@ -27,7 +27,7 @@ from funcgrad.testing.strategies import (
 
 
 class _Windows(NamedTuple):
-    """An operand's shape, index vectors into it, and which dimensions they and their windows stand for."""
+    """The shape of an operand, index vectors into it, and the dimension numbers of the indices and windows."""
 
     shape: tuple[int, ...]
     indices: np.ndarray
@@ -36,7 +36,7 @@ class _Windows(NamedTuple):
 
     @property
     def result(self) -> tuple[int, ...]:
-        """Shape of what a gather returns: batch and window dimensions, interleaved."""
+        """Shape of the result of a gather: batch and window dimensions, interleaved."""
         offset, collapsed, _, batching, _ = self.numbers
         window = iter([n for d, n in enumerate(self.sizes) if d not in collapsed + batching])
         batch = iter(self.indices.shape[:-1])
@@ -45,7 +45,7 @@ class _Windows(NamedTuple):
 
 
 def _windows(draw: Draw, unique: bool = False) -> _Windows:
-    """Windows anywhere in and around an operand; `unique`: of single elements, no two in the same place."""
+    """Windows inside and partly outside an operand; if `unique`, of single elements at distinct positions."""
     shape = draw(shapes(min_dims=1, min_side=1))
     rank = len(shape)
     batching = subset(draw, [0]) if rank > 1 and not unique else ()
@@ -95,7 +95,7 @@ def _gather(draw: Draw, within: Sequence[np.dtype]) -> Any:
 def _declare_scatter(name: str, kinds: Sequence[str]) -> None:
     @strategy(name)
     def scatter(draw: Draw, within: Sequence[np.dtype]) -> Any:
-        # A product has no derivative by its factors where indices repeat.
+        # A product has no derivative with respect to its factors if indices repeat.
         unique = name == "scatter-mul" or draw(st.booleans())
         windows = _windows(draw, unique)
         dtype, seed = draw(allowed(kinds, within)), draw(seeds)
@@ -120,7 +120,7 @@ for _name, _kinds in {
 
 
 def _slice_within(draw: Draw, within: Sequence[np.dtype]) -> tuple[np.ndarray, tuple[int, ...], list[np.int32]]:
-    """An operand, sizes of a slice of it, and starts inside and outside."""
+    """An operand, the sizes of a slice of it, and starts inside and outside its bounds."""
     x = operand(draw, within)
     sizes = tuple(draw(st.integers(0, n)) for n in x.shape)
     starts = [np.int32(draw(st.integers(-1, n + 1))) for n in x.shape]

@@ -1,4 +1,4 @@
-"""The table of strategies, and what they are written with."""
+"""The table of strategies, and helpers to write them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from funcgrad.testing.strategies import KINDS, Domain, dtypes, fill, kind_of, se
 
 
 def type_of(x: np.ndarray) -> ShapedArray:
-    """Return the type of an array, as it is, whether 64-bit types are enabled now or not."""
+    """Return the type of an array without canonicalization, so that it does not depend on `enable_x64`."""
     return ShapedArray(x.shape, x.dtype)
 
 
 class Call(NamedTuple):
-    """A primitive with NumPy operands and params that it accepts."""
+    """A primitive with valid NumPy operands and params."""
 
     primitive: Primitive
     args: tuple[np.ndarray, ...]
@@ -36,13 +36,13 @@ Strategy = Callable[[Sequence[np.dtype]], st.SearchStrategy[Call]]
 CALLS: dict[str, Strategy] = {}
 
 WITHOUT_LAWS = {
-    "check_finite": "the compiler puts it into programs, below every transform",
-    "implicit_gemm": "the compiler puts it into programs, below every transform",
-    "custom_lin": "it stands for something linear that has no value and is only ever transposed",
+    "check_finite": "the compiler inserts it into programs, after all transforms",
+    "implicit_gemm": "the compiler inserts it into programs, after all transforms",
+    "custom_lin": "a linear map that is only transposed and never evaluated",
     "ref_get": "bound to a Ref, which transforms never see; see transforms.refs",
     "ref_set": "bound to a Ref, which transforms never see; see transforms.refs",
 }
-"""Primitives that have no calls to keep laws, and why."""
+"""Primitives that the laws do not test, and why."""
 
 ANY, BITS, INEXACT, NUMBER = KINDS, ("bool", "int"), ("float", "complex"), ("int", "float", "complex")
 REALS, ORDERED = ("int", "float"), ("bool", "int", "float")
@@ -50,7 +50,7 @@ REALS, ORDERED = ("int", "float"), ("bool", "int", "float")
 SMALL = Domain(0, 1.2, signed=True)
 
 DOUBLE = (dt.float64, dt.complex128)
-"""The dtypes in which finite differences are taken."""
+"""The dtypes used for finite differences."""
 
 DISCRETE = {
     *("and", "not", "or", "xor", "clz", "population_count", "gcd", "reduce_and", "reduce_or", "reduce_xor"),
@@ -61,12 +61,12 @@ DISCRETE = {
 
 
 def allowed(kinds: Sequence[str], within: Sequence[np.dtype]) -> st.SearchStrategy[np.dtype]:
-    """Return a strategy for the dtypes of `within` of these kinds; for all of these kinds where there is none."""
+    """Return a strategy for the dtypes in `within` of these kinds, or for all of these kinds if there is none."""
     return dtypes(kinds, within if any(kind_of(d) in kinds for d in within) else dt.ALL)
 
 
 def calls_of(primitive: Primitive | str, within: Sequence[np.dtype] = dt.ALL) -> st.SearchStrategy[Call]:
-    """Return a strategy for calls of one primitive with dtypes of `within`, where it takes any of them."""
+    """Return a strategy for calls of a primitive with dtypes in `within`, if it accepts any of them."""
     name = primitive if isinstance(primitive, str) else primitive.name
     if name not in CALLS:
         raise KeyError(f"primitive {name!r} has no strategy: add one to funcgrad.testing.calls.CALLS")
@@ -79,7 +79,7 @@ def calls(within: Sequence[np.dtype] = dt.ALL) -> st.SearchStrategy[Call]:
 
 
 def strategy(name: str) -> Callable[[Callable[..., tuple[Sequence[Any], dict[str, Any]]]], Any]:
-    """Put a function (draw, within) → (args, params) into the table; further names may follow as its arguments."""
+    """Register a function (draw, within) → (args, params) as the strategy of a primitive."""
 
     def declare(function: Callable[..., tuple[Sequence[Any], dict[str, Any]]]) -> Any:
         @st.composite
@@ -99,7 +99,7 @@ def operand(draw: Draw, within: Sequence[np.dtype], kinds: Sequence[str] = ANY, 
 
 
 def subset(draw: Draw, items: Iterable[int], min_size: int = 0) -> tuple[int, ...]:
-    """Draw some of the items, in order."""
+    """Draw a sorted subset of the items."""
     items = sorted(items)
     if not items:
         return ()
@@ -112,5 +112,5 @@ def an_axis(draw: Draw, x: np.ndarray) -> int:
 
 
 def wide_floats(within: Sequence[np.dtype], kinds: Sequence[str] = ("float",)) -> st.SearchStrategy[np.dtype]:
-    """Return a strategy for the dtypes of `within` that have a complex type of their precision."""
+    """Return a strategy for the dtypes in `within` that have a complex dtype of equal precision."""
     return allowed(kinds, [d for d in within if d.itemsize >= 4])

@@ -18,7 +18,7 @@ from funcgrad.testing.strategies import fill, seeds
 
 
 def _window(draw: Draw, n: int) -> Window:
-    """A window that fits into `n` elements with some padding, which may crop."""
+    """A window that fits into `n` elements with some padding, which may be negative."""
     size, dilation = draw(st.integers(1, 3)), draw(st.integers(1, 2))
     base, stride = draw(st.integers(1, 3)), draw(st.integers(1, 3))
     spare = dilated(n, base) - dilated(size, dilation)
@@ -55,14 +55,14 @@ def _convolution(draw: Draw, within: Sequence[np.dtype]) -> Any:
 
 
 def _reduction(draw: Draw) -> tuple[tuple[int, ...], dict[str, Any], list[int]]:
-    """A shape, params of windows over it, and how many there are in each dimension."""
+    """A shape, the params of windows over it, and the number of windows in each dimension."""
     shape = tuple(draw(st.lists(st.sampled_from([3, 2, 1, 4]), max_size=3)))
     windows = [_window(draw, n) for n in shape]
     return shape, window_params(windows), [w.count(n) for n, w in zip(shape, windows, strict=True)]
 
 
 def _distinct(draw: Draw, dtype: np.dtype, shape: Sequence[int]) -> np.ndarray:
-    """Values no two of which are near each other, so that extremes have a derivative."""
+    """Values that are well separated, so that maxima and minima are differentiable."""
     values = np.random.default_rng(draw(seeds)).permutation(int(np.prod(shape))) - 1
     return (values / (4 if dtype.kind not in "bui" else 1)).astype(dtype).reshape(shape)
 
