@@ -33,9 +33,9 @@ from funcgrad.tree_registry import Partial
 def _checked_tangents(
     avals: Sequence[ShapedArray], tangents: Sequence[Any], operation: str, structure: Any, kind: str = "tangent"
 ) -> list[Any]:
-    """Return tangents, or cotangents, as arrays; raise unless their types are those of the avals' tangents.
+    """Return tangents, or cotangents, as arrays; raise unless they have the types of the avals' tangents.
 
-    float0 tangents become Zero. `structure` is that of the tangents, for errors to name their places.
+    float0 tangents become Zero. `structure` is the pytree structure of the tangents, for error messages.
     """
     of = {"tangent": "primal", "cotangent": "output"}[kind]
     out = []
@@ -88,7 +88,7 @@ def jvp(fun: Callable[..., Any], primals: Any, tangents: Any, has_aux: bool = Fa
 class _LinearMap:
     """The derivative of a function at a point: a function of its residuals and of tangents or cotangents.
 
-    Users get a `Partial` of it and the residuals, a pytree whose leaves are the residuals.
+    Users receive a `Partial` of it: a pytree whose leaves are the residuals.
     """
 
     def __init__(self, linear: Linearized, primals: Sequence[Any], nonzero: Sequence[bool], flat_fun: FlatFunction):

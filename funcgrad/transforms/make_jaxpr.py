@@ -84,7 +84,7 @@ def eval_shape(fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 
 def named_call(fun: Callable[..., Any], *, name: str | None = None) -> Callable[..., Any]:
-    """Return `fun` with its equations in a scope of its name, or of the given name; see `named_scope`.
+    """Return `fun` with its equations in a scope with its name, or the given one; see `named_scope`.
 
     >>> import funcgrad.numpy as jnp
     >>> make_jaxpr(named_call(jnp.sin, name="wave"))(1.0).eqns[0].source.scope

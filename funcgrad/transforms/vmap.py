@@ -78,7 +78,7 @@ def vmap(
 
 
 def _axes_of_leaves(fun: Callable[..., Any], in_axes: Any, args: tuple, n: int) -> list[Any]:
-    """Return the axis of each of the `n` leaves of (args, kwargs); those of keyword arguments are 0."""
+    """Return the axis of each of the `n` leaves of (args, kwargs); keyword arguments are mapped over axis 0."""
     if isinstance(in_axes, tuple) and len(in_axes) != len(args):
         raise BatchingError(
             f"vmap: in_axes={in_axes} has {len(in_axes)} entries, but {name_of(fun)} was called with {len(args)} "

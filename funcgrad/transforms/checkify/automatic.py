@@ -1,4 +1,4 @@
-"""Checks that nobody wrote: NaNs, divisions by zero, and indices outside of their array."""
+"""Automatic checks: NaNs, divisions by zero, and out-of-bounds indices."""
 
 from __future__ import annotations
 

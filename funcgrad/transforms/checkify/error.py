@@ -1,6 +1,6 @@
-"""Errors as values: which check failed first, and what the program said about it.
+"""Errors as values: which check failed first, and its message.
 
-An `Error` is a code, 0 as long as nothing failed, and the values that messages want. Each check has a code of its own,
+An `Error` is a code, 0 as long as no check has failed, and the values for messages. Each check has its own code,
 given when it is traced. Checks with values of the same types share the place of these values (a slot), so that an
 error is small however many checks there are. `first(e, f)` is e if something failed in it, else f: associative, with
 `init_error` as its unit, which is what makes errors fit through loops and branches.
@@ -37,7 +37,7 @@ CODE = ShapedArray((), dtypes.int32)
 
 
 class Failure(NamedTuple):
-    """What a code stands for: the structure of an exception, and the slot that has its leaves."""
+    """The meaning of a code: the structure of an exception, and the slot that holds its leaves."""
 
     structure: tree.PyTreeDef
     slot: Slot
@@ -58,7 +58,7 @@ class Failure(NamedTuple):
 
 @register_pytree_node_class
 class Error:
-    """The first check that failed, if any: what a function returns that `checkify` made.
+    """The first check that failed, if any, as returned by a function transformed by `checkify`.
 
     A pytree of arrays. Under vmap, jit and the like it is made of tracers and cannot be read; return it and read
     it outside.
@@ -92,7 +92,7 @@ class Error:
         check_error(self)
 
     def tree_flatten(self) -> tuple[tuple, tuple]:
-        """Return the arrays, and what is static: types of the values and messages."""
+        """Return the arrays and the static data: the types of the values, and messages."""
         return (self.code, *map(tuple, self.payload.values())), (tuple(self.payload), tuple(self.failures.items()))
 
     @classmethod
@@ -110,7 +110,7 @@ _codes = itertools.count(1)  # unique in the process: errors of functions traced
 
 
 def first(error: Error, later: Error) -> Error:
-    """Return `error` where a check of it failed, else `later`."""
+    """Return `error` if one of its checks failed, else `later`."""
     if error is init_error:
         return later
     none = eq_p.bind(error.code, np.int32(0))
@@ -273,7 +273,7 @@ def check(pred: Any, msg: str, *fmt_args: Any, debug: bool = False, **fmt_kwargs
     """Raise JaxRuntimeError with `msg`, formatted with the arguments as by str.format, unless `pred` holds.
 
     The arguments are pytrees of arrays and may be traced. A function with checks cannot be compiled as it is:
-    `checkify` makes one of it that returns the error. With `debug` nothing is checked except under `checkify`.
+    `checkify` turns it into a function that returns the error. With `debug`, checks run only under `checkify`.
 
     >>> check(np.bool_(True), "never seen")
 

@@ -1,4 +1,4 @@
-"""What a check that failed becomes: one exception class per kind of check.
+"""Exceptions of failed checks: one class per kind of check.
 
 An exception is a pytree: the values that are known only when the program runs are its leaves, everything else
 (the text, the primitive, the user's line) is its structure.
@@ -27,7 +27,7 @@ class JaxException(Exception):
 
     @property
     def summary(self) -> str:
-        """What failed, without the line."""
+        """The failure, without the line."""
         raise NotImplementedError
 
     def __str__(self) -> str:

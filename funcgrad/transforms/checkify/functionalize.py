@@ -174,7 +174,7 @@ def _consts_first(closed: ClosedJaxpr, num_errors: int, num_consts: int) -> Clos
 
 
 def _run_call(eqn: JaxprEqn, enabled: Errors, error: Error, args: list[Any]) -> Result:
-    """jit, checkpoint: whatever calls one jaxpr once."""
+    """The rule of primitives that call one jaxpr once: jit and checkpoint."""
     closed = eqn.params["jaxpr"]
     if not _has_checks([closed], enabled, error):
         return _run_as_is(eqn, enabled, error, args)
@@ -296,9 +296,9 @@ CHECKIFY.add(dict.fromkeys((linear_solve_p, root_p), _run_solve))
 
 
 def checkify(f: Callable[..., Any], errors: Errors = user_checks) -> Callable[..., tuple[Error, Any]]:
-    """Return a function that returns (error, f(…)), where the error is that of the first check that failed.
+    """Return a function that returns (error, f(…)) with the error of the first failed check.
 
-    Its checks no longer raise, so it can be compiled, mapped and differentiated. `errors` says what is checked; sets
+    Its checks no longer raise, so it can be compiled, vmapped and differentiated. `errors` selects the checks; sets
     combine with ``|``. The first is the default:
 
     - ``user_checks``: the `check` calls of the function
@@ -328,7 +328,7 @@ def checkify(f: Callable[..., Any], errors: Errors = user_checks) -> Callable[..
 
     @functools.wraps(f)
     def checked(*args: Any, **kwargs: Any) -> tuple[Error, Any]:
-        # The arguments are closed over: what is concrete stays so, as outside of checkify.
+        # The arguments are closed over, so concrete values stay concrete, as outside checkify.
         _, no_arguments = tree.flatten(((), {}))
         flat_fun = FlatFunction(lambda: f(*args, **kwargs), no_arguments, transform="checkify")
         name = name_of(f)

@@ -1,1 +1,1 @@
-"""What reverse mode saves, and what it computes again."""
+"""Checkpoints: which residuals reverse mode saves, and which it recomputes."""

@@ -22,11 +22,11 @@ from funcgrad.ops.products import dot_general_p
 
 
 class RecomputeType:
-    """What a policy may return for False."""
+    """A policy may return this in place of False."""
 
 
 class SaveableType:
-    """What a policy may return for True."""
+    """A policy may return this in place of True."""
 
 
 Recompute, Saveable = RecomputeType(), SaveableType()
@@ -123,7 +123,7 @@ class SaveOnlyTheseNames:
 
 @dataclass(frozen=True)
 class SaveAnyNamesButThese:
-    """Save the values that have a name, but for these."""
+    """Save all named values except those with these names."""
 
     names: frozenset[str]
 
@@ -133,7 +133,7 @@ class SaveAnyNamesButThese:
 
 @dataclass(frozen=True)
 class SaveAnythingExceptTheseNames:
-    """Save every value, but for those with one of these names."""
+    """Save all values except those with one of these names."""
 
     names: frozenset[str]
 
@@ -186,7 +186,7 @@ def save_anything_except_these_names(*names_not_to_save: str) -> SaveAnythingExc
 
 
 def save_from_both_policies(policy_1: Policy, policy_2: Policy) -> SaveFromBothPolicies:
-    """Save what at least one of the policies saves.
+    """Save the values that at least one of the policies saves.
 
     >>> policy = save_from_both_policies(dots_saveable, save_only_these_names("e"))
     >>> policy(dot_general_p, dimension_numbers=(((1,), (0,)), ((), ())))
@@ -209,7 +209,7 @@ def save_and_offload_only_these_names(
 
 
 class Offloadable:
-    """What a policy of JAX's may return on an accelerator; making one raises."""
+    """JAX's policies may return this on an accelerator; creating one raises."""
 
     def __init__(self, src: str, dst: str):
         raise _no_offloading("Offloadable", "Saveable")

@@ -67,7 +67,7 @@ def _partial_eval(
 
 
 def _split(closed: ClosedJaxpr, unknown: Sequence[bool], policy: Policy | None) -> JaxprSplit:
-    """Split a jaxpr; what the unknown part reads, and the policy does not save, is computed in it once more."""
+    """Split a jaxpr; the unknown part recomputes the values it reads that the policy does not save."""
     if policy is not None:
         closed = inlined(
             closed, lambda primitive: primitive is jit_p
@@ -102,7 +102,7 @@ def checkpoint(
 ) -> Callable[..., Any]:
     """Return `fun` such that its derivative saves only its inputs, and computes intermediate values again.
 
-    The value is that of `fun`; effects in it, such as `debug.print`, happen again with the values. `policy`
+    The value is that of `fun`; effects such as `debug.print` run again when values are recomputed. `policy`
     says which intermediate values are saved all the same: see `funcgrad.checkpoint_policies`. Static arguments
     are Python values that `fun` may branch on. With `prevent_cse=False`, under jit, the compiler may take the
     values of the forward pass for those that would be computed again; inside the body of a scan that cannot

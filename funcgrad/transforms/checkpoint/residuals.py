@@ -1,4 +1,4 @@
-"""What reverse mode saves: the residuals of a function, and where each comes from."""
+"""The residuals that reverse mode saves, and where each comes from."""
 
 from __future__ import annotations
 

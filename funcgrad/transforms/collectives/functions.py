@@ -1,4 +1,4 @@
-"""Collectives: operations along the axis that a vmap has named, between the elements of its batch.
+"""Collectives: operations along a named axis of vmap, across the elements of its batch.
 
 They may stand wherever the axis is bound: in functions that are jitted, differentiated or checkpointed, in the bodies
 of loops and branches, in custom rules. The primitives and their rules are in `collective_rules`.

@@ -51,7 +51,7 @@ def _names(params: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _unbound(name: str) -> Callable[..., Any]:
-    """The value of a collective where no vmap of its axis is left to give it a meaning."""
+    """Evaluate a collective whose axis is not bound by any vmap."""
 
     def evaluate(*_: Any, **params: Any) -> Any:
         raise unbound_axis(name, _names(params)[0])

@@ -63,7 +63,7 @@ def cond(
 def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any, operand: Any = _NONE) -> Any:
     """Return branches[index](*operands), `index` being clamped to their number; only that one is run.
 
-    What `cond` says of its two functions holds for the branches.
+    The branches must meet the same conditions as the two functions of `cond`.
 
     >>> switch(7, [lambda x: x + 1, lambda x: x * 2, lambda x: -x], 5.0)
     Array(-5., dtype=float32, weak_type=True)

@@ -1,4 +1,4 @@
-"""What branches and loops share: traced bodies, carries, fixpoints of masks, and evaluation outside jit."""
+"""Shared by branches and loops: traced bodies, carries, fixpoints of masks, and evaluation outside jit."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def same_type(a: ShapedArray, b: ShapedArray) -> bool:
 
 
 def promoted(carry: Sequence[Any], out_avals: Sequence[ShapedArray]) -> list[Any]:
-    """Convert weakly typed carries to the type in which they and what the body makes of them meet.
+    """Promote weakly typed carries with the types that the body returns for them.
 
     So `scan` may start from a Python number: 0 becomes a float when the body adds floats to it.
     """
@@ -173,7 +173,7 @@ def join_lanes(axis: AxisData, jaxprs: Sequence[ClosedJaxpr]) -> bool:
 def run_compiled(
     primitive: Primitive, key: ClosedJaxpr, arrays: Sequence[Array], params: dict[str, Any]
 ) -> list[Array]:
-    """Run one equation outside jit as a compiled program, which is remembered on `key`, one of its jaxprs."""
+    """Run one equation outside jit as a compiled program, cached on `key`, one of its jaxprs."""
     others = tuple((k, v if not isinstance(v, (ClosedJaxpr, tuple)) else id(v)) for k, v in params.items())
     avals = tuple(a.aval for a in arrays)
 

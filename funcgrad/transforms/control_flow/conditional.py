@@ -40,7 +40,7 @@ Branches = tuple[ClosedJaxpr, ...]
 
 
 def _infer(index: ShapedArray, *avals: ShapedArray, branches: Branches) -> list[ShapedArray]:
-    """Return the types of the first branch; those of the others are equal up to weak types."""
+    """Return the types of the first branch; the other branches have the same types up to weak types."""
     if (index.shape, index.dtype) != ((), dtypes.int32):
         raise JaxprError(f"cond: the index has type {index}, it must be a scalar int32")
     for i, branch in enumerate(branches):
@@ -135,7 +135,7 @@ def _residual_names(split: JaxprSplit) -> list[_Name]:
 
 
 def _returning(split: JaxprSplit, names: Sequence[_Name], types: dict[_Name, ShapedArray]) -> ClosedJaxpr:
-    """The known half that returns the residuals of all branches, but for inputs: zeros for those of other branches."""
+    """The known half, which returns the residuals of all branches except inputs, with zeros for other branches."""
     n = len(split.known.out_avals) - len(names)
 
     def known(*args: Any) -> list[Any]:
@@ -148,7 +148,7 @@ def _returning(split: JaxprSplit, names: Sequence[_Name], types: dict[_Name, Sha
 
 
 def _receiving(split: JaxprSplit, names: Sequence[_Name], types: dict[_Name, ShapedArray]) -> ClosedJaxpr:
-    """The unknown half that takes the residuals of all branches, and ignores those of other branches."""
+    """The unknown half, which takes the residuals of all branches and ignores those of other branches."""
     jaxpr = split.unknown.jaxpr
     own = dict(zip(names, jaxpr.invars, strict=False))
     received = [own[k] if k in own else Var(a) for k, a in types.items()]

@@ -313,7 +313,7 @@ def _transpose_of_split(cts: Sequence[Any], args: Sequence[Any], params: dict[st
 
 
 class _Backward(NamedTuple):
-    """A transposed body, and which cotangents it gives: those of linear consts and xs, and of carries."""
+    """A transposed body, and which cotangents it returns: of linear consts, of xs, and of carries."""
 
     body: ClosedJaxpr
     consts: list[bool]
@@ -325,7 +325,7 @@ def _backward(
     jaxpr: ClosedJaxpr, linear: ScanParts[bool], carry_nonzero: Sequence[bool], ys_nonzero: Sequence[bool]
 ) -> _Backward:
     """The body of (const values), (sums, carry's cotangents), (ys' cotangents, values of xs)."""
-    layout = linear.select(linear).layout  # of what the transposed body returns
+    layout = linear.select(linear).layout  # of the results of the transposed body
 
     def step(carry: list[bool]) -> tuple[list[bool], Any]:
         found, back = transpose_jaxpr(jaxpr, linear.join(), [*carry, *ys_nonzero])
@@ -366,7 +366,7 @@ def _accumulating(
 
 
 def _prune(used: Sequence[bool], eqn: JaxprEqn) -> JaxprEqn:
-    """Keep the carries whose results are used, and those that what is kept reads in a later step."""
+    """Keep the carries whose results are used, and the carries that kept equations read in a later step."""
     closed, layout = eqn.params["jaxpr"], ScanLayout.of(eqn.params)
     carry, ys = layout.split_results(used)
 

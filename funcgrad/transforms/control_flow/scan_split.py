@@ -1,7 +1,7 @@
-"""A scan's body split for partial evaluation: what runs before the loop, in a first loop, and in a second one.
+"""The body of a scan, split for partial evaluation into a part before the loop, a first and a second loop.
 
-The first loop computes what is known, the second one the rest. The residuals, what the second needs from the first, are
-computed before both where they depend on consts only; the others are stacked, one slice per step.
+The first loop computes the known values, the second one the rest. Residuals that depend only on consts are computed
+before both loops; the others are stacked, one slice per step.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class BodySplit(NamedTuple):
 
 
 def split_body(split: JaxprSplit, known_layout: ScanLayout) -> BodySplit:
-    """Split further what `partial_eval_jaxpr` made of a body; the layout is that of its known inputs."""
+    """Split the result of `partial_eval_jaxpr` for a body further; the layout is that of its known inputs."""
     known, rest = split.known.jaxpr, split.unknown.jaxpr
     outs, residuals = split_list(known.outvars, [len(known.outvars) - len(split.residual_avals)])
     consts, _, xs = known_layout.split(known.invars)

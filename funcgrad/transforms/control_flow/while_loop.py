@@ -24,7 +24,7 @@ from funcgrad.transforms.flattening import as_arrays, callable_or_error, name_of
 
 @boundary
 def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], init_val: Any) -> Any:
-    """Apply a function to a value for as long as a predicate of it holds.
+    """Apply a function to a value while a predicate of the value holds.
 
     The law is this loop, compiled as one; the value is a pytree:
 
@@ -196,7 +196,7 @@ def _is_known(bound: Any) -> bool:
 
 
 def _bounds_dtype(lower: ShapedArray, upper: ShapedArray) -> Any:
-    """The dtype of the index: that of both bounds, or of the one that is not a Python int."""
+    """The dtype of the index: the common dtype of the bounds, or of the bound that is not a Python int."""
     if lower.shape or upper.shape:
         raise ShapeError(f"fori_loop: bounds must be scalars, they have types {lower} and {upper}", fix="give scalars")
     if lower.dtype == upper.dtype:

@@ -105,7 +105,7 @@ def _with_unused(cond_jaxpr: ClosedJaxpr, avals: Sequence[ShapedArray]) -> Close
 def _partial_eval(unknown: list[bool], avals: Sequence[ShapedArray], **params: Any) -> Split | None:
     """Where the predicate is known, the known carries are computed alone; the unknown part is the whole loop.
 
-    The residuals of its steps cannot be kept, as their number is not known; the steps are taken again.
+    The number of steps is unknown, so residuals cannot be stacked; the steps are recomputed.
     """
     key = ("while partial_eval", tuple(unknown), *params.values())
     return params["body_jaxpr"].memo(key, lambda: _split(WhileLayout.of(params).split(unknown), avals, params))
@@ -146,7 +146,7 @@ def _split(unknown: WhileParts[bool], avals: Sequence[ShapedArray], params: dict
 def _transpose(*_: Any, **params: Any) -> list[Any]:
     raise NotDifferentiableError(
         "while: reverse-mode differentiation needs the number of steps of a loop before it runs, to keep what every "
-        "step computes; that of while_loop, or of fori_loop with traced bounds, is known afterwards",
+        "step computes; the length of while_loop, or of fori_loop with traced bounds, is known only afterwards",
         fix="use fori_loop with Python ints as bounds, or scan with a largest number of steps; forward mode "
         "(jvp, jacfwd) works",
         location=traces.state.source,
@@ -231,7 +231,7 @@ def _in_lockstep(operands: Sequence[Any], batched: Sequence[bool], axis: AxisDat
 
 
 def _prune(used: Sequence[bool], eqn: JaxprEqn) -> JaxprEqn:
-    """Keep the carries whose results are used, and those that the predicate or what is kept reads."""
+    """Keep the carries whose results are used, and the carries that the predicate or kept equations read."""
     cond, body, layout = eqn.params["cond_jaxpr"], eqn.params["body_jaxpr"], WhileLayout.of(eqn.params)
     cond_consts, cond_carry = split_list(dce_jaxpr(cond, [True])[1], [layout.cond_nconsts])
 

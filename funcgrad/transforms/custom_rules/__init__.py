@@ -1,1 +1,1 @@
-"""Functions whose derivatives, or behavior under vmap, users say: by rules, or by what the function solves."""
+"""Functions with user-defined derivatives or batching: by rules, or by the equation that a function solves."""

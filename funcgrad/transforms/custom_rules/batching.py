@@ -1,4 +1,4 @@
-"""custom_vmap: a function with a rule of its own for vmap."""
+"""custom_vmap: a function with a custom batching rule."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _batch(
 def _jvp(
     primals: Sequence[Any], tangents: Sequence[Any], *, call: ClosedJaxpr, rule: Rule, name: str
 ) -> tuple[list[Any], list[Any]]:
-    """Differentiate the function; its derivative is batched by the derivative of its rule."""
+    """Differentiate the function; the derivative of its rule batches its derivative."""
     tangents = [instantiate(t) for t in tangents]
     pushed, _ = jvp_jaxpr(call, [True] * len(primals), instantiate_out=True)
     out = custom_vmap_call_p.bind(*primals, *tangents, call=pushed, rule=_pushed_rule(rule, len(primals)), name=name)
@@ -47,7 +47,7 @@ def _jvp(
 
 
 def _pushed_rule(rule: Rule, n: int) -> Rule:
-    """The rule of a function as one of its directional derivative."""
+    """The batching rule of the directional derivative, from the rule of the function."""
 
     def pushed(size: int, batched: Sequence[bool], args: Sequence[Any]) -> tuple[list[Any], list[bool]]:
         either = [p or t for p, t in zip(batched[:n], batched[n:], strict=True)]

@@ -1,4 +1,4 @@
-"""What rules for closures and zeros are written with: closure_convert, symbolic zeros."""
+"""Helpers for custom rules: closure_convert and symbolic zeros."""
 
 from __future__ import annotations
 

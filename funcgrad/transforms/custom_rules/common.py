@@ -1,4 +1,4 @@
-"""What functions with rules of their own share: their arguments, staging their functions, batching them, messages."""
+"""Shared by functions with custom rules: their arguments, staging, batching and messages."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def with_static(fun: Callable[..., Any], static: dict[int, Any]) -> Callable[...
 
 
 class PrimalFunction(FlatFunction):
-    """The decorated function, flat; remembers the types of its results, which rules are compared with."""
+    """The decorated function, flat; stores the types of its results, which the results of rules must match."""
 
     out_avals: Sequence[ShapedArray] = ()
 
@@ -184,7 +184,7 @@ Function = ClosedJaxpr | Callable[..., Any]
 
 
 def call(fun: Function, args: Sequence[Any]) -> list[Any]:
-    """Apply what a custom call carries: the function itself, or the jaxpr it was staged to."""
+    """Apply the function of a custom call: a Python function, or the jaxpr it was staged to."""
     return eval_jaxpr(fun.jaxpr, fun.consts, *args) if isinstance(fun, ClosedJaxpr) else list(fun(*args))
 
 
@@ -204,7 +204,7 @@ def infer_call(*avals: ShapedArray, call_jaxpr: ClosedJaxpr, **params: Any) -> l
 
 
 def evaluate_call(*arrays: Array, call_jaxpr: Function, **params: Any) -> list[Any]:
-    """The value of a custom call: that of the function, its rules aside."""
+    """Evaluate a custom call: apply its function and ignore its rules."""
     return as_arrays(call(call_jaxpr, arrays))
 
 
@@ -231,7 +231,7 @@ class BatchedCall:
         return BatchTrace(traces.state.trace, self.axis, self.name).run(fun, dims, args)
 
     def settle(self, dims: Sequence[int | None]) -> list[bool]:
-        """Return which results of the call are batched; the first of its functions that runs decides."""
+        """Return which results of the call are batched, as determined by the first of its functions that runs."""
         self.batched_out = self.batched_out or [self.any or d is not None for d in dims]
         return self.batched_out
 

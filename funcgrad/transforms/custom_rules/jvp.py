@@ -1,4 +1,4 @@
-"""custom_jvp: a function with a derivative of its own, pushed forward; reverse mode transposes it."""
+"""custom_jvp: a function with a custom forward-mode rule; reverse mode transposes it."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ class custom_jvp(CustomFunction):
 
 
 class _Static:
-    """Nondiff arguments, by position. What is traced in them goes the way of all operands, but has no tangent.
+    """Nondiff arguments, by position. Tracers in them become operands without tangents.
 
     A rule that held a tracer could not be applied after its trace has ended, in a loop or branch for instance.
     """

@@ -1,4 +1,4 @@
-"""custom_vjp: a function with a reverse rule of its own, in two halves with residuals between them.
+"""custom_vjp: a function with a custom reverse-mode rule, in two halves connected by residuals.
 
 Differentiation calls the forward half for the value, and lets `custom_lin` stand for the derivative: a linear
 operation without a value, which only transposition can do something with. It calls the backward half.
@@ -46,7 +46,7 @@ from funcgrad.transforms.refs.discharge import discharge_reader
 # ---------------------------------------------------------------- the primitives
 
 # Params of `custom_vjp_call`: `fwd(primals, perturbed)` returns (results, residuals, structure), where the structure
-# is whatever `bwd(structure, residuals, cotangents)` needs to know of the residuals beside their values.
+# is the static information about the residuals that `bwd(structure, residuals, cotangents)` needs.
 
 
 def _jvp(

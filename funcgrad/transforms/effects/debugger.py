@@ -1,7 +1,7 @@
 """debug.breakpoint: a prompt in the middle of a running program.
 
 The frames of the user's code are taken when the breakpoint is traced; their traced values become operands, so that the
-prompt shows what they are in the run at hand.
+prompt shows their values in the current run.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Frame(NamedTuple):
     variables: dict[str, Any]
 
     def source(self, around: int) -> list[str]:
-        """Return the lines around the current one, which an arrow marks."""
+        """Return the lines around the current line, with an arrow at it."""
         lines = [f"> {self.filename}({self.line}) in {self.function}"]
         for number in range(max(1, self.line - around), self.line + around + 1):
             text = linecache.getline(self.filename, number)
@@ -68,7 +68,7 @@ def _traced_leaves(value: Any) -> list[Tracer]:
     """The traced values within a variable; none where it is no pytree."""
     try:
         leaves = tree.leaves(value)
-    except Exception:  # whatever a user's own node raises: the variable is then shown as it is
+    except Exception:  # a user-defined pytree node may raise anything: show the variable as it is
         return []
     return [x for x in leaves if isinstance(x, Tracer) and x._trace.valid]
 

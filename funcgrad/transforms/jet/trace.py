@@ -73,13 +73,13 @@ class JetTrace(Trace):
 
 
 class Inlined(NamedTuple):
-    """The rule of calls whose own rules are no help here: to the trace, they are what the function in `param` does."""
+    """The rule of calls: the trace applies the function in `param`."""
 
     param: str
 
 
 def _typed(coefficient: Any, aval: ShapedArray) -> Any:
-    """Give a coefficient the type of its value: scalars stand for every element, and constants are weakly typed."""
+    """Convert a coefficient to the type of its value: scalars are broadcast, and constants are weakly typed."""
     if type(coefficient) is Zero:
         return Zero(aval)
     return broadcast_scalar(convert_element_type(coefficient, aval.dtype, aval.weak_type), aval.shape)

@@ -1,7 +1,7 @@
 """Taylor mode: push truncated power series through primitives, for high derivatives along a path.
 
 Nested jvp needs 2^K evaluations for K derivatives, a series K²/2 operations. Three kinds of rules, in `rules`,
-do for the common operations; whatever has a jvp rule is differentiated by it along the path x(t):
+do for the common operations; other operations use their jvp rule along the path x(t):
 
     y = f(x),   y'(t) = ∂f(x(t))·x'(t)   ⟹   k·y_k = coefficient k − 1 of the series of ∂f(x)·v at (x, v) = (x, x')
 
@@ -46,7 +46,7 @@ def _recurrence(rule: Callable[..., Coefficients]) -> Callable[..., list[Coeffic
 
 
 def _magnitude_rule(primitive: Primitive, series: list[Coefficients], params: dict[str, Any]) -> list[Coefficients]:
-    """The magnitude of a complex number bends where that of a real number is straight."""
+    """The magnitude of a complex number is curved where that of a real number is linear."""
     bends = dtypes.is_complex(aval_of(series[0][0]).dtype)
     return (derivative_rule if bends else linear_rule)(primitive, series, params)
 
@@ -84,7 +84,7 @@ def jet(
 
     Raises:
       ArgumentError: the arguments have series of different lengths, or not one each.
-      DTypeError, ShapeError: an argument is not real or complex, or a term has not the shape of its argument.
+      DTypeError, ShapeError: an argument is not real or complex, or a term does not have the shape of its argument.
     """
     callable_or_error(fun, "jet")
     order = _order(primals, series)

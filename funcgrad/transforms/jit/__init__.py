@@ -49,7 +49,7 @@ def jit(
       compiler_options: must be empty; `funcgrad.config` has the options.
 
     Raises:
-      ArgumentError: an option does not exist, or asks for what there is not: another device, a sharding.
+      ArgumentError: an option does not exist, or has an unsupported value: another device, a sharding.
       StaticArgumentError: positions and names do not fit the parameters of `fun`.
 
     >>> @jit

@@ -46,7 +46,7 @@ class CacheInfo(NamedTuple):
 
 
 class _Entry(NamedTuple):
-    """One specialization: how to run it, and the structure of its result."""
+    """One specialization: its program, and the structure of its result."""
 
     run: Callable[[Sequence[Any]], list[Array]]
     unflatten: Callable[[list[Array]], Any]
@@ -56,7 +56,7 @@ class _Entry(NamedTuple):
 
 
 def _cache_key(in_tree: Any, avals: Sequence[ShapedArray], *others: Any) -> tuple[Any, ...]:
-    """Return what a specialization depends on: the configuration, and structure and types of the arguments.
+    """Return the key of a specialization: the configuration, and the structure and types of the arguments.
 
     `in_tree` is None for arrays by position. `others` are given where there are any: static arguments, the vmap axes in
     scope, and which arguments are Refs.

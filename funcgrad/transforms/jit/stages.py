@@ -37,7 +37,7 @@ class ArgInfo:
 
 
 class _Stage:
-    """What all stages have: types and structures of the function's arguments and result."""
+    """Base class of stages: the types and structures of the arguments and the result."""
 
     _traced: Traced
 
@@ -113,7 +113,7 @@ class Lowered(_Stage):
     def as_text(self, stage: str = "jaxpr") -> str:
         """Return one stage as text.
 
-        Stages, in the order of compilation: "jaxpr", "simplified", "groups" (what is fused), "loops",
+        Stages, in the order of compilation: "jaxpr", "simplified", "groups" (fused equations), "loops",
         "kernels" (the loops as runnable Python), "program" (instructions and memory plan), "llvm",
         "assembly"; "numba" is the module of `numba_source`. For an NVIDIA card: "cuda" (the kernels in
         the Python that numba.cuda compiles), "ptx" (for sm_90; no card is needed).
@@ -150,7 +150,7 @@ class Lowered(_Stage):
 class Compiled(_Stage):
     """A function compiled for given types; calling it with others is an error, not a recompilation.
 
-    Static arguments are part of it: it is called without them.
+    Static arguments are fixed: omit them in calls.
     """
 
     def __init__(self, traced: Traced):

@@ -93,7 +93,7 @@ def primitive(
 ) -> Operation:
     """Declare an operation and return it as a function of arrays, which works eagerly and under every transform.
 
-    Say what it is in one of three ways; what is not given is derived from that.
+    Define it in one of three ways; missing rules are derived from the definition.
 
     *By other operations*: ``expand(*arrays, **params)`` returns the result. Every rule follows from it; a rule that is
     given goes before the one that follows.
@@ -280,7 +280,7 @@ class Declaration:
     def _batch(self, derived: Expansion | None) -> Rule:
         if self.batch is not None:
             return rules.batch_rule(self.batch)
-        # The expansion forgets a derivative or a transpose of its own: where there is one, the operation stays whole.
+        # Expanding would lose a custom derivative or transpose, so an operation with one stays whole.
         if derived is not None and self.jvp is None and self.transpose is None:
             return derived.batch
         return batch_by_mapping(lambda: self.made)

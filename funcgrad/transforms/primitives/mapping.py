@@ -1,7 +1,7 @@
 """Batching for primitives that have no rule of their own: the primitive over a leading dimension is another primitive.
 
 Each rule of the mapped primitive is the original's, lane by lane: its derivative is vmap of the derivative, its
-transpose vmap of the transpose (summed over lanes for what they share), and it is batched by mapping it again.
+transpose vmap of the transpose (summed over lanes for what they share), and its batching rule maps it again.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ Rule = Callable[..., Any]
 
 
 def as_list(name: str, what: str, out: Any, count: int, multiple: bool) -> list[Any]:
-    """Return what a rule returned as a list of `count`; one result stands alone unless there may be several."""
+    """Return the results of a rule as a list of `count`; with `multiple`, the rule must return a sequence."""
     if not multiple:
         return [out]
     if not isinstance(out, (tuple, list)) or len(out) != count:
@@ -120,7 +120,7 @@ def _of_type(name: str, rule: str, what: str, value: Any, aval: ShapedArray) -> 
     if have.shape != aval.shape:
         raise ShapeError(
             f"{name}: the {rule} rule returned {what} of type {have.short()}, which has to be {aval.short()}",
-            fix="correct the rule: tangents and cotangents have the shape of what they belong to",
+            fix="correct the rule: tangents and cotangents have the shapes of their primals",
         )
     if have.dtype != aval.dtype and not have.weak_type:
         raise DTypeError(

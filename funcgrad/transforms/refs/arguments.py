@@ -41,7 +41,7 @@ class RefArguments:
         return self.of_array_places(self.avals)
 
     def of_array_places(self, values: Sequence[Any]) -> list[Any]:
-        """Return those of one value per argument that belong to arguments which are not Refs."""
+        """From one value per argument, return the values of the arguments that are not Refs."""
         return [v for i, v in enumerate(values) if i not in self.stand_ins]
 
     def of_arrays(self, fun: Callable[..., Any]) -> Callable[..., Any]:

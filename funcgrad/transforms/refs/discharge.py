@@ -25,7 +25,7 @@ def pure_jaxpr(closed: ClosedJaxpr, args: Sequence[Any], carried: Sequence[Ref])
     return closed.memo(("pure", pattern, avals), lambda: _pure_jaxpr(closed, pattern, avals))
 
 
-_VALUE, _FIXED = -2, -1  # what an input is that is not the contents of a carried Ref
+_VALUE, _FIXED = -2, -1  # inputs that are not the contents of a carried Ref
 
 
 def _pure_jaxpr(closed: ClosedJaxpr, pattern: Sequence[int], carried: Sequence[ShapedArray]) -> ClosedJaxpr:

@@ -14,7 +14,7 @@ happens within another traced function, the read and the write are recorded ther
 where the Ref lives. So it is enough that each rule is right about one level, and no transform and no compiler pass ever
 meets a Ref: they come after `bind`.
 
-What is written must make sense where the Ref lives: a value that is being differentiated or mapped inside cannot be put
+A written value must exist where the Ref lives: a value that is differentiated or vmapped inside cannot be put
 into a Ref outside, as it would leak; that is an error. A Ref is no array: it cannot be returned, nor differentiated.
 """
 
