@@ -144,16 +144,35 @@ class Contract(LibraryRoutine):
     flops: Callable[..., int] = _gemm_flops
 
 
-@dataclass(frozen=True)
-class DynamicSlice(Lowering):
-    """A window of the first operand, at the position that the other operands give, clamped."""
+class GatherForm(NamedTuple):
+    """Where a gather reads its operand, for each dimension of it.
 
-    moves_only = True
+    - `axes`: the dimensions that have a start, in the order of the starts among the operands.
+    - `along`: the dimension of the result that moves along with it, or None.
+    - `sizes`: the size of a window. A start of at most the operand's size minus that is inside.
+    - `fill`: what an element is where a start is outside; None: starts are clamped.
+    """
+
+    axes: tuple[int, ...]
+    along: tuple[int | None, ...]
+    sizes: tuple[int, ...]
+    fill: Any
 
 
 @dataclass(frozen=True)
 class Gather(Lowering):
-    """Windows of the first operand, at the positions in an array of index vectors; outside of it as the params say."""
+    """out[i] = x[start(i) + along(i)]: elements of the first operand, at positions that the other operands give.
+
+    These are integer scalars or have the shape of the result; `form(in_avals, **params)` says how they are used.
+    """
+
+    moves_only = True
+
+    form: Callable[..., GatherForm]
+
+    def form_of(self, eqn: Any) -> GatherForm:
+        """Return the form of an equation with this lowering."""
+        return self.form([v.aval for v in eqn.invars], **eqn.params)
 
 
 @dataclass(frozen=True)
@@ -296,7 +315,7 @@ CONTROL = (Scan, WhileLoop, Cond)
 KERNELS = (Cumulative,)
 """What the compiler has kernels of their own for."""
 
-HOST = (Host, Gather, Scatter)
+HOST = (Host, Scatter)
 """What no target computes by itself: the program calls the primitive's NumPy rule."""
 
 

@@ -12,7 +12,7 @@ from funcgrad import dtypes
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.arrays import Array, as_array
 from funcgrad.core.avals import ShapedArray
-from funcgrad.core.lowering import DynamicSlice, DynamicUpdateSlice
+from funcgrad.core.lowering import DynamicUpdateSlice, Gather, GatherForm
 from funcgrad.core.primitives import AxisData, Primitive
 from funcgrad.core.symbolic import Zero, is_undefined
 from funcgrad.core.tracers import Tracer
@@ -106,6 +106,11 @@ def _dynamic_slice_batch(
     )
 
 
+def _dynamic_slice_form(in_avals: Sequence[ShapedArray], *, slice_sizes: tuple[int, ...]) -> GatherForm:
+    every = tuple(range(len(slice_sizes)))
+    return GatherForm(every, every, slice_sizes, None)
+
+
 dynamic_slice_p = Primitive(
     "dynamic_slice",
     infer=_dynamic_slice_infer,
@@ -113,7 +118,7 @@ dynamic_slice_p = Primitive(
     jvp=_dynamic_slice_jvp,
     transpose=_dynamic_slice_transpose,
     batch=_dynamic_slice_batch,
-    lowering=DynamicSlice(),
+    lowering=Gather(_dynamic_slice_form),
 )
 
 

@@ -17,13 +17,14 @@ import numpy as np
 from funcgrad import dtypes
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
-from funcgrad.core.lowering import Gather, Scatter
+from funcgrad.core.lowering import Rewrite, Scatter
 from funcgrad.core.primitives import AxisData, Primitive
 from funcgrad.core.symbolic import Zero, is_undefined
 from funcgrad.errors import NotDifferentiableError, ShapeError
 from funcgrad.ops.arithmetic import mul_p, neg_p
 from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.elementwise import ANY, NUMBER, add_tangents, check_operands
+from funcgrad.ops.indexed_access import has_loops, load_windows
 from funcgrad.ops.indexing import (
     GatherDimensionNumbers,
     GatherScatterMode,
@@ -126,7 +127,7 @@ gather_p = Primitive(
     jvp=_gather_jvp,
     transpose=_gather_transpose,
     batch=_gather_batch,
-    lowering=Gather(),
+    lowering=Rewrite(load_windows, applies=has_loops),
 )
 
 

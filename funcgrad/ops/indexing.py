@@ -314,14 +314,15 @@ def read_windows(
             read = read.transpose((0, *(1 + p for p in np.argsort((*lead, *rest)))))
         read = read.reshape((count, *kept))
     if valid is not None and not valid.all():
-        fill = _fill(fill_value, operand.dtype, mode)
+        fill = fill_of(fill_value, operand.dtype, mode)
         read = np.where(valid.reshape([-1] + [1] * len(kept)), read, np.asarray(fill).astype(operand.dtype))
     rank = indices.ndim - 1 + len(kept)
     order = np.argsort(windows_first(numbers, rank))
     return read.reshape((*indices.shape[:-1], *kept)).transpose(order)
 
 
-def _fill(fill_value: Any, dtype: np.dtype, mode: GatherScatterMode) -> Any:
+def fill_of(fill_value: Any, dtype: np.dtype, mode: GatherScatterMode) -> Any:
+    """Return what out-of-range reads give."""
     if mode is GatherScatterMode.ONE_HOT:
         return 0
     return default_fill(dtype) if fill_value is None else fill_value

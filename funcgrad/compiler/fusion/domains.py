@@ -11,7 +11,7 @@ from funcgrad.compiler.fusion.access import Access, squeezed, without_units
 from funcgrad.compiler.fusion.groups import Group, Shape
 from funcgrad.compiler.loops.scalars import SCALARS
 from funcgrad.core.jaxprs import JaxprEqn
-from funcgrad.core.lowering import Concatenate, DynamicSlice, Elementwise, Pad, Reduce, Strided, contiguous
+from funcgrad.core.lowering import Concatenate, Elementwise, Gather, Iota, Pad, Reduce, Strided, contiguous
 
 
 def work_of(eqn: JaxprEqn) -> int:
@@ -61,6 +61,15 @@ def reads_in_place(
     return False
 
 
-def reads_elsewhere(eqn: JaxprEqn) -> bool:
-    """Whether an equation reads operands at other points than the one that it is computed at."""
-    return isinstance(eqn.primitive.lowering, (Pad, Concatenate, DynamicSlice))
+def reads_elsewhere(eqn: JaxprEqn, place: int) -> bool:
+    """Whether an equation reads the operand in this place at other points than the one that it is computed at."""
+    lowering = eqn.primitive.lowering
+    return isinstance(lowering, (Pad, Concatenate)) or (isinstance(lowering, Gather) and place == 0)
+
+
+def is_positional(eqn: JaxprEqn) -> bool:
+    """Whether an equation needs to know at which index it is computed."""
+    lowering, shape = eqn.primitive.lowering, eqn.outvars[0].aval.shape
+    if isinstance(lowering, Gather):
+        return any(d is not None and shape[d] != 1 for d in lowering.form_of(eqn).along)
+    return isinstance(lowering, (Pad, Concatenate, Iota))

@@ -8,8 +8,10 @@ grows faster than the block.
 
 from __future__ import annotations
 
+import itertools
+
 from funcgrad.compiler.fusion.access import Access, squeezed
-from funcgrad.compiler.fusion.domains import domain_of, reads_elsewhere, reads_in_place, work_of
+from funcgrad.compiler.fusion.domains import domain_of, is_positional, reads_elsewhere, reads_in_place, work_of
 from funcgrad.compiler.fusion.grouping import Grouping
 from funcgrad.compiler.fusion.groups import Group
 from funcgrad.compiler.fusion.resolve import Computed, Resolution
@@ -67,13 +69,13 @@ def _fits(grouping: Grouping, computed: Computed, group: Group) -> bool:
         level = "full"
     elif (out := squeezed(eqn.outvars[0].aval.shape)) == group.domain:
         level = "full"
-    elif group.axes and out == group.row_shape:
+    elif group.axes and out == group.row_shape and not is_positional(eqn):
         level = "row"
     else:
         return False
 
-    def in_place(access: Access) -> bool:
+    def in_place(place: int, access: Access) -> bool:
         outside = not isinstance(access.source, Var) or grouping.group_of.get(access.source) is not group
-        return outside or (not reads_elsewhere(eqn) and reads_in_place(access, group.domain, group.axes, level))
+        return outside or (not reads_elsewhere(eqn, place) and reads_in_place(access, group.domain, group.axes, level))
 
-    return all(map(in_place, computed.accesses))
+    return all(itertools.starmap(in_place, enumerate(computed.accesses)))

@@ -118,19 +118,24 @@ class Grouping:
     def _crosses_in_place(self, a: Group, b: Group) -> bool:
         """Whether each value that one group reads from the other would be read in place in the merged group."""
         axes = a.axes or b.axes
-        for eqn, access, reader, maker in self._crossings(a, b):
+        for eqn, place, reader, maker in self._crossings(a, b):
+            access = self.accesses[eqn][place]
             assert isinstance(access.source, Var)
             level, made_at = level_of(eqn, reader), level_of(self._definition[access.source], maker, of_result=True)
-            if reads_elsewhere(eqn) or not reads_in_place(access, a.domain, axes, level, made_at):
+            if reads_elsewhere(eqn, place) or not reads_in_place(access, a.domain, axes, level, made_at):
                 return False
         return True
 
-    def _crossings(self, a: Group, b: Group) -> Iterator[tuple[JaxprEqn, Access, Group, Group]]:
-        """The accesses of one group to values of the other: equation, access, its group, and the other group."""
+    def _crossings(self, a: Group, b: Group) -> Iterator[tuple[JaxprEqn, int, Group, Group]]:
+        """The reads of one group of values of the other: equation, place of the operand, its group, the other group."""
+
+        def reads(eqn: JaxprEqn, of: Group) -> Iterator[int]:
+            return (i for i, x in enumerate(self.accesses[eqn]) if self.group_of.get(x.source) is of)
+
         small, large = sorted((a, b), key=lambda g: len(g.eqns))
         readers = [e for made in small.eqns for v in made.outvars for e in self.readers.get(v, ())]
         for eqn in small.eqns:
-            yield from ((eqn, x, small, large) for x in self.accesses[eqn] if self.group_of.get(x.source) is large)
+            yield from ((eqn, i, small, large) for i in reads(eqn, large))
         for eqn in readers if len(readers) < len(large.eqns) else large.eqns:
             if self._group_with[eqn] is large:
-                yield from ((eqn, x, large, small) for x in self.accesses[eqn] if self.group_of.get(x.source) is small)
+                yield from ((eqn, i, large, small) for i in reads(eqn, small))

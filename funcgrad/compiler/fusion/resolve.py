@@ -27,9 +27,9 @@ from funcgrad.core.lowering import (
     Barrier,
     Concatenate,
     Contract,
-    DynamicSlice,
     DynamicUpdateSlice,
     Elementwise,
+    Gather,
     Iota,
     LibraryRoutine,
     LoweringTable,
@@ -278,7 +278,7 @@ _RULES: LoweringTable[Callable[[_Resolver, JaxprEqn], None]] = LoweringTable(
         **dict.fromkeys(KERNELS, _Resolver.kernels),
     },
     # Those of these that the loop language can express never get here.
-    rest=(Elementwise, Pad, Iota, Reduce, DynamicSlice, *CALLS, *HOST),
+    rest=(Elementwise, Pad, Iota, Reduce, Gather, *CALLS, *HOST),
     otherwise=_Resolver.host,
 )
 

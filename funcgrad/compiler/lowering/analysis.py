@@ -8,13 +8,13 @@ from collections.abc import Iterable
 
 from funcgrad import dtypes
 from funcgrad.compiler.fusion.access import Access, without_units
-from funcgrad.compiler.fusion.domains import domain_of, level_of, reads_elsewhere
+from funcgrad.compiler.fusion.domains import domain_of, is_positional, level_of, reads_elsewhere
 from funcgrad.compiler.fusion.fuse import Fusion
 from funcgrad.compiler.fusion.groups import Group
 from funcgrad.compiler.loops.equations import MOST_PARTS, is_comparison, is_costly, scalar_ops
 from funcgrad.compiler.lowering import schedule as sch
 from funcgrad.core.jaxprs import JaxprEqn, Var
-from funcgrad.core.lowering import Concatenate, DynamicSlice, Iota, Pad, Reduce, contiguous
+from funcgrad.core.lowering import Concatenate, Pad, Reduce, contiguous
 
 
 def is_rounded_sum(eqn: JaxprEqn) -> bool:
@@ -66,10 +66,9 @@ class Analysis:
 
     def outside(self, eqn: JaxprEqn) -> Iterable[Access]:
         """The operands of an equation that are read from memory, at the points of its own level."""
-        if reads_elsewhere(eqn):
-            return
-        for access in self.fusion.accesses[eqn]:
-            if isinstance(access.source, Var) and access.source not in self.made:
+        for i, access in enumerate(self.fusion.accesses[eqn]):
+            outside = isinstance(access.source, Var) and access.source not in self.made
+            if outside and not reads_elsewhere(eqn, i):
                 yield access
 
     def full_strides(self, access: Access, level: str) -> tuple[int, ...]:
@@ -129,11 +128,6 @@ def positional_cuts(eqn: JaxprEqn, dimension: int) -> list[int]:
             if place.get(d) == dimension and not interior:
                 return [low, low + eqn.invars[0].aval.shape[d]]
     return []
-
-
-def is_positional(eqn: JaxprEqn) -> bool:
-    """Whether an equation needs to know at which index it is computed."""
-    return isinstance(eqn.primitive.lowering, (Pad, Concatenate, DynamicSlice, Iota))
 
 
 def reduction_of(eqn: JaxprEqn) -> Reduce:

@@ -72,6 +72,13 @@ def size_value(size: int | str) -> Expr:
     return IndexValue(Index((), size))
 
 
+def clamped(start: Expr, last: Expr) -> Expr:
+    """A start of any integer type in [0, last], as int64."""
+    if start.dtype == np.uint64:  # the larger half of which int64 does not have
+        return build.cast(op("min", start, build.cast(last, start.dtype)), INT64)
+    return op("clamp", Const(0, INT64), build.cast(start, INT64), last)
+
+
 class KernelBuilder:
     """Collects parameters, sizes and statements, and names them."""
 

@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from funcgrad.compiler.fusion.domains import reads_elsewhere
 from funcgrad.compiler.fusion.fuse import Fusion
 from funcgrad.compiler.fusion.groups import Group
 from funcgrad.compiler.loops.equations import is_costly, op_name
@@ -42,9 +43,9 @@ from funcgrad.core.lowering import (
     Barrier,
     Concatenate,
     Contract,
-    DynamicSlice,
     DynamicUpdateSlice,
     Elementwise,
+    Gather,
     Iota,
     LibraryRoutine,
     LoweringTable,
@@ -95,7 +96,7 @@ _EXPRESSIONS: LoweringTable[Callable[[Any, JaxprEqn, Sequence[Expr]], Expr] | No
         Iota: lambda writer, eqn, _: positional.iota(writer, eqn),
         Pad: positional.pad,
         Concatenate: lambda writer, eqn, _: positional.concatenate(writer, eqn),
-        DynamicSlice: positional.dynamic_slice,
+        Gather: positional.gather,
         View: _operand,
         Reduce: _operand,
     },
@@ -252,8 +253,7 @@ class Writer(PhaseWriter):
                 self.store(v, env[v])
 
     def operand(self, atom: Atom, level: str, env: dict[Var, Expr], rows: Any, eqn: JaxprEqn, place: int) -> Expr:
-        lowering = eqn.primitive.lowering
-        if isinstance(lowering, Concatenate) or (isinstance(lowering, (Pad, DynamicSlice)) and place == 0):
+        if isinstance(eqn.primitive.lowering, Concatenate) or (place == 0 and reads_elsewhere(eqn, place)):
             return Const(0, atom.aval.dtype)  # read at other points; see `expression`
         access = self.info.fusion.accesses[eqn][place]
         source = access.source

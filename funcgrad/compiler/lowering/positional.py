@@ -1,6 +1,6 @@
-"""Expressions of equations that depend on where they are computed: iota, pad, concatenate, dynamic_slice.
+"""Expressions of equations that depend on where they are computed: iota, pad, concatenate, gather.
 
-They read their operands at other points than the one they are computed at, so operands are always in memory.
+Operands that they read at other points than the one they are computed at are always in memory.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from funcgrad.compiler.fusion.access import Access
 from funcgrad.compiler.loops.language import Const, Expr, Index, Load, op
 from funcgrad.compiler.lowering.analysis import domain_dimensions
-from funcgrad.compiler.lowering.kernel_builder import INT64, build, size_value
+from funcgrad.compiler.lowering.kernel_builder import INT64, build, clamped, size_value
 from funcgrad.compiler.lowering.nest import NestWriter
 from funcgrad.core.jaxprs import JaxprEqn, Literal
 from funcgrad.core.lowering import Strided
@@ -94,14 +94,22 @@ def concatenate(w: NestWriter, eqn: JaxprEqn) -> Expr:
     return out
 
 
-def dynamic_slice(w: NestWriter, eqn: JaxprEqn, operands: Sequence[Expr]) -> Expr:
-    access, place = w.info.fusion.accesses[eqn][0], domain_dimensions(eqn)
+def gather(w: NestWriter, eqn: JaxprEqn, operands: Sequence[Expr]) -> Expr:
+    access, place, dtype = w.info.fusion.accesses[eqn][0], domain_dimensions(eqn), eqn.outvars[0].aval.dtype
+    form = eqn.primitive.lowering.form_of(eqn)
+    starts = dict(zip(form.axes, operands[1:], strict=True))
     terms: list[tuple[str, int | str]] = []
-    for d, (start, n, m) in enumerate(zip(operands[1:], access.view.shape, eqn.outvars[0].aval.shape, strict=True)):
-        if not access.view.strides[d]:
-            continue
-        last = size_value(w.offset(n - m))
-        clamped = op("clamp", Const(0, INT64), build.cast(start, INT64), last)
-        at = w.define(op("add", clamped, w.position_of(place[d])) if d in place else clamped)
-        terms.append((at.name, w.stride(access.view.strides[d])))
-    return _masked(w, access, terms, None, Const(0, eqn.outvars[0].aval.dtype), eqn.outvars[0].aval.dtype)
+    inside: list[Expr] = []
+    view = access.view
+    for d, (n, stride, m, along) in enumerate(zip(view.shape, view.strides, form.sizes, form.along, strict=True)):
+        symbol = w.stride(stride)
+        if d in starts and (stride or form.fill is not None):
+            last = size_value(w.offset(n - m))
+            at = w.define(clamped(starts[d], last) if form.fill is None else build.cast(starts[d], INT64))
+            if form.fill is not None:
+                inside += [op("ge", at, Const(0, INT64)), op("le", at, last)]
+            terms.append((at.name, symbol))
+        if along in place:
+            terms += [(name, symbol) for name, _ in w.position[w.loop_of(place[along])]]
+    mask = functools.reduce(lambda a, b: op("and", a, b), inside) if inside else None
+    return _masked(w, access, terms, mask, Const(0 if form.fill is None else form.fill, dtype), dtype)

@@ -25,7 +25,7 @@ from funcgrad.compiler.loops.language import (
     op,
 )
 from funcgrad.compiler.loops.scalars import COSTLY, DTYPES
-from funcgrad.compiler.lowering.kernel_builder import INT64, KernelBuilder, build, size_value
+from funcgrad.compiler.lowering.kernel_builder import INT64, KernelBuilder, build, clamped, size_value
 from funcgrad.compiler.scheduling import Scheduling
 from funcgrad.core.jaxprs import Atom, JaxprEqn, Literal, Var
 from funcgrad.core.lowering import (
@@ -36,9 +36,10 @@ from funcgrad.core.lowering import (
     Barrier,
     Concatenate,
     Contract,
-    DynamicSlice,
     DynamicUpdateSlice,
     Elementwise,
+    Gather,
+    GatherForm,
     Iota,
     LibraryRoutine,
     LoweringTable,
@@ -174,8 +175,8 @@ class ScalarWriter(KernelBuilder):
         if operands and isinstance(operands[0], Memory):
             if isinstance(lowering, View):
                 return self.view_of_memory(eqn, lowering, operands[0])
-            if isinstance(lowering, DynamicSlice):
-                return self.slice_of_memory(eqn, operands[0], operands[1:])
+            if isinstance(lowering, Gather):
+                return self.gather(eqn, lowering, operands)
         rule = _RULES[lowering]
         if rule is None:
             raise Unsuitable
@@ -253,28 +254,64 @@ class ScalarWriter(KernelBuilder):
             out.append(self.let(_chain(terms)))
         return shaped(out, (batch, m, n))
 
-    def starts(self, shape: Sequence[int], starts: Sequence[Value], sizes: Sequence[int]) -> list[Expr | None]:
+    def starts(self, shape: Sequence[int], starts: Sequence[Value], sizes: Sequence[int]) -> list[Name | None]:
         """Where a window begins, moved inside; None in dimensions in which it cannot move."""
         out = []
         for start, n, m in zip(starts, shape, sizes, strict=True):
-            at = build.cast(self.scalar(start), INT64)
-            out.append(self.let(op("clamp", Const(0, INT64), at, size_value(n - m))) if n > m else None)
+            out.append(self.define(clamped(self.scalar(start), size_value(n - m))) if n > m else None)
         return out
 
-    def slice_of_memory(self, eqn: JaxprEqn, m: Memory, starts: Sequence[Value]) -> Value:
-        terms = list(m.terms)
-        sizes = eqn.params["slice_sizes"]
-        for at, stride in zip(self.starts(m.view.shape, starts, sizes), m.view.strides, strict=True):
-            if at is not None:
-                assert isinstance(at, Name)
-                terms.append((at.name, self.stride(stride)))
-        return self.loaded(m._replace(view=m.view._replace(shape=tuple(sizes)), terms=tuple(terms)))
+    def gather(self, eqn: JaxprEqn, lowering: Gather, operands: Sequence[Value]) -> Value:
+        """A window for each point of those dimensions of the result that are no dimensions of windows."""
+        x, starts = operands[0], [self.scalars(s) for s in operands[1:]]
+        shape, form = eqn.outvars[0].aval.shape, lowering.form_of(eqn)
+        moving = {d: a for d, a in enumerate(form.along) if a is not None}
+        batched = {d: a for d, a in moving.items() if shape[a] != form.sizes[d]}
+        batch = [a for a in range(len(shape)) if a not in moving.values() or a in batched.values()]
+        kept = [d for d in moving if d not in batched]
+        if not batch:
+            return self.window(x, form, dict(zip(form.axes, starts, strict=True)), kept)
+        self.check_few(eqn.outvars)
+        out = np.empty(shape, object)
+        for point in np.ndindex(*(shape[a] for a in batch)):
+            at = dict(zip(batch, point, strict=True))
+            place = tuple(at.get(a, slice(None)) for a in range(len(shape)))
+            one = tuple(at.get(a, 0) for a in range(len(shape)))
+            here = {d: shaped([s[one] if s.ndim else s[()]], ()) for d, s in zip(form.axes, starts, strict=True)}
+            here |= {d: shaped([Const(at[a], INT64)], ()) for d, a in batched.items()}
+            found = self.scalars(self.window(x, form, here, kept))
+            out[place] = found if found.ndim else found[()]
+        return out
 
-    def slice_of_scalars(self, eqn: JaxprEqn, operands: Sequence[Scalars]) -> Scalars:
-        """A window at a position that is known at run time only: for each place it may be at, select."""
-        x, *starts = operands
-        sizes = eqn.params["slice_sizes"]
-        for d, at in enumerate(self.starts(x.shape, starts, sizes)):
+    def window(self, x: Value, form: GatherForm, starts: dict[int, Scalars], kept: Sequence[int]) -> Value:
+        """One window of an array, of its dimensions `kept` in order; the starts are those of some dimensions."""
+        shape = x.view.shape if isinstance(x, Memory) else x.shape
+        zero = shaped([Const(0, INT64)], ())
+        every = [starts.get(d, zero) for d in range(len(shape))]
+        found = self.slice_of(x, self.starts(shape, every, form.sizes), form.sizes)
+        if isinstance(found, Memory):
+            if form.fill is not None:
+                raise Unsuitable
+            strides = tuple(found.view.strides[d] for d in kept)
+            sizes = tuple(form.sizes[d] for d in kept)
+            return found._replace(view=Strided(sizes, strides, found.view.offset))
+        found = found.reshape([form.sizes[d] for d in kept])
+        if form.fill is None or not form.axes:
+            return found
+        tests = []
+        for d in form.axes:
+            at = build.cast(self.scalar(starts[d]), INT64)
+            tests += [op("ge", at, Const(0, INT64)), op("le", at, size_value(shape[d] - form.sizes[d]))]
+        inside = self.let(functools.reduce(lambda a, b: op("and", a, b), tests))
+        dtype = found.reshape(-1)[0].dtype if found.size else INT64
+        return self.select(inside, found, shaped([Const(form.fill, dtype)] * found.size, found.shape))
+
+    def slice_of(self, x: Value, starts: Sequence[Name | None], sizes: Sequence[int]) -> Value:
+        """A window at a position that is known at run time only: of scalars, select for each place it may be at."""
+        if isinstance(x, Memory):
+            moved = [(a.name, self.stride(s)) for a, s in zip(starts, x.view.strides, strict=True) if a is not None]
+            return self.loaded(x._replace(view=x.view._replace(shape=tuple(sizes)), terms=(*x.terms, *moved)))
+        for d, at in enumerate(starts):
             if at is None:
                 continue
             out = x.take(range(sizes[d]), d)
@@ -315,7 +352,7 @@ _RULES: LoweringTable[Callable[[Any, JaxprEqn, Sequence[Scalars]], Scalars] | No
         Concatenate: ScalarWriter.concatenate,
         Reduce: ScalarWriter.fold,
         Contract: ScalarWriter.product,
-        DynamicSlice: ScalarWriter.slice_of_scalars,
+        Gather: lambda writer, eqn, operands: writer.gather(eqn, eqn.primitive.lowering, operands),
         DynamicUpdateSlice: ScalarWriter.update_of_scalars,
     },
     # What keeps a loop from being computed with scalars; `scalar_loops` writes barriers and control flow.

@@ -19,7 +19,7 @@ from funcgrad.ops.casts import convert_element_type_p, copy_p, stop_gradient_p
 from funcgrad.ops.dynamic_slices import dynamic_slice_p, dynamic_update_slice_p
 from funcgrad.ops.selection import select_n_p
 from funcgrad.ops.shapes import broadcast_in_dim_p, reshape_p
-from funcgrad.ops.slicing import slice_p
+from funcgrad.ops.slicing import concatenate_p, slice_p
 
 Definitions = dict[Var, JaxprEqn]
 Rule = Callable[[JaxprEqn, Definitions], Atom | JaxprEqn | None]
@@ -161,7 +161,25 @@ def replace_whole_window(eqn: JaxprEqn, _: Definitions) -> Atom | None:
     return None
 
 
+def slice_one_part(eqn: JaxprEqn, defined: Definitions) -> JaxprEqn | None:
+    """A slice of a concatenation that lies in one part of it is a slice of that part. Exact."""
+    joined = defined.get(eqn.invars[0]) if eqn.primitive is slice_p and isinstance(eqn.invars[0], Var) else None
+    if joined is None or joined.primitive is not concatenate_p:
+        return None
+    d, begin = joined.params["dimension"], 0
+    first, last = ([*eqn.params[name]] for name in ("start_indices", "limit_indices"))
+    for part in joined.invars:
+        end = begin + part.aval.shape[d]
+        if begin <= first[d] and last[d] <= end:
+            first[d], last[d] = first[d] - begin, last[d] - begin
+            params = eqn.params | {"start_indices": tuple(first), "limit_indices": tuple(last)}
+            return eqn.replace(invars=[part], params=params)
+        begin = end
+    return None
+
+
 RULES: tuple[Rule, ...] = (
+    slice_one_part,
     drop_identity,
     drop_unit_factor,
     drop_equal_cases,
