@@ -20,7 +20,7 @@ from funcgrad.compiler.loops import python
 from funcgrad.compiler.loops.language import Kernel
 from funcgrad.compiler.lowering import small_loops
 from funcgrad.compiler.lowering.alike import kernels_of as launches_of
-from funcgrad.compiler.lowering.updates import lower_update
+from funcgrad.compiler.lowering.scatters import lower_scatter
 from funcgrad.compiler.program.executable import Executable
 from funcgrad.compiler.program.instructions import Plan
 from funcgrad.compiler.program.plan import plan
@@ -115,7 +115,8 @@ def _kernels(fusion: Fusion) -> Iterator[Kernel]:
         if group.kind in ("loops", "kernels"):
             yield from (x.kernel for x in launches_of(fusion, group))
         elif group.kind == "update":
-            yield lower_update(group.eqns[0], fusion.accesses[group.eqns[0]], fusion.scheduling).kernel
+            launches = lower_scatter(group.eqns[0], fusion.accesses[group.eqns[0]], fusion.scheduling)
+            yield from (x.kernel for x in launches)
         elif group.kind == "control":
             (eqn,) = group.eqns
             small = small_loops.lower(eqn, [a.source for a in fusion.accesses[eqn]], fusion.scheduling)

@@ -175,21 +175,34 @@ class Gather(Lowering):
         return self.form([v.aval for v in eqn.invars], **eqn.params)
 
 
-@dataclass(frozen=True)
-class Scatter(Lowering):
-    """The first operand, windows of which at the positions in an array of index vectors are combined with updates.
+class ScatterForm(NamedTuple):
+    """How a scatter writes windows of updates.
 
-    `combine` is one of add, sub, mul, min, max; where it is empty, updates replace what is there.
+    - `axes`: the dimensions of the operand that have a start, in the order of the starts among the operands.
+    - `combine`: one of add, sub, mul, min, max; empty where updates replace what is there.
+    - `drops`: whether windows that begin outside are left out. Otherwise they are moved inside.
+    - `unique`: whether windows are promised not to overlap.
     """
 
-    combine: str
+    axes: tuple[int, ...]
+    combine: str = ""
+    drops: bool = False
+    unique: bool = False
 
 
 @dataclass(frozen=True)
-class DynamicUpdateSlice(Lowering):
-    """The first operand with a window replaced by the second, at the position that the other operands say, clamped."""
+class Scatter(Lowering):
+    """for b: x[start[b] + w] = combine(x[start[b] + w], updates[b, w]), in the order of b.
 
-    moves_only = True
+    Operands are x, the updates, and an array of starts for each dimension that windows move in. A single window may
+    lack the dimension of b. `form(in_avals, **params)` says how they are used.
+    """
+
+    form: Callable[..., ScatterForm]
+
+    def form_of(self, eqn: Any) -> ScatterForm:
+        """Return the form of an equation with this lowering."""
+        return self.form([v.aval for v in eqn.invars], **eqn.params)
 
 
 @dataclass(frozen=True)
@@ -315,7 +328,7 @@ CONTROL = (Scan, WhileLoop, Cond)
 KERNELS = (Cumulative,)
 """What the compiler has kernels of their own for."""
 
-HOST = (Host, Scatter)
+HOST = (Host,)
 """What no target computes by itself: the program calls the primitive's NumPy rule."""
 
 

@@ -12,7 +12,7 @@ from funcgrad import dtypes
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.arrays import Array, as_array
 from funcgrad.core.avals import ShapedArray
-from funcgrad.core.lowering import DynamicUpdateSlice, Gather, GatherForm
+from funcgrad.core.lowering import Gather, GatherForm, Scatter, ScatterForm
 from funcgrad.core.primitives import AxisData, Primitive
 from funcgrad.core.symbolic import Zero, is_undefined
 from funcgrad.core.tracers import Tracer
@@ -217,7 +217,8 @@ dynamic_update_slice_p = Primitive(
     jvp=_update_jvp,
     transpose=_update_transpose,
     batch=_update_batch,
-    lowering=DynamicUpdateSlice(),
+    lowering=Scatter(lambda in_avals: ScatterForm(tuple(range(in_avals[0].ndim)))),
+    moves_only=True,
 )
 
 

@@ -17,14 +17,14 @@ import numpy as np
 from funcgrad import dtypes
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
-from funcgrad.core.lowering import Rewrite, Scatter
+from funcgrad.core.lowering import Rewrite
 from funcgrad.core.primitives import AxisData, Primitive
 from funcgrad.core.symbolic import Zero, is_undefined
 from funcgrad.errors import NotDifferentiableError, ShapeError
 from funcgrad.ops.arithmetic import mul_p, neg_p
 from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.elementwise import ANY, NUMBER, add_tangents, check_operands
-from funcgrad.ops.indexed_access import has_loops, load_windows
+from funcgrad.ops.indexed_access import has_loops, load_windows, update_windows
 from funcgrad.ops.indexing import (
     GatherDimensionNumbers,
     GatherScatterMode,
@@ -225,7 +225,7 @@ def _scatter(
         jvp=lambda primals, tangents, **params: jvp(primitive, primals, tangents, **params),
         transpose=transpose,
         batch=batch,
-        lowering=Scatter(combine),
+        lowering=Rewrite(functools.partial(update_windows, combine), applies=has_loops),
     )
     return primitive
 

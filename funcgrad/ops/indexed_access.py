@@ -18,11 +18,20 @@ import numpy as np
 from funcgrad import dtypes
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
-from funcgrad.core.lowering import Gather, GatherForm
+from funcgrad.core.lowering import Gather, GatherForm, Scatter, ScatterForm
 from funcgrad.core.primitives import Primitive
-from funcgrad.ops.indexing import GatherDimensionNumbers, GatherScatterMode, fill_of, window_dims
-from funcgrad.ops.shapes import broadcast_in_dim, reshape
-from funcgrad.ops.slicing import slice_
+from funcgrad.ops.indexing import (
+    GatherDimensionNumbers,
+    GatherScatterMode,
+    ScatterDimensionNumbers,
+    as_gather_numbers,
+    fill_of,
+    window_dims,
+    window_sizes,
+    windows_first,
+)
+from funcgrad.ops.shapes import broadcast_in_dim, reshape, transpose
+from funcgrad.ops.slicing import iota, slice_
 
 
 def _evaluate(operand: Any, *starts: Any, shape: tuple[int, ...], form: GatherForm) -> Any:
@@ -94,3 +103,58 @@ def load_windows(
     fill = _number(fill_of(fill_value, aval.dtype, mode), aval.dtype) if mode.checks_bounds else None
     form = GatherForm(numbers.start_index_map, tuple(along), tuple(slice_sizes), fill)
     return indexed_load_p.bind(operand, *starts, shape=tuple(shape), form=form)
+
+
+_UFUNCS = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "min": np.minimum, "max": np.maximum}
+
+
+def _evaluate_update(operand: Any, updates: Any, *starts: Any, form: ScatterForm) -> Any:
+    out = np.array(operand)
+    for b, update in enumerate(updates):
+        window = [slice(0, m) for m in update.shape]
+        inside = True
+        for d, start in zip(form.axes, starts, strict=True):
+            at, last = int(start[b]), out.shape[d] - update.shape[d]
+            inside &= not form.drops or 0 <= at <= last
+            at = min(max(at, 0), last)
+            window[d] = slice(at, at + update.shape[d])
+        if inside:
+            place = tuple(window)
+            out[place] = _UFUNCS[form.combine](out[place], update) if form.combine else update
+    return out
+
+
+indexed_update_p = Primitive(
+    "indexed_update",
+    infer=lambda operand, updates, *starts, form: operand,
+    evaluate=_evaluate_update,
+    lowering=Scatter(lambda in_avals, *, form: form),
+)
+
+
+def update_windows(
+    combine: str,
+    operand: Any,
+    indices: Any,
+    updates: Any,
+    *,
+    dimension_numbers: ScatterDimensionNumbers,
+    mode: GatherScatterMode,
+    unique_indices: bool,
+    **_: Any,
+) -> Any:
+    """Return a scatter as an indexed update; `combine` is the scalar operation, or empty."""
+    numbers, aval, given = as_gather_numbers(dimension_numbers), aval_of(operand), aval_of(updates)
+    if not given.size:
+        return operand
+    sizes = window_sizes(aval.shape, given.shape, dimension_numbers)
+    batch = aval_of(indices).shape[:-1]
+    count = math.prod(batch)
+    windows = reshape(transpose(updates, windows_first(numbers, given.ndim)), (count, *sizes))
+    starts = {d: reshape(column(indices, j), (count,)) for j, d in enumerate(numbers.start_index_map)}
+    if not mode.checks_bounds:  # a window as large as the operand is always at its start
+        starts = {d: start for d, start in starts.items() if aval.shape[d] != sizes[d]}
+    for d, own in zip(numbers.operand_batching_dims, numbers.start_indices_batching_dims, strict=True):
+        starts[d] = reshape(iota(dtypes.int32, batch, own), (count,))
+    form = ScatterForm(tuple(starts), combine, mode.checks_bounds, unique_indices)
+    return indexed_update_p.bind(operand, windows, *starts.values(), form=form)

@@ -22,7 +22,6 @@ from funcgrad.core.lowering import (
     Concatenate,
     Cond,
     Contract,
-    DynamicUpdateSlice,
     Elementwise,
     Gather,
     Iota,
@@ -32,6 +31,7 @@ from funcgrad.core.lowering import (
     Pad,
     Reduce,
     Scan,
+    Scatter,
     View,
 )
 
@@ -85,7 +85,7 @@ _COSTS: LoweringTable[Callable[[JaxprEqn], dict[str, int]]] = LoweringTable(
         Concatenate,
         Iota,
         Gather,
-        DynamicUpdateSlice,
+        Scatter,
         Barrier,
         Native,
         *CALLS,

@@ -18,7 +18,6 @@ from funcgrad.core.lowering import (
     Barrier,
     Concatenate,
     Contract,
-    DynamicUpdateSlice,
     Elementwise,
     Gather,
     Iota,
@@ -27,6 +26,7 @@ from funcgrad.core.lowering import (
     Native,
     Pad,
     Reduce,
+    Scatter,
     View,
 )
 
@@ -47,7 +47,7 @@ _EXPRESSIBLE: LoweringTable[Callable[[JaxprEqn], bool]] = LoweringTable(
         Concatenate: lambda eqn: len(eqn.invars) <= MOST_PARTS,
         **dict.fromkeys((View, Pad, Iota, Reduce, Gather), lambda eqn: True),
     },
-    rest=(Contract, DynamicUpdateSlice, LibraryRoutine, Native, Barrier, *CALLS, *CONTROL, *KERNELS, *HOST),
+    rest=(Contract, Scatter, LibraryRoutine, Native, Barrier, *CALLS, *CONTROL, *KERNELS, *HOST),
     otherwise=lambda eqn: False,
 )
 

@@ -43,7 +43,6 @@ from funcgrad.core.lowering import (
     Barrier,
     Concatenate,
     Contract,
-    DynamicUpdateSlice,
     Elementwise,
     Gather,
     Iota,
@@ -52,6 +51,7 @@ from funcgrad.core.lowering import (
     Native,
     Pad,
     Reduce,
+    Scatter,
     View,
     contiguous,
 )
@@ -101,7 +101,7 @@ _EXPRESSIONS: LoweringTable[Callable[[Any, JaxprEqn, Sequence[Expr]], Expr] | No
         Reduce: _operand,
     },
     # No part of loops; see `is_loop`.
-    rest=(Contract, DynamicUpdateSlice, LibraryRoutine, Native, Barrier, *CALLS, *CONTROL, *KERNELS, *HOST),
+    rest=(Contract, Scatter, LibraryRoutine, Native, Barrier, *CALLS, *CONTROL, *KERNELS, *HOST),
     otherwise=None,
 )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,7 +36,6 @@ from funcgrad.core.lowering import (
     Barrier,
     Concatenate,
     Contract,
-    DynamicUpdateSlice,
     Elementwise,
     Gather,
     GatherForm,
@@ -46,6 +45,8 @@ from funcgrad.core.lowering import (
     Native,
     Pad,
     Reduce,
+    Scatter,
+    ScatterForm,
     Strided,
     View,
     contiguous,
@@ -298,10 +299,7 @@ class ScalarWriter(KernelBuilder):
         found = found.reshape([form.sizes[d] for d in kept])
         if form.fill is None or not form.axes:
             return found
-        tests = []
-        for d in form.axes:
-            at = build.cast(self.scalar(starts[d]), INT64)
-            tests += [op("ge", at, Const(0, INT64)), op("le", at, size_value(shape[d] - form.sizes[d]))]
+        tests = self.inside({d: self.scalar(starts[d]) for d in form.axes}, shape, form.sizes)
         inside = self.let(functools.reduce(lambda a, b: op("and", a, b), tests))
         dtype = found.reshape(-1)[0].dtype if found.size else INT64
         return self.select(inside, found, shaped([Const(form.fill, dtype)] * found.size, found.shape))
@@ -321,20 +319,41 @@ class ScalarWriter(KernelBuilder):
             x = out
         return x
 
-    def update_of_scalars(self, eqn: JaxprEqn, operands: Sequence[Scalars]) -> Scalars:
-        """A window written at a position that is known at run time only: every place it may be at takes it or not."""
-        x, update, *starts = operands
-        places = self.starts(x.shape, starts, update.shape)
+    def scatter(self, form: ScatterForm, x: Scalars, updates: Scalars, *starts: Scalars) -> Scalars:
+        """Windows written one after the other, at positions that are known at run time only."""
+        windows = updates if updates.ndim > x.ndim else updates[None]
+        places = [s.reshape(-1) for s in starts]
+        for b, update in enumerate(windows):
+            x = self.written(form, x, update, {d: s[b] for d, s in zip(form.axes, places, strict=True)})
+        return x
+
+    def written(self, form: ScatterForm, x: Scalars, update: Scalars, starts: dict[int, Expr]) -> Scalars:
+        """An array with one window written: every place that it may be at takes it or not."""
+        every = [shaped([starts.get(d, Const(0, INT64))], ()) for d in range(x.ndim)]
+        places = self.starts(x.shape, every, update.shape)
+        inside = self.inside(starts, x.shape, update.shape) if form.drops else []
         out = x
         for begins in itertools.product(*(range(n - m + 1) for n, m in zip(x.shape, update.shape, strict=True))):
             moving = [(at, i) for at, i in zip(places, begins, strict=True) if at is not None]
-            tests: list[Expr] = [op("eq", at, Const(i, INT64)) for at, i in moving]
+            tests: list[Expr] = [*(op("eq", at, Const(i, INT64)) for at, i in moving), *inside]
             window = tuple(slice(i, i + m) for i, m in zip(begins, update.shape, strict=True))
             here = self.let(functools.reduce(lambda a, b: op("and", a, b), tests)) if tests else None
-            new = out.copy()
-            new[window] = update if here is None else self.select(here, update, out[window])
+            old, new, taken = out[window], out.copy(), update
+            if form.combine:
+                self.spend(old.size)
+                pairs = zip(old.reshape(-1), update.reshape(-1), strict=True)
+                taken = shaped([self.let(op(form.combine, a, b)) for a, b in pairs], old.shape)
+            new[window] = taken if here is None else self.select(here, taken, old)
             out = new
         return out
+
+    def inside(self, starts: Mapping[int, Expr], shape: Sequence[int], sizes: Sequence[int]) -> list[Expr]:
+        """What must hold for a window that begins at the given starts to be inside of an array."""
+        tests = []
+        for d, start in starts.items():
+            at = build.cast(start, INT64)
+            tests += [op("ge", at, Const(0, INT64)), op("le", at, size_value(shape[d] - sizes[d]))]
+        return tests
 
     def select(self, condition: Expr, yes: Scalars, no: Scalars) -> Scalars:
         self.spend(yes.size)
@@ -353,7 +372,7 @@ _RULES: LoweringTable[Callable[[Any, JaxprEqn, Sequence[Scalars]], Scalars] | No
         Reduce: ScalarWriter.fold,
         Contract: ScalarWriter.product,
         Gather: lambda writer, eqn, operands: writer.gather(eqn, eqn.primitive.lowering, operands),
-        DynamicUpdateSlice: ScalarWriter.update_of_scalars,
+        Scatter: lambda writer, eqn, operands: writer.scatter(eqn.primitive.lowering.form_of(eqn), *operands),
     },
     # What keeps a loop from being computed with scalars; `scalar_loops` writes barriers and control flow.
     rest=(LibraryRoutine, Native, Barrier, *CALLS, *CONTROL, *KERNELS, *HOST),

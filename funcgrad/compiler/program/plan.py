@@ -18,7 +18,8 @@ from funcgrad.compiler.loops.language import scratch_stride
 from funcgrad.compiler.lowering import small_loops
 from funcgrad.compiler.lowering.alike import Lowerings
 from funcgrad.compiler.lowering.kernel_builder import Launch
-from funcgrad.compiler.lowering.updates import in_place, lower_update, origins
+from funcgrad.compiler.lowering.scatters import lower_scatter
+from funcgrad.compiler.lowering.updates import in_place, origins
 from funcgrad.compiler.program import nested
 from funcgrad.compiler.program.host_calls import host_call
 from funcgrad.compiler.program.instructions import (
@@ -118,12 +119,12 @@ class Planner:
         if group.kind == "join":
             return [join(eqn, fusion.accesses[eqn], self.scheduling)]
         if group.kind == "update":
-            write = self._kernel(lower_update(eqn, fusion.accesses[eqn], self.scheduling))
+            *before, write = map(self._kernel, lower_scatter(eqn, fusion.accesses[eqn], self.scheduling))
             out, operand = eqn.outvars[0], fusion.accesses[eqn][0].source
             assert isinstance(operand, Var)
             if out in aliases:
-                return [write._replace(in_place_of=operand)]
-            return [_copy(out, operand, self.scheduling.copy_grain), write]
+                return [*before, write._replace(in_place_of=operand)]
+            return [*before, _copy(out, operand, self.scheduling.copy_grain), write]
         if group.kind == "control":
             operands = [a.source for a in fusion.accesses[eqn]]
             small = small_loops.lower(eqn, operands, self.scheduling)

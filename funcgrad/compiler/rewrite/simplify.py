@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.compiler.rewrite import control, products, scatters
+from funcgrad.compiler.rewrite import control, products
 from funcgrad.compiler.rewrite.fission import products_of_slices, without
 from funcgrad.compiler.rewrite.rotate import rotate
 from funcgrad.compiler.rewrite.rules import RULES, Definitions, Rule
@@ -53,7 +53,7 @@ class _Simplifier:
                 self.control(eqn, [v.aval for v in traced.invars])
             elif isinstance(lowering, Rewrite) and lowering.applies(*(v.aval for v in traced.invars), **eqn.params):
                 self.splice(_expanded(traced), eqn)
-            elif (inner := products.canonical(traced) or scatters.of_one_window(traced)) is not None:
+            elif (inner := products.canonical(traced)) is not None:
                 self.splice(inner, eqn)
             elif isinstance(lowering, (LibraryRoutine, Native)):  # operands have addresses: they are no numbers
                 self.add(

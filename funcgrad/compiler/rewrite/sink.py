@@ -17,7 +17,7 @@ from funcgrad.compiler.loops.equations import is_loop
 from funcgrad.compiler.loops.scalars import COSTLY
 from funcgrad.compiler.rewrite.control import is_control
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, JaxprEqn, Literal, Var, live
-from funcgrad.core.lowering import Barrier, DynamicUpdateSlice, Elementwise, View
+from funcgrad.core.lowering import Barrier, Elementwise, Scatter, View
 from funcgrad.ops.barriers import optimization_barrier_p
 
 _MOST_EQUATIONS = 12
@@ -75,7 +75,7 @@ class _Sinker:
         self.replaced: set[Atom] = set()
         for eqn in eqns:
             upstream = self.upstream(eqn)
-            if isinstance(eqn.primitive.lowering, DynamicUpdateSlice):
+            if isinstance(eqn.primitive.lowering, Scatter):
                 self.replaced.add(self.viewed(eqn.invars[0]))
             if _is_call(eqn):
                 upstream = _Stage(upstream.number + 1, eqn.outvars[0])

@@ -39,6 +39,7 @@ WITHOUT_LAWS = {
     "check_finite": "the compiler inserts it into programs, after all transforms",
     "implicit_gemm": "the compiler inserts it into programs, after all transforms",
     "indexed_load": "the compiler inserts it into programs, after all transforms",
+    "indexed_update": "the compiler inserts it into programs, after all transforms",
     "custom_lin": "a linear map that is only transposed and never evaluated",
     "ref_get": "bound to a Ref, which transforms never see; see transforms.refs",
     "ref_set": "bound to a Ref, which transforms never see; see transforms.refs",

@@ -1,0 +1,223 @@
+"""Scatters → loops: the kernels of scatter and dynamic_update_slice, which combine windows of updates into an array.
+
+Each kernel writes into a copy of the operand, which is there already, or into the operand itself (see `updates`). The
+result has the same bits for every number of threads. Three forms, chosen by sizes:
+
+- *apart*: one window, or windows that are promised not to overlap. All elements of all windows are independent.
+- *in order*: windows may overlap. Each thread takes some columns of all windows, one window after the other.
+- *partial*: many updates for each place. Blocks of windows, whose number depends on sizes alone, are folded into
+  arrays of their own, sums in float64, and these are then combined with the operand.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from funcgrad import dtypes
+from funcgrad.compiler.fusion.access import Access
+from funcgrad.compiler.loops.language import Const, Expr, For, If, Index, Load, Stmt, Store, op, unique_indices
+from funcgrad.compiler.lowering.kernel_builder import (
+    INT64,
+    KernelBuilder,
+    Launch,
+    build,
+    clamped,
+    index_value,
+    size_value,
+)
+from funcgrad.compiler.scheduling import Scheduling
+from funcgrad.core.avals import ShapedArray
+from funcgrad.core.jaxprs import JaxprEqn, Literal, Var
+from funcgrad.core.lowering import Scatter, contiguous
+from funcgrad.ops.accumulation import widest
+from funcgrad.ops.reductions import highest, lowest
+
+# With so many updates for each place, sums continue in float64; so many updates are worth partial results.
+_MANY = 8
+_FEW = 128
+# A partial result takes at least so many updates for each of its elements, which must be written and read once.
+_UPDATES_OF_PART = 4
+# Columns that a thread takes of all windows: whole cache lines.
+_COLUMNS = 64
+# Elements of the operand that take the partial results together.
+_BLOCK = 1024
+
+_IDENTITY = {"add": lambda dtype: 0, "sub": lambda dtype: 0, "mul": lambda dtype: 1, "min": highest, "max": lowest}
+_FOLD = {"sub": "add"}
+
+
+def lower_scatter(eqn: JaxprEqn, accesses: Sequence[Access], scheduling: Scheduling) -> list[Launch]:
+    """Return the kernels of a scatter; the last one writes into the result, which holds the operand already."""
+    writer = _Writer(eqn, accesses)
+    if writer.apart:
+        return [writer.all_at_once(scheduling)]
+    size, total = writer.out.aval.size, writer.count * math.prod(writer.window)
+    many = total > _FEW and total >= _MANY * size
+    parts = min(writer.count, scheduling.max_partial_folds, total // max(scheduling.grain, _UPDATES_OF_PART * size))
+    if writer.form.combine and many and (parts > 1 or writer.wide != writer.out.aval.dtype):
+        partial = Var(ShapedArray((max(1, parts), size), writer.wide))
+        return [writer.partial(partial), _Writer(eqn, accesses).combine(partial, scheduling)]
+    return [writer.in_order(scheduling)]
+
+
+class _Writer(KernelBuilder):
+    """Writes one kernel."""
+
+    def __init__(self, eqn: JaxprEqn, accesses: Sequence[Access]):
+        super().__init__()
+        lowering, self.out = eqn.primitive.lowering, eqn.outvars[0]
+        assert isinstance(lowering, Scatter)
+        self.form = lowering.form_of(eqn)
+        _, self.update, *starts = accesses
+        self.starts = dict(zip(self.form.axes, starts, strict=True))
+        self.whole = self.out.aval.shape
+        rank, view = len(self.whole), self.update.view
+        batch = len(view.shape) - rank
+        self.window, self.window_strides = view.shape[batch:], view.strides[batch:]
+        self.count, self.batch_stride = (view.shape[0], view.strides[0]) if batch else (1, 0)
+        self.steps = contiguous(self.whole).strides
+        self.dims = [d for d, n in enumerate(self.window) if n != 1]
+        self.apart = self.count == 1 or self.form.unique
+        dtype, combine = self.out.aval.dtype, self.form.combine
+        self.wide = widest(dtype) if dtypes.is_float(dtype) and combine in ("add", "sub") else dtype
+        self.extents = {d: self.size(f"n{d}", self.window[d]) for d in self.dims}
+
+    # ------------------------------------------------------------------ forms
+
+    def all_at_once(self, scheduling: Scheduling) -> Launch:
+        """Windows are independent: the parallel loop is over all elements, but for rows in a vector loop."""
+        outer, row = (self.dims[:-1], self.dims[-1:]) if len(self.dims) > 1 or self.count > 1 else (self.dims, [])
+        loops = {"b": self.count} if self.count > 1 else {}
+        names = self.parallel(loops | {f"i{d}": self.window[d] for d in outer})
+        place = {d: (names[f"i{d}"],) for d in outer}
+        self.write(self.updated(self.out), (names["b"],) if loops else (), place, row)
+        extent = math.prod(loops.values()) * math.prod(self.window[d] for d in outer)
+        return self.finish(extent, math.prod(self.window[d] for d in row), scheduling)
+
+    def in_order(self, scheduling: Scheduling) -> Launch:
+        """One window after the other; the parallel loop is over their columns."""
+        outer, row = self.dims[:-1], self.dims[-1:]
+        loops = {f"i{d}": self.window[d] for d in outer}
+        columns = {d for d in row if self.window[d] >= 2 * _COLUMNS}
+        for d in columns:
+            loops["block"] = -(-self.window[d] // _COLUMNS)
+        names = self.parallel(loops)
+        place = {d: (names[f"i{d}"],) for d in outer}
+        for d in columns:
+            width = Const(_COLUMNS, INT64)
+            first = self.define(op("mul", index_value(names["block"]), width), "j_start")
+            self.define(op("min", width, op("sub", size_value(self.extents[d]), first)), "j_width")
+            place[d] = (first.name, f"i{d}")
+            self.extents[d] = "j_width"
+        with self.block() as body:
+            self.write(self.updated(self.out), ("b",), place, row)
+        self.body.append(For("b", self.size("windows", self.count), tuple(body), "serial"))
+        work = self.count * math.prod(min(_COLUMNS, self.window[d]) for d in row)
+        return self.finish(math.prod(loops.values()), work, scheduling)
+
+    def partial(self, partial: Var) -> Launch:
+        """Blocks of windows: the parallel loop is over them, each is folded into an array of its own."""
+        (parts, size), dtype, combine = partial.aval.shape, partial.aval.dtype, self.form.combine
+        into, length = self.output(partial), self.size("length", size)
+        identity = Const(np.asarray(_IDENTITY[combine](dtype)).item(), dtype)
+        self.body.append(For("j", length, (Store(into, Index((("p", length), ("j", 1))), identity),), "vector"))
+        block = size_value(self.size("block", -(-self.count // parts)))
+        first = self.define(op("mul", index_value("p"), block), "first")
+        left = op("sub", size_value(self.size("windows", self.count)), first)
+        self.define(op("max", op("min", block, left), Const(0, INT64)), "width")
+        with self.block() as body:
+            self.write(into, ("first", "b"), {}, self.dims, ("p", length), _FOLD.get(combine, combine))
+        self.body.append(For("b", "width", tuple(body), "serial"))
+        return self.launch("scatter_partial", [combine], self.body, extent=parts, grain=1)
+
+    def combine(self, partial: Var, scheduling: Scheduling) -> Launch:
+        """Fold the partial results, block by block of the operand, and combine them with it."""
+        (parts, size), dtype, combine = partial.aval.shape, partial.aval.dtype, self.form.combine
+        source, length, out = self.input(partial), self.size("length", size), self.updated(self.out)
+        total, here = self.scratch(dtype, _BLOCK), Index((("j", 1),))
+        first = self.define(op("mul", index_value("p"), Const(_BLOCK, INT64)), "first")
+        width = op("min", Const(_BLOCK, INT64), op("sub", size_value(length), first))
+        self.define(width, "width")
+        held, at = Load(total, here, dtype), Index((("first", 1), ("j", 1)))
+        more = Load(source, Index((("q", length), *at.terms), length), dtype)
+        fold = Store(total, here, op(_FOLD.get(combine, combine), held, more))
+        write = Store(out, at, self.combined(combine, Load(out, at, self.out.aval.dtype), held))
+        start = Store(total, here, Load(source, at, dtype))
+        self.body += [
+            For("j", "width", (start,), "vector"),
+            For("q", self.size("more", parts - 1), (For("j", "width", (fold,), "vector"),), "serial"),
+            For("j", "width", (write,), "vector"),
+        ]
+        return self.launch("scatter_combine", [combine], unique_indices(self.body), extent=-(-size // _BLOCK), grain=1)
+
+    # ------------------------------------------------------------------ parts of them
+
+    def parallel(self, loops: dict[str, int]) -> dict[str, str]:
+        """Recover the indices of loops from the parallel one; return their names."""
+        names = list(loops)
+        extents = [self.size(f"m_{name}", loops[name]) for name in names[1:]]
+        return dict(zip(names, self.unravel(names, extents), strict=True))
+
+    def finish(self, extent: int, work: int, scheduling: Scheduling) -> Launch:
+        grain = max(1, scheduling.grain // max(1, work))
+        return self.launch("scatter", [self.form.combine or "set"], self.body, extent=extent, grain=grain)
+
+    def write(
+        self,
+        into: str,
+        window: tuple[str, ...],
+        place: dict[int, tuple[str, ...]],
+        row: Sequence[int],
+        base: tuple[str, str] | None = None,
+        combine: str | None = None,
+    ) -> None:
+        """Write the statements that combine one window of updates into a parameter.
+
+        `window` are the names whose sum is its number, `place` those of its dimensions that have loops outside, `row`
+        the others; `base` is the index and the stride of the array in the parameter.
+        """
+        starts, inside = self.window_start(window)
+        place = {d: (f"i{d}",) for d in row} | place
+        names = [(name, d) for d in self.dims for name in place[d]]
+        batch = [(name, self.stride(self.batch_stride)) for name in window]
+        value = self.load(self.update, [*batch, *((n, self.stride(self.window_strides[d])) for n, d in names)])
+        at = Index((*([base] if base else []), *starts, *((n, self.stride(self.steps[d])) for n, d in names)))
+        dtype = next(p.dtype for p in self.params if p.name == into)
+        combine = self.form.combine if combine is None else combine
+        statement: Stmt = Store(into, at, self.combined(combine, Load(into, at, dtype), value) if combine else value)
+        for kind, d in zip(["vector", *["serial"] * len(row)], reversed(row), strict=False):
+            statement = For(f"i{d}", self.extents[d], (statement,), kind)
+        self.body.append(statement if inside is None else If(inside, (statement,)))
+
+    def window_start(self, window: tuple[str, ...]) -> tuple[list[tuple[str, int | str]], Expr | None]:
+        """Where a window begins: a term for each dimension that has a start, and whether it is written at all."""
+        terms, tests = [], []
+        for d, access in self.starts.items():
+            strides = access.view.strides
+            at = [(name, self.stride(strides[0])) for name in window] if strides else []
+            start = self.load(access, at)
+            last = size_value(self.size(f"last{d}", self.whole[d] - self.window[d]))
+            if self.form.drops:
+                begin = self.define(build.cast(start, INT64))
+                tests += [op("ge", begin, Const(0, INT64)), op("le", begin, last)]
+            else:
+                begin = self.define(clamped(start, last))
+            terms.append((begin.name, self.stride(self.steps[d])))
+        return terms, functools.reduce(lambda a, b: op("and", a, b), tests) if tests else None
+
+    def combined(self, combine: str, old: Expr, new: Expr) -> Expr:
+        """Return the combination of two elements, computed in the wider type, in the type of the first."""
+        wide = new.dtype if dtypes.is_float(new.dtype) and new.dtype.itemsize > old.dtype.itemsize else old.dtype
+        return build.cast(op(combine, build.cast(old, wide), build.cast(new, wide)), old.dtype)
+
+    def load(self, access: Access, terms: Sequence[tuple[str, int | str]]) -> Expr:
+        """Return an element of what an operand reads."""
+        source = access.source
+        if isinstance(source, Literal):
+            return Const(np.asarray(source.val).item(), source.aval.dtype)
+        index = Index(tuple(t for t in terms if t[1] != 0), self.offset(access.view.offset))
+        return Load(self.input(source), index, source.aval.dtype)
