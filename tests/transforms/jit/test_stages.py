@@ -63,6 +63,14 @@ def running_window(x: Any) -> Any:
     return lax.fori_loop(1, 1000, lambda i, x: x.at[i].add(0.5 * x[i - 1]), x)
 
 
+def embedding(table: Any, tokens: Any) -> Any:
+    return jnp.sum(jnp.tanh(table[tokens]))
+
+
+def histogram(bins: Any, weights: Any) -> Any:
+    return jnp.zeros(100).at[bins].add(weights)
+
+
 def f32(*shape: int) -> fg.ShapeDtypeStruct:
     return fg.ShapeDtypeStruct(shape, "float32")
 
@@ -79,6 +87,8 @@ PROGRAMS = {
     "lorenz": (lorenz, f32(3)),
     "recurrent": (recurrent, f32(40, 40), f32(8, 40), f32(100, 8, 40)),
     "collatz": (collatz, fg.ShapeDtypeStruct((100,), "int32")),
+    "embedding_gradient": (fg.grad(embedding), f32(1000, 300), fg.ShapeDtypeStruct((8, 100), "int32")),
+    "histogram": (histogram, fg.ShapeDtypeStruct((100_000,), "int32"), f32(100_000)),
     "running_window": (running_window, f32(1000)),
     "pad_and_join": (lambda x, y: jnp.concatenate([jnp.pad(x, ((0, 0), (1, 2))), y], 1), f32(6, 4), f32(6, 3)),
 }
