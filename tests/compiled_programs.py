@@ -37,6 +37,10 @@ def moments(x):
     return mean, jnp.mean((x - mean) ** 2, 0), jnp.max(x, 0)
 
 
+def lookup(table, x):
+    return jnp.tanh(table[(2 * x).astype(int)])
+
+
 def dense(x, w, b):
     return jnp.tanh(x @ w + b), jnp.sort(x + 1, 1)
 
@@ -58,6 +62,10 @@ PROGRAMS = {
     "long_sum": (lambda x: jnp.sum(jnp.sin(x)), (66000,)),
     "long_columns": (lambda x: (jnp.sum(x, 0), jnp.max(x * x, 0)), (22000, 3)),
     "integers": (lambda x: jnp.where(x > 0, (x * 100).astype(int) // 7, -1) ^ jnp.arange(11), (11,)),
+    "lookup_gradient": (gradients(lookup, 1), (7, 3), (6,), (6, 3)),
+    "wide_lookup_gradient": (gradients(lookup, 1), (3, 200), (5,), (5, 200)),
+    "histogram": (lambda x: jnp.zeros(3).at[(2 * x).astype(int)].add(x), (700,)),
+    "marks": (lambda x, y: x.at[(2 * y).astype(int)].set(y), (9,), (6,)),
     "scalars": (lambda x, y: jnp.mean(x[::-2] * y), (7,), ()),
     "empty": (lambda x: (x + 1, jnp.sum(x, 0)), (0, 4)),
     "host_steps": (dense, (4, 6), (6, 5), (5,)),

@@ -445,6 +445,19 @@ def test_gather_and_scatter_agree_with_jax(call: tuple, mode: str, name: str, se
     same(getattr(gather_scatter, name)(*args, gathers.ScatterDimensionNumbers(*numbers), mode=mode), theirs)
 
 
+@settings(max_examples=15, deadline=None)
+@given(gather_calls(), st.sampled_from(["clip", "fill"]), st.sampled_from(["scatter", *MEMBERS]), st.integers(0, 99))
+def test_kernels_of_gathers_and_scatters_compute_what_numpy_does(call: tuple, mode: str, name: str, seed: int) -> None:
+    operand, indices, numbers, sizes = call
+    read = lambda x, i: gather_scatter.gather(x, i, numbers, sizes, mode=mode)  # noqa: E731
+    into = gathers.ScatterDimensionNumbers(*numbers)
+    write = lambda x, i, u: getattr(gather_scatter, name)(x, i, u, into, mode=mode)  # noqa: E731
+    expected = read(operand, indices)
+    same(jit(read)(operand, indices), expected)
+    updates = np.random.default_rng(seed).integers(-3, 4, expected.shape).astype(np.float32)
+    same(jit(write)(operand, indices, updates), write(operand, indices, updates))
+
+
 @settings(max_examples=40, deadline=None)
 @given(gather_calls(), st.sampled_from(["clip", "fill"]), st.integers(0, 2**32 - 1))
 def test_scatter_add_is_the_adjoint_of_gather(call: tuple, mode: str, seed: int) -> None:

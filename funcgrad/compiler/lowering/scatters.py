@@ -4,7 +4,7 @@ Each kernel writes into a copy of the operand, which is there already, or into t
 result has the same bits for every number of threads. Three forms, chosen by sizes:
 
 - *apart*: one window, or windows that are promised not to overlap. All elements of all windows are independent.
-- *in order*: windows may overlap. Each thread takes some columns of all windows, one window after the other.
+- *in order*: windows may overlap. They are written one after the other; each thread takes some columns of all of them.
 - *partial*: many updates for each place. Blocks of windows, whose number depends on sizes alone, are folded into
   arrays of their own, sums in float64, and these are then combined with the operand.
 """
@@ -100,9 +100,12 @@ class _Writer(KernelBuilder):
 
     def in_order(self, scheduling: Scheduling) -> Launch:
         """One window after the other; the parallel loop is over their columns."""
-        outer, row = self.dims[:-1], self.dims[-1:]
+        # Along a dimension that windows move in, one column of a window may be another one of the next.
+        fixed = [d for d in self.dims if d not in self.form.axes]
+        columns = [d for d in fixed if d == self.dims[-1] and self.window[d] >= 2 * _COLUMNS]
+        outer = [d for d in fixed if d != self.dims[-1]]
+        row = [d for d in self.dims if d not in outer]
         loops = {f"i{d}": self.window[d] for d in outer}
-        columns = {d for d in row if self.window[d] >= 2 * _COLUMNS}
         for d in columns:
             loops["block"] = -(-self.window[d] // _COLUMNS)
         names = self.parallel(loops)
