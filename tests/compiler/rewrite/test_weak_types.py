@@ -112,6 +112,7 @@ def test_a_cast_integer_does_not_wrap() -> None:
 
 # One program for each rule of `simplify`; the rule is applied in it, with a change of weak type where it can make one.
 OF_RULES: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
+    "slice_one_part": (lambda x: jnp.concatenate([ROW, x])[4:6], (jnp.full((3,), 2.0),)),
     "drop_identity": PROGRAMS["cast"],
     "drop_unit_factor": PROGRAMS["strong factor"],
     "drop_equal_cases": (lambda p, x: lax.select(p, x, x), (True, 2.0)),

@@ -28,13 +28,19 @@ def run(plan: Plan, arrays: Sequence[Array]) -> list[Array]:
     given = [*arrays, *plan.consts]
     values = _Values(routine.values, {n: np.ravel(np.asarray(x)) for n, x in zip(routine.slots, given, strict=False)})
     buffers = routine.slots[len(given) :]
-    last = {o.value: i for i, instruction in enumerate(routine.instructions) for o in instruction.operands}
+    last = {n: i for i, instruction in enumerate(routine.instructions) for n in _touched(instruction)}
     for i, instruction in enumerate(routine.instructions):
         (_on_device if isinstance(instruction.callee, KernelCall) else _on_host)(instruction, values)
-        for number in {o.value for o in instruction.operands}:
+        for number in _touched(instruction):
             if last[number] == i and number not in buffers:
                 values.forget(number)
     return [_result(output, arrays, buffers, values) for output in plan.outputs]
+
+
+def _touched(instruction: Instruction) -> set[int]:
+    """The numbers of the values that an instruction reads, writes, or takes the memory of."""
+    taken = set() if instruction.in_place_of is None else {instruction.in_place_of}
+    return taken | {o.value for o in instruction.operands}
 
 
 class _Values:
@@ -73,6 +79,8 @@ def _on_device(instruction: Instruction, values: _Values) -> None:
             values.device[number] = target.device_array(math.prod(aval.shape), dtype=aval.dtype)
     parameters = zip(call.kernel.params, instruction.operands, strict=True)
     launch(call.kernel, [values.on_device(o.value) for p, o in parameters if p.intent != "scratch"], call.sizes)
+    for number in instruction.writes:
+        values.host.pop(number, None)  # it may hold what the kernel has changed: an operand copied before an update
 
 
 def _on_host(instruction: Instruction, values: _Values) -> None:
