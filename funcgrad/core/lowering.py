@@ -104,6 +104,13 @@ class Cumulative(Lowering):
     exact: bool = False
 
 
+@dataclass(frozen=True)
+class Sort(Lowering):
+    """The operands permuted together along `dimension` so that the first `num_keys` of them ascend, equals in order."""
+
+    moves_only = True
+
+
 def _dtype_and_params(in_avals: Any, out_avals: Sequence[ShapedArray], **params: Any) -> dict[str, Any]:
     return {"dtype": out_avals[0].dtype} | params
 
@@ -325,7 +332,7 @@ CALLS = (Inline, Rewrite)
 CONTROL = (Scan, WhileLoop, Cond)
 """Branches and loops."""
 
-KERNELS = (Cumulative,)
+KERNELS = (Cumulative, Sort)
 """What the compiler has kernels of their own for."""
 
 HOST = (Host,)

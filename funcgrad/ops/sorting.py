@@ -10,6 +10,7 @@ import numpy as np
 from funcgrad import dtypes
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
+from funcgrad.core.lowering import Sort
 from funcgrad.core.primitives import AxisData, Primitive
 from funcgrad.core.symbolic import Zero
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
@@ -111,7 +112,7 @@ sort_p = Primitive(
     jvp=_sort_jvp,
     batch=_sort_batch,
     multiple_results=True,
-    moves_only=True,
+    lowering=Sort(),
 )
 
 

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from funcgrad.compiler.fusion.access import Access
 from funcgrad.compiler.fusion.fuse import Fusion
 from funcgrad.compiler.fusion.groups import Group
 from funcgrad.compiler.lowering.cumulative import lower_cumulative
 from funcgrad.compiler.lowering.kernel_builder import Launch
-from funcgrad.compiler.scheduling import Scheduling
+from funcgrad.compiler.lowering.sorting import lower_sort
 from funcgrad.core.jaxprs import JaxprEqn
-from funcgrad.core.lowering import Cumulative, Lowering
+from funcgrad.core.lowering import Cumulative, Lowering, Sort
 
-_WRITERS: dict[type[Lowering], Callable[[JaxprEqn, Sequence[Access], Scheduling], list[Launch]]] = {
-    Cumulative: lower_cumulative,
-}
+
+def _cumulative(fusion: Fusion, eqn: JaxprEqn) -> list[Launch]:
+    return lower_cumulative(eqn, fusion.accesses[eqn], fusion.scheduling)
+
+
+def _sort(fusion: Fusion, eqn: JaxprEqn) -> list[Launch]:
+    return lower_sort(eqn, fusion.accesses[eqn], fusion.scheduling, fusion.stored)
+
+
+_WRITERS: dict[type[Lowering], Callable[[Fusion, JaxprEqn], list[Launch]]] = {Cumulative: _cumulative, Sort: _sort}
 
 
 def lower_own(fusion: Fusion, group: Group) -> list[Launch]:
     """Return the kernels of the one operation of a group, in the order in which they run."""
     (eqn,) = group.eqns
-    return _WRITERS[type(eqn.primitive.lowering)](eqn, fusion.accesses[eqn], fusion.scheduling)
+    return _WRITERS[type(eqn.primitive.lowering)](fusion, eqn)
