@@ -111,6 +111,11 @@ class Sort(Lowering):
     moves_only = True
 
 
+@dataclass(frozen=True)
+class Least(Lowering):
+    """The `k` least elements of each `block` of a row along `axis`, ascending, equals in order, and their positions."""
+
+
 def _dtype_and_params(in_avals: Any, out_avals: Sequence[ShapedArray], **params: Any) -> dict[str, Any]:
     return {"dtype": out_avals[0].dtype} | params
 
@@ -332,7 +337,7 @@ CALLS = (Inline, Rewrite)
 CONTROL = (Scan, WhileLoop, Cond)
 """Branches and loops."""
 
-KERNELS = (Cumulative, Sort)
+KERNELS = (Cumulative, Sort, Least)
 """What the compiler has kernels of their own for."""
 
 HOST = (Host,)

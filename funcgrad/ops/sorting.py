@@ -10,14 +10,16 @@ import numpy as np
 from funcgrad import dtypes
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
-from funcgrad.core.lowering import Sort
+from funcgrad.core.lowering import Least, Rewrite, Sort
 from funcgrad.core.primitives import AxisData, Primitive
 from funcgrad.core.symbolic import Zero
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
+from funcgrad.ops.casts import bitcast_convert_type_p, convert_element_type
 from funcgrad.ops.gather_scatter import gather
 from funcgrad.ops.indexing import GatherDimensionNumbers, GatherScatterMode
-from funcgrad.ops.shapes import Dims, expand_dims, full, to_dim
-from funcgrad.ops.slicing import iota
+from funcgrad.ops.logic import and_p, not_p, shift_right_arithmetic_p, xor_p
+from funcgrad.ops.shapes import Dims, expand_dims, full, move_axis, to_dim
+from funcgrad.ops.slicing import iota, slice_
 
 
 def along_axis(x: Any, positions: Any, axis: int) -> Any:
@@ -127,7 +129,60 @@ def sort(operands: Sequence[Any], dimension: int, is_stable: bool = True, num_ke
     return sort_p.bind(*operands, dimension=dimension, is_stable=is_stable, num_keys=num_keys)
 
 
+# ---------------------------------------------------------------- the least of each block
+
+
+def _least_infer(x: ShapedArray, *, k: int, block: int, axis: int) -> list[ShapedArray]:
+    if not dtypes.is_integer(x.dtype) or axis != x.ndim - 1 or not 0 < k <= block:
+        raise ArgumentError(
+            f"least: k={k}, block={block} and axis={axis} of operand {x}",
+            fix="give integers, their last axis, and blocks of at least k > 0 elements",
+        )
+    shape = (*x.shape[:-1], -(-x.shape[-1] // block) * k)
+    return [ShapedArray(shape, x.dtype), ShapedArray(shape, dtypes.int32)]
+
+
+def _least_evaluate(x: np.ndarray, *, k: int, block: int, axis: int) -> list[Any]:
+    *lead, n = x.shape
+    blocks = -(-n // block)
+    padded = np.full((*lead, blocks * block), np.iinfo(x.dtype).max, x.dtype)
+    padded[..., :n] = x
+    cut = padded.reshape(*lead, blocks, block)
+    order = np.argsort(cut, axis=-1, kind="stable")[..., :k]
+    positions = (order + block * np.arange(blocks)[:, None]).reshape(*lead, blocks * k)
+    return [np.take_along_axis(padded, positions, -1), positions.astype(np.int32)]
+
+
+def _least_batch(
+    axis: AxisData, args: Sequence[Any], dims: Sequence[int], **params: Any
+) -> tuple[list[Any], list[int]]:
+    moved = to_dim(args[0], dims[0], 0, axis.size)
+    return least_p.bind(moved, **params | {"axis": params["axis"] + 1}), [0, 0]
+
+
+def _least_jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> Any:
+    outs = least_p.bind(*primals, **params)
+    return outs, [Zero(aval_of(o).tangent()) for o in outs]
+
+
+least_p = Primitive(
+    "least",
+    infer=_least_infer,
+    evaluate=_least_evaluate,
+    jvp=_least_jvp,
+    batch=_least_batch,
+    multiple_results=True,
+    lowering=Least(),
+)
+"""The `k` least of each `block` along the last axis, and their positions. A short last block is filled with the largest
+integer, at positions past the end."""
+
+
 # ---------------------------------------------------------------- top_k
+
+# So many of the largest elements are picked out of the others; more of them, or of short rows, are sorted with them.
+_FEW, _SHARE = 64, 16
+_BLOCK = 8192
 
 
 def _top_k_infer(x: ShapedArray, *, k: int, axis: int) -> list[ShapedArray]:
@@ -171,6 +226,56 @@ def _least(keys: np.ndarray, k: int) -> np.ndarray:
     return np.nonzero(chosen)[-1].reshape(*keys.shape[:-1], k)
 
 
+def _top_k_expand(x: Any, *, k: int, axis: int) -> list[Any]:
+    """Take the first of the sorted keys, which tell the values; `_top_k_evaluate` has the same keys."""
+    aval = aval_of(x)
+    n = aval.shape[axis]
+    if not k or not aval.size:
+        shape = (*aval.shape[:axis], k, *aval.shape[axis + 1 :])
+        return [full(shape, 0, aval.dtype), full(shape, 0, dtypes.int32)]
+    keys, last = _reversed_keys(x), aval.ndim - 1
+    if k > _FEW or n < _SHARE * k:
+        return _first(k, *sort([keys, iota(dtypes.int32, aval.shape, axis)], axis), axis, aval.dtype)
+    block = _BLOCK if n >= 2 * _BLOCK else n
+    picked = least_p.bind(move_axis(keys, axis, last), k=k, block=block, axis=last)
+    if block < n:
+        picked = sort(picked, last)
+    return [move_axis(out, last, axis) for out in _first(k, *picked, last, aval.dtype)]
+
+
+def _first(k: int, keys: Any, positions: Any, axis: int, dtype: np.dtype) -> list[Any]:
+    """The values of the first k keys, and their positions."""
+    limits = tuple(k if d == axis else n for d, n in enumerate(aval_of(keys).shape))
+    keys, positions = (slice_(x, (0,) * len(limits), limits) for x in (keys, positions))
+    return [_values_of(keys, dtype), positions]
+
+
+def _reversed_keys(x: Any) -> Any:
+    """Integers that descend where values ascend in IEEE's total order."""
+    dtype = aval_of(x).dtype
+    if dtype == dtypes.bool_:
+        return convert_element_type(not_p.bind(x), dtypes.uint8)
+    if dtypes.is_float(dtype):
+        x = _folded_sign(bitcast_convert_type_p.bind(x, new_dtype=np.dtype(f"i{dtype.itemsize}")))
+    return not_p.bind(x)
+
+
+def _values_of(keys: Any, dtype: np.dtype) -> Any:
+    """The inverse of `_reversed_keys`."""
+    if dtype == dtypes.bool_:
+        return not_p.bind(convert_element_type(keys, dtype))
+    keys = not_p.bind(keys)
+    return bitcast_convert_type_p.bind(_folded_sign(keys), new_dtype=dtype) if dtypes.is_float(dtype) else keys
+
+
+def _folded_sign(bits: Any) -> Any:
+    """Flip all bits but the sign of negative integers, as `_total_order` does; its own inverse."""
+    aval = aval_of(bits)
+    width = full(aval.shape, 8 * aval.dtype.itemsize - 1, aval.dtype)
+    most = full(aval.shape, np.iinfo(aval.dtype).max, aval.dtype)
+    return xor_p.bind(bits, and_p.bind(shift_right_arithmetic_p.bind(bits, width), most))
+
+
 def _top_k_jvp(primals: Sequence[Any], tangents: Sequence[Any], *, k: int, axis: int) -> Any:
     values, positions = top_k_p.bind(*primals, k=k, axis=axis)
     (tangent,) = _along_axis_tangents(tangents, [values], positions, axis)
@@ -192,6 +297,7 @@ top_k_p = Primitive(
     batch=_top_k_batch,
     multiple_results=True,
     moves_only=True,
+    lowering=Rewrite(_top_k_expand),
 )
 
 

@@ -8,9 +8,10 @@ from funcgrad.compiler.fusion.fuse import Fusion
 from funcgrad.compiler.fusion.groups import Group
 from funcgrad.compiler.lowering.cumulative import lower_cumulative
 from funcgrad.compiler.lowering.kernel_builder import Launch
+from funcgrad.compiler.lowering.least import lower_least
 from funcgrad.compiler.lowering.sorting import lower_sort
 from funcgrad.core.jaxprs import JaxprEqn
-from funcgrad.core.lowering import Cumulative, Lowering, Sort
+from funcgrad.core.lowering import Cumulative, Least, Lowering, Sort
 
 
 def _cumulative(fusion: Fusion, eqn: JaxprEqn) -> list[Launch]:
@@ -21,7 +22,15 @@ def _sort(fusion: Fusion, eqn: JaxprEqn) -> list[Launch]:
     return lower_sort(eqn, fusion.accesses[eqn], fusion.scheduling, fusion.stored)
 
 
-_WRITERS: dict[type[Lowering], Callable[[Fusion, JaxprEqn], list[Launch]]] = {Cumulative: _cumulative, Sort: _sort}
+def _least(fusion: Fusion, eqn: JaxprEqn) -> list[Launch]:
+    return lower_least(eqn, fusion.accesses[eqn], fusion.scheduling)
+
+
+_WRITERS: dict[type[Lowering], Callable[[Fusion, JaxprEqn], list[Launch]]] = {
+    Cumulative: _cumulative,
+    Sort: _sort,
+    Least: _least,
+}
 
 
 def lower_own(fusion: Fusion, group: Group) -> list[Launch]:

@@ -182,6 +182,13 @@ def _sort(draw: Draw, within: Sequence[np.dtype]) -> Any:
     return operands, {"dimension": an_axis(draw, x), "is_stable": True, "num_keys": keys}
 
 
+@strategy("least")
+def _least(draw: Draw, within: Sequence[np.dtype]) -> Any:
+    x = operand(draw, within, ("int",), min_dims=1)
+    block = draw(st.integers(1, max(1, x.shape[-1])))
+    return [x], {"k": draw(st.integers(1, block)), "block": block, "axis": x.ndim - 1}
+
+
 @strategy("top_k")
 def _top_k(draw: Draw, within: Sequence[np.dtype]) -> Any:
     x = operand(draw, within, REALS, min_dims=1)
