@@ -1,6 +1,6 @@
-"""Compare funcgrad with JAX: `python -m benchmarks`, or the cases whose names contain a word of those given.
+"""Compare funcgrad with JAX: `python -m benchmarks [words]` runs the cases whose names contain one of the words.
 
-`python -m benchmarks scaling` compiles programs of growing length; words after it choose among their kinds.
+`python -m benchmarks scaling [words]` measures how long programs of increasing length take to compile.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from benchmarks.timing import Row, alternate
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, print every row as it comes, and write the page if asked to."""
+    """Run the cases, print each row when it is measured, and write the page with `--markdown`."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", help="words; a case or a group that contains one of them runs")
-    parser.add_argument("--quick", action="store_true", help="few repetitions: a look, not a measurement")
-    parser.add_argument("--alone", action="store_true", help="leave JAX out")
-    parser.add_argument("--list", action="store_true", help="print the names and stop")
+    parser.add_argument("names", nargs="*", help="words; run the cases and groups whose names contain one of them")
+    parser.add_argument("--quick", action="store_true", help="few repetitions, for a rough estimate")
+    parser.add_argument("--alone", action="store_true", help="without JAX")
+    parser.add_argument("--list", action="store_true", help="print the names of the cases and exit")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the page")
     options = parser.parse_args(arguments)
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-    def wanted(name: str, group: str) -> bool:
+    def selected(name: str, group: str) -> bool:
         return not options.names or any(n.lower() in f"{group} {name}".lower() for n in options.names)
 
     if options.list:
@@ -44,18 +44,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(text, flush=True)
         return
     rows = []
-    for row in _measure(frameworks, wanted, options.quick):
+    for row in _measure(frameworks, selected, options.quick):
         print(report.line(row), flush=True)
         rows.append(row)
     if options.markdown:
         options.markdown.write_text(report.markdown(rows, where), encoding="utf-8")
 
 
-def _measure(frameworks: Sequence[str], wanted: Callable[[str, str], bool], quick: bool) -> Iterator[Row]:
-    yield from processes.rows(frameworks, lambda name: wanted(name, "compilation"), 2 if quick else 7)
+def _measure(frameworks: Sequence[str], selected: Callable[[str, str], bool], quick: bool) -> Iterator[Row]:
+    yield from processes.rows(frameworks, lambda name: selected(name, "compilation"), 2 if quick else 7)
     loaded = {name: load(name) for name in frameworks}
     for case in CASES:
-        if wanted(case.name, case.group):
+        if selected(case.name, case.group):
             calls = {name: (fw, case.prepare(fw)) for name, fw in loaded.items()}
             yield Row(case.name, case.group, alternate(calls, 7 if quick else 51, case.wait))
 

@@ -1,4 +1,4 @@
-"""The cases that run in one process: each makes, for a framework, the call that is timed."""
+"""The cases that run in one process. Each makes the call to time, for a given framework."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Call = Callable[[], Any]
 
 
 class Case(NamedTuple):
-    """`prepare(framework)` returns the call. `wait` says whether every call is waited for, or only the last of many:
-    what a dispatch costs is seen only in a loop that does not wait."""
+    """`prepare(framework)` returns the call. With `wait`, each call is waited for; otherwise only the last of a loop,
+    which shows the cost of dispatch."""
 
     name: str
     group: str
@@ -37,7 +37,7 @@ def jitted(program: Callable[[Framework], Callable[..., Any]], *arrays: numpy.nd
 
 
 def gradient(program: Callable[[Framework], Callable[..., Any]], *arrays: numpy.ndarray) -> Callable[[Framework], Call]:
-    """A call of a jitted gradient, by all arguments, of the program's sum weighted by the last array."""
+    """A call of the jitted gradient, in all arguments, of the program's sum weighted by the last array."""
     return jitted(lambda fw: programs.weighted_sum_gradient(fw, program(fw), len(arrays) - 1), *arrays)
 
 
@@ -73,7 +73,7 @@ def _adam(fw: Framework) -> Call:
 def _weighted(
     program: Callable[[Framework], Callable[..., Any]], weights: list[numpy.ndarray], *arrays: numpy.ndarray
 ) -> Callable[[Framework], Call]:
-    """A call of a jitted program of a list of weights and of arrays."""
+    """A call of a jitted program of a list of weights and arrays."""
 
     def prepare(fw: Framework) -> Call:
         fun, args = fw.lib.jit(program(fw)), [[fw.array(w) for w in weights], *map(fw.array, arrays)]

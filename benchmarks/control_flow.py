@@ -1,4 +1,4 @@
-"""Programs whose work is in loops: differential equations, recurrent networks, stencils, loops that lanes run apart."""
+"""Programs with loops: differential equations, recurrent networks, stencils, and loops with diverging lanes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Program = Callable[..., Any]
 
 
 def lorenz(fw: Framework) -> Program:
-    """The right-hand side of Lorenz' system, three unknowns."""
+    """The right-hand side of the Lorenz system, with three unknowns."""
     np = fw.np
 
     def f(state: Any) -> Any:
@@ -27,13 +27,13 @@ def lorenz(fw: Framework) -> Program:
 
 
 def pendulum(fw: Framework) -> Program:
-    """A damped pendulum, two unknowns."""
+    """The right-hand side of a damped pendulum, with two unknowns."""
     np = fw.np
     return lambda s: np.stack([s[1], -np.sin(s[0]) - 0.1 * s[1]])
 
 
 def lorenz96(fw: Framework) -> Program:
-    """Lorenz' model of 1996: any number of unknowns on a ring."""
+    """The Lorenz 96 model, with any number of unknowns on a ring."""
     np = fw.np
     return lambda x: (np.roll(x, -1) - np.roll(x, 2)) * np.roll(x, 1) - x + 8.0
 
@@ -52,7 +52,7 @@ def rk4(f: Program, h: float) -> Program:
 
 
 def trajectory(system: Callable[[Framework], Program], steps: int, h: float = 0.01) -> Callable[[Framework], Program]:
-    """state → all states on the way."""
+    """state → the states after each step."""
 
     def program(fw: Framework) -> Program:
         step = rk4(system(fw), h)
@@ -64,7 +64,7 @@ def trajectory(system: Callable[[Framework], Program], steps: int, h: float = 0.
 def trajectory_gradient(
     system: Callable[[Framework], Program], steps: int, h: float = 0.01
 ) -> Callable[[Framework], Program]:
-    """The derivative of the last state's squared norm by the first state."""
+    """The gradient of the squared norm of the last state with respect to the first state."""
 
     def program(fw: Framework) -> Program:
         step, np = rk4(system(fw), h), fw.np
@@ -78,7 +78,7 @@ def trajectory_gradient(
 
 
 def neural_ode(fw: Framework) -> Program:
-    """(weights, first states) → last states, the right-hand side being a network of two layers; 40 steps of RK4."""
+    """(weights, first states) → last states, after 40 steps of RK4 with a two-layer network as right-hand side."""
     np = fw.np
 
     def solve(weights: Any, y: Any) -> Any:
@@ -110,7 +110,7 @@ def rnn(fw: Framework) -> Program:
 
 
 def lstm(fw: Framework) -> Program:
-    """(weights, inputs) → all hidden states of a long short-term memory."""
+    """(weights, inputs) → all hidden states of an LSTM."""
     np = fw.np
 
     def sigmoid(x: Any) -> Any:
@@ -135,7 +135,7 @@ def lstm(fw: Framework) -> Program:
 
 
 def mean_square_gradient(network: Callable[[Framework], Program]) -> Callable[[Framework], Program]:
-    """The derivative of the results' mean square by the weights."""
+    """The gradient of the mean square of the results with respect to the weights."""
 
     def program(fw: Framework) -> Program:
         run, np = network(fw), fw.np
@@ -144,11 +144,11 @@ def mean_square_gradient(network: Callable[[Framework], Program]) -> Callable[[F
     return program
 
 
-# ---------------------------------------------------------------- lanes that go their own ways
+# ---------------------------------------------------------------- diverging lanes
 
 
 def mandelbrot(fw: Framework) -> Program:
-    """(real, imaginary) → after how many steps, 200 at most, z ← z² + c leaves the disc of radius 2."""
+    """(real, imaginary) → the number of steps, at most 200, until z ← z² + c leaves the disc of radius 2."""
     lax = fw.lib.lax
 
     def escape(re: Any, im: Any) -> Any:
@@ -165,7 +165,7 @@ def mandelbrot(fw: Framework) -> Program:
 
 
 def roots(fw: Framework) -> Program:
-    """The solutions of x·eˣ = a by Newton's method, each to its own accuracy."""
+    """Solve x·eˣ = a by Newton's method; each element iterates until it converges."""
     np, lax = fw.np, fw.lib.lax
 
     def solve(a: Any) -> Any:
@@ -196,7 +196,7 @@ def heat(fw: Framework) -> Program:
 
 
 def heat_padded(fw: Framework) -> Program:
-    """The same with a cold border that is padded anew."""
+    """The same with a cold border, which is padded in each step."""
     np = fw.np
 
     def step(_: Any, u: Any) -> Any:
@@ -222,6 +222,6 @@ def wave(fw: Framework) -> Program:
 
 
 def plane(side: int) -> tuple[numpy.ndarray, numpy.ndarray]:
-    """The points of the complex plane around Mandelbrot's set."""
+    """Points of the complex plane around the Mandelbrot set."""
     re, im = numpy.meshgrid(numpy.linspace(-2, 1, side), numpy.linspace(-1.5, 1.5, side))
     return re.ravel().astype(numpy.float32), im.ravel().astype(numpy.float32)

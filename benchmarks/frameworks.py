@@ -1,4 +1,4 @@
-"""What a benchmark asks of a framework, so that its code is written once for both."""
+"""A common interface of the frameworks, so that each benchmark is written once for both."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class Framework(NamedTuple):
     np: Any
 
     def array(self, value: Any) -> Any:
-        """Put a NumPy array into the framework's memory."""
+        """Convert a NumPy array to an array of the framework."""
         return self.np.asarray(value)
 
     def block(self, value: Any) -> Any:
-        """Wait until a result is computed: JAX returns before it is."""
+        """Wait until a result is computed; JAX returns earlier."""
         return self.lib.block_until_ready(value)
 
 

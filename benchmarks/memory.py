@@ -1,8 +1,8 @@
-"""Memory of a gradient, with and without checkpoints: `python -m benchmarks.memory`.
+"""Memory of a gradient with and without checkpointing: `python -m benchmarks.memory`.
 
-A stack of dense layers with tanh. For each way to checkpoint it: bytes of temporaries and outputs of the jitted
-gradient, and the time of a call. The bound for segments of √L layers is 2·√L activations, and a few more for what one
-layer needs while it is differentiated.
+The program is a stack of dense layers with tanh. For each way to checkpoint it, the table has the bytes of temporaries
+and outputs of the jitted gradient, and the time of a call. For segments of √L layers, the bound is 2·√L activations,
+plus a few for the layer that is being differentiated.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MIB = 2**20
 
 
 class Stack(NamedTuple):
-    """How many layers, how wide, and for how many examples."""
+    """The number of layers, their width, and the batch size."""
 
     layers: int = 64
     width: int = 256
@@ -30,7 +30,7 @@ class Stack(NamedTuple):
 
     @property
     def activation(self) -> int:
-        """Bytes of what one layer gives."""
+        """Bytes of the output of one layer."""
         return self.batch * self.width * 4
 
     def arguments(self) -> tuple[list[Any], Any]:
@@ -65,7 +65,7 @@ def segments(size: int, wrap: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def losses(stack: Stack) -> dict[str, Callable[..., Any]]:
-    """The ways to checkpoint."""
+    """The loss with each way to checkpoint."""
     root = math.isqrt(stack.layers)
     policies = fg.checkpoint_policies
     return {
@@ -78,7 +78,7 @@ def losses(stack: Stack) -> dict[str, Callable[..., Any]]:
 
 
 def seconds(call: Callable[[], Any], repetitions: int) -> float:
-    """The median time of a call."""
+    """The median time of a call in seconds."""
     times = []
     for _ in range(repetitions):
         start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What a call of numba's code costs: `python -m benchmarks.native_calls` times loops with one and without."""
+"""The cost of calling numba code: `python -m benchmarks.native_calls` times loops with and without such a call."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def best_of(call: Callable[[], Any], repetitions: int = 20) -> float:
 
 
 def calls() -> None:
-    """Nanoseconds an iteration of a loop over 8 numbers."""
+    """Print the nanoseconds per iteration of a loop over 8 numbers."""
     native = fg.njit_op(_halve, shape=lambda x: x)
     elementwise = fg.njit_op(_halve_number, elementwise=True)
     host = fg.primitive("halve", shape=lambda x: x, evaluate=lambda x: x / 2 + 1)
@@ -62,7 +62,7 @@ def calls() -> None:
 
 
 def elements() -> None:
-    """Microseconds for a million numbers, on one thread."""
+    """Print the microseconds for a million numbers on one thread."""
     x = fnp.linspace(-3.0, 3.0, 1 << 20)
     print("\n| softsign of 2^20 float32, one thread | µs |\n|---|---|")
     with fg.config.override("num_threads", 1):

@@ -159,7 +159,7 @@ KERNELS: dict[str, tuple[Callable[..., Any], Callable[..., Any], bool]] = {
 
 
 def main(threads: int) -> None:
-    """Print the table; 0 threads are all."""
+    """Print the table; 0 means all threads."""
     clock = time.process_time if threads == 1 else time.perf_counter
     if threads:
         fg.config.update("num_threads", threads)

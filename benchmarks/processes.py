@@ -1,7 +1,7 @@
-"""The cases that need a process of their own: import, compilation from nothing, from a disk cache, for a new shape.
+"""The cases that need a new process: import, and compilation without a cache, from a disk cache, and for a new shape.
 
-Run as a module it is the child process: `python -m benchmarks.processes <framework> <program>` prints what it measured
-as JSON. Child processes of the frameworks alternate.
+Run as a module, this is the child process: `python -m benchmarks.processes <framework> <program>` prints its
+measurements as JSON. The child processes of the frameworks alternate.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ NAMES = (IMPORT, *PROGRAMS)
 
 
 def child(framework: str, program: str, cache: str) -> dict[str, float]:
-    """Import a framework, call a program for the first time, then with another batch size; seconds of each."""
+    """Import a framework, call a program, then call it with another batch size; return the seconds of each."""
     start = time.perf_counter()
-    from benchmarks import frameworks  # timed from before the first import of NumPy
+    from benchmarks import frameworks  # includes the time of the first import of NumPy
 
     fw = frameworks.load(framework)
     result = {IMPORT: time.perf_counter() - start}
@@ -49,7 +49,7 @@ def child(framework: str, program: str, cache: str) -> dict[str, float]:
 
 
 def _prepared(fw: Any, program: str) -> tuple[Callable[..., Any], Sequence[Any], Sequence[Any]]:
-    """A jitted program, its arguments, and its arguments at another batch size. Making them compiles nothing."""
+    """Return a jitted program, its arguments, and arguments with another batch size, without compiling anything."""
     from benchmarks import programs
 
     if program == "MLP step":
@@ -66,7 +66,7 @@ def _prepared(fw: Any, program: str) -> tuple[Callable[..., Any], Sequence[Any],
 
 
 def spawn(framework: str, program: str = "", cache: str = "") -> dict[str, float]:
-    """Run `child` in a new process. Without `cache` nothing is kept: funcgrad gets an empty directory of its own."""
+    """Run `child` in a new process. Without `cache`, funcgrad gets an empty temporary directory."""
     with tempfile.TemporaryDirectory() as empty:
         environment = {**os.environ, "FUNCGRAD_CACHE_DIR": cache or empty, "JAX_PLATFORMS": "cpu"}
         environment.pop("JAX_COMPILATION_CACHE_DIR", None)
@@ -76,7 +76,7 @@ def spawn(framework: str, program: str = "", cache: str = "") -> dict[str, float
 
 
 def rows(frameworks: Sequence[str], wanted: Callable[[str], bool], repetitions: int) -> Iterator[Row]:
-    """Measure import, and each program compiled cold, from disk, and for a new batch size."""
+    """Measure import, and the compilation of each program without a cache, from disk, and for a new batch size."""
     if wanted(IMPORT):
         yield _row(IMPORT, IMPORT, _alternate(frameworks, "", None, repetitions))
     for program in PROGRAMS:
@@ -90,7 +90,7 @@ def rows(frameworks: Sequence[str], wanted: Callable[[str], bool], repetitions: 
             for name, cache in caches.items():
                 os.mkdir(cache, 0o700)
                 spawn(name, program, cache)
-            # JAX keeps nothing on disk unless it is told to: once with its cache switched on, once as it is installed.
+            # JAX has no disk cache by default: measure it with its cache enabled, and with its defaults.
             for label, kept in (("from disk", caches), ("second process, as installed", {**caches, "jax": ""})):
                 yield _row(f"{program}: {label}", "first call", _alternate(frameworks, program, kept, repetitions))
 

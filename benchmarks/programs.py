@@ -1,4 +1,4 @@
-"""The programs that are measured, as a user writes them: pure functions of a framework and arrays."""
+"""The measured programs, written as user code: pure functions of a framework and arrays."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def gelu(fw: Framework) -> Callable[..., Any]:
 
 
 def softmax(fw: Framework) -> Callable[..., Any]:
-    """exp(x) normalized over the last axis, shifted by the row's maximum."""
+    """exp(x) normalized over the last axis, shifted by the maximum of the row."""
     np = fw.np
 
     def fun(x: Any) -> Any:
@@ -49,7 +49,7 @@ def layer_norm(fw: Framework) -> Callable[..., Any]:
 
 
 def weighted_sum_gradient(fw: Framework, fun: Callable[..., Any], n_args: int) -> Callable[..., Any]:
-    """The gradient of sum(fun(*args) · w) by all of the arguments; `w`, the cotangent, is the last argument."""
+    """The gradient of sum(fun(*args) · w) with respect to all arguments; `w`, the cotangent, is the last argument."""
     np = fw.np
     return fw.lib.grad(lambda *args: np.sum(fun(*args[:-1]) * args[-1]), argnums=tuple(range(n_args)))
 
@@ -71,7 +71,7 @@ def chain(fw: Framework) -> Callable[..., Any]:
 
 
 def mlp_loss(fw: Framework) -> Callable[..., Any]:
-    """Mean cross-entropy of a multi-layer perceptron: rows of `labels` are one-hot."""
+    """Mean cross-entropy of a multi-layer perceptron, for one-hot labels."""
     np = fw.np
 
     def loss(params: Any, images: Any, labels: Any) -> Any:
@@ -88,7 +88,7 @@ def mlp_loss(fw: Framework) -> Callable[..., Any]:
 
 
 def mlp_step(fw: Framework) -> Callable[..., Any]:
-    """(params, velocity, images, labels) → the same after one step of SGD with momentum, and the loss."""
+    """(params, velocity, images, labels) → (params, velocity, loss) after one step of SGD with momentum."""
     loss, tree = mlp_loss(fw), fw.lib.tree
 
     def step(params: Any, velocity: Any, images: Any, labels: Any) -> Any:
@@ -100,7 +100,7 @@ def mlp_step(fw: Framework) -> Callable[..., Any]:
 
 
 def adam_step(fw: Framework) -> Callable[..., Any]:
-    """(params, (mean, square, count), images, labels) → the same after one step of Adam, and the loss."""
+    """(params, (mean, square, count), images, labels) → (params, state, loss) after one step of Adam."""
     np, loss, tree = fw.np, mlp_loss(fw), fw.lib.tree
 
     def step(params: Any, state: Any, images: Any, labels: Any) -> Any:
@@ -126,7 +126,7 @@ def mlp_params(fw: Framework) -> list[list[Any]]:
 
 
 def zeros_like(fw: Framework, params: Any) -> Any:
-    """A pytree like `params`, of zeros."""
+    """A pytree of zeros like `params`."""
     return fw.lib.tree.map(lambda p: fw.array(numpy.zeros(p.shape, numpy.float32)), params)
 
 

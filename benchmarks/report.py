@@ -1,4 +1,4 @@
-"""Rows as a table: on the terminal, and as the page docs/benchmarks.md."""
+"""The results as a table, on the terminal and as the page docs/benchmarks.md."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GROUPS = {
     "kernels": "Kernels, float32",
     "training": "Training steps",
     "loops": "Loops",
-    "lanes": "Loops whose lanes go their own ways",
+    "lanes": "Loops with diverging lanes",
     "compilation": "Compilation and import, each in a new process",
 }
 _INTRODUCTION = """# Benchmarks
@@ -26,7 +26,7 @@ Times are medians with quartiles in brackets; *speed-up* is JAX's median over fu
 
 
 def seconds(value: float, unit: tuple[float, str] | None = None) -> str:
-    """Show a time with three significant digits, in `unit` (its size and name) or the one that fits."""
+    """Format a time with three significant digits, in `unit` (size and name) or in the unit that fits."""
     size, name = unit or _unit(value)
     scaled = value / size
     digits = 2 if scaled < 10 else 1 if scaled < 100 else 0
@@ -38,20 +38,20 @@ def _unit(value: float) -> tuple[float, str]:
 
 
 def spread(times: Times) -> str:
-    """Show a median with its quartiles: `7.10 µs (7.02–7.30)`."""
+    """Format a median with its quartiles: `7.10 µs (7.02–7.30)`."""
     unit = _unit(times.median)
     return f"{seconds(times.median)} ({seconds(times.low, unit)}–{seconds(times.high, unit)})"
 
 
 def line(row: Row) -> str:
-    """One row for the terminal, printed as soon as it is measured."""
+    """Format one row for the terminal."""
     cells = "  ".join(f"{name} {spread(t):28}" for name, t in row.times.items())
     ratio = "" if row.ratio is None else f"× {row.ratio:5.2f}"
     return f"{row.name:44} {cells} {ratio}  {row.note}".rstrip()
 
 
 def machine() -> str:
-    """The versions and the processors that the figures belong to, and how busy they were."""
+    """Describe the versions, the processors and their load at the time of the measurement."""
     versions = []
     for name in ("funcgrad", "jax", "numpy", "llvmlite"):
         try:
@@ -75,7 +75,7 @@ def _processor() -> str:
 
 
 def markdown(rows: Sequence[Row], where: str) -> str:
-    """The page. `where` is what `machine()` said before the run."""
+    """Return the page. `where` is the result of `machine()` before the run."""
     parts = [_INTRODUCTION, where, ""]
     for group, title in GROUPS.items():
         mine = [r for r in rows if r.group == group]

@@ -1,8 +1,8 @@
-"""How long programs take to compile, by their length: `python -m benchmarks scaling`, and words for some kinds.
+"""Compile times of programs by their length: `python -m benchmarks scaling [words]`; the words select kinds.
 
-Each program is compiled and run once in a process of its own, without a cache on disk; funcgrad and JAX in alternation.
-Times are of the processor, which other programs on the machine disturb least, and include tracing. Memory is by how
-much the process has grown at most. Run as a module this is the child process, which prints what it measured as JSON.
+Each program is compiled and run once in a new process, without a disk cache; funcgrad and JAX alternate. Times are CPU
+times, which other processes disturb least, and include tracing. Memory is the growth of the peak resident set. Run as
+a module, this is the child process, which prints its measurements as JSON.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from benchmarks.scaling_programs import KINDS, Kind
 
 LENGTHS = (50, 200, 1000, 5000)
 QUICK = (50, 200)
-PATIENCE = 900.0  # seconds
+TIMEOUT = 900.0  # seconds
 
 
 class Sample(NamedTuple):
-    """Processor seconds of a first call, and the bytes by which it made the process grow."""
+    """CPU seconds of a first call, and the bytes by which the process grew."""
 
     seconds: float
     bytes: int
@@ -51,7 +51,7 @@ def _peak() -> int:
 
 
 def measure(framework: str, kind: Kind, length: int) -> Sample | None:
-    """Run `child` in a new process with nothing cached; None when it takes too long."""
+    """Run `child` in a new process without caches; return None if it takes too long."""
     with tempfile.TemporaryDirectory() as cache:
         environment = {**os.environ, "FUNCGRAD_CACHE_DIR": cache, "JAX_PLATFORMS": "cpu"}
         environment.pop("JAX_COMPILATION_CACHE_DIR", None)
@@ -65,7 +65,7 @@ def measure(framework: str, kind: Kind, length: int) -> Sample | None:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 text=True,
-                timeout=PATIENCE,
+                timeout=TIMEOUT,
             ).stdout
         except subprocess.TimeoutExpired:
             return None
@@ -73,13 +73,13 @@ def measure(framework: str, kind: Kind, length: int) -> Sample | None:
 
 
 def growth(samples: dict[int, Sample | None]) -> float:
-    """By what factor the time grows when the length doubles, between the two longest programs."""
+    """The factor by which the time grows when the length doubles, from the two longest programs."""
     (n, a), (m, b) = list(samples.items())[-2:]
     return math.nan if a is None or b is None else (b.seconds / a.seconds) ** (1 / math.log2(m / n))
 
 
 def lines(names: Sequence[str], lengths: Sequence[int], words: Sequence[str]) -> Iterator[str]:
-    """The rows of a Markdown table, as they are measured; `words` choose kinds."""
+    """Yield the rows of a Markdown table as they are measured; `words` select kinds."""
     yield (
         "| | equations | "
         + " | ".join(f"{n} s | {n} MiB" for n in names)
@@ -101,7 +101,7 @@ def lines(names: Sequence[str], lengths: Sequence[int], words: Sequence[str]) ->
 
 
 def _cell(sample: Sample | None) -> str:
-    return f"{sample.seconds:.2f} | {sample.bytes / 2**20:.0f}" if sample else f"over {PATIENCE:.0f} | –"
+    return f"{sample.seconds:.2f} | {sample.bytes / 2**20:.0f}" if sample else f"over {TIMEOUT:.0f} | –"
 
 
 def main(arguments: Sequence[Any]) -> None:

@@ -1,4 +1,4 @@
-"""Programs of any length, one kind each: what makes a compiler slow is their length, for their arrays are small."""
+"""Programs of any length, on small arrays, to measure how compile times grow with the number of equations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Program = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
 class Kind(NamedTuple):
-    """`make(framework, n)` returns a program of n repetitions, each of about so many `equations`."""
+    """`make(framework, n)` returns a program of n repetitions, each with about `equations` equations."""
 
     name: str
     equations: int
@@ -24,7 +24,7 @@ class Kind(NamedTuple):
 
 
 def _repeated(step: Callable[[Framework, Any, int], Any], *shape: int) -> Callable[[Framework, int], Program]:
-    """n times x = step(framework, x, i)."""
+    """A program that repeats x = step(framework, x, i) n times."""
 
     def make(fw: Framework, n: int) -> Program:
         def fun(x: Any) -> Any:
@@ -95,7 +95,7 @@ def _layers(fw: Framework, n: int) -> Program:
 
 
 def _jits(fw: Framework, n: int) -> Program:
-    """Calls of one jitted function within another."""
+    """Calls of one jitted function inside another."""
     np, jit = fw.np, fw.lib.jit
     inner = jit(lambda x, y: np.sin(x) * y + 1.0)
     outer = jit(lambda x, y: inner(x, y) - 0.5 * y)

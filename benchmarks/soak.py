@@ -1,4 +1,4 @@
-"""Memory over time: `python -m benchmarks.soak` calls one function a million times, and compiles three hundred."""
+"""Memory over time: `python -m benchmarks.soak` calls one function a million times, and compiles 300 functions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import funcgrad.numpy as fnp
 
 
 def resident() -> float:
-    """Return the memory of this process in MiB."""
+    """Return the resident memory of this process in MiB."""
     gc.collect()
     with open("/proc/self/statm", encoding="ascii") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
@@ -24,7 +24,7 @@ def _line(what: str, count: int, start: float) -> None:
 
 
 def calls(total: int) -> None:
-    """Call one jitted function `total` times, and print the memory after every quarter."""
+    """Call one jitted function `total` times, and print the memory after each quarter."""
     fun, x = fg.jit(lambda x: fnp.tanh(x) * 2 + 1), fnp.arange(1000.0)
     for _ in range(1000):
         fun(x)
@@ -37,7 +37,7 @@ def calls(total: int) -> None:
 
 
 def functions(total: int) -> None:
-    """Compile `total` functions that share no kernel, then drop them."""
+    """Compile `total` functions without common kernels, then delete them."""
     start, x = time.perf_counter(), fnp.arange(1000.0)
     _line("distinct functions", 0, start)
     alive = []
@@ -49,11 +49,11 @@ def functions(total: int) -> None:
     compiled = sum(f.cache_info().kernels_compiled for f in alive)
 
     alive.clear()
-    _line(f"after dropping them; {compiled} kernels were compiled", 0, start)
+    _line(f"after deleting them; {compiled} kernels were compiled", 0, start)
 
 
 def _distinct(number: int) -> Callable[..., fg.Array]:
-    """A function of its own kernel for every number: a chain of operations spelled by the number's digits to base 4."""
+    """A function with a distinct kernel for each number: a chain of operations given by its digits in base 4."""
     operations = (fnp.tanh, fnp.exp, fnp.sin, lambda x: x * x)
 
     def fun(x: fg.Array) -> fg.Array:
@@ -67,7 +67,7 @@ def _distinct(number: int) -> Callable[..., fg.Array]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print both as one table."""
+    """Print one table of both."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
     parser.add_argument("--calls", type=int, default=1_000_000)
     parser.add_argument("--functions", type=int, default=300)

@@ -1,4 +1,4 @@
-"""Timing two calls in alternation: what disturbs the machine for a while disturbs both."""
+"""Timing of two calls in alternation, so that disturbances of the machine affect both."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ REPETITION_SECONDS = 2e-3
 
 
 class Times(NamedTuple):
-    """Median and quartiles of one framework's repetitions, in seconds a call."""
+    """Median and quartiles of the repetitions of one framework, in seconds per call."""
 
     median: float
     low: float
@@ -22,7 +22,7 @@ class Times(NamedTuple):
 
     @classmethod
     def of(cls, samples: Sequence[float]) -> Times:
-        """Summarize samples."""
+        """Compute the median and quartiles of samples."""
         if len(samples) == 1:
             return cls(samples[0], samples[0], samples[0])
         low, median, high = statistics.quantiles(samples, n=4, method="inclusive")
@@ -30,7 +30,7 @@ class Times(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One line of the report: `times` by framework; `ratio` is JAX's median over funcgrad's."""
+    """A line of the report. `times` are by framework; `ratio` is the median of JAX over that of funcgrad."""
 
     name: str
     group: str
@@ -39,14 +39,14 @@ class Row(NamedTuple):
 
     @property
     def ratio(self) -> float | None:
-        """How many times faster funcgrad is; None when it ran alone."""
+        """The speedup of funcgrad over JAX; None without JAX."""
         if "jax" not in self.times:
             return None
         return self.times["jax"].median / self.times["funcgrad"].median
 
 
 def seconds_of(fw: Framework, call: Callable[[], Any], n: int, wait: bool) -> float:
-    """Return the seconds that a call takes in a loop of `n`, each of them waited for, or the last one only."""
+    """Return the seconds per call in a loop of `n`, waiting for each call or only for the last one."""
     out = None
     start = time.perf_counter()
     if wait:
@@ -60,7 +60,7 @@ def seconds_of(fw: Framework, call: Callable[[], Any], n: int, wait: bool) -> fl
 
 
 def alternate(calls: dict[str, tuple[Framework, Callable[[], Any]]], repetitions: int, wait: bool) -> dict[str, Times]:
-    """Time calls in alternation; who comes first alternates too. A repetition is as many calls as take 2 ms."""
+    """Time calls in alternation, in alternating order. A repetition is a loop of calls that takes about 2 ms."""
     counts, samples = {}, {name: [] for name in calls}
     for name, (fw, call) in calls.items():
         for _ in range(3):

@@ -1,8 +1,8 @@
-"""Train a classifier of handwritten digits, and draw what it learned and where it errs.
+"""Train a classifier of handwritten digits, and plot its learning curve and its errors.
 
     python examples/digits.py --epochs 60 --out digits.png
 
-The data are scikit-learn's 1797 images of 8×8 pixels (real scans, from the UCI repository). One training step (loss,
+The data set is that of scikit-learn: 1797 scanned images of 8×8 pixels, from the UCI repository. A training step (loss,
 gradient, Adam) is one compiled function.
 """
 
@@ -23,10 +23,10 @@ import funcgrad.numpy as jnp
 from funcgrad import data, nn, optim, random
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402  (after the choice of a backend that needs no display)
+import matplotlib.pyplot as plt  # noqa: E402  (after selecting a backend that needs no display)
 
 MODEL = nn.Sequential(nn.Linear(128), nn.Relu(), nn.Dropout(0.2), nn.Linear(64), nn.Relu(), nn.Linear(10))
-RIGHT, WRONG, MUTED = "#2a6f97", "#c1121f", "#6c757d"
+CORRECT, WRONG, MUTED = "#2a6f97", "#c1121f", "#6c757d"
 
 
 def digits() -> tuple[Any, Any, np.ndarray]:
@@ -34,7 +34,7 @@ def digits() -> tuple[Any, Any, np.ndarray]:
     raw = load_digits()
     parts = train_test_split(raw.data, raw.target, test_size=0.25, random_state=0, stratify=raw.target)
     train_x, test_x, train_y, test_y = parts
-    # Pixels are 0…16; those at the edge hardly vary in training, and would be blown up where they do in the test.
+    # Pixels are 0…16. Those at the edge hardly vary in the training data; do not amplify them.
     mean, spread = train_x.mean(0), np.maximum(train_x.std(0), 1)
 
     def examples(x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
@@ -44,7 +44,7 @@ def digits() -> tuple[Any, Any, np.ndarray]:
 
 
 def train(epochs: int, batch: int, seed: int) -> tuple[np.ndarray, dict[str, list[float]], np.ndarray, np.ndarray]:
-    """Train; return class probabilities of the test images, the history per epoch, test labels and test images."""
+    """Train; return the class probabilities of the test images, the history per epoch, and test labels and images."""
     training, test, images = digits()
     steps = epochs * (len(training["y"]) // batch)
     optimizer = optim.adamw(optim.warmup_cosine(3e-3, max(1, steps // 20), max(2, steps)), weight_decay=1e-2)
@@ -88,10 +88,10 @@ def train(epochs: int, batch: int, seed: int) -> tuple[np.ndarray, dict[str, lis
 def draw(
     path: str, probabilities: np.ndarray, history: dict[str, list[float]], labels: np.ndarray, images: np.ndarray
 ) -> None:
-    """Save the learning curve beside test images with their predictions, the wrong ones first."""
+    """Plot the learning curve next to test images with their predictions, the wrong ones first."""
     guesses, confidence = probabilities.argmax(-1), probabilities.max(-1)
     wrong = np.flatnonzero(guesses != labels)
-    # The most confident errors, then the right answers given with most doubt.
+    # The most confident errors, then the least confident correct predictions.
     right = np.flatnonzero(guesses == labels)
     shown = np.concatenate([wrong[np.argsort(-confidence[wrong])], right[np.argsort(confidence[right])]])[:24]
 
@@ -99,35 +99,35 @@ def draw(
     left, side = figure.subfigures(1, 2, width_ratios=[1, 1.25])
     curves(*left.subplots(2, 1, sharex=True), history)
     side.suptitle(
-        f"{len(wrong)} errors on {len(labels)} test images; then the least certain right answers", fontsize=11
+        f"{len(wrong)} errors on {len(labels)} test images; then the least confident correct predictions", fontsize=11
     )
     for axes, i in zip(side.subplots(4, 6).flat, shown, strict=False):
         good = guesses[i] == labels[i]
         axes.imshow(images[i], cmap="gray_r", vmin=0, vmax=16)
         axes.set(xticks=[], yticks=[])
         for spine in axes.spines.values():
-            spine.set(color=RIGHT if good else WRONG, linewidth=1 if good else 2.5)
+            spine.set(color=CORRECT if good else WRONG, linewidth=1 if good else 2.5)
         text = (
             f"{guesses[i]} ({100 * confidence[i]:.0f}%)"
             if good
             else f"{guesses[i]} ({100 * confidence[i]:.0f}%), is {labels[i]}"
         )
-        axes.set_title(text, fontsize=8.5, color=RIGHT if good else WRONG, pad=3)
+        axes.set_title(text, fontsize=8.5, color=CORRECT if good else WRONG, pad=3)
     figure.savefig(path, dpi=150)
     plt.close(figure)
 
 
 def curves(upper: Any, lower: Any, history: dict[str, list[float]]) -> None:
-    """Draw the losses above, the accuracy below."""
+    """Plot the losses above and the accuracy below."""
     epochs = np.arange(1, len(history["train"]) + 1)
     accuracy = 100 * np.asarray(history["accuracy"])
     upper.plot(epochs, history["train"], color=MUTED, label="training, smoothed labels")
-    upper.plot(epochs, history["test"], color=RIGHT, label="test")
+    upper.plot(epochs, history["test"], color=CORRECT, label="test")
     upper.set(ylabel="cross-entropy", yscale="log")
     upper.legend(frameon=False, fontsize=9)
-    upper.set_title(f"Digits: {accuracy[-1]:.1f} % of test images are read right", fontsize=11)
-    lower.plot(epochs, accuracy, color=RIGHT)
-    # The first epochs would squeeze the rest: the axis begins where the second tenth of the training does.
+    upper.set_title(f"Digits: {accuracy[-1]:.1f} % of the test images are classified correctly", fontsize=11)
+    lower.plot(epochs, accuracy, color=CORRECT)
+    # The first epochs would compress the scale, so the axis starts at the accuracy after a tenth of the training.
     lower.set(xlabel="epoch", ylabel="test accuracy (%)", xlim=(1, max(2, len(epochs))))
     lower.set_ylim(np.floor(accuracy[len(accuracy) // 10 :].min()) - 1, 100)
     for axes in (upper, lower):
@@ -136,15 +136,15 @@ def curves(upper: Any, lower: Any, history: dict[str, list[float]]) -> None:
 
 
 def main() -> None:
-    """Read the command line, train, report and draw."""
+    """Parse the command line, train, report and plot."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--batch", type=int, default=64, help="examples per step")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", default="digits.png", help="where to save the picture")
+    parser.add_argument("--out", default="digits.png", help="file name of the figure")
     options = parser.parse_args()
     if options.epochs < 1 or not 1 <= options.batch <= 1347:
-        parser.error("at least one epoch, and a batch between 1 and 1347 examples, are needed")
+        parser.error("use at least one epoch, and a batch of 1 to 1347 examples")
     start = time.perf_counter()
     probabilities, history, labels, images = train(options.epochs, options.batch, options.seed)
     print(f"test accuracy {100 * history['accuracy'][-1]:.2f} % after {time.perf_counter() - start:.1f} s")

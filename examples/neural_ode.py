@@ -1,11 +1,11 @@
-"""Learn the law of a predator and its prey from noisy samples of them: a neural ordinary differential equation.
+"""Learn predator-prey dynamics from noisy samples with a neural ordinary differential equation.
 
     python examples/neural_ode.py --steps 2000 --out neural_ode.png
 
-The samples come from the Lotka–Volterra equations, of which the model knows nothing: a network gives the derivative of
-the state, dy/dt = f(y), and what is learned is f. The integrator (Runge–Kutta, of fourth order) is a `lax.scan`, its
-derivative the scan backwards; `vmap` runs it from many samples at once. One training step (solutions, loss, gradient,
-Adam) is one compiled function. After Chen, Rubanova, Bettencourt and Duvenaud, "Neural ordinary differential
+The samples come from the Lotka–Volterra equations, which the model does not know: a network f gives the derivative of
+the state, dy/dt = f(y), and is learned. The integrator, a fourth-order Runge–Kutta method, is a `lax.scan`; reverse
+mode differentiates through it, and `vmap` runs it from many samples at once. A training step (solutions, loss,
+gradient, Adam) is one compiled function. See Chen, Rubanova, Bettencourt and Duvenaud, "Neural ordinary differential
 equations", NeurIPS 2018.
 """
 
@@ -26,26 +26,26 @@ import funcgrad.numpy as jnp
 from funcgrad import lax, nn, optim, random
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402  (after the choice of a backend that needs no display)
+import matplotlib.pyplot as plt  # noqa: E402  (after selecting a backend that needs no display)
 
 START = (1.2, 0.9)
-INTERVAL = 0.1  # between samples, and the step of the integrator
+INTERVAL = 0.1  # the time between samples, and the step of the integrator
 SAMPLES = 160
-SEGMENT = 20  # samples after the one from which a solution starts
+SEGMENT = 20  # the number of samples that a solution is compared with
 MODEL = nn.Sequential(nn.Linear(32), nn.Tanh(), nn.Linear(32), nn.Tanh(), nn.Linear(2))
 PREY, PREDATOR, MUTED = "#2a6f97", "#c1121f", "#6c757d"
 
 
 def lotka_volterra(y: Any) -> Any:
-    """Return dy/dt of prey and predator: births, being eaten; births by eating, deaths."""
+    """Return dy/dt for prey and predators."""
     prey, predator = y
     return jnp.stack([2 / 3 * prey - 4 / 3 * prey * predator, prey * predator - predator])
 
 
 def solve(field: Callable[[Any], Any], start: Any, steps: int, checkpoint: bool = False) -> Any:
-    """Integrate dy/dt = field(y) from `start`, shape (2,); return the states after each step, shape (steps, 2).
+    """Integrate dy/dt = field(y) from `start`, of shape (2,); return the state after each step, of shape (steps, 2).
 
-    With `checkpoint` the derivative keeps one state a step and computes what is between two of them again.
+    With `checkpoint`, the derivative stores one state per step and recomputes the intermediate values.
     """
 
     def step(y: Any, _: None) -> tuple[Any, Any]:
@@ -61,7 +61,7 @@ def solve(field: Callable[[Any], Any], start: Any, steps: int, checkpoint: bool 
 
 
 def observe(key: Any, noise: float) -> tuple[Any, Any]:
-    """Return the true states over twice the time of the samples, and the samples: its first half, with noise."""
+    """Return the true states, and the samples: the first half of them, with noise."""
     start = jnp.array(START)
     states = fg.jit(solve, static_argnums=(0, 2))(lotka_volterra, start, 2 * SAMPLES - 1)
     truth = jnp.concatenate([start[None], states])
@@ -69,7 +69,7 @@ def observe(key: Any, noise: float) -> tuple[Any, Any]:
 
 
 def train(steps: int, batch: int, noise: float, seed: int, checkpoint: bool) -> dict[str, Any]:
-    """Train; return the parameters, losses, bytes of temporaries, and the true, sampled and learned states."""
+    """Train; return parameters, losses, bytes of temporaries, and the true, sampled and learned states."""
     sample_key, init_key, start_key = random.split(random.key(seed), 3)
     truth, samples = observe(sample_key, noise)
     _, untrained = MODEL.init(init_key, (2,))
@@ -77,7 +77,7 @@ def train(steps: int, batch: int, noise: float, seed: int, checkpoint: bool) -> 
     params, state = untrained, optimizer.init(untrained)
 
     def loss(params: Any, starts: Any) -> Any:
-        # Short solutions from many samples: one solution over all of the time is lost long before its end.
+        # Short solutions from many samples: early in training, a long solution diverges from the data.
         targets = samples[starts[:, None] + 1 + jnp.arange(SEGMENT)]
         field = functools.partial(MODEL.apply, params)
         solutions = fg.vmap(lambda y: solve(field, y, SEGMENT, checkpoint))(samples[starts])
@@ -111,7 +111,7 @@ def train(steps: int, batch: int, noise: float, seed: int, checkpoint: bool) -> 
 
 
 def draw(path: str, result: dict[str, Any]) -> None:
-    """Save the populations over time, within and beyond that of the samples, beside the learned field."""
+    """Plot the populations over time, within and beyond the samples, next to the learned vector field."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.2), width_ratios=[1.7, 1], layout="constrained")
     truth, samples, learned = result["truth"], result["samples"], result["learned"]
     over_time(left, truth, samples, learned)
@@ -131,7 +131,7 @@ def draw(path: str, result: dict[str, Any]) -> None:
 
 
 def over_time(axes: Any, truth: np.ndarray, samples: np.ndarray, learned: np.ndarray) -> None:
-    """Draw samples, the truth and what was learned over time."""
+    """Plot the samples, the true and the learned populations over time."""
     times = INTERVAL * np.arange(len(truth))
     for i, (name, color) in enumerate({"prey": PREY, "predators": PREDATOR}.items()):
         axes.plot(times[: len(samples)], samples[:, i], ".", color=color, markersize=4, alpha=0.6)
@@ -149,17 +149,17 @@ def over_time(axes: Any, truth: np.ndarray, samples: np.ndarray, learned: np.nda
 
 
 def main() -> None:
-    """Read the command line, train, report and, if asked, draw."""
+    """Parse the command line, train, report, and plot with `--out`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--batch", type=int, default=32, help="solutions per step")
-    parser.add_argument("--noise", type=float, default=0.03, help="standard deviation of the samples' errors")
+    parser.add_argument("--noise", type=float, default=0.03, help="standard deviation of the noise in the samples")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--checkpoint", action="store_true", help="keep less for the derivative, compute it again")
-    parser.add_argument("--out", help="where to save a picture")
+    parser.add_argument("--checkpoint", action="store_true", help="store less for the derivative, and recompute it")
+    parser.add_argument("--out", help="file name of the figure")
     options = parser.parse_args()
     if options.steps < 1 or options.batch < 1 or options.noise < 0:
-        parser.error("at least one step, one solution a step, and noise of no negative size are needed")
+        parser.error("use at least one step, one solution per step, and noise >= 0")
     start = time.perf_counter()
     result = train(options.steps, options.batch, options.noise, options.seed, options.checkpoint)
     print(f"loss {result['before']:.5f} before, {result['after']:.5f} after {time.perf_counter() - start:.1f} s")

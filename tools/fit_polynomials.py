@@ -30,7 +30,7 @@ DIGAMMA_ROOT = mp.findroot(mp.digamma, 1.4616)
 
 @dataclass(frozen=True)
 class Fit:
-    """One polynomial: ``target`` on [low, high], the number of terms in each precision (0: not needed)."""
+    """A polynomial: ``target`` on [low, high], and the number of terms for each precision (0 if not needed)."""
 
     name: str
     meaning: str
@@ -63,7 +63,7 @@ def evaluate(coefficients, x):
 
 
 def level(residual, weights, xs, lowest_power: int, basis) -> list[mp.mpf]:
-    """The coefficients P that minimize max |weights (residual - x^lowest_power P(x))|."""
+    """The coefficients of P that minimize max |weights (residual - x^lowest_power P(x))|."""
     scale = max(abs(w * r) for w, r in zip(weights, residual, strict=True))
     columns = [[float(w * x**lowest_power * evaluate(b, x)) for w, x in zip(weights, xs, strict=True)] for b in basis]
     matrix = np.array(columns).T
@@ -85,7 +85,7 @@ def level(residual, weights, xs, lowest_power: int, basis) -> list[mp.mpf]:
 
 
 def minimax(fit: Fit, terms: int, round_to: Callable) -> tuple[list, float]:
-    """The rounded coefficients and log2 of the largest weighted error they leave."""
+    """The rounded coefficients, and log2 of their largest weighted error."""
     low, high = mp.mpf(fit.low), mp.mpf(fit.high)
     middle, half = (low + high) / 2, (high - low) / 2
     nodes = [middle + half * mp.cos(mp.pi * (2 * k + 1) / (2 * terms)) for k in range(terms)]
@@ -416,7 +416,7 @@ class Coefficients(NamedTuple):
 
 
 def table(row: list) -> str:
-    """A tuple of numbers, wrapped and indented; f32 ones in full, since some are used in f64 arithmetic."""
+    """A tuple of numbers, wrapped and indented; f32 numbers in full, because some are used in f64 arithmetic."""
     text = textwrap.fill(", ".join(repr(float(c)) for c in row), 100, initial_indent=" " * 8, subsequent_indent=" " * 8)
     return f"(\n{text},\n    )" if row else "()"
 

@@ -1,8 +1,8 @@
-"""Write docs/coverage.md: which public names of the installed JAX funcgrad has.
+"""Write docs/coverage.md: the public names of the installed JAX that funcgrad has.
 
 Usage: python tools/make_coverage.py [--check]
 
-With --check the page is compared and not written; the exit status is 1 if it differs.
+With --check, the page is compared and not written; the exit status is 1 if it differs.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ PAGE = Path(__file__).parents[1] / "docs" / "coverage.md"
 HEAD = f"""\
 # Coverage
 
-Which public names of JAX {jax.__version__} are in funcgrad, module by module: how many, and which are absent. What is
-supported has JAX's name, arguments and values, except where [jax-users.md](jax-users.md) says otherwise.
+This page lists, for each module of JAX {jax.__version__}, how many of its public names funcgrad has, and which are
+absent. Supported functions have the names, arguments and values of JAX, with the differences listed in
+[jax-users.md](jax-users.md).
 
-`tools/make_coverage.py` writes this page from the two libraries as they are installed.
+`tools/make_coverage.py` generates this page from the installed versions of both libraries.
 
 | module | supported | |
 |---|---|---|
@@ -71,19 +72,19 @@ MODULES = [
     "jax.experimental.ode",
 ]
 
-# What these modules hold besides their own names, because they import it.
+# The public names of modules that also expose the names they import.
 PRIVATE = {"jax.experimental.jet": {"jet"}, "jax.experimental.ode": {"odeint"}}
 
 
 def public_names(module: types.ModuleType) -> list[str]:
-    """Return the public names of one of JAX's modules, without primitives and what is of other libraries."""
+    """Return the public names of a module of JAX, without primitives and names of other libraries."""
     own = PRIVATE.get(module.__name__) or getattr(module, "__all__", None) or dir(module)
     return sorted(name for name in own if not name.startswith("_") and _is_public(module, name))
 
 
 def _is_public(module: types.ModuleType, name: str) -> bool:
     value = getattr(module, name)
-    if isinstance(value, types.ModuleType):  # distributions are modules; those with a line of their own do not count
+    if isinstance(value, types.ModuleType):  # distributions are modules; modules with their own row do not count
         return value.__name__ == f"{module.__name__}.{name}" and value.__name__ not in MODULES
     if name.endswith("_p"):
         return False
@@ -92,7 +93,7 @@ def _is_public(module: types.ModuleType, name: str) -> bool:
 
 
 def ours(module: str) -> types.ModuleType | None:
-    """Return funcgrad's module of that place, None where there is none."""
+    """Return the corresponding module of funcgrad, or None."""
     try:
         return importlib.import_module(module.replace("jax", "funcgrad", 1))
     except ModuleNotFoundError:
@@ -100,12 +101,12 @@ def ours(module: str) -> types.ModuleType | None:
 
 
 def page() -> str:
-    """Return the whole page."""
+    """Return the page."""
     rows, lists = [], []
     for name in MODULES:
-        wanted, have = public_names(importlib.import_module(name)), ours(name)
-        absent = [n for n in wanted if not hasattr(have, n)]
-        count = f"{len(wanted) - len(absent)} of {len(wanted)}"
+        theirs, have = public_names(importlib.import_module(name)), ours(name)
+        absent = [n for n in theirs if not hasattr(have, n)]
+        count = f"{len(theirs) - len(absent)} of {len(theirs)}"
         anchor = name.replace(".", "")
         rows.append(f"| `{name}` | {count if have else 'no module'} | {f'[absent](#{anchor})' if absent else 'all'} |")
         if absent:
@@ -115,14 +116,14 @@ def page() -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Write the page, or compare it."""
+    """Write the page, or compare it with the file."""
     text = page()
     if arguments != ["--check"]:
         PAGE.write_text(text, encoding="utf-8")
         return 0
     written = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
     lines = written.splitlines(), text.splitlines()
-    difference = list(difflib.unified_diff(*lines, "docs/coverage.md", "what the libraries have now", lineterm=""))
+    difference = list(difflib.unified_diff(*lines, "docs/coverage.md", "the installed libraries", lineterm=""))
     print("\n".join(difference))
     return int(bool(difference))
 

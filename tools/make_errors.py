@@ -1,9 +1,9 @@
-"""Write docs/errors.md: every error class, when it is raised, and what it says.
+"""Write docs/errors.md: each error class, when it is raised, and an example of its message.
 
 Usage: python tools/make_errors.py [--check]
 
-The messages are those of the examples below, which run when the page is written: each is a file example.py of its own.
-With --check the page is compared and not written; the exit status is 1 if it differs, or if a class has no example.
+The messages are those of the examples below, each of which runs as a file example.py. With --check, the page is
+compared and not written; the exit status is 1 if it differs, or if a class has no example.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ PAGE = Path(__file__).parents[1] / "docs" / "errors.md"
 HEAD = """\
 # Errors
 
-Bad input raises one of the classes of `funcgrad.errors`, all of which are a `FuncgradError`. Each is also the builtin
-exception that a user of NumPy or JAX would catch. A message names the operation and both values, the line of yours that
-led there (frames of the library are left out) with the transforms that were under way, and a remedy. The parts are
-attributes too: `error.summary`, `error.location`, `error.fix`.
+Bad input raises one of the classes of `funcgrad.errors`, which all derive from `FuncgradError`. Each also derives from
+the builtin exception that a user of NumPy or JAX would catch. A message names the operation, the values, your line of
+code with the active transforms, and a remedy. The parts are also attributes: `error.summary`, `error.location`,
+`error.fix`.
 
-This page is written by `tools/make_errors.py`, which runs the examples: each is a file `example.py` whose first four
-lines are these and an empty one:
+`tools/make_errors.py` generates this page by running the examples. Each is a file `example.py` that starts with these
+three lines and an empty one:
 
 ```py
 import numpy as np
@@ -48,7 +48,7 @@ import funcgrad.numpy as fnp
 
 
 class Example(NamedTuple):
-    """A case in which a class is raised, and code that raises it."""
+    """A case in which an error is raised, and code that raises it."""
 
     when: str
     code: str
@@ -212,14 +212,14 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
 
 
 def classes() -> list[type[FuncgradError]]:
-    """Return the error classes in the order of their declaration."""
+    """Return the error classes in order of declaration."""
     found = vars(fg.errors).values()
     return [c for c in found if inspect.isclass(c) and issubclass(c, FuncgradError) and c is not FuncgradError]
 
 
 @contextlib.contextmanager
 def _without_optional_packages() -> Iterator[None]:
-    """Hide what may or may not be installed, so that every machine writes one page."""
+    """Hide optional packages, so that the page does not depend on what is installed."""
     find = importlib.util.find_spec
     importlib.util.find_spec = lambda name, *args: None if name == "numba_cuda" else find(name, *args)
     try:
@@ -243,7 +243,7 @@ def message_of(example: Example, kind: type[FuncgradError]) -> str:
 
 
 def section(kind: type[FuncgradError]) -> str:
-    """Return the part of the page about one class."""
+    """Return the section of the page on a class."""
     examples = EXAMPLES.get(kind.__name__)
     if not examples:
         raise SystemExit(f"{kind.__name__} has no example in {Path(__file__).name}")
@@ -256,19 +256,19 @@ def section(kind: type[FuncgradError]) -> str:
 
 
 def _also(kind: type[FuncgradError]) -> str:
-    """Say as which builtin exceptions the class is caught."""
+    """Describe the builtin exceptions that the class derives from."""
     builtins = [c for c in kind.__mro__ if c.__module__ == "builtins" and issubclass(c, Exception)]
     names = [f"`{c.__name__}`" for c in builtins if not any(issubclass(d, c) for d in builtins if d is not c)]
     return f" Caught as {' and '.join(names)} too." if names != ["`Exception`"] else ""
 
 
 def page() -> str:
-    """Return the whole page."""
+    """Return the page."""
     return "\n".join([HEAD, *map(section, classes())])
 
 
 def main(arguments: list[str]) -> int:
-    """Write the page, or compare it."""
+    """Write the page, or compare it with the file."""
     text = page()
     if arguments != ["--check"]:
         PAGE.write_text(text, encoding="utf-8")

@@ -1,9 +1,9 @@
-"""Run the Python in Markdown files and notebooks.
+"""Run the Python code in Markdown files and notebooks.
 
 Usage: python tools/run_documents.py README.md docs/*.md notebooks/*.ipynb
 
-The ```python blocks of a Markdown file run in order in one fresh interpreter; blocks with >>> prompts are
-doctests. A notebook runs from top to bottom in a fresh kernel. The exit status is 1 if a document failed.
+The ```python blocks of a Markdown file run in order in a new interpreter; blocks with >>> prompts are doctests. A
+notebook runs from top to bottom in a new kernel. The exit status is 1 if a document fails.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def run_markdown(path: Path) -> None:
-    """Execute the blocks of one file in this interpreter; the first failure raises."""
+    """Execute the blocks of a file in this interpreter; raise at the first failure."""
     text = path.read_text(encoding="utf-8")
     names: dict[str, object] = {"__name__": "__main__"}
     for block in _BLOCK.finditer(text):
@@ -31,12 +31,12 @@ def run_markdown(path: Path) -> None:
                 raise SystemExit(1)
             names.update(test.globs)
         else:
-            # Blank lines ahead make the line numbers of tracebacks those of the file.
+            # Leading blank lines make the line numbers of tracebacks match the file.
             exec(compile("\n" * line + block[1], str(path), "exec"), names)
 
 
 def run_notebook(path: Path) -> None:
-    """Execute one notebook in a fresh kernel, in its own directory; the first failing cell raises."""
+    """Execute a notebook in a new kernel, in its own directory; raise at the first failing cell."""
     import nbformat
     from nbclient import NotebookClient
 
@@ -45,7 +45,7 @@ def run_notebook(path: Path) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Run every document in an interpreter of its own, and say how long each took."""
+    """Run each document in a new interpreter, and print how long it took."""
     if arguments[:1] == ["--one"]:
         path = Path(arguments[1])
         (run_notebook if path.suffix == ".ipynb" else run_markdown)(path)
