@@ -155,7 +155,7 @@ def test_compilations_and_misses_are_logged(updates, capsys):
     assert "compiled 2 equations to 1 step in" in text and "kernels: 1 used before" in text
 
 
-def test_checks_are_on_here_and_find_what_a_pass_broke(monkeypatch):
+def test_checks_are_enabled_and_find_a_broken_pass(monkeypatch):
     assert config.enable_checks
 
     def forget(closed):

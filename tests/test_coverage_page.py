@@ -13,7 +13,7 @@ from tests.paths import ROOT
 
 
 @pytest.mark.oracle
-def test_the_page_lists_what_is_there():
+def test_the_page_is_up_to_date():
     """In a process of its own: which submodules JAX has depends on what was imported."""
     version = importlib.metadata.version("jax")
     if f"JAX {version} " not in (ROOT / "docs" / "coverage.md").read_text(encoding="utf-8"):

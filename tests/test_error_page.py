@@ -9,7 +9,7 @@ import sys
 from tests.paths import ROOT
 
 
-def test_the_page_is_what_its_examples_make_of_it():
+def test_the_page_is_generated_from_its_examples():
     """In a process of its own: the examples change settings and keep what they should not."""
     run = subprocess.run(
         [sys.executable, "tools/make_errors.py", "--check"],

@@ -528,6 +528,6 @@ def test_aval_of_strange_objects():
         aval_of(object())
 
 
-def test_config_names_what_exists():
+def test_config_names_the_options():
     with pytest.raises(AttributeError, match="unknown config option 'jit_everything'; known: .*enable_x64"):
         funcgrad.config.update("jit_everything", True)

@@ -265,7 +265,7 @@ def test_warnings_point_at_the_users_line(call):
         ("funcgrad.flatten_util", "ravel_tree", "ravel_pytree"),
     ],
 )
-def test_a_missing_name_says_where_to_look_and_what_is_like_it(module, name, close):
+def test_missing_names_suggest_similar_ones_and_the_page(module, name, close):
     module = importlib.import_module(module)
     with pytest.raises(AttributeError) as caught:
         getattr(module, name)

@@ -604,7 +604,7 @@ def test_flatten_costs_little_more_than_optree():
     assert calls(wide) == calls((1.0, 2.0)) <= 6
 
 
-def test_paths_of_a_structure_are_those_of_the_tree():
+def test_a_structure_has_the_paths_of_its_tree():
     Point = collections.namedtuple("Point", "x y")
 
     @tree_util.register_dataclass

@@ -213,7 +213,7 @@ def test_compiled_programs_agree_with_eager_evaluation(program: Any, shape_x: An
 
 
 @given(instructions, shapes, shapes)
-def test_rendered_kernels_give_what_compiled_kernels_give(program: Any, shape_x: Any, shape_y: Any) -> None:
+def test_rendered_kernels_agree_with_compiled_kernels(program: Any, shape_x: Any, shape_y: Any) -> None:
     fun, args = build(program), arrays(shape_x, shape_y)
     compiled = jit(fun)(*args)
     assume(sum(aval_of(o).size for o in compiled) <= 2000)
@@ -377,7 +377,7 @@ def test_gradients_of_weights_are_multiplied_in_the_order_of_the_weights() -> No
     assert_same([jit(step)(x, w)], [step(x, w)])
 
 
-def test_cache_info_says_where_kernels_came_from_and_why_traces_were_needed() -> None:
+def test_cache_info_reports_the_source_of_kernels_and_the_reason_for_traces() -> None:
     x = arrays((7, 5), ())[0]
 
     def fun(v: Any) -> Any:

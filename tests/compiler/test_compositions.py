@@ -216,27 +216,27 @@ def check_against_jax(program: Program, transforms: list[str], x: np.ndarray) ->
 
 @settings(max_examples=25)
 @given(programs(2), CHAINS, ARGUMENTS)
-def test_compiled_programs_compute_what_python_does(program, transforms, x):
+def test_compiled_programs_agree_with_python(program, transforms, x):
     check_against_python(program, transforms, x)
 
 
 @pytest.mark.slow
 @given(programs(3), st.lists(st.sampled_from(sorted(TRANSFORMS)), max_size=3), ARGUMENTS)
-def test_compiled_programs_compute_what_python_does_at_length(program, transforms, x):
+def test_compiled_programs_agree_with_python_exhaustively(program, transforms, x):
     check_against_python(program, transforms, x)
 
 
 @pytest.mark.oracle
 @settings(max_examples=12)
 @given(programs(2), CHAINS, ARGUMENTS)
-def test_compiled_programs_compute_what_jax_does(program, transforms, x):
+def test_compiled_programs_agree_with_jax(program, transforms, x):
     check_against_jax(program, transforms, x)
 
 
 @pytest.mark.slow
 @pytest.mark.oracle
 @given(programs(3), st.lists(st.sampled_from(sorted(TRANSFORMS)), max_size=3), ARGUMENTS)
-def test_compiled_programs_compute_what_jax_does_at_length(program, transforms, x):
+def test_compiled_programs_agree_with_jax_exhaustively(program, transforms, x):
     check_against_jax(program, transforms, x)
 
 

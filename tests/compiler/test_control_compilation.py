@@ -158,7 +158,7 @@ def simplified(function: Any, *args: Any) -> Any:
     return simplify(fg.make_jaxpr(function)(*args))
 
 
-def test_what_does_not_change_is_computed_before_the_loop() -> None:
+def test_loop_invariants_are_hoisted() -> None:
     def loop(w: Any, x: Any) -> Any:
         return lax.scan(lambda c, x: (c + jnp.sin(w) * x, None), x[0], x)[0]
 
@@ -167,7 +167,7 @@ def test_what_does_not_change_is_computed_before_the_loop() -> None:
     assert [e.primitive.name for e in scan.params["jaxpr"].eqns] == ["mul", "add"]
 
 
-def test_what_the_carry_passes_on_is_no_carry() -> None:
+def test_carries_that_never_change_are_removed() -> None:
     def loop(x: Any, y: Any) -> Any:
         return lax.scan(lambda c, _: ((c[0] * c[1], c[1]), None), (x, y), None, length=3)[0]
 
@@ -175,7 +175,7 @@ def test_what_the_carry_passes_on_is_no_carry() -> None:
     assert (scan.params["num_consts"], scan.params["num_carry"]) == (1, 1)
 
 
-def test_results_nobody_uses_are_not_computed() -> None:
+def test_unused_results_are_not_computed() -> None:
     def loop(x: Any) -> Any:
         (kept, _), (ys, _) = lax.scan(lambda c, x: ((c[0] + x, jnp.exp(c[1])), (c[0], jnp.cos(c[1]))), (0.0, 0.0), x)
         return kept, ys
@@ -194,7 +194,7 @@ def program(function: Any, *args: Any) -> str:
     return fg.jit(function).lower(*args).as_text("program")
 
 
-def test_windows_are_written_in_place_where_the_array_is_not_wanted_any_more() -> None:
+def test_windows_are_written_in_place_if_the_array_is_dead() -> None:
     def fill(x: Any) -> Any:
         return lax.fori_loop(0, 1000, lambda i, x: x.at[i].set(x[i - 1] + 1.0), x)
 
@@ -220,7 +220,7 @@ def test_iterations_that_carry_nothing_are_shared_among_threads(form: str) -> No
     assert instruction.grain < 100
 
 
-def test_what_fails_in_a_loop_ends_the_run() -> None:
+def test_an_error_in_a_loop_ends_the_run() -> None:
     from funcgrad.core.primitives import Primitive, registry
 
     def evaluate(x: np.ndarray) -> np.ndarray:
@@ -254,7 +254,7 @@ def test_stages_of_loops_are_shown() -> None:
     assert "in one kernel of scalars" in lowered.as_text("groups")
 
 
-def test_what_predicate_and_body_share_is_computed_once_an_iteration() -> None:
+def test_work_shared_by_predicate_and_body_runs_once_per_iteration() -> None:
     def root(a: Any) -> Any:
         def error(x: Any) -> Any:
             return x * jnp.exp(x) - a

@@ -126,7 +126,7 @@ def test_traced_jaxprs_pass_the_checker_and_render(name: str):
         assert f"{eqn.primitive}" in repr(eqn)
 
 
-def test_html_escapes_and_marks_primitives():
+def test_html_escapes_and_highlights_primitives():
     page = FUNCGRAD.make_jaxpr(FUNCGRAD.jit(lambda x: FUNCGRAD.lax.sin(x)))(1.0)._repr_html_()
     assert "&lt;lambda&gt;" in page and "<lambda>" not in page
     assert re.search(r"<b [^>]*>sin</b>", page)
@@ -160,7 +160,7 @@ def test_make_jaxpr_returns_shapes_too():
     assert repr(shape) == "{'y': ShapeDtypeStruct(shape=(3,), dtype=float32)}"
 
 
-def test_a_jaxpr_remembers_what_was_made_from_it():
+def test_a_jaxpr_caches_derived_jaxprs():
     closed = FUNCGRAD.make_jaxpr(lambda x: x)(1.0)
     made = []
     assert closed.memo("key", lambda: made.append(0) or "value") == "value"

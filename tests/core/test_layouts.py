@@ -21,7 +21,7 @@ def test_lists_are_merged_as_they_were_partitioned(pairs):
 
 @LAYOUTS
 @given(sizes=st.tuples(*[st.integers(0, 3)] * 3))
-def test_parts_join_to_what_was_split_and_give_back_the_layout(kind, sizes):
+def test_splitting_and_joining_round_trips(kind, sizes):
     layout, values = kind(*sizes[:2]), list(range(sum(sizes)))
     parts = layout.split(values)
     assert [len(p) for p in parts] == list(sizes)
@@ -31,7 +31,7 @@ def test_parts_join_to_what_was_split_and_give_back_the_layout(kind, sizes):
 
 @LAYOUTS
 @given(flags=st.lists(st.booleans(), min_size=4, max_size=9))
-def test_selected_parts_have_the_layout_of_what_is_left(kind, flags):
+def test_selected_parts_have_the_layout_of_the_rest(kind, flags):
     layout = kind(2, 1)
     mask = layout.split(flags)
     parts = layout.split(range(len(flags)))
@@ -56,7 +56,7 @@ def test_parts_of_an_equation_are_inputs_of_its_jaxprs():
     assert [v.aval.shape for v in carry] == [(3,)] and [v.aval.shape for v in ys] == [(4, 3)]
 
 
-def test_operands_of_a_while_are_those_of_predicate_and_body():
+def test_operands_of_a_while_belong_to_predicate_and_body():
     parts = WhileParts(["limit"], ["step"], ["x"])
     assert parts.of_cond == ["limit", "x"] and parts.of_body == ["step", "x"]
     assert parts.params == {"cond_nconsts": 1, "body_nconsts": 1}

@@ -114,7 +114,7 @@ def test_an_array_shares_no_memory_that_the_caller_could_write():
     assert float(np.asarray(a)[0]) == 1.0
 
 
-def test_what_arrays_hand_out_is_read_only():
+def test_views_of_arrays_are_read_only():
     a = as_array(X)
     with pytest.raises(ValueError, match="read-only"):
         np.asarray(a)[0] = 5

@@ -275,7 +275,7 @@ def test_windows_over_an_empty_batch(name: str, monoid: str):
     assert gradient(x).shape == fg.jit(gradient)(x).shape == x.shape
 
 
-def test_average_pooling_counts_what_it_sees():
+def test_average_pooling_counts_the_elements_of_each_window():
     window = {"window_dimensions": (1, 3, 3, 1), "padding": "SAME"}
     total = lax.reduce_window(X, 0.0, lax.add, **window)
     count = lax.reduce_window(np.ones_like(X), 0.0, lax.add, **window)
@@ -286,7 +286,7 @@ def test_average_pooling_counts_what_it_sees():
 
 
 @given(calls_of("reduce_window_sum", [I32]))
-def test_windowed_sums_of_integers_are_those_of_any_computation(call: object):
+def test_windowed_sums_of_integers_agree_with_any_computation(call: object):
     (x,) = call.args
     any_sum = lax.reduce_window(x, np.int32(0), lambda a, b: a + b + 0, **call.params)
     assert_close(call.primitive.bind(x, **call.params), any_sum)

@@ -294,7 +294,7 @@ def test_traced_row_numbers_that_are_wrong_make_nan():
 
 
 @pytest.mark.parametrize("wrong", [-1, 3, 100])
-def test_one_hot_of_other_numbers_is_zero_known_or_traced(wrong):
+def test_one_hot_of_invalid_numbers_is_zero_known_or_traced(wrong):
     for function in (nn.one_hot, fg.jit(nn.one_hot, static_argnums=1)):
         assert function(jnp.array([wrong, 1]), 3).tolist() == [[0, 0, 0], [0, 1, 0]]
 
@@ -350,7 +350,7 @@ def test_layers_print_as_they_were_made_and_unpack():
     assert apply(init(KEY, 4)[1], X).shape == (5, 3)
 
 
-def test_schedules_of_numbers_and_of_nothing():
+def test_schedules_of_constants_and_of_no_steps():
     joined = optim.join([0.5, optim.linear(1.0, 0.0, 2)], [3])
     assert [float(joined(n)) for n in (0, 2, 3, 4, 9)] == [0.5, 0.5, 1.0, 0.5, 0.0]
     assert [float(optim.warmup_cosine(0.0, 2, 4, end=1.0)(n)) for n in (1, 2, 4)] == [0.0, 0.0, 1.0]

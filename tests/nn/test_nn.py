@@ -188,7 +188,7 @@ def test_other_initializers_are_jax(name, args):
 # ---------------------------------------------------------------- layers
 
 
-def test_layers_say_their_shapes():
+def test_layers_print_their_shapes():
     model = nn.Sequential(
         nn.Flatten(),
         nn.Linear(16),

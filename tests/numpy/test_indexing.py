@@ -134,7 +134,7 @@ def expressions(draw: st.DrawFn, shape: tuple[int, ...]) -> tuple:
 
 @settings(max_examples=80, deadline=None)
 @given(st.data())
-def test_expressions_read_and_write_what_numpy_does(data: st.DataObject) -> None:
+def test_index_expressions_agree_with_numpy(data: st.DataObject) -> None:
     shape = tuple(data.draw(st.lists(st.integers(0, 4), min_size=0, max_size=4)))
     x = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
     index = data.draw(expressions(shape))
@@ -350,7 +350,7 @@ def test_only_the_last_of_repeated_writes_has_a_gradient() -> None:
     np.testing.assert_array_equal(got(np.ones(3, np.float32)), [0, 1, 0])
 
 
-def test_products_of_repeated_positions_say_what_to_promise() -> None:
+def test_products_at_repeated_indices_name_the_option_to_set() -> None:
     x = as_array(np.ones(3, np.float32))
     with pytest.raises(errors.NotDifferentiableError, match=r"scatter-mul: .*f32\[2\].*\n.*\n  fix: .*unique_indices"):
         grad(lambda u: sum_all(x.at[np.array([0, 1])].multiply(u)))(np.ones(2, np.float32))

@@ -285,6 +285,6 @@ def test_values_are_not_read_under_jit(name: str) -> None:
         fg.jit(lambda x: getattr(x, name)())(1.0)
 
 
-def test_unknown_options_of_methods_are_refused() -> None:
+def test_unknown_options_of_methods_raise() -> None:
     with pytest.raises(TypeError, match="unexpected keyword"):
         jnp.ones(3).flatten(ordre="C")

@@ -317,7 +317,7 @@ def test_bfloat16_means_accumulate_in_float32() -> None:
     assert float(x.mean()) == float(x[0]) and x.mean().dtype == jnp.bfloat16
 
 
-def test_warning_when_64_bits_are_asked_for() -> None:
+def test_requests_for_64_bits_warn() -> None:
     with pytest.warns(UserWarning, match="float64 was requested"):
         assert jnp.zeros(2, jnp.float64).dtype == jnp.float32
     with fg.enable_x64():

@@ -73,7 +73,7 @@ DISPATCHED: dict[str, Function] = {
 
 
 @pytest.mark.parametrize("program", DISPATCHED.values(), ids=DISPATCHED)
-def test_numpy_functions_of_tracers_are_ours(program: Function) -> None:
+def test_numpy_functions_dispatch_on_tracers(program: Function) -> None:
     def with_namespace(namespace: Any) -> list[Any]:
         f = lambda v: program(namespace, v)  # noqa: E731
         size = f(jnp.asarray(V))
@@ -97,7 +97,7 @@ def test_numpy_functions_of_tracers_are_ours(program: Function) -> None:
     np.testing.assert_allclose(program(jnp, jnp.asarray(V)), program(np, V), rtol=1e-6)
 
 
-def test_functions_of_one_name_are_counterparts() -> None:
+def test_functions_with_equal_names_are_counterparts() -> None:
     compared = 0
     for name in dir(np):
         theirs, ours = getattr(np, name), getattr(jnp, name, None)
@@ -198,7 +198,7 @@ def test_no_conversion_drops_a_derivative(conversion: Callable[[Any], Any], tran
     assert error.fix
 
 
-def test_conversions_say_what_is_lost_and_how_to_keep_it() -> None:
+def test_errors_of_conversions_explain_the_loss_and_the_fix() -> None:
     lost = r"(?s)converted with float\(\), which would drop its derivative while differentiating exp.*at test_numpy"
     remedy = r".*fix: .*funcgrad.numpy instead of math; where no derivative is wanted, convert lax.stop_gradient\(x\)"
     with pytest.raises(ConcretizationError, match=lost + remedy):

@@ -80,7 +80,7 @@ def test_nan_comes_last_and_zeros_are_equal(dtype: type):
     assert np.isnan(single(np.asarray(jnp.sort(x, descending=True)))[:2]).all()
 
 
-def test_sort_of_nothing_and_of_one():
+def test_sort_of_empty_and_single_elements():
     assert_close(jnp.sort(np.zeros((0, 3), np.float32), 0), np.zeros((0, 3), np.float32))
     assert_close(jnp.sort(np.float32(2), axis=None), np.float32([2]))
     assert_close(jnp.argsort(np.float32([7]), dtype=np.int8), np.int8([0]))

@@ -93,7 +93,7 @@ def test_integers_wrap_around_and_widen():
 
 
 @pytest.mark.parametrize("shape", [(0, 3, 5), (2, 0, 5)])
-def test_nothing_gives_zeros(shape: tuple):
+def test_empty_contractions_give_zeros(shape: tuple):
     x, k = np.zeros(shape, np.float32), np.ones((4, shape[1], 2), np.float32)
     out = lax.conv(x, k, (1,), "VALID")
     assert_close(out, np.zeros((shape[0], 4, 4), np.float32))
@@ -182,7 +182,7 @@ def test_derivatives_to_second_order(name: str):
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_compiled_values_and_gradients_are_those_of_numpy(name: str):
+def test_compiled_values_and_gradients_agree_with_numpy(name: str):
     f, x, k = layer(name)
     assert_close(fg.jit(f)(x, k), f(x, k), rtol=1e-4, atol=1e-4)
 

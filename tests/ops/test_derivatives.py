@@ -230,20 +230,20 @@ def _check(name: str, dtype: Any, order: int, mode: str, rtol: float, transform:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", SMOOTH)
-def test_derivatives_to_third_order_are_those_of_mpmath(name, mode):
+def test_derivatives_to_third_order_agree_with_mpmath(name, mode):
     with fg.enable_x64():
         _check(name, np.float64, 3, mode, 1e-7, lambda f: f)
 
 
 @pytest.mark.parametrize("name", SMOOTH)
-def test_compiled_second_derivatives_are_those_of_mpmath(name):
+def test_compiled_second_derivatives_agree_with_mpmath(name):
     with fg.enable_x64():
         _check(name, np.float64, 2, "reverse", 1e-7, fg.jit)
 
 
 @pytest.mark.parametrize("transform", [lambda f: f, fg.jit], ids=["eager", "jit"])
 @pytest.mark.parametrize("name", SMOOTH)
-def test_second_derivatives_in_single_precision_are_those_of_mpmath(name, transform):
+def test_second_derivatives_in_single_precision_agree_with_mpmath(name, transform):
     _check(name, np.float32, 2, "forward over reverse", 2e-3, transform)
 
 
@@ -374,7 +374,7 @@ def test_functions_of_rounding_and_bits_have_the_derivatives_of_finite_differenc
             check_grads(fg.jit(f), point, order=1, atol=1e-5)
 
 
-def test_what_is_read_as_integers_has_no_derivative():
+def test_derivatives_through_integers_are_zero():
     """By definition: the map is a staircase with as many steps as there are numbers, and JAX gives 0."""
     x = jnp.array([1.5, 2.5])
     assert not fg.grad(lambda x: jnp.sum(x.view(jnp.int32).view(jnp.float32)))(x).any()

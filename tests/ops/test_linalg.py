@@ -42,14 +42,14 @@ def test_factors_are_numpys(target: str, dtype: str, shape: tuple[int, ...]):
 
 
 @pytest.mark.parametrize("mode", ["eager", "llvm", "numba"])
-def test_what_is_not_positive_definite_has_no_factor(mode: str):
+def test_indefinite_matrices_have_nan_factors(mode: str):
     a = np.stack([np.eye(3), -np.eye(3), np.ones((3, 3)) - 2 * np.eye(3), 4 * np.eye(3)]).astype(np.float32)
     f = jnp.linalg.cholesky if mode == "eager" else fg.jit(jnp.linalg.cholesky, target=mode)
     nowhere = np.where(np.tri(3, dtype=bool), np.float32(np.nan), np.float32(0))
     assert_close(f(a), np.stack([np.eye(3, dtype=np.float32), nowhere, nowhere, 2 * np.eye(3, dtype=np.float32)]))
 
 
-def test_only_the_lower_triangle_is_read_where_nothing_is_symmetrized():
+def test_only_the_lower_triangle_is_read_without_symmetrization():
     a = positive(4, 4)
     spoiled = np.tril(a) + np.triu(np.full_like(a, 7), 1)
     plain = lambda x: lax.linalg.cholesky(x, symmetrize_input=False)  # noqa: E731
@@ -67,7 +67,7 @@ def test_the_routine_is_named_in_the_plan_and_falls_back_to_numpy():
     assert native.cost_analysis()["flops"] == 6 * 4**3 // 3
 
 
-def test_a_call_of_a_routine_is_data_and_what_a_target_cannot_run_is_refused():
+def test_library_calls_are_data_and_targets_refuse_unknown_routines():
     target = targets.find("llvm")
     plan = pipeline.planned(fg.make_jaxpr(lax.linalg.cholesky_p.bind)(positive(2, 3, 3)), target)
     assert pickle.loads(pickle.dumps(plan)).routine == plan.routine
@@ -123,7 +123,7 @@ def test_a_vector_is_one_right_hand_side():
     assert_close(lax.linalg.triangular_solve(a, b, lower=True), np.linalg.solve(a.T, b), rtol=1e-5)
 
 
-def test_errors_say_what_is_wrong():
+def test_errors_explain_the_cause():
     with pytest.raises(ShapeError, match=r"cholesky: .*f32\[2,3\].*square"):
         lax.linalg.cholesky(np.ones((2, 3), np.float32))
     with pytest.raises(DTypeError, match=r"cholesky: operand has type i32\[2,2\]"):

@@ -109,7 +109,7 @@ def test_an_empty_axis_has_no_extreme():
         fg.jit(lambda x: lax.argmax(x, 0, np.int32))(np.ones((0, 3), np.float32))
 
 
-def test_positions_are_of_the_dtype_that_is_asked_for():
+def test_indices_have_the_requested_dtype():
     x = np.arange(300, dtype=np.float32)
     out = fg.jit(lambda x: lax.argmax(x, 0, np.int16))(x)
     assert out.dtype == np.int16 and int(out) == 299

@@ -229,7 +229,7 @@ def test_einsum_takes_lists_of_axes():
     assert_close(jnp.einsum(x, [..., 1], y, [1, 2]), np.einsum(x, [..., 1], y, [1, 2]), rtol=1e-5)
 
 
-def test_einsum_path_is_what_einsum_follows():
+def test_einsum_follows_einsum_path():
     xs = [random(*s) for s in EINSUMS["ij,jk,kl,lm->im"]]
     path, report = jnp.einsum_path("ij,jk,kl,lm->im", *xs)
     assert [len(step) for step in path] == [2, 2, 2] and "FLOP" in str(report)

@@ -80,7 +80,7 @@ def test_sixteen_bit_floats_accumulate_in_single_precision():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, BFLOAT16, np.int8, np.uint32, np.bool_])
-def test_reducing_nothing_gives_the_identity(dtype: type):
+def test_empty_reductions_give_the_identity(dtype: type):
     nothing = np.zeros((0, 2), dtype)
     extremes = (False, True) if dtype == np.bool_ else limits(np.dtype(dtype))
     for name, value in zip(("reduce_max", "reduce_min"), extremes, strict=True):

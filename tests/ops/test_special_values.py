@@ -97,7 +97,7 @@ def test_arithmetic_shifts_of_unsigned_integers_repeat_the_highest_bit(dtype: An
 
 
 @pytest.mark.parametrize("exponent", [0.5, np.float32(0.5), np.float32([0.5] * 4)])
-def test_a_power_of_one_half_is_no_root(exponent: Any) -> None:
+def test_a_power_of_one_half_is_not_a_square_root(exponent: Any) -> None:
     x = jnp.array([-np.inf, -0.0, np.nan, 4.0])
     assert_close(x**exponent, np.float32([np.inf, 0.0, np.nan, 2.0]), signed_zeros=True)
 

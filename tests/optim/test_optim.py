@@ -82,7 +82,7 @@ def test_optimizers_are_their_definition(optimizer, step):
     assert_same(optimizer, step)
 
 
-def test_weight_decay_reaches_only_what_the_mask_says():
+def test_weight_decay_applies_only_to_the_mask():
     for mask in ({"w": True, "b": False}, {"w": True, "b": [False]}, lambda p: fg.tree.map(lambda x: x.ndim > 1, p)):
         masked = run(optim.adamw(0.01, weight_decay=0.5, mask=mask))
         np.testing.assert_allclose(masked["w"], run(optim.adamw(0.01, weight_decay=0.5))["w"], rtol=1e-12)

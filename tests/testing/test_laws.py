@@ -222,7 +222,7 @@ def test_check_jvp_vjp_notices_a_wrong_transpose_in_every_dtype(dtype):
         (np.float32(np.inf), np.float32(1), "values differ"),
     ],
 )
-def test_assert_close_says_where(a, b, message):
+def test_assert_close_names_the_place(a, b, message):
     with pytest.raises(AssertionError, match=message):
         assert_close(a, b)
 

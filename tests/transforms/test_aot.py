@@ -42,7 +42,7 @@ def test_stages_know_types_and_structures():
 
 
 @pytest.mark.oracle
-def test_stages_say_what_jax_says():
+def test_stages_agree_with_jax():
     import jax
 
     def facts(lib: Any) -> list[Any]:
@@ -56,7 +56,7 @@ def test_stages_say_what_jax_says():
     assert facts(fg) == facts(jax)
 
 
-def test_compiled_functions_run_and_delete_what_is_donated():
+def test_compiled_functions_run_and_delete_donated_arguments():
     compiled = jit(program, static_argnums=(), static_argnames="k", donate_argnums=0).lower(F32, y=F32, k=3).compile()
     x = jnp.asarray(X) + 0
     assert_close(compiled(x, y=X), {"a": 3 * X, "b": np.float32(6)})
@@ -79,7 +79,7 @@ WRONG: dict[str, tuple[Callable[[Any], Any], str]] = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_what_a_compiled_function_does_not_take(case: str):
+def test_compiled_functions_reject_other_arguments(case: str):
     call, message = WRONG[case]
     compiled = jit(program, static_argnames="k").lower(F32, y=F32, k=3).compile()
     with pytest.raises(ArgumentError, match=f"(?s){message}"):
@@ -235,7 +235,7 @@ def test_without_a_leak_nothing_is_found():
 # ---------------------------------------------------------------- logs, caches
 
 
-def test_logs_say_what_is_compiled_why_and_how_long(capsys: pytest.CaptureFixture[str]):
+def test_logs_report_what_is_compiled_why_and_how_long(capsys: pytest.CaptureFixture[str]):
     f = jit(lambda p: jnp.sin(p["w"]) * 1.2345)
     with fg.log_compiles():
         f({"w": X})

@@ -31,7 +31,7 @@ OURS = library("funcgrad")
 # ---------------------------------------------------------------- alone
 
 
-def test_reads_and_writes_are_those_of_numpy():
+def test_reads_and_writes_agree_with_numpy():
     ref, expected = funcgrad.new_ref(np.zeros((4, 3), np.float32)), np.zeros((4, 3), np.float32)
     for target in (ref, expected):
         target[1] = X
@@ -45,7 +45,7 @@ def test_reads_and_writes_are_those_of_numpy():
     assert ref.shape == (4, 3) and ref.dtype == np.float32 and ref.ndim == 2 and ref.size == 12 and len(ref) == 4
 
 
-def test_what_was_read_stays():
+def test_values_that_were_read_do_not_change():
     ref = funcgrad.new_ref(X)
     before = ref[...]
     ref[...] = X + 1
@@ -220,7 +220,7 @@ def test_a_function_that_makes_refs_is_pure(name: str):
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_its_derivatives_are_those_of_what_it_computes(name: str):
+def test_derivatives_agree_with_the_pure_program(name: str):
     def f(x):
         return PROGRAMS[name](x, OURS)
 
@@ -345,7 +345,7 @@ def test_vmap_maps_refs_given_as_arguments():
     np.testing.assert_allclose(shared[...], BATCH)
 
 
-def test_gradients_read_refs_and_write_what_is_not_differentiated():
+def test_gradients_read_refs_and_write_undifferentiated_values():
     ref, log = funcgrad.new_ref(X), funcgrad.new_ref(np.float32(0))
 
     def f(y):
@@ -360,7 +360,7 @@ def test_gradients_read_refs_and_write_what_is_not_differentiated():
     np.testing.assert_allclose(f_lin(X), (2 * X**3).sum())
 
 
-def test_functions_with_rules_of_their_own_read_refs():
+def test_functions_with_custom_rules_read_refs():
     ref = funcgrad.new_ref(np.float32(3))
     f = funcgrad.custom_jvp(lambda x: x * ref[...])
     f.defjvp(lambda primals, tangents: (f(*primals), tangents[0] * ref[...] * 10))

@@ -48,7 +48,7 @@ def test_every_primitive_has_a_rule_or_an_error_that_names_it(name: str, transfo
 
 
 @pytest.mark.parametrize("name", sorted(n for n, p in registry.items() if p.higher_order))
-def test_every_higher_order_primitive_says_how_it_is_divided(name: str):
+def test_every_higher_order_primitive_has_a_partial_eval_rule(name: str):
     assert registry[name].partial_eval is not None
 
 
@@ -119,7 +119,7 @@ def test_series_of_new_primitives_follow_from_their_jvp_rules():
             assert_close(a, b, rtol=1e-5)
 
 
-def test_the_cost_of_a_new_primitive_is_that_of_its_formula():
+def test_the_cost_of_a_new_primitive_follows_from_its_formula():
     def analysis(f):
         return fg.jit(f).lower(X).cost_analysis()
 
@@ -185,7 +185,7 @@ def test_a_batch_rule_gets_the_axis_of_its_own_vmap():
     assert axes == [(AxisData("columns", 4), (1, None)), (AxisData(None, 2), (0, None))]
 
 
-def test_a_primitive_says_how_its_params_are_printed():
+def test_a_primitive_controls_how_its_params_are_printed():
     labeled_p = Primitive(
         "labeled",
         infer=lambda x, **_: x,

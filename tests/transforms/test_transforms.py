@@ -435,7 +435,7 @@ def test_vmap_out_axes_tree_and_none():
     assert a.shape == (2, 3, 3) and float(b) == 5.0
 
 
-def test_vmap_of_nothing_needs_and_takes_axis_size():
+def test_vmap_without_mapped_arguments_needs_axis_size():
     assert_close(vmap(lambda x: x * 2.0, in_axes=None, axis_size=4)(1.0), np.full(4, 2, np.float32), check_dtypes=False)
 
 

@@ -87,7 +87,7 @@ USES: dict[str, Callable[[Layer], Layer]] = {
 
 @pytest.mark.parametrize("outer", [lambda f: f, fg.jit], ids=["eager", "jit"])
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
-def test_nodes_are_not_rebuilt_of_what_is_no_array(use: Callable[[Layer], Layer], outer: Any) -> None:
+def test_nodes_are_rebuilt_from_arrays_only(use: Callable[[Layer], Layer], outer: Any) -> None:
     np.testing.assert_array_equal(outer(use)(LAYER).weight, [2, 4])
 
 
@@ -180,7 +180,7 @@ def test_copies_of_traced_values_are_those_values(f: Callable[[Any], Any]) -> No
 
 
 @pytest.mark.parametrize("pickler", [pickle.dumps, lambda x: pickle.dumps({"a": x}), lambda x: pickle.dumps(x, 2)])
-def test_pickling_a_traced_value_says_so(pickler: Callable[[Any], bytes]) -> None:
+def test_pickling_a_tracer_raises_an_explanation(pickler: Callable[[Any], bytes]) -> None:
     for transform in (fg.jit, fg.grad, lambda f: lambda x: fg.vmap(f)(np.array([x]))):
         with pytest.raises(
             errors.ConcretizationError, match=r"was pickled.*\n.*test_user_objects.*\n.*pickle what comes"

@@ -59,7 +59,7 @@ def softmax(x: Any) -> Any:
         ),
     ],
 )
-def test_what_is_one_group(function, groups):
+def test_equations_of_one_group(function, groups):
     assert str(formed(function, X)).splitlines() == groups
 
 
@@ -113,7 +113,7 @@ def test_readers_of_an_array_run_before_it_is_written():
     assert set(update.needs) <= set(earlier)
 
 
-def test_what_is_stored():
+def test_stored_values():
     def f(x: Any) -> Any:
         y = jnp.sin(x)  # within its group only
         z = y + 1  # read by the product

@@ -60,7 +60,7 @@ def test_loops_have_whole_arrays():
     assert loop.startswith("control: f32[8] = scan ")
 
 
-def test_what_is_behind_a_barrier_waits_for_its_operands():
+def test_a_barrier_waits_for_its_operands():
     lines = resolved(lambda x: lax.optimization_barrier((jnp.sin(x), x + 1))[1] * 2, X)
     assert lines[-1] == "loops: f32[4,8] = mul f32[4,8], f32[] after 2 more"
 

@@ -145,7 +145,7 @@ def test_an_error_shows_the_statement():
         check(kernel(Store("y", at("i"), Name("a", float32))))
 
 
-def test_what_the_grammar_allows_is_allowed():
+def test_the_checker_accepts_the_grammar():
     inner = Let("count", IndexValue(at("i", offset=1)))
     check(kernel(COPY))
     check(kernel(inner, For("j", "count", (Store("y", at("count", ("j", 0)), ONE),)), sizes=("n",)))

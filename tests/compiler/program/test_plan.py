@@ -52,7 +52,7 @@ def callees(routine: Routine) -> list:
     return found
 
 
-def test_a_plan_names_what_it_calls_and_compiles_nothing():
+def test_a_plan_names_its_callees_and_compiles_nothing():
     before = dict(kernels.origins)
     plan = planned(mixed, X, 1)
     assert kernels.origins == before

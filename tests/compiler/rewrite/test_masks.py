@@ -61,7 +61,7 @@ def test_selections_of_selections():
     assert mask(jaxpr, seen[equation(jaxpr, "log").outvars[0]]) == [False, False, False, True]
 
 
-def test_what_several_selections_choose_is_seen_together():
+def test_several_selections_make_one_mask():
     def f(x: Any) -> Any:
         y = jnp.log(x)
         return jnp.where(x > 1.5, y, 0.0), jnp.where(x < -1.5, y, 1.0)
@@ -70,6 +70,6 @@ def test_what_several_selections_choose_is_seen_together():
     assert mask(jaxpr, seen[equation(jaxpr, "log").outvars[0]]) == [True, False, False, True]
 
 
-def test_what_is_compared_is_not_seen():
+def test_comparisons_hide_their_operands():
     jaxpr, seen = analyzed(lambda x: jnp.log(x) > 0)
     assert equation(jaxpr, "log").outvars[0] not in seen

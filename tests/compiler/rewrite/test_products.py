@@ -98,11 +98,11 @@ def test_a_product_that_is_used_in_both_orders_is_not_swapped():
         (Strided((1, 3, 4), (0, 0, 1), 0), None),  # one row for all
     ],
 )
-def test_what_blas_can_address(view, found):
+def test_views_that_blas_can_address(view, found):
     assert matrix(view) == found
 
 
-def test_addresses_of_matrices_are_those_of_their_elements():
+def test_addresses_of_matrices_match_their_elements():
     buffer = np.arange(200)
     for view in (Strided((2, 3, 4), (30, 7, 1), 5), Strided((2, 3, 4), (30, 1, 7), 5)):
         a = matrix(view)

@@ -94,7 +94,7 @@ def test_compiled_results_have_the_traced_types(name: str, place: str) -> None:
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_what_is_computed_next_has_the_same_type(name: str) -> None:
+def test_later_computations_have_the_same_type(name: str) -> None:
     """A weak type that is lost or gained changes the dtype of the next result, and wraps integers."""
     function, args = PROGRAMS[name]
 

@@ -140,7 +140,7 @@ def test_the_error_is_the_first_that_failed(name: str, mode: str):
 
 @pytest.mark.oracle
 @pytest.mark.parametrize("name", CASES)
-def test_the_error_is_that_of_jax(name: str):
+def test_errors_agree_with_jax(name: str):
     import jax
     from jax.experimental import checkify as theirs
 
@@ -212,7 +212,7 @@ def test_checked_functions_are_differentiated():
 
 
 @pytest.mark.parametrize("decorator", [fg.custom_jvp, fg.custom_vjp])
-def test_functions_with_rules_of_their_own_are_checked_and_keep_them(decorator):
+def test_functions_with_custom_rules_are_checked_and_keep_them(decorator):
     seen = []
 
     def shown_root(x):
@@ -286,7 +286,7 @@ def test_debug_checks_are_for_checkify_only():
     assert fg.jit(checkify.checkify(fun))(F32(0))[0].get() == "0.0 is zero (`check` failed)"
 
 
-def test_checks_share_what_jit_has_compiled():
+def test_checks_share_compiled_programs():
     checked = fg.jit(checkify.checkify(root))
     for x in (1, -1, 4):
         error, _ = checked(F32(x))

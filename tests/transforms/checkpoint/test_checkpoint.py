@@ -195,7 +195,7 @@ def test_effects_happen_again(capsys: pytest.CaptureFixture[str]):
             assert capsys.readouterr().out == "y = 0.84\n" * times
 
 
-def test_what_is_wrong_is_said():
+def test_errors_explain_the_cause():
     with pytest.raises(ConcretizationError, match="tracing <lambda> for checkpoint"):
         checkpoint(lambda x: x if x > 0 else -x)(1.0)
     with pytest.raises(ArgumentError, match=r"static_argnums=\(3,\), but it was called with 1 positional"):
@@ -245,7 +245,7 @@ ARGUMENTS = [f"f32[3,3] from the argument weights[{i}]" for i in range(3)] + ["f
         ("both", ["f32[4,3] named 'product'"] * 3),  # a value and its name are two, one of which is read
     ],
 )
-def test_policies_decide_what_is_saved(policy: str, further: list[str]):
+def test_policies_select_the_saved_values(policy: str, further: list[str]):
     saved = origins(checkpoint(mlp, policy=POLICIES[policy]), WEIGHTS, X)
     assert saved == ARGUMENTS + further
 

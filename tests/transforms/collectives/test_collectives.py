@@ -153,7 +153,7 @@ def test_types():
     assert over(lambda x: lax.psum(x.astype("bfloat16"), "i"))(X).dtype == funcgrad.dtypes.bfloat16
 
 
-def test_what_all_elements_have_alike_needs_no_batch_dimension():
+def test_values_common_to_all_elements_need_no_batch_dimension():
     out = over(lambda x: (lax.psum(x, "i"), lax.all_gather(x, "i"), lax.pmax(x, "i")), out_axes=None)(X)
     np.testing.assert_allclose(out[0], 5.0)
     np.testing.assert_allclose(out[1], X)

@@ -291,7 +291,7 @@ def test_residuals_that_are_operands_are_not_copied():
     assert closed.jaxpr.invars[0] in back.invars
 
 
-def test_what_is_known_is_computed_before():
+def test_known_values_are_computed_first():
     """Linearizing by one operand leaves the other's work to the forward pass, whatever is unknown elsewhere."""
 
     def f(x, y):

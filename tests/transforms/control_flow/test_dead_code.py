@@ -61,7 +61,7 @@ def test_a_scan_keeps_the_carries_that_later_steps_read(used, dropped, read):
     assert len(smaller.eqns[-1].outvars) == len(smaller.eqns[-1].params["jaxpr"].out_avals)
 
 
-def test_a_while_keeps_what_its_predicate_reads():
+def test_a_while_keeps_the_carries_of_its_predicate():
     def fun(n, x, y, z):
         step = lambda s: (s[0] + 1, np.sin(s[1]), s[2] * s[1], np.exp(s[3]))  # noqa: E731
         return fg.lax.while_loop(lambda s: s[0] < n, step, (0, x, y, z))
@@ -83,7 +83,7 @@ def test_a_cond_keeps_the_operands_that_some_branch_reads():
     assert read == [True, True, True, False]
 
 
-def test_what_has_effects_stays():
+def test_effects_are_kept():
     def fun(x):
         def step(c, _):
             fg.debug.print("{}", c)

@@ -90,7 +90,7 @@ def test_scan_of_no_steps_returns_the_carry_and_empty_arrays():
     assert float(carry) == 3.0 and ys.shape == (0, 3) and ys.dtype == np.float32
 
 
-def test_what_a_scan_passes_through_is_not_looped_over():
+def test_a_scan_does_not_loop_over_forwarded_values():
     closed = fg.make_jaxpr(lambda c, w, x: lax.scan(lambda s, x: ((s[0] + s[1], s[1]), x), (c, w), x))(1.0, 2.0, X)
     (eqn,) = closed.eqns
     assert eqn.params["num_carry"] == 1 and eqn.params["num_consts"] == 1 and len(eqn.outvars) == 1
@@ -208,7 +208,7 @@ SURFACE = {
 
 @pytest.mark.oracle
 @pytest.mark.parametrize("name", SURFACE)
-def test_types_are_those_of_jax(name):
+def test_types_agree_with_jax(name):
     same(SURFACE[name](fg), SURFACE[name](oracle()))
 
 
@@ -236,7 +236,7 @@ PRINTED = {
 
 @pytest.mark.oracle
 @pytest.mark.parametrize("name", PRINTED)
-def test_jaxprs_print_as_those_of_jax(name):
+def test_jaxprs_print_as_in_jax(name):
     fun, args = PRINTED[name]
     ours = fg.make_jaxpr(lambda *args: fun(fg, *args))(*args)
     check_jaxpr(ours)
@@ -303,7 +303,7 @@ DERIVED = {
 
 @pytest.mark.oracle
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_derivatives_are_those_of_jax(program):
+def test_derivatives_agree_with_jax(program):
     derived = {name: derive(fg, lambda w, x: program(fg, w, x))(W, X) for name, derive in DERIVED.items()}
     jax = oracle()
     theirs = by_jax(lambda w, x: {n: d(jax, lambda w, x: program(jax, w, x))(w, x) for n, d in DERIVED.items()}, W, X)
@@ -572,7 +572,7 @@ def test_residuals_of_consts_are_computed_once_and_inputs_are_not_copied():
     assert backward.params["reverse"] and not forward.params["reverse"]
 
 
-def test_what_has_no_tangent_carries_none():
+def test_carries_without_tangents_have_none():
     def f(x):
         return lax.scan(lambda s, xi: ((s[0] + 1, s[1] * xi, s[2] * 2), None), (0, x, 1.0), X[0])[0]
 
@@ -600,7 +600,7 @@ def test_a_zero_cotangent_stays_zero():
     assert backward.params["num_carry"] == 1
 
 
-def test_eager_loops_share_a_program_and_see_what_changed():
+def test_eager_loops_share_a_program_and_see_changed_values():
     closed = [fg.make_jaxpr(lambda x, k=k: lax.fori_loop(0, 3, lambda i, c: c * k, x))(1.0) for k in (0.0, 0.0, -0.0)]
     first, again, other = map(interned, closed)
     assert first is closed[0] and again is first and other is closed[2]
@@ -752,7 +752,7 @@ class Bad:
 
 
 @pytest.mark.parametrize("case", [*Bad.scan.values(), *Bad.loops.values()], ids=[*Bad.scan, *Bad.loops])
-def test_bad_input_says_what_where_and_the_remedy(case):
+def test_errors_of_bad_input_have_the_cause_the_line_and_a_fix(case):
     error, program, parts = case
     with pytest.raises(error) as caught:
         program()

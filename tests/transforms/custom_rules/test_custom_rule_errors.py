@@ -216,7 +216,7 @@ def test_wrong_rules_for_vmap_are_described(rule, error, message):
         _mapped(rule)
 
 
-def test_rules_for_vmap_do_not_get_what_the_function_closes_over():
+def test_batching_rules_do_not_receive_closed_over_values():
     def scaled(s):
         f = custom_vmap(lambda x: x * s)
         f.def_vmap(lambda axis_size, in_batched, x: (x, True))
@@ -244,7 +244,7 @@ def test_a_missing_rule_is_named(decorator, method):
         decorator(3)
 
 
-def test_what_is_closed_over_is_not_differentiated():
+def test_closed_over_values_are_not_differentiated():
     def times(decorator, y):
         f = decorator(lambda x: x * y)
         if decorator is fg.custom_jvp:

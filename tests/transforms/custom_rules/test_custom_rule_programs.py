@@ -372,14 +372,14 @@ def unmapped_arguments_stay_unmapped(m):
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_programs_give_what_their_rules_say(name):
+def test_programs_agree_with_their_rules(name):
     run, values = PROGRAMS[name]
     close(fg.tree.leaves(run(fg)), [F32(v) for v in fg.tree.leaves(values, is_leaf=lambda v: isinstance(v, list))])
 
 
 @pytest.mark.oracle
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_programs_give_what_jax_gives(name):
+def test_programs_agree_with_jax(name):
     import jax
     import jax.custom_batching
     import jax.custom_derivatives

@@ -235,7 +235,7 @@ def test_methods_have_rules_too():
     close((Scale()(2.0), fg.grad(Scale())(2.0), fg.vmap(fg.grad(Scale()))(X)), (F32(6), F32(30), F32([30, 30, 30])))
 
 
-def test_loops_and_branches_keep_the_rule_of_what_they_call():
+def test_loops_and_branches_keep_the_rules_of_their_functions():
     f, g = named(fg, "custom_jvp"), named(fg, "custom_vjp")
     run = fg.jit(
         lambda x: (
@@ -319,7 +319,7 @@ def test_linear_calls_are_mapped():
     close(fg.jit(fg.grad(lambda x: fg.vmap(f, (None, 0))(2.0, x).sum()))(X), F32([5, 5, 5]))
 
 
-def test_reverse_mode_differentiates_what_a_custom_vmap_function_computes():
+def test_reverse_mode_differentiates_custom_vmap_functions():
     f = custom_vmap(lambda x, y: x * y)
     f.def_vmap(lambda axis_size, in_batched, x, y: (100.0 * x * y, True))
     ys = F32([1, 2, 3])

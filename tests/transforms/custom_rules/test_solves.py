@@ -94,7 +94,7 @@ def test_gradients_solve_with_the_transpose(compile):
     assert_close(by_a, -np.outer(y, x), rtol=1e-5)
 
 
-def test_gradients_through_a_solver_with_a_loop_are_those_of_a_dense_one():
+def test_gradients_through_an_iterative_solver_agree_with_a_dense_one():
     def loss(solve):
         return lambda a, b: jnp.sin(C @ solve(a, b))
 
@@ -129,7 +129,7 @@ def _composed(m, f, names):
 
 
 @pytest.mark.parametrize("names", DEPTHS, ids="-".join)
-def test_every_composition_is_that_of_the_dense_solution(names):
+def test_every_composition_agrees_with_the_dense_solution(names):
     def of(solve):
         return lambda t: (C * solve(A * t, B / t)).sum() * t
 
@@ -275,7 +275,7 @@ def _heron(f, x):
 
 
 @pytest.mark.parametrize("names", DEPTHS, ids="-".join)
-def test_every_composition_is_that_of_the_square_root(names):
+def test_every_composition_agrees_with_the_square_root(names):
     def root(a):
         return lax.custom_root(lambda x: x * x - a, a * 0 + 1, _heron, _scalar_tangent) * a
 

@@ -50,7 +50,7 @@ def test_the_function_gets_arrays_and_its_results_become_arrays(compiled):
 
 
 @COMPILED
-def test_what_is_kept_of_arguments_and_results_is_a_copy(compiled):
+def test_arguments_and_results_are_copied(compiled):
     kept, mine = [], np.zeros(3, np.float32)
 
     def host(x):
@@ -149,7 +149,7 @@ SHAPES_SEEN = {
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_each_method_calls_as_it_says(method):
+def test_each_vmap_method_calls_as_documented(method):
     seen = []
 
     def host(a, b):
@@ -357,7 +357,7 @@ def test_mistakes_are_named_with_the_line_of_the_call(name):
     assert "at test_callbacks.py:" in message, message
 
 
-def test_results_like_those_of_jax_are_taken():
+def test_results_accepted_by_jax_are_accepted():
     assert float(fg.pure_callback(lambda: 3.0, f32())) == 3.0
     assert fg.pure_callback(lambda: np.zeros(3), f32(3)).dtype == np.float32
     out = fg.pure_callback(lambda: [X, X], (f32(3), f32(3)))  # leaves count, as in JAX

@@ -243,7 +243,7 @@ def test_known_values_are_formatted():
     assert printed(fg.grad(lambda x: print(f"{x:.3f} {x} {jnp.stack([x, x])}") or x), 1.5) == "1.500 1.5 [1.5 1.5]\n"
 
 
-def test_print_options_are_those_of_the_trace():
+def test_print_options_are_captured_at_trace_time():
     with np.printoptions(precision=2):
         f = fg.jit(lambda x: fg.debug.print("{}", x / 3))
         assert printed(f, X) == "[0.17 0.33 0.67]\n"
@@ -469,7 +469,7 @@ def test_vmap_gives_the_index_in_the_batch():
     assert text == LOG.replace("(0,)", "(2,)")
 
 
-def test_what_a_gradient_makes_is_named_with_the_forward_line():
+def test_nans_of_a_gradient_name_the_forward_line():
     def f(x):
         return jnp.where(x > 0, jnp.sqrt(x), 0.0)  # forward
 
@@ -576,7 +576,7 @@ FINE = {
 
 @pytest.mark.parametrize("option", ["debug_nans", "debug_infs"])
 @pytest.mark.parametrize("name", FINE)
-def test_what_was_given_is_no_mistake(name, option):
+def test_nans_in_inputs_do_not_raise(name, option):
     x = np.array([np.nan, 1.0, 2.0], np.float32)
     with config.override(option, True):
         compiled = fg.jit(FINE[name])(x)
@@ -609,7 +609,7 @@ CHOICES = {
 
 
 @pytest.mark.parametrize("name", CHOICES)
-def test_what_no_selection_chooses_is_no_mistake(name, capsys):
+def test_nans_that_no_selection_chooses_do_not_raise(name, capsys):
     f, index = CHOICES[name]
     x = np.array([-1, 0.5, -2, 4], np.float32)
     if index is not None:
@@ -633,7 +633,7 @@ def test_a_nan_among_the_results_of_a_program_is_named_even_if_it_was_given():
         assert np.isnan(float(jnp.asarray(x)[1]))
 
 
-def test_nothing_runs_twice_and_nothing_after_the_mistake():
+def test_nothing_runs_twice_or_after_the_first_nan():
     @fg.jit
     def f(x):
         fg.debug.print("before {}", x)

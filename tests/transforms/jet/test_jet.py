@@ -103,7 +103,7 @@ CONTROL_FLOW = {
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_a_series_is_what_nested_jvp_gives(name: str):
+def test_series_agree_with_nested_jvp(name: str):
     check(PROGRAMS[name], (X,), (SERIES,))
 
 
@@ -276,7 +276,7 @@ def test_wrong_series_are_errors(call, error, message):
 
 @pytest.mark.oracle
 @pytest.mark.parametrize("name", ["polynomial", "quotient", "hyperbolic", "network", "softmax", "movement"])
-def test_series_are_those_of_jax(name: str):
+def test_series_agree_with_jax(name: str):
     import jax
     from jax.experimental.jet import jet as jax_jet
 

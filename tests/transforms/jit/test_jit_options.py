@@ -67,7 +67,7 @@ def test_options_that_are_accepted(option, value, decorated):
 
 
 @pytest.mark.parametrize(("option", "value", "message"), REFUSED)
-def test_options_that_are_refused_say_what_there_is(option, value, message):
+def test_errors_of_refused_options_list_the_valid_ones(option, value, message):
     with pytest.raises((ArgumentError, StaticArgumentError)) as caught:
         fg.jit(**{option: value})(power)
     assert option in str(caught.value) and message in str(caught.value) and "fix:" in str(caught.value)

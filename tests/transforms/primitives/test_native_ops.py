@@ -144,7 +144,7 @@ def test_constants_and_scalars_become_arrays():
     assert fg.jit(lambda x: cumsum(fnp.ones(3)) + x)(1.0).tolist() == [2.0, 3.0, 4.0]
 
 
-def test_the_result_of_an_elementwise_function_has_the_dtype_that_is_asked_for():
+def test_results_of_elementwise_functions_have_the_requested_dtype():
     half = fg.njit_op(_reciprocal, elementwise=True, dtype="float32")
     for f in (half, fg.jit(half)):
         np.testing.assert_allclose(f(np.int32([1, 2, 4])), [1, 0.5, 0.25])
@@ -222,7 +222,7 @@ def test_kernels_in_python_call_it_too():
         np.testing.assert_allclose(fg.jit(lambda x: cumsum(x) + 1)(X), np.cumsum(X) + 1)
 
 
-def test_without_rules_differentiation_names_what_is_missing():
+def test_differentiation_names_the_missing_rule():
     with pytest.raises(errors.MissingRuleError, match=r"_positive: no jvp rule[^$]*see test_native_ops.py:\d+ in"):
         fg.jit(fg.grad(lambda x: positive(x).sum()))(X)
     with pytest.raises(errors.MissingRuleError, match="_reciprocal: no derivative rule"):

@@ -184,7 +184,7 @@ def test_an_expansion_with_several_results_and_parameters():
     assert "halves[at=2]" in str(fg.make_jaxpr(lambda x: halves(x, at=2))(X))
 
 
-def test_a_derivative_of_its_own_survives_vmap():
+def test_custom_derivatives_survive_vmap():
     """The derivative is another function's on purpose: what is asked for is used."""
     op = fg.primitive("steep", expand=lambda x: x * 1, jvp=lambda primals, tangents: (op(*primals), 7 * tangents[0]))
     for f in (fg.vmap(fg.grad(op)), fg.grad(lambda x: fg.vmap(op)(x).sum()), fg.jit(fg.vmap(fg.grad(op)))):
@@ -378,6 +378,6 @@ def test_errors_name_the_rule_and_the_types(name):
         assert part in message, message
 
 
-def test_a_missing_rule_says_where_the_operation_is_declared():
+def test_errors_of_missing_rules_show_where_the_operation_is_declared():
     with pytest.raises(errors.MissingRuleError, match=r"see test_primitive_api.py:\d+ in bare"):
         fg.grad(lambda x: bare()(x).sum())(X)

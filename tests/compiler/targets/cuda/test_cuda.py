@@ -134,7 +134,7 @@ def run(main: str, **environment: str) -> str:
     return done.stdout
 
 
-def test_the_simulator_computes_what_the_python_means():
+def test_the_simulator_agrees_with_the_python_kernel():
     count = int(run("simulate", NUMBA_ENABLE_CUDASIM="1").split()[-1])
     assert count == len(cases(CUDA_DTYPES)) > 400
 
@@ -149,7 +149,7 @@ def test_every_kernel_compiles_for_hopper():
     assert [i for i in expected.split() if i not in ptx] == []
 
 
-def test_programs_in_the_simulator_give_what_machine_code_gives():
+def test_programs_in_the_simulator_agree_with_machine_code():
     lines = run("simulate_programs", NUMBA_ENABLE_CUDASIM="1").splitlines()
     assert [line.split()[0] for line in lines] == list(PROGRAMS)
 
@@ -160,7 +160,7 @@ def test_programs_compile_for_hopper():
 
 
 @pytest.mark.parametrize(("main", "simulated"), [("without_numba_cuda", "0"), ("ptx_in_the_simulator", "1")])
-def test_the_remedy_is_named_where_nothing_compiles(main, simulated):
+def test_the_error_names_a_fix_if_nothing_compiles(main, simulated):
     assert run(main, NUMBA_ENABLE_CUDASIM=simulated) == "refused\n"
 
 

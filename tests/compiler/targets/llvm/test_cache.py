@@ -23,7 +23,7 @@ def root(tmp_path, monkeypatch):
     cache._checked.cache_clear()
 
 
-def test_what_was_put_is_got(root):
+def test_entries_are_read_back(root):
     assert cache.get("a" * 64) is None
     cache.put("a" * 64, b"object")
     assert cache.get("a" * 64) == b"object"
@@ -128,7 +128,7 @@ def test_a_read_only_directory_is_read(root):
         root.chmod(0o700)
 
 
-def test_pruning_removes_what_was_not_used_for_longest(root):
+def test_pruning_removes_the_least_recently_used(root):
     for age, name in enumerate("abcd"):
         cache.put(name * 64, bytes(1000))
         os.utime(root / (name * 64), (1e9 - age, 1e9 - age))

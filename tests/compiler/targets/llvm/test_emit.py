@@ -302,7 +302,7 @@ def test_softmax_with_scratch(m, n):
         np.testing.assert_allclose(result.reshape(m, n), exact, rtol=2e-6, atol=1e-37)
 
 
-def test_threads_have_scratch_of_their_own_and_do_their_part_only():
+def test_each_thread_has_its_own_scratch_and_iterations():
     m, n, threads = 6, 21, 3
     x = np.random.default_rng(1).standard_normal((m, n)).astype(float32)
     whole, parts = (np.full((m, n), -1, float32) for _ in range(2))

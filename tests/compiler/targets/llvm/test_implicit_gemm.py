@@ -98,7 +98,7 @@ def test_the_order_of_sums_does_not_depend_on_the_number_of_threads(name: str):
     ]  # all but how many rows a task has, and how many tasks there are
 
 
-def test_nothing_is_written_beside_the_columns():
+def test_only_the_columns_are_written():
     a, b, form = product("groups", np.float32)
     out = fg.jit(lambda a, b: jnp.concatenate([jnp.ones(9), implicit_gemm(a, b, form), jnp.ones(9)]))(a, b)
     assert_close(out[:9], np.ones(9, np.float32))
@@ -140,7 +140,7 @@ def test_programs_of_convolutions_have_no_host_call(name: str, dtype: type):
     assert_close(fg.jit(layer)(x, k), layer(x, k), rtol=tolerance, atol=tolerance)
 
 
-def test_what_is_one_product_is_one():
+def test_convolutions_that_are_one_product():
     x, k, options = LAYERS["of one element"]
     layer = fg.jit(lambda x, k: lax.conv_general_dilated(x, k, **options, dimension_numbers=NHWC))
     assert layer.lower(np.ones(x, np.float32), np.ones(k, np.float32)).as_text("groups") == "0: contract: dot_general"

@@ -131,7 +131,7 @@ def test_every_iteration_runs_once(library, threads, n):
         assert len(starts) <= threads * runtime.CHUNKS_PER_THREAD
 
 
-def test_chunks_depend_on_nothing_but_extent_grain_and_thread_count(library, four_threads):
+def test_chunks_depend_only_on_extent_grain_and_thread_count(library, four_threads):
     program = Program([Instruction(library.address("mark"), ((0, 0),), (), 10_000, 7)], 1)
 
     def starts() -> list[int]:

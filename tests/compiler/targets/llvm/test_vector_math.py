@@ -420,7 +420,7 @@ def test_define_returns_the_same_function_for_the_same_module():
     assert vector_math.define(ir.Module(), "exp", ir.FloatType()) is not first
 
 
-def test_define_says_what_it_lacks():
+def test_define_names_missing_functions():
     with pytest.raises(ArgumentError, match="no function named 'sinc'"):
         vector_math.define(ir.Module(), "sinc", ir.FloatType())
     with pytest.raises(DTypeError, match="exp: there is no implementation for LLVM type half"):

@@ -62,7 +62,7 @@ print(np.asarray(fg.jit(lambda x: x + 1, target="numba")(x[:2])))  # programs ru
 @pytest.mark.parametrize(
     "name, threads", [("scalars", 1), ("arrays", 1), ("lanes", 1), ("lanes", 2), ("large", 2), ("called_from_njit", 1)]
 )
-def test_a_loop_without_end_ends_with_what_the_handler_raises(name, threads):
+def test_an_endless_loop_stops_with_the_exception_of_the_handler(name, threads):
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, name, str(threads)], capture_output=True, text=True, timeout=300
     )

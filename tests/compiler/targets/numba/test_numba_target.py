@@ -84,7 +84,7 @@ def _operand_dtype(kernel: Kernel) -> np.dtype:
     return loads[-1].dtype
 
 
-def test_every_operation_is_what_the_python_means(dtype):
+def test_every_operation_agrees_with_the_python_kernel(dtype):
     found = merged(grouped_by_operands(dtype))
     assert found
     for kernel, arrays, sizes in found:
@@ -107,7 +107,7 @@ def test_every_operation_is_what_the_python_means(dtype):
 
 
 @pytest.mark.parametrize("case", nests(), ids=lambda case: case[0].name)
-def test_nests_of_loops_are_what_the_python_means(case):
+def test_loop_nests_agree_with_the_python_kernel(case):
     kernel, arrays, sizes = case
     compiled, interpreted = ([a.copy() for a in arrays] for _ in range(2))
     scratch = [np.zeros(sizes[-1], p.dtype) for p in kernel.params if p.intent == "scratch"]
@@ -174,12 +174,12 @@ def compared(function, *args):
 
 
 @pytest.mark.parametrize("name", LOOPS)
-def test_loops_give_what_the_llvm_target_gives(name):
+def test_loops_agree_with_the_llvm_target(name):
     compared(LOOPS[name], jnp.array(np.random.default_rng(0).standard_normal((5, 12)), jnp.float32))
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_programs_give_what_the_llvm_target_gives(name):
+def test_programs_agree_with_the_llvm_target(name):
     (args,) = [args for found, _, args in programs() if found == name]
     compared(PROGRAMS[name][0], *args)
 
@@ -281,7 +281,7 @@ def test_a_module_of_every_form_of_kernel_and_routine_runs():
         np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=2e-6)
 
 
-def test_a_module_says_what_it_is_compiled_for():
+def test_a_module_documents_its_signature():
     text = fg.jit(lambda x: jnp.sum(jnp.sin(x) * 2)).lower(jnp.ones((4, 8))).as_text("numba")
     module = {}
     exec(text, module)
@@ -292,7 +292,7 @@ def test_a_module_says_what_it_is_compiled_for():
         program(np.ones((4, 9), np.float32))
 
 
-def test_what_has_no_kernel_has_no_module():
+def test_programs_without_kernels_have_no_module():
     lowered = fg.jit(lambda x: jnp.sort(x) + 1).lower(jnp.ones(4))
     with pytest.raises(ArgumentError, match=r"no module for numba can be made, because sort has no kernel") as error:
         lowered.numba_source()
@@ -334,7 +334,7 @@ def test_a_kernel_is_counted_as_compiled_once():
     assert (other.cache_info().kernels_compiled, other.cache_info().kernels_reused) == (0, 1)
 
 
-def test_stages_are_those_of_the_target_that_was_chosen():
+def test_stages_are_of_the_chosen_target():
     x = jnp.ones((1000, 1000))
     lowered = fg.jit(lambda x: x @ x, target="numba").lower(x)
     assert lowered.as_text("program").endswith("× 1 by 1")
