@@ -87,7 +87,7 @@ def concatenate() -> Kernel:
 
 
 def samples(dtype: np.dtype, name: str) -> np.ndarray:
-    """Return values for an operation: corners, but for the functions of libdevice only their domain."""
+    """Return operands for an operation: special values, but only ordinary ones for the functions of libdevice."""
     if dtype == bool_:
         return np.array([False, True])
     if not is_float(dtype):

@@ -90,6 +90,16 @@ def test_the_order_of_a_package_is_the_contract(package):
     assert [set(line.split(" : ")) for line in block.splitlines()] == layers(f"funcgrad.{package}")
 
 
+def test_the_packages_exist_and_are_in_order():
+    lines = ARCHITECTURE[ARCHITECTURE.index("    interop testing ") :].split("\n\n")[0].splitlines()
+    named = [re.split(r"\s{2,}", line.strip())[0].split() for line in lines]
+    contract = layers("funcgrad")
+    depth = {re.sub(r"\W", "", name): i for i, layer in enumerate(contract) for name in layer}
+    assert {name for row in named for name in row} <= modules_of(PACKAGE)
+    depths = [sorted(depth[name] for name in row) for row in named]
+    assert all(above[-1] <= below[0] for above, below in zip(depths, depths[1:], strict=False)), depths
+
+
 def test_the_table_of_the_transforms_has_their_layers_in_order():
     rows = table(ARCHITECTURE, "layer")
     named = [{span.rstrip("/") for span in _SPAN.findall(row[1])} for row in rows]

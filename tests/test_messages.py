@@ -1,4 +1,4 @@
-"""What messages say: the function that was called, the leaf, the user's line, and a remedy that fits."""
+"""Messages name the called function, the leaf, the user's line, and a fix."""
 
 from __future__ import annotations
 

@@ -155,7 +155,7 @@ def test_boundaries_look_like_the_functions():
 
 
 def _in_ipython(cell, mode="auto"):
-    """What IPython prints when a cell raises."""
+    """Return the text that IPython prints when a cell raises."""
     pytest.importorskip("IPython")
     program = (
         "from IPython.core.interactiveshell import InteractiveShell\n"

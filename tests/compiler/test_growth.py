@@ -1,4 +1,4 @@
-"""What compilation costs does not depend on how large arrays are, nor the depth of its stack on how long a program is.
+"""The cost of compilation does not depend on the size of arrays, nor its stack depth on the length of the program.
 
 Operations are counted and memory is measured; nothing is timed.
 """

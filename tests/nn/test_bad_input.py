@@ -1,4 +1,4 @@
-"""What users get wrong with nn, optim and data: each message names the operation, the values, the line and a remedy."""
+"""Bad input to nn, optim and data: each message names the operation, the values, the line and a fix."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ LAYOUTS: dict[str, tuple[Callable[[Any], Any], tuple[int, ...]]] = {
 
 
 def both(function: Callable[..., Any], *args: Any) -> list[tuple[str, Any]]:
-    """What a function gives by NumPy and compiled, in float64."""
+    """Return the results of a function, eager and compiled, in float64."""
     given = [fnp.asarray(a) for a in args]
     return [(mode, np.asarray(f(*given), np.float64)) for mode, f in (("eager", function), ("jit", fg.jit(function)))]
 

@@ -36,7 +36,7 @@ def drawn(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 
 
 def native(function, x, **options):
-    """What a compiled function gives; it must not call NumPy."""
+    """Return the result of the compiled function, which must not call NumPy."""
     compiled = fg.jit(function, **options)
     assert "host" not in compiled.lower(x).as_text("groups")
     return compiled(x)

@@ -20,7 +20,7 @@ BATCH = np.stack([X, X + 1, -X])
 
 
 def library(name):
-    """What programs with Refs use of a library."""
+    """The functions that programs with Refs use from a library."""
     module = importlib.import_module(name)
     names = ("new_ref", "ref", "lax", "jit", "checkpoint")
     return SimpleNamespace(jnp=module.numpy, **{name: getattr(module, name) for name in names})

@@ -198,7 +198,7 @@ def test_a_primitive_controls_how_its_params_are_printed():
 
 
 def test_selection_is_known_by_the_primitive_not_by_its_name():
-    """A NaN that is not selected is no error; that of an impostor of the name is."""
+    """An unselected NaN is not an error; a primitive with the name of the selection does not select."""
     impostor_p = own("select_n", evaluate=lambda x: np.sqrt(x), scalar="sqrt", derivative=lambda ans, x: ans)
     assert impostor_p is not registry["select_n"] and isinstance(impostor_p.lowering, Elementwise)
     with debug_nans(True):

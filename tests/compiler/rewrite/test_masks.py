@@ -1,4 +1,4 @@
-"""What is seen of each value in a program's results: the elements that selections choose."""
+"""The elements of each value that reach the results of a program: those that selections choose."""
 
 from __future__ import annotations
 

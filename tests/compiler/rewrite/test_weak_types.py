@@ -1,4 +1,4 @@
-"""Types of results, weak types included: those of the traced jaxpr, compiled or not, and JAX's."""
+"""Results have the types of the traced jaxpr and of JAX, including weak types, compiled or not."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def maybe_jit(f, compiled, library=fg):
 
 
 def printed(f, *args):
-    """What a call prints."""
+    """Return the text that a call prints."""
     with contextlib.redirect_stdout(io.StringIO()) as out:
         f(*args)
     return out.getvalue()

@@ -82,7 +82,7 @@ def merged() -> list[Kernel]:
 
 
 def simulate_programs() -> None:
-    """Compare every program's results in the simulator with those of its machine code."""
+    """Compare the results of every program in the simulator and in machine code."""
     from funcgrad.compiler.targets import cuda
 
     for name, function, args in programs():

@@ -476,7 +476,7 @@ def test_reductions_vectorize_with_several_accumulators(update, packed):
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_every_operation_vectorizes(dtype):
-    """A loop over any operation is packed and calls nothing, but for float64 rem and 64-bit division."""
+    """A loop over any operation uses vectors and calls nothing, except float64 rem and 64-bit division."""
     width = vector_width()
     for name in [n for n, d in CASES if d == dtype]:
         if name in ("div", "rem") and dtype.itemsize == 8 and (name == "rem" or not is_float(dtype)):

@@ -1,4 +1,4 @@
-"""What numba compiled in one process is loaded by the next."""
+"""Functions that numba compiled in one process are loaded by the next."""
 
 from __future__ import annotations
 
