@@ -1,4 +1,4 @@
-"""What counts as an array, and the abstract value of anything that does."""
+"""Base classes of arrays, and abstract values of everything that is accepted as an array."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from funcgrad.errors import ArgumentError
 
 
 class ArrayLike:
-    """Base of `Array` and `Tracer`: what user code sees as an array. Operators and methods are injected here, once."""
+    """Base class of `Array` and `Tracer`. `funcgrad.numpy.operators` attaches the operators and methods."""
 
     __slots__ = ()
-    # Higher than NumPy's, so that `np_array + array` calls our __radd__.
+    # Higher than that of NumPy, so that `np_array + array` calls our __radd__.
     __array_priority__ = 100
     aval: ShapedArray
 
@@ -40,12 +40,12 @@ class ArrayLike:
         )
 
     def block_until_ready(self) -> Any:
-        """Return the array; CPU programs finish before they return, and a traced value has nothing to wait for."""
+        """Return the array. There is nothing to wait for: CPU programs finish before they return."""
         return self
 
 
 class ExtendedArray:
-    """Base of arrays whose elements are not numbers, such as `random.KeyArray`: users may pass them, primitives not."""
+    """Base class of arrays whose elements are not numbers, such as `random.KeyArray`; primitives do not accept them."""
 
     __slots__ = ()
 
@@ -59,7 +59,7 @@ class _AnyArrayType(type):
 
 
 class AnyArray(ArrayLike, metaclass=_AnyArrayType):
-    """What is an array to users, who know it as `funcgrad.Array`: arrays, traced values, arrays of keys."""
+    """The public type `funcgrad.Array`, for isinstance checks: arrays, tracers, and arrays of keys."""
 
     __slots__ = ()
 
@@ -75,7 +75,7 @@ class Reference:
 
 
 class SymbolicValue:
-    """Base of values that have a type and are never computed; see `core.symbolic`."""
+    """Base class of values that have a type and are never computed; see `core.symbolic`."""
 
     __slots__ = ("aval",)
 
@@ -110,20 +110,20 @@ def aval_of(x: Any) -> ShapedArray:
         return aval
     raise ArgumentError(
         f"{x!r:.80} of type {type(x).__name__} is not an array",
-        fix=f"{remedy_for_no_array(x)}; what is no array may be closed over, or be a static argument",
+        fix=f"{remedy_for_no_array(x)}; a function may close over other objects, or take them as static arguments",
     )
 
 
 def remedy_for_no_array(x: Any) -> str:
-    """Return what to do with an argument that should have been an array, by what it is."""
+    """Return the remedy for an argument that is not an array, depending on its type."""
     if x is None:
-        return "find out why it is None: perhaps a function before ended without `return`"
+        return "check why it is None: a function may lack a `return`"
     if isinstance(x, (list, tuple)):
         return "convert lists and other sequences with funcgrad.numpy.asarray first"
     if isinstance(x, dict):
         return "pass one entry, or apply the function to each with funcgrad.tree.map"
     if isinstance(x, str):
-        return "text is no number: convert it with float() or int() first"
+        return "convert the text with float() or int() first"
     if isinstance(x, (set, frozenset, Iterator)):
         return "collect the elements in a list, and convert that with funcgrad.numpy.asarray"
     if callable(x):

@@ -1,4 +1,4 @@
-"""Immutable arrays, and what becomes one."""
+"""Immutable arrays, and conversion to them."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from funcgrad.errors import ArgumentError, DeletedArrayError, DTypeError
 class Array(ArrayLike):
     """An immutable n-dimensional array.
 
-    Wraps a NumPy array or a host buffer that a compiled program wrote; each is made from the other when first
-    asked for.
+    It wraps a NumPy array, or a host buffer that a compiled program wrote. Each is made from the other on demand.
 
     >>> import funcgrad.numpy as jnp
     >>> jnp.array([1.0, 2.0]) + 1
@@ -36,7 +35,7 @@ class Array(ArrayLike):
 
     @property
     def host(self) -> np.ndarray:
-        """The value as a NumPy array; do not write to it."""
+        """The value as a NumPy array, which must not be written to."""
         value = self._host
         if value is None:
             if self._buffer is None:
@@ -56,7 +55,7 @@ class Array(ArrayLike):
         return found
 
     def delete(self) -> None:
-        """Free the memory now; using the array afterwards raises DeletedArrayError."""
+        """Free the memory now; later uses of the array raise DeletedArrayError."""
         self._host = self._buffer = None
 
     def is_deleted(self) -> bool:
@@ -90,7 +89,7 @@ class Array(ArrayLike):
     def __index__(self) -> int:
         if self.aval.shape or not dtypes.is_integer(self.aval.dtype):
             raise DTypeError(
-                f"only 0-d integer arrays are indices, this is {self.aval}", fix="use int(x) or x.astype(int)"
+                f"only 0-d integer arrays are indices, but this is {self.aval}", fix="use int(x) or x.astype(int)"
             )
         return int(self.host[()])
 
@@ -136,7 +135,7 @@ def _unpickle(aval: ShapedArray, value: np.ndarray) -> Array:
 
 
 def read_only(value: np.ndarray) -> np.ndarray:
-    """Return a view that refuses writes: arrays are immutable, and so is what they hand out."""
+    """Return a read-only view: arrays are immutable, and so are their views."""
     if value.flags.writeable:
         value = value.view()
         value.flags.writeable = False
@@ -144,7 +143,7 @@ def read_only(value: np.ndarray) -> np.ndarray:
 
 
 def as_array(x: Any) -> Array:
-    """Return `x` (an Array, NumPy value or Python scalar) as an Array; aliases no memory the caller could write."""
+    """Convert an Array, NumPy value or Python scalar to an Array, which does not alias memory of the caller."""
     if type(x) is Array:
         return x
     if isinstance(x, Tracer):
@@ -163,11 +162,11 @@ def _check_is_value(x: Any) -> None:
 
 
 class TracedOperandError(Exception):
-    """An operand that should be concrete is a tracer."""
+    """A tracer where a concrete operand is required."""
 
 
 def as_operand(x: Any) -> Array:
-    """Return an operand of an eager operation as an Array, which may alias a NumPy array; raise for a tracer."""
+    """Convert an operand of an eager operation to an Array, which may alias a NumPy array; raise for a tracer."""
     if isinstance(x, Tracer):
         raise TracedOperandError
     _check_is_value(x)
@@ -176,7 +175,7 @@ def as_operand(x: Any) -> Array:
 
 
 def as_result(aval: ShapedArray, value: Any) -> Array:
-    """Return what a NumPy rule computed as an Array of type `aval`."""
+    """Convert the result of a NumPy rule to an Array of type `aval`."""
     if type(value) is not np.ndarray or value.dtype != aval.dtype:
         value = quiet.run(np.asarray, value, aval.dtype)
     return Array(aval, value)

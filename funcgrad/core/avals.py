@@ -1,4 +1,4 @@
-"""Abstract values: what is known of an array before it exists."""
+"""Abstract values: the shape, dtype and weak type of arrays."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ShapedArray:
         if found is None:
             found = object.__new__(cls)
             found.shape, found.dtype, found.weak_type = shape, dtype, weak_type
-            # setdefault is atomic: two threads that race agree on one object.
+            # setdefault is atomic, so two racing threads get the same object.
             found = cls._interned.setdefault(key, found)
         return found
 
@@ -58,7 +58,7 @@ class ShapedArray:
         )
 
     def strengthened(self) -> ShapedArray:
-        """Return the same aval, not weakly typed."""
+        """Return the same aval, strongly typed."""
         return ShapedArray(self.shape, self.dtype) if self.weak_type else self
 
     def tangent(self) -> ShapedArray:
@@ -69,7 +69,7 @@ class ShapedArray:
         return ShapedArray, (self.shape, self.dtype, self.weak_type)
 
     def short(self) -> str:
-        """Return the text a jaxpr prints: dtype and shape, without the weak type."""
+        """Return the text that jaxprs print: dtype and shape, without the weak type."""
         return f"{dtypes.short_name(self.dtype)}[{','.join(map(str, self.shape))}]"
 
     def __repr__(self) -> str:
@@ -77,7 +77,7 @@ class ShapedArray:
 
 
 class ShapeDtypeStruct:
-    """Shape and dtype of an array that need not exist: what `eval_shape` returns and `lower` accepts.
+    """Shape and dtype of an array that need not exist; `eval_shape` returns it and `lower` accepts it.
 
     >>> ShapeDtypeStruct((2,), "float32")
     ShapeDtypeStruct(shape=(2,), dtype=float32)

@@ -1,11 +1,10 @@
-"""Host memory for arrays, taken from a pool.
+"""Host memory for arrays, allocated from a pool.
 
-Fresh memory costs a page fault per 4 KiB, which for a 4 MB result is many times the cost of an addition into
-it. Freed blocks are therefore kept, by size class, and handed out again: a loop that allocates the same sizes
-in every round touches the same warm pages. Blocks of 2 MiB and more ask the kernel for huge pages.
+Fresh memory costs a page fault per 4 KiB, which for a 4 MB result is many times the cost of an addition. Freed blocks
+are therefore kept by size class and reused: a loop that allocates the same sizes in every iteration uses the same warm
+pages. Blocks of 2 MiB or more use huge pages.
 
-A block goes back to the pool when its `HostBuffer` and every NumPy view of it are gone; views hold the
-buffer.
+A block returns to the pool when its `HostBuffer` and all NumPy views of it are deleted; views reference the buffer.
 """
 
 from __future__ import annotations
@@ -23,29 +22,28 @@ import numpy as np
 from funcgrad.core import forks
 
 ALIGNMENT = 64
-_TINY = 4 << 10  # blocks up to here have a class every 64 bytes, larger ones four classes an octave
-_SMALL = 64 << 10  # blocks up to here are byte arrays, larger ones memory maps
-_SMALL_IDLE = 1 << 20  # how many bytes of each small class may lie idle
+_TINY = 4 << 10  # blocks up to this size have a class every 64 bytes, larger ones four classes per octave
+_SMALL = 64 << 10  # blocks up to this size are byte arrays, larger ones memory maps
+_SMALL_IDLE = 1 << 20  # the limit of idle bytes per small class
 _HUGE_PAGE = 2 << 20
 
 Block = tuple[Any, int]  # the object that owns the memory, and the aligned address
 
 
 class _Class(list):
-    """The idle blocks of one size class, warmest last. List operations are atomic, so the pool needs no lock
-    for them."""
+    """The idle blocks of a size class, the most recently used last. They need no lock: list operations are atomic."""
 
     __slots__ = ("capacity", "size")
 
     def __init__(self, size: int):
         self.size = size
-        self.capacity = 0  # how many blocks may lie here without being counted
+        self.capacity = 0  # the number of idle blocks that are not counted
         if 0 < size <= _SMALL:
             self.capacity = min(_SMALL_IDLE, _limit) // size
 
 
 class HostBuffer:
-    """`nbytes` of memory at address `pointer`, valid while this object or a view of it lives."""
+    """`nbytes` of memory at address `pointer`, valid while this object or a view of it is alive."""
 
     __slots__ = ("__weakref__", "_block", "_class", "nbytes", "pointer")
 
@@ -58,15 +56,15 @@ class HostBuffer:
     def __del__(self) -> None:
         try:
             size_class = self._class
-        except AttributeError:  # a signal's handler raised before __init__ was done: the block is freed, not pooled
+        except AttributeError:  # a signal handler raised during __init__: the block is freed instead of pooled
             return
         if len(size_class) < size_class.capacity:
             size_class.append(self._block)
-        elif _SMALL is not None and size_class.size > _SMALL:  # None while the interpreter shuts down
+        elif _SMALL is not None and size_class.size > _SMALL:  # None during interpreter shutdown
             _release_large(size_class, self._block)
 
     def as_numpy(self, shape: Sequence[int], dtype: Any) -> np.ndarray:
-        """A read-only, C-contiguous view of the first bytes as an array; its base keeps the buffer alive.
+        """Return a read-only, C-contiguous view of the first bytes, whose base keeps the buffer alive.
 
         Raises:
           ValueError: the array would be larger than the buffer.
@@ -76,16 +74,14 @@ class HostBuffer:
         for size in shape:
             count *= size
         if count > self.nbytes:
-            wanted = f"{dtype}{list(shape)} needs {count} bytes"
-            raise ValueError(f"as_numpy: {wanted}, the buffer has {self.nbytes}")
-        if dtype.kind == "V":  # bfloat16 and the like, which the array interface cannot name
+            raise ValueError(f"as_numpy: {dtype}{list(shape)} needs {count} bytes, the buffer has {self.nbytes}")
+        if dtype.kind == "V":  # extension dtypes such as bfloat16, which the array interface does not support
             return np.asarray(_View(self, tuple(shape), f"|u{dtype.itemsize}")).view(dtype)
         return np.asarray(_View(self, tuple(shape), dtype.str))
 
 
 class _View:
-    """What NumPy makes an array from, and keeps as its base: the array interface, and the buffer that owns
-    the memory."""
+    """An object with the array interface, from which NumPy makes an array, and a reference to the buffer."""
 
     __slots__ = ("__array_interface__", "buffer")
 
@@ -96,7 +92,7 @@ class _View:
 
 
 def allocate(nbytes: int) -> HostBuffer:
-    """Uninitialized memory of `nbytes`, aligned to 64 bytes, from the pool.
+    """Allocate `nbytes` of uninitialized memory, aligned to 64 bytes, from the pool.
 
     Raises:
       MemoryError: the system does not have that much.
@@ -113,15 +109,14 @@ def allocate(nbytes: int) -> HostBuffer:
 
 
 def wrap(array: np.ndarray) -> HostBuffer:
-    """The memory of a NumPy array as a buffer: shared if the array is C-contiguous, else a contiguous copy of
-    it."""
+    """Return the memory of a NumPy array as a buffer, shared if it is C-contiguous, otherwise copied."""
     if not array.flags.c_contiguous:
         array = np.ascontiguousarray(array)
     return HostBuffer((array, array.__array_interface__["data"][0]), array.nbytes, _not_pooled)
 
 
 def set_pool_limit(nbytes: int | None = None) -> None:
-    """Set how many bytes may lie idle in the pool; None is a quarter of the machine's memory, at least 1 GiB.
+    """Set the limit of idle bytes in the pool; None means a quarter of the machine's memory, at least 1 GiB.
 
     The many small blocks are bounded class by class, at 1 MiB or the limit if that is less, and not counted
     together.
@@ -135,19 +130,19 @@ def set_pool_limit(nbytes: int | None = None) -> None:
 
 
 def idle_bytes() -> int:
-    """How many bytes lie idle in the pool."""
+    """Return the number of idle bytes in the pool."""
     return sum(size_class.size * len(size_class) for size_class in list(_classes.values()))
 
 
 def clear_pool() -> None:
-    """Give all idle memory back to the system."""
+    """Return all idle memory to the system."""
     for size_class in list(_classes.values()):
         size_class.clear()
     _recount()
 
 
 def _class_of(nbytes: int) -> _Class:
-    """The size class for a block of more than 4 KiB; it wastes at most a quarter."""
+    """Return the size class of a block of more than 4 KiB, which wastes at most a quarter."""
     if nbytes < 0:
         raise ValueError(f"allocate: {nbytes} bytes")
     step = nbytes.bit_length() - 3
@@ -157,7 +152,7 @@ def _class_of(nbytes: int) -> _Class:
 
 
 def _release_large(size_class: _Class, block: Block) -> None:
-    """Take a large block back; the largest idle ones go to the system when the limit is passed."""
+    """Return a large block to the pool; above the limit, the largest idle blocks are returned to the system."""
     if size_class.size > _limit:
         return
     if _large_idle + size_class.size > _limit:
@@ -187,7 +182,7 @@ def _recount() -> None:
 
 
 def _fresh(size: int) -> Block:
-    """A new block, if need be after the pool's idle memory was given back."""
+    """Allocate a new block; if that fails, return the idle memory to the system and try again."""
     try:
         return _from_system(size)
     except MemoryError:
@@ -224,7 +219,7 @@ def _physical_memory() -> int:
 
 _limit = max(1 << 30, _physical_memory() // 4)
 _large_idle = 0
-# Re-entrant: the garbage collector may run a HostBuffer's __del__ while it is held.
+# Reentrant: the garbage collector may run HostBuffer.__del__ while it is held.
 _lock = forks.held("buffers", threading.RLock())
 _not_pooled = _Class(0)
 _classes = {size: _Class(size) for size in range(64, _TINY + 1, 64)}

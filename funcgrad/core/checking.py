@@ -1,4 +1,4 @@
-"""The rules a jaxpr keeps, checked after every pass under test."""
+"""The checker of jaxprs, which runs after every pass in tests."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ _CPU = Device("cpu", "cpu", 0)
 
 
 def devices(backend: str | None = None) -> list[Device]:
-    """Return the devices of a backend ("cpu"); raise when there is none of that name.
+    """Return the devices of a backend, by default "cpu"; raise if there is no such backend.
 
     >>> len(devices("cpu"))
     1
@@ -64,7 +64,7 @@ local_device_count = device_count
 
 
 def default_backend() -> str:
-    """Return the platform that programs run on unless told.
+    """Return the platform that programs run on by default.
 
     >>> default_backend()
     'cpu'
@@ -73,7 +73,7 @@ def default_backend() -> str:
 
 
 def device_put(x: Any, device: Any = None, *, src: Any = None, donate: bool = False, may_alias: Any = None) -> Any:
-    """Return a pytree's leaves as arrays on a device.
+    """Put the leaves of a pytree on a device.
 
     >>> device_put({"x": 1})
     {'x': Array(1, dtype=int32, weak_type=True)}

@@ -1,4 +1,4 @@
-"""The checks of `debug_nans` and `debug_infs`: which operation made a NaN or an infinity, and from which operands."""
+"""The checks of `debug_nans` and `debug_infs`: find the operation that made a NaN or an infinity, and its operands."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from funcgrad.errors import NonFiniteError, SourceLocation
 
 
 class Kinds(NamedTuple):
-    """Which values are bad."""
+    """The kinds of values that are invalid."""
 
     nans: bool
     infs: bool
 
     def bad(self, x: Any) -> np.ndarray:
-        """Return where `x` is bad."""
+        """Return where `x` is invalid."""
         if not dtypes.is_inexact(x.dtype):
             return np.zeros(x.shape, bool)
         if self.nans and self.infs:
@@ -45,11 +45,11 @@ def check(
     mask: np.ndarray | None = None,
     iteration: int | None = None,
 ) -> None:
-    """Raise NonFiniteError at the first bad element of an operation's results.
+    """Raise NonFiniteError for the first invalid element of the results of an operation.
 
-    With `given`, a bad element is an error even if an operand was bad already. Otherwise it is an error only if the
-    operands were good: for an elementwise operation those at its index, else all of them. `mask` selects the elements
-    to check; `iteration` is the iteration of the loop in which this happens.
+    With `given`, an invalid element is an error even if an operand was invalid. Otherwise it is an error only if the
+    operands were valid: those at its index for an elementwise operation, else all. `mask` selects the elements to
+    check; `iteration` is the iteration of the enclosing loop.
     """
     for i, output in enumerate(outputs):
         bad = kinds.bad(output)
@@ -73,7 +73,7 @@ def check(
 
 
 def _inherited(operands: Sequence[Any], shape: tuple[int, ...], kinds: Kinds, elementwise: bool) -> np.ndarray:
-    """Where an operand was bad already."""
+    """Return where an operand was invalid."""
     found = np.zeros(shape, bool)
     for x in operands:
         found |= kinds.bad(x) if elementwise else kinds.bad(x).any()
@@ -81,7 +81,7 @@ def _inherited(operands: Sequence[Any], shape: tuple[int, ...], kinds: Kinds, el
 
 
 def _operands(operands: Sequence[Any], index: tuple[int, ...], elementwise: bool) -> str:
-    """The operands of an element: their values at its index, or where they have none what they are."""
+    """Describe the operands of an element: their values at its index, or a summary if they have no such element."""
     if not operands:
         return ""
     shown = [str(x[index] if x.ndim else x[()]) if elementwise else _summary(x) for x in operands]
@@ -90,7 +90,7 @@ def _operands(operands: Sequence[Any], index: tuple[int, ...], elementwise: bool
 
 
 def _summary(x: Any) -> str:
-    """An operand in a few words: its type, and its value or range."""
+    """Summarize an operand: its type, and its value or range."""
     if x.size == 0:
         return _type(x)
     if x.size == 1:

@@ -1,8 +1,8 @@
-"""Locks that a fork waits for.
+"""Locks that are safe across forks.
 
-The child of a fork has one thread, the one that forked. A lock that another thread held would stay locked there for
-ever, and what it guards half changed. So a fork takes these locks first, and both processes release them: no thread is
-in the middle of anything then, not in LLVM either.
+The child of a fork has only the thread that forked. A lock held by another thread would stay locked in it forever, and
+the state that it guards would be inconsistent. A fork therefore acquires these locks first, and both processes release
+them, so that no other thread is inside a critical section, or inside LLVM.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import os
 import threading
 from typing import Any
 
-# A thread that holds one of these takes only later ones.
+# A thread that holds one of these locks acquires only later ones.
 _ORDER = ("forks", "runtime", "toolchain", "interning", "llvmlite", "buffers")
 _locks: dict[str, Any] = {"forks": threading.RLock()}
 _taken: list[Any] = []
 
 
 def held(name: str, lock: Any) -> Any:
-    """Return `lock`, re-entrant and a context manager, after making forks wait for it."""
+    """Register a reentrant lock, so that forks acquire it, and return it."""
     assert name in _ORDER
     _locks[name] = lock
     return lock

@@ -1,7 +1,7 @@
-"""Equal jaxprs as one object, so that what was compiled for one serves the other.
+"""Interning of equal jaxprs, so that they share compiled programs.
 
-Outside jit, a loop's body is traced anew at each call, for what it closes over may have changed; nearly always
-the jaxpr is the one of the call before.
+Outside jit, the body of a loop is traced at each call, because its closure may have changed. Nearly always, the jaxpr
+equals that of the previous call.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import numpy as np
 from funcgrad.core import forks
 from funcgrad.core.jaxprs import Atom, ClosedJaxpr, Jaxpr, Literal, Var
 
-_MOST = 256  # the jaxprs used last are remembered
+_CAPACITY = 256  # of the least recently used cache
 _known: OrderedDict[Any, ClosedJaxpr] = OrderedDict()
-_lock = forks.held("interning", threading.RLock())  # one thread may drop what another moves to the end
+_lock = forks.held("interning", threading.RLock())  # one thread may evict an entry that another moves to the end
 
 
 class _NotShared(Exception):
@@ -25,10 +25,10 @@ class _NotShared(Exception):
 
 
 def interned(closed: ClosedJaxpr) -> ClosedJaxpr:
-    """Return the first of the equal jaxprs that this was called with, or the jaxpr itself.
+    """Return an equal jaxpr that was interned before, or the jaxpr itself.
 
-    Equal are those with the same primitives, params, types, literals and source lines. Those with constants or
-    effects are never shared: remembering them would keep arrays and callbacks of the user alive.
+    Jaxprs are equal if they have the same primitives, params, types, literals and source lines. Jaxprs with constants
+    or effects are not interned: that would keep arrays and callbacks of the user alive.
 
     >>> import funcgrad as fg
     >>> jaxprs = [fg.make_jaxpr(lambda x: x * 2)(1.0) for _ in range(2)]
@@ -48,12 +48,12 @@ def _first(closed: ClosedJaxpr) -> ClosedJaxpr:
     try:
         key = _closed_key(closed)
         hash(key)
-    except (TypeError, _NotShared):  # TypeError: a param that does not hash
+    except (TypeError, _NotShared):  # TypeError: an unhashable param
         return closed
     with _lock:
         found = _known.setdefault(key, closed)
         _known.move_to_end(key)
-        if len(_known) > _MOST:
+        if len(_known) > _CAPACITY:
             _known.popitem(last=False)
     return found
 
@@ -92,7 +92,7 @@ def _jaxpr_key(jaxpr: Jaxpr) -> Any:
 
 
 def param_key(value: Any) -> Any:
-    """What a param is equal by: 0.0 is not −0.0, and 1 is neither 1.0 nor True."""
+    """Return a key by which params are equal: 0.0 differs from −0.0, and 1 from 1.0 and True."""
     if isinstance(value, ClosedJaxpr):
         return _closed_key(value)
     if isinstance(value, Jaxpr):

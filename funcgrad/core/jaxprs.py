@@ -1,4 +1,4 @@
-"""Jaxprs: a traced function as a list of typed equations.
+"""Jaxprs: traced functions as lists of typed equations.
 
 jaxpr ::= { lambda constvars ; invars. let eqns in outvars }
 eqn   ::= outvars = primitive[params] atoms
@@ -27,7 +27,7 @@ from funcgrad.errors import SourceLocation
 
 @final
 class Var:
-    """A variable of a jaxpr; identity is the name."""
+    """A variable of a jaxpr, identified by object identity."""
 
     __slots__ = ("aval",)
 
@@ -72,7 +72,7 @@ class JaxprEqn:
 
     @property
     def effectful(self) -> bool:
-        """Whether the equation, or one in a jaxpr of its params, does more than compute its results."""
+        """Whether the equation, or one in the jaxprs of its params, has effects."""
         return self.primitive.effectful or (
             self.primitive.higher_order and any(s.effectful for s in subjaxprs(self.params))
         )
@@ -84,7 +84,7 @@ class JaxprEqn:
 
 
 class Jaxpr:
-    """A function body: constants, inputs, equations, outputs; open over `constvars`."""
+    """A function: constants, inputs, equations and outputs. The values of `constvars` are not part of it."""
 
     __slots__ = ("constvars", "invars", "eqns", "outvars", "name", "_effectful", "_used_axes", "__weakref__")
 
@@ -103,7 +103,7 @@ class Jaxpr:
 
     @property
     def effectful(self) -> bool:
-        """Whether any equation does more than compute its results."""
+        """Whether any equation has effects."""
         if self._effectful is None:
             self._effectful = any(e.effectful for e in self.eqns)
         return self._effectful
@@ -135,7 +135,7 @@ class ClosedJaxpr:
     eqns = property(lambda self: self.jaxpr.eqns)
 
     def memo(self, key: Any, make: Any) -> Any:
-        """Return `make()`, computed once per key for the life of this jaxpr; transforms cache their results here."""
+        """Return `make()`, cached by key as long as the jaxpr lives; transforms cache their results here."""
         if key not in self._memo:
             self._memo[key] = make()
         return self._memo[key]
@@ -162,7 +162,7 @@ def eval_jaxpr(jaxpr: Jaxpr, consts: Sequence[Any], *args: Any) -> list[Any]:
 
 
 def subjaxprs(params: dict[str, Any]) -> Iterator[Jaxpr]:
-    """Yield the jaxprs in an equation's params, one level deep."""
+    """Yield the jaxprs in the params of an equation, one level deep."""
     for value in params.values():
         for item in value if isinstance(value, (tuple, list)) else (value,):
             if isinstance(item, ClosedJaxpr):
@@ -181,9 +181,9 @@ def used_axes(primitive: Primitive, params: dict[str, Any]) -> frozenset[Any]:
 
 
 def live(eqns: Sequence[JaxprEqn], outvars: Iterable[Atom]) -> list[JaxprEqn]:
-    """Return the equations that some output needs and those with effects: dead-code elimination.
+    """Dead-code elimination: return the equations that the outputs need, and those with effects.
 
-    Equations that carry jaxprs are left without their unused operands and results, see `Primitive.prune`.
+    Unused operands and results of equations with jaxprs are removed, see `Primitive.prune`.
     """
     needed = {v for v in outvars if isinstance(v, Var)}
     kept = []
@@ -197,9 +197,9 @@ def live(eqns: Sequence[JaxprEqn], outvars: Iterable[Atom]) -> list[JaxprEqn]:
     return kept[::-1]
 
 
-def upstream(eqns: Sequence[JaxprEqn], wanted: Iterable[Atom]) -> list[JaxprEqn]:
-    """Return the equations that the wanted variables depend on, as they are."""
-    needed, kept = set(wanted), []
+def upstream(eqns: Sequence[JaxprEqn], targets: Iterable[Atom]) -> list[JaxprEqn]:
+    """Return the equations that the target variables depend on, unchanged."""
+    needed, kept = set(targets), []
     for eqn in reversed(eqns):
         if any(v in needed for v in eqn.outvars):
             kept.append(eqn)
@@ -208,7 +208,7 @@ def upstream(eqns: Sequence[JaxprEqn], wanted: Iterable[Atom]) -> list[JaxprEqn]
 
 
 def invariant(eqns: Iterable[JaxprEqn], fixed: Iterable[Var]) -> list[JaxprEqn]:
-    """Return the equations without effects that depend on the `fixed` variables alone."""
+    """Return the equations without effects that depend only on the `fixed` variables."""
     known, found = set(fixed), []
     for eqn in eqns:
         if not eqn.effectful and all(isinstance(v, Literal) or v in known for v in eqn.invars):
@@ -218,14 +218,14 @@ def invariant(eqns: Iterable[JaxprEqn], fixed: Iterable[Var]) -> list[JaxprEqn]:
 
 
 def pruned(closed: ClosedJaxpr) -> ClosedJaxpr:
-    """Drop the equations and consts that no output needs; inputs stay."""
+    """Remove the equations and consts that no output needs; keep all inputs."""
     return _dce(closed, [True] * len(closed.jaxpr.outvars), [True] * len(closed.jaxpr.invars))[0]
 
 
 def dce_jaxpr(
     closed: ClosedJaxpr, used: Sequence[bool], instantiate: Sequence[bool] | bool = False
 ) -> tuple[ClosedJaxpr, list[bool]]:
-    """Return the jaxpr of the used outputs and the inputs that they need, and the mask of these inputs.
+    """Return the jaxpr restricted to the used outputs and the inputs that they need, and the mask of those inputs.
 
     Inputs in the mask `instantiate` stay even when nothing reads them. Where there is nothing to drop, the jaxpr is
     returned as it is. Memoized on the jaxpr.
@@ -234,7 +234,7 @@ def dce_jaxpr(
 
     def make() -> tuple[ClosedJaxpr | None, list[bool]]:
         smaller, read = _dce(closed, used, instantiate)
-        return None if smaller is closed else smaller, read  # a jaxpr that remembered itself would be freed late
+        return None if smaller is closed else smaller, read  # avoid a reference cycle
 
     smaller, read = closed.memo(("dce", tuple(used), instantiate), make)
     return closed if smaller is None else smaller, read
@@ -256,7 +256,7 @@ def _dce(closed: ClosedJaxpr, used: Sequence[bool], instantiate: Sequence[bool])
 
 
 def prune_call(used: Sequence[bool], eqn: JaxprEqn) -> JaxprEqn:
-    """The `prune` rule of a primitive that applies the jaxpr in its param `jaxpr` to its operands."""
+    """The `prune` rule of primitives that apply the jaxpr in the param `jaxpr` to their operands."""
     jaxpr, read = dce_jaxpr(eqn.params["jaxpr"], used)
     if jaxpr is eqn.params["jaxpr"]:
         return eqn
@@ -265,12 +265,12 @@ def prune_call(used: Sequence[bool], eqn: JaxprEqn) -> JaxprEqn:
 
 
 def variables_read(eqns: Iterable[JaxprEqn], outvars: Iterable[Atom]) -> set[Var]:
-    """Return the variables that equations and results read."""
+    """Return the variables that equations and outputs read."""
     return {v for v in (*outvars, *(v for e in eqns for v in e.invars)) if isinstance(v, Var)}
 
 
 def inlined(closed: ClosedJaxpr, which: Callable[[Primitive], bool] = lambda primitive: True) -> ClosedJaxpr:
-    """Return the jaxpr with the jaxprs of calls spliced in: jitted functions, custom rules, or `which` of them."""
+    """Return the jaxpr with calls inlined: jitted functions and custom rules, or only those that `which` selects."""
     env: dict[Var, Atom] = {}
     consts: dict[Var, Any] = dict(zip(closed.jaxpr.constvars, closed.consts, strict=True))
     eqns: list[JaxprEqn] = []
@@ -300,7 +300,7 @@ def inlined(closed: ClosedJaxpr, which: Callable[[Primitive], bool] = lambda pri
 
 
 def literal_of(value: Any) -> Literal | None:
-    """Return a Literal for a concrete scalar, else None: constants that print inside the equation."""
+    """Return a Literal for a concrete scalar, which prints inside the equation, otherwise None."""
     if isinstance(value, Tracer):
         return None
     aval = aval_of(value)

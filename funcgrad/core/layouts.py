@@ -1,8 +1,8 @@
-"""Layouts of the operands of loops: which are consts, which are carried, which are scanned.
+"""Layouts of the operands of loops: consts, carry and scanned operands.
 
-The operands of `scan` are (consts, carry, xs), those of `while` (consts of the predicate, consts of the body, carry).
-A layout is the sizes that the params of an equation give; parts are the operands, or anything else with one value for
-each of them. Those of `cond` need no layout: the index comes first, and every branch takes all the others.
+The operands of `scan` are (consts, carry, xs); those of `while` are (consts of the predicate, consts of the body,
+carry). A layout has the sizes of these parts, from the params of the equation. It splits the operands, or any list with
+one value per operand. `cond` needs no layout: the index comes first, and each branch takes all other operands.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class _Parts(Generic[T]):
-    """Lists with one value for each operand of a loop."""
+    """Lists with one value per operand of a loop."""
 
     def __iter__(self) -> Iterator[list[T]]:
         return (getattr(self, field.name) for field in dataclasses.fields(self))
 
     @property
     def layout(self) -> Any:
-        """The layout of a loop that has these operands."""
+        """The layout of a loop with these operands."""
         raise NotImplementedError
 
     @property
     def params(self) -> dict[str, int]:
-        """The params of a loop that has these operands."""
+        """The params of a loop with these operands."""
         return self.layout._asdict()
 
     def join(self) -> list[T]:
@@ -39,16 +39,15 @@ class _Parts(Generic[T]):
         return [value for part in self for value in part]
 
     def replace(self, **parts: list[T]) -> Self:
-        """Return the parts with those given in the place of others."""
+        """Return the parts with the given ones replaced."""
         return dataclasses.replace(self, **parts)
 
     def extend(self, other: Self) -> Self:
-        """Return parts that have the values of `other` after their own: the operands of a loop that does the work of
-        two."""
+        """Append the values of `other` to each part: the operands of a loop that combines two."""
         return type(self)(*([*a, *b] for a, b in zip(self, other, strict=True)))
 
     def map(self, fun: Callable[[T], Any]) -> Self:
-        """Return the results of a function of each value, in their parts."""
+        """Apply a function to each value."""
         return type(self)(*(list(map(fun, part)) for part in self))
 
     def select(self, mask: Self, wanted: bool = True) -> Self:
@@ -58,7 +57,7 @@ class _Parts(Generic[T]):
 
 @dataclass(frozen=True)
 class ScanParts(_Parts[T]):
-    """One value for each operand of a scan."""
+    """One value per operand of a scan."""
 
     consts: list[T]
     carry: list[T]
@@ -66,13 +65,13 @@ class ScanParts(_Parts[T]):
 
     @property
     def layout(self) -> ScanLayout:
-        """The layout of a scan that has these operands."""
+        """The layout of a scan with these operands."""
         return ScanLayout(len(self.consts), len(self.carry))
 
 
 @dataclass(frozen=True)
 class WhileParts(_Parts[T]):
-    """One value for each operand of a while."""
+    """One value per operand of a while."""
 
     cond_consts: list[T]
     body_consts: list[T]
@@ -80,51 +79,51 @@ class WhileParts(_Parts[T]):
 
     @property
     def layout(self) -> WhileLayout:
-        """The layout of a while that has these operands."""
+        """The layout of a while with these operands."""
         return WhileLayout(len(self.cond_consts), len(self.body_consts))
 
     @property
     def of_cond(self) -> list[T]:
-        """Those that the predicate takes."""
+        """The operands of the predicate."""
         return [*self.cond_consts, *self.carry]
 
     @property
     def of_body(self) -> list[T]:
-        """Those that the body takes."""
+        """The operands of the body."""
         return [*self.body_consts, *self.carry]
 
 
 class ScanLayout(NamedTuple):
-    """How many of a scan's operands are consts, and how many are carried; its params of these names."""
+    """The numbers of consts and carried operands of a scan, as in its params."""
 
     num_consts: int
     num_carry: int
 
     @classmethod
     def of(cls, params: Mapping[str, Any]) -> ScanLayout:
-        """Return the layout that an equation's params give."""
+        """Return the layout given by the params of an equation."""
         return cls(params["num_consts"], params["num_carry"])
 
     def split(self, values: Sequence[T]) -> ScanParts[T]:
-        """Split operands, or inputs of the body."""
+        """Split the operands, or the inputs of the body."""
         return ScanParts(*split_list(values, self))
 
     def split_results(self, values: Sequence[T]) -> tuple[list[T], list[T]]:
-        """Split results, or outputs of the body: carry and ys."""
+        """Split the results, or the outputs of the body, into carry and ys."""
         return list(values[: self.num_carry]), list(values[self.num_carry :])
 
 
 class WhileLayout(NamedTuple):
-    """How many of a while's operands are consts of its predicate and of its body; its params of these names."""
+    """The numbers of consts of the predicate and of the body of a while, as in its params."""
 
     cond_nconsts: int
     body_nconsts: int
 
     @classmethod
     def of(cls, params: Mapping[str, Any]) -> WhileLayout:
-        """Return the layout that an equation's params give."""
+        """Return the layout given by the params of an equation."""
         return cls(params["cond_nconsts"], params["body_nconsts"])
 
     def split(self, values: Sequence[T]) -> WhileParts[T]:
-        """Split operands."""
+        """Split the operands."""
         return WhileParts(*split_list(values, self))

@@ -1,4 +1,4 @@
-"""Finding tracers that outlive their trace, and what holds them; for `config.check_tracer_leaks`."""
+"""Detection of tracers that outlive their trace, and of what references them, for `config.check_tracer_leaks`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from funcgrad.errors import LeakedTracerError
 
 
 def check_leaks(trace: Trace) -> None:
-    """With `config.check_tracer_leaks`, raise LeakedTracerError if tracers of a trace that has ended are still held.
+    """With `config.check_tracer_leaks`, raise LeakedTracerError if tracers of a finished trace are still referenced.
 
-    The caller must not hold any itself.
+    The caller must not reference any itself.
     """
     watched = vars(trace).get("watched", ())
     if any(tracer() is not None for tracer in watched):
-        gc.collect()  # cycles hold nothing
+        gc.collect()  # frees tracers in reference cycles
     leaked = [tracer() for tracer in watched if tracer() is not None]
     if leaked:
         lines = [f"\n    {x!r}{x.origin()}, held by {_holder(x, {id(leaked)})}" for x in leaked]
@@ -30,8 +30,8 @@ def check_leaks(trace: Trace) -> None:
 
 
 def _holder(held: Any, ignored: set[int], depth: int = 4) -> str:
-    """Describe what refers to an object, through containers, up to a global, an instance or a function."""
-    # No comprehension may mention `held`: the cell it would put it in is found as well.
+    """Describe what references an object, through containers, up to a global, an instance or a function."""
+    # No comprehension may use `held`: it would create a cell that references it.
     referrers = gc.get_referrers(held)
     for referrer in referrers:
         if id(referrer) in ignored or isinstance(referrer, (types.FrameType, Tracer)):

@@ -1,6 +1,6 @@
-"""How the compiler sees a primitive: descriptions, not code generators.
+"""Lowerings: descriptions of primitives for the compiler.
 
-Each primitive's `lowering` is one of these. The compiler interprets them; nothing here knows of loops or
+The `lowering` of each primitive is one of these classes. The compiler interprets them; they do not depend on loops or
 targets.
 """
 
@@ -26,7 +26,7 @@ class Strided(NamedTuple):
 
 
 class ScalarBuilder(Protocol):
-    """Builds scalar expressions by name; what composite `Elementwise` lowerings are written with."""
+    """The interface by which composite `Elementwise` lowerings build scalar expressions."""
 
     def op(self, name: str, *args: Any, dtype: np.dtype | None = None) -> Any: ...
     def const(self, value: Any, dtype: np.dtype) -> Any: ...
@@ -34,16 +34,16 @@ class ScalarBuilder(Protocol):
 
 
 class Lowering:
-    """Base of all lowerings. `moves_only`: results are elements of the operands, unchanged."""
+    """Base class of all lowerings. With `moves_only`, the elements of the results are elements of the operands."""
 
     moves_only: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
 class Elementwise(Lowering):
-    """out[i] = op(x[i], y[i], …): the name of one scalar operation, or a function that builds an expression of them.
+    """out[i] = op(x[i], y[i], …): `op` is the name of a scalar operation, or a function that builds an expression.
 
-    The function is called as build(builder, *operands, **params); operands know their `.dtype`.
+    The function is called as build(builder, *operands, **params); operands have a `.dtype`.
     """
 
     op: str | Callable[..., Any]
@@ -61,14 +61,14 @@ class View(Lowering):
 
 @dataclass(frozen=True)
 class Pad(Lowering):
-    """out[i] = x[(i − low) / (interior + 1)] where that is inside x, else the padding value."""
+    """out[i] = x[(i − low) / (interior + 1)] if that is an element of x, otherwise the padding value."""
 
     moves_only = True
 
 
 @dataclass(frozen=True)
 class Concatenate(Lowering):
-    """Operands one after another along a dimension."""
+    """The operands, joined along a dimension."""
 
     moves_only = True
 
@@ -82,7 +82,7 @@ class Iota(Lowering):
 
 @dataclass(frozen=True)
 class Reduce(Lowering):
-    """Fold operand dimensions `axes` with an associative scalar operation from its identity element.
+    """Reduce the dimensions `axes` with an associative scalar operation, starting from its identity element.
 
     `op` is one of add, mul, max, min, and, or, xor.
     """
@@ -93,10 +93,10 @@ class Reduce(Lowering):
 
 @dataclass(frozen=True)
 class Cumulative(Lowering):
-    """out[i] = x[0] ∘ … ∘ x[i] along the dimension `axis` of the params, from the end where they say `reverse`.
+    """out[i] = x[0] ∘ … ∘ x[i] along the dimension `axis` of the params, from the end with `reverse`.
 
-    `combine` builds a ∘ x: the name of one scalar operation, or a function of a `ScalarBuilder`. `exact`: it does not
-    round, so that the operand's dtype is wide enough to accumulate in.
+    `combine` builds a ∘ x: it is the name of a scalar operation, or a function of a `ScalarBuilder`. With `exact`, the
+    operation does not round, so the accumulator has the dtype of the operand.
     """
 
     combine: str | Callable[..., Any]
@@ -122,12 +122,12 @@ def _dtype_and_params(in_avals: Any, out_avals: Sequence[ShapedArray], **params:
 
 @dataclass(frozen=True)
 class LibraryRoutine(Lowering):
-    """A routine of the target's library, by name; a target that lacks it calls the primitive's NumPy rule.
+    """A library routine, by name. A target without it calls the NumPy rule of the primitive.
 
-    `arguments(in_avals, out_avals, **params)` are the sizes and options that it is called with, by default the params
-    and the result's dtype. Results are whole and in row-major order. So are operands of the layout "whole". Those of
-    the layout "matrices" have shape (batch, rows, columns), their rows or columns at one distance as BLAS addresses
-    them, and how they are stored joins the arguments. `flops`, of the same, is how many operations the routine takes.
+    `arguments(in_avals, out_avals, **params)` returns the sizes and options of the call, by default the params and the
+    dtype of the result. Results are contiguous and in row-major order, and so are operands with layout "whole".
+    Operands with layout "matrices" have shape (batch, rows, columns) and a leading dimension as in BLAS; how they are
+    stored is added to the arguments. `flops`, with the same signature, returns the number of operations.
     """
 
     routine: str
@@ -148,7 +148,7 @@ def _gemm_flops(in_avals: Sequence[ShapedArray], out_avals: Sequence[ShapedArray
 
 @dataclass(frozen=True)
 class Contract(LibraryRoutine):
-    """Sum of products over contracted dimensions, batched: dot_general. In canonical form it is a routine, `gemm`."""
+    """Batched sum of products over contracted dimensions, dot_general; in canonical form, the routine `gemm`."""
 
     routine: str = "gemm"
     arguments: Callable[..., dict[str, Any]] = _gemm
@@ -219,16 +219,16 @@ class Scatter(Lowering):
 
 @dataclass(frozen=True)
 class Inline(Lowering):
-    """The jaxpr in the param of this name, spliced into the caller: jit, custom rules after differentiation."""
+    """The jaxpr in the param of this name, inlined into the caller: jit, and custom rules after differentiation."""
 
     param: str
 
 
 @dataclass(frozen=True)
 class Rewrite(Lowering):
-    """The operation in terms of simpler primitives: `expand(*args, **params)` is traced in its place.
+    """The operation in terms of simpler primitives: it is replaced by tracing `expand(*args, **params)`.
 
-    Where `applies(*avals, **params)` is false, the operation is left to NumPy.
+    If `applies(*avals, **params)` is false, the program calls the NumPy rule.
     """
 
     expand: Callable[..., Any]
@@ -236,12 +236,12 @@ class Rewrite(Lowering):
 
 
 class NativeCode(NamedTuple):
-    """A function of machine code, how many iterations it has to share among threads, and what keeps it loaded.
+    """A machine-code function, the number of its iterations, which threads share, and a reference that keeps it loaded.
 
-    Its signature is that of kernels, void(ptr args, ptr sizes, i64 begin, i64 end, i64 thread). `args` point to the
-    results and then the operands, each whole, contiguous and in row-major order; operands must not be written to. When
-    the code cannot go on (an exception), it calls the function whose address is `sizes[0]` with its own arguments: that
-    computes the primitive's NumPy rule, and what the rule raises ends the program.
+    It has the signature of kernels, void(ptr args, ptr sizes, i64 begin, i64 end, i64 thread). `args` point to the
+    results and then the operands, all contiguous and in row-major order; operands must not be written. If the code
+    fails with an exception, it calls the function at address `sizes[0]` with its own arguments, which runs the NumPy
+    rule of the primitive; an exception from that rule ends the program.
     """
 
     address: int
@@ -252,9 +252,9 @@ class NativeCode(NamedTuple):
 
 @dataclass(frozen=True)
 class Native(Lowering):
-    """Machine code that is not the compiler's own: `code(in_avals, out_avals, params)` finds or makes it.
+    """Machine code from outside the compiler: `code(in_avals, out_avals, params)` finds or makes it.
 
-    `mapped(batched)` is the lowering of the operation over a leading dimension of the operands in that mask.
+    `mapped(batched)` returns the lowering of the operation mapped over a leading dimension of the operands in the mask.
     """
 
     code: Callable[[Sequence[ShapedArray], Sequence[ShapedArray], dict[str, Any]], NativeCode]
@@ -263,9 +263,9 @@ class Native(Lowering):
 
 @dataclass(frozen=True)
 class Barrier(Lowering):
-    """Results are the operands, in place, but for the order: what reads one runs after all operands were computed.
+    """Returns the operands unchanged, and orders: readers of a result run after all operands were computed.
 
-    Nothing is shared between the two sides.
+    No computation is shared across the barrier.
     """
 
     moves_only = True
@@ -273,7 +273,7 @@ class Barrier(Lowering):
 
 @dataclass(frozen=True)
 class Scan(Lowering):
-    """The jaxpr of the params, once for each slice of the scanned operands, carrying values from one to the next.
+    """Applies the jaxpr to each slice of the scanned operands, carrying values from one iteration to the next.
 
     Params: `jaxpr` (consts, carry, slices) → (carry, slices), `length`, `reverse`, `num_consts`, `num_carry`.
     """
@@ -281,7 +281,7 @@ class Scan(Lowering):
 
 @dataclass(frozen=True)
 class WhileLoop(Lowering):
-    """The body's jaxpr as long as the predicate's jaxpr gives true.
+    """Applies the jaxpr of the body as long as that of the predicate returns true.
 
     Params: `cond_jaxpr` (its consts, carry) → bool, `body_jaxpr` (its consts, carry) → carry, `cond_nconsts`,
     `body_nconsts`. Operands are both kinds of consts, then the carry.
@@ -290,14 +290,14 @@ class WhileLoop(Lowering):
 
 @dataclass(frozen=True)
 class Cond(Lowering):
-    """One of several jaxprs, chosen by the first operand, an int32 that is clamped to their number.
+    """Applies one of several jaxprs, selected by the first operand, an int32 that is clamped.
 
-    Params: `branches`, jaxprs of the other operands.
+    Params: `branches`, the jaxprs, which take the other operands.
     """
 
 
 class Host(Lowering):
-    """No native lowering: the program calls the primitive's NumPy rule."""
+    """No native lowering: the program calls the NumPy rule of the primitive."""
 
     def __repr__(self) -> str:
         return "host"
@@ -310,10 +310,10 @@ T = TypeVar("T")
 
 
 class LoweringTable(Generic[T]):
-    """What a pass does with each class of lowering.
+    """A table of a pass, with an entry for each class of lowering.
 
-    Every class has an entry, or stands in `rest`, for which it is `otherwise`: a test checks all tables, so that nobody
-    forgets a pass who adds a lowering.
+    Each class must be in `entries`, or in `rest`, for which the entry is `otherwise`. A test checks that all tables are
+    complete, so that a new lowering is added to every pass.
     """
 
     all: ClassVar[list[LoweringTable[Any]]] = []
@@ -332,16 +332,16 @@ class LoweringTable(Generic[T]):
 
 
 CALLS = (Inline, Rewrite)
-"""What is replaced by what it stands for, so that later passes do not see it."""
+"""Lowerings that are expanded, so that later passes do not see them."""
 
 CONTROL = (Scan, WhileLoop, Cond)
 """Branches and loops."""
 
 KERNELS = (Cumulative, Sort, Least)
-"""What the compiler has kernels of their own for."""
+"""Lowerings that the compiler emits kernels for."""
 
 HOST = (Host,)
-"""What no target computes by itself: the program calls the primitive's NumPy rule."""
+"""Lowerings that no target compiles: the program calls the NumPy rule of the primitive."""
 
 
 def contiguous(shape: Sequence[int]) -> Strided:

@@ -1,7 +1,4 @@
-"""Lists and masks: which operands of an equation are batched, linear, unknown, or have a tangent.
-
-A mask is a list of bools, one for each value of another list.
-"""
+"""Masks: lists of bools that tell which values of another list are batched, linear, unknown, or have a tangent."""
 
 from __future__ import annotations
 
@@ -49,7 +46,7 @@ def partition_list(mask: Sequence[bool], values: Iterable[T]) -> tuple[list[T], 
 
 
 def merge_lists(mask: Sequence[bool], where_false: Iterable[T], where_true: Iterable[T]) -> list[T]:
-    """Return the list that `partition_list` parts into these two.
+    """Return the list that `partition_list` would split into these two; its inverse.
 
     >>> merge_lists([True, False, True], "b", "ac")
     ['a', 'b', 'c']
@@ -59,7 +56,7 @@ def merge_lists(mask: Sequence[bool], where_false: Iterable[T], where_true: Iter
 
 
 def spread(values: Iterable[T], mask: Iterable[bool]) -> list[T | None]:
-    """Put values where the mask is True, in their order, and None elsewhere; the inverse of `select`.
+    """Put the values, in order, where the mask is True, and None elsewhere; the inverse of `select`.
 
     >>> spread("ac", [True, False, True])
     ['a', None, 'c']
@@ -69,16 +66,16 @@ def spread(values: Iterable[T], mask: Iterable[bool]) -> list[T | None]:
 
 
 def broadcast_mask(mask: Sequence[bool] | bool, count: int) -> tuple[bool, ...]:
-    """Return a mask for `count` values; a single bool holds for all of them."""
+    """Return a mask for `count` values; a single bool applies to all of them."""
     return (mask,) * count if isinstance(mask, bool) else tuple(mask)
 
 
 def nonzero(tangents: Iterable[Any]) -> list[bool]:
-    """Return the mask of the tangents, or cotangents, that are not `Zero`."""
+    """Return the mask of the tangents or cotangents that are not `Zero`."""
     return [type(t) is not Zero for t in tangents]
 
 
 def with_zeros(tangents: Iterable[Any], mask: Sequence[bool], avals: Sequence[ShapedArray]) -> list[Any]:
-    """Put tangents where the mask is True, in their order, and elsewhere the `Zero` of a primal of that type."""
+    """Put the tangents, in order, where the mask is True, and `Zero` elsewhere."""
     given = iter(tangents)
     return [next(given) if m else Zero(a.tangent()) for m, a in zip(mask, avals, strict=True)]

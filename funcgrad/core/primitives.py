@@ -1,4 +1,4 @@
-"""Primitives: an operation together with every rule that transforms and the compiler use."""
+"""Primitives: operations with all their rules for transforms and the compiler."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ registry: dict[str, Primitive] = {}
 
 
 class AxisData(NamedTuple):
-    """The axis that a batch rule maps over: its name in `vmap(axis_name=…)`, or None, and its size."""
+    """The axis that a batching rule maps over: its name in `vmap(axis_name=…)`, or None, and its size."""
 
     name: Any
     size: int
 
 
 class Transform:
-    """A transform that keeps a rule per primitive in the open table `Primitive.rules`, whose key it is.
+    """A transform with a rule per primitive, and the key of these rules in the open table `Primitive.rules`.
 
-    It is declared once, in the module of the transform. A rule is given where the primitive is declared, or added by
-    the module of the transform. `derive(primitive)` returns the rule that follows from the declared properties of a
-    first-order primitive, or None where there is none.
+    It is declared once, in the module of the transform. Rules are declared with the primitive, or added by the module
+    of the transform. `derive(primitive)` returns the rule that follows from the declared properties of a first-order
+    primitive, or None.
 
     >>> doubled = Transform("doubled")
     >>> from funcgrad.ops.arithmetic import sin_p
@@ -49,9 +49,9 @@ class Transform:
         return self.name
 
     def rule(self, primitive: Primitive) -> Callable[..., Any]:
-        """Return the rule of a primitive. Raises MissingRuleError, which names both, where there is none."""
+        """Return the rule of a primitive; raise MissingRuleError if there is none."""
         rule = primitive.rules.get(self)
-        # The functions in a higher-order primitive are known to its own rule only: nothing is derived for it.
+        # Only an explicit rule can handle the functions in a higher-order primitive, so none is derived.
         if rule is None and not primitive.higher_order:
             rule = self.derive(primitive)
         if rule is None:
@@ -60,16 +60,16 @@ class Transform:
         return rule
 
     def add(self, rules: Mapping[Primitive, Callable[..., Any]]) -> None:
-        """Put rules into the tables of primitives."""
+        """Add rules to the tables of primitives."""
         for primitive, rule in rules.items():
             primitive.rules[self] = rule
 
 
 class ParamStyle(NamedTuple):
-    """How the params of a primitive are printed: in alphabetical order, but for the one called `first`.
+    """How the params of a primitive are printed: in alphabetical order, except for the param `first`.
 
-    `hidden(name, value)` says which are left out. Where `shares_names`, variables of its jaxpr have the names of the
-    operands and results that they stand for.
+    `hidden(name, value)` selects the params to omit. With `shares_names`, variables of its jaxpr have the names of the
+    corresponding operands and results.
     """
 
     hidden: Callable[[str, Any], bool] = lambda name, value: False
@@ -78,47 +78,47 @@ class ParamStyle(NamedTuple):
 
 
 class Primitive:
-    """One operation, declared once with all its rules.
+    """An operation, declared once with all its rules.
 
-    Rules (each takes the params as keywords after the positional arguments named here):
+    Rules, which take the params as keywords after these positional arguments:
 
     ==============  ======================================================================================
-    `infer`         avals → the result's aval (a list of them when `multiple_results`); raises on bad input
-    `evaluate`      NumPy arrays → NumPy result(s): eager mode, and what every other rule is tested against
+    `infer`         avals → aval of the result (a list with `multiple_results`); raises for invalid input
+    `evaluate`      NumPy arrays → NumPy result(s): eager mode, and the reference for all other rules
     `jvp`           (primals, tangents) → (primal out, tangent out); tangents may be `Zero`
-    `transpose`     (cotangent, *args) → a cotangent per arg; args that are linear are `UndefinedPrimal`
-    `batch`         (axis, args, dims) → (result, result's batch dim), see below
-    `lowering`      how the compiler sees it: a `core.lowering` description, not code
+    `transpose`     (cotangent, *args) → a cotangent per arg; linear args are `UndefinedPrimal`
+    `batch`         (axis, args, dims) → (result, batch dim of the result), see below
+    `lowering`      a description for the compiler, one of the classes in `core.lowering`
     ==============  ======================================================================================
 
-    Primitives that carry jaxprs or functions in their params (`higher_order`) may have these too. `stage`
-    and `discharge` get the params as a dict:
+    Primitives with jaxprs or functions in their params (`higher_order`) may also have these. `stage` and `discharge`
+    get the params as a dict:
 
     ==============  ======================================================================================
-    `partial_eval`  (unknown, avals), params as keywords → a `partial_eval.Split`, or None when all of it is unknown
+    `partial_eval`  (unknown, avals), params as keywords → a `partial_eval.Split`, or None if everything is unknown
     `prune`         (which results are used, equation) → the equation without unused results and operands
-    `stage`         (args, params) → the same, with jaxprs in the place of functions
-    `discharge`     (args, params) → result, where some args are Refs: bind with their contents, then write these back
+    `stage`         (args, params) → the same, with jaxprs instead of functions
+    `discharge`     (args, params) → result, for args that include Refs: bind with their contents, then write those back
     ==============  ======================================================================================
 
-    Rules of other transforms are in `rules`, a table whose keys are `Transform`s.
+    The rules of other transforms are in `rules`, a table with keys of type `Transform`.
 
-    Where a rule is not given, it may follow from declared properties; families of primitives supply these:
+    Rules that are not declared may follow from these properties, which families of primitives provide:
 
     ===================  =================================================================================
-    `moves_only`         results are elements of the operands, unchanged (by default what the lowering says)
-    `may_make_nan`       a result may be NaN where no operand is (by default unless `moves_only`)
-    `effectful`          does more than compute its results: is kept when they are not used, and in its order
-    `ordered_effect`     the effect happens as often as the program says: no transform may try both branches
-    `modes`              of differentiation, "fwd" and "rev"; none where the derivative is another by definition
-    `constant_operands`  params → operands by which there is no derivative: asking for one is an error
+    `moves_only`         results are elements of the operands, unchanged (by default as for the lowering)
+    `may_make_nan`       a result may be NaN if no operand is (by default unless `moves_only`)
+    `effectful`          has side effects: it is kept if its results are unused, and not reordered
+    `ordered_effect`     the effect must happen exactly as often as in the program: no transform may run both branches
+    `modes`              modes of differentiation, "fwd" and "rev"; empty if the derivative differs by definition
+    `constant_operands`  params → operands without a derivative: differentiating with respect to one is an error
     `params_style`       how params are printed
     ===================  =================================================================================
 
-    `batch` gets the mapped axis as an `AxisData`, and for each operand the dimension that is this axis, or None. At
-    least one operand is batched, with two exceptions. Collectives have `axis_names`, params → the vmap axes that they
-    name, and are batched over these axes even where no operand is. Functions may close over tracers: so a primitive
-    with a `stage` rule, which runs before an equation is recorded, is always batched.
+    `batch` gets the mapped axis as an `AxisData`, and for each operand its batch dimension or None. At least one
+    operand is batched, with two exceptions. Collectives have `axis_names`, params → the vmap axes that they name, and
+    are always batched over these axes. Primitives with a `stage` rule, which runs before an equation is recorded, are
+    always batched, because their functions may close over tracers.
 
     >>> from funcgrad.ops.arithmetic import sin_p
     >>> sin_p
@@ -154,14 +154,14 @@ class Primitive:
         register: bool = True,
     ):
         self.name = name
-        # Where the primitive is declared, for messages; by default the module of `infer`.
+        # The location of the declaration, for messages; by default the module of `infer`.
         self.origin = origin or getattr(infer, "__module__", "its declaration")
         self.infer, self.evaluate, self.lowering = infer, evaluate, lowering or host
         self._jvp, self._transpose, self._batch = jvp, transpose, batch
         self.partial_eval, self.prune, self.stage = partial_eval, prune, stage
         self.axis_names, self.discharge = axis_names, discharge
         self.multiple_results = multiple_results
-        # Higher-order primitives carry jaxprs in their params and do their own caching and compiling.
+        # Higher-order primitives have jaxprs in their params, and cache and compile on their own.
         self.higher_order = higher_order
         self._carries_refs = higher_order or discharge is not None
         self.rules: dict[Transform, Callable[..., Any]] = dict(rules or {})
@@ -171,14 +171,14 @@ class Primitive:
         self.modes, self.constant_operands = tuple(modes), constant_operands
         self.params_style = params_style
         self._inferred: dict[Any, Any] = {}
-        if register:  # the library's own: those that are tested against every law
+        if register:  # primitives of the library, which the laws test
             registry[name] = self
 
     def __repr__(self) -> str:
         return self.name
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled by name: the process that loads it declares the same primitives."""
+        """Pickle by name: the loading process has the same primitives."""
         if registry.get(self.name) is not self:
             raise ArgumentError(
                 f"{self.name}: a primitive that is declared in user code ({self.origin}) cannot be pickled",
@@ -187,7 +187,7 @@ class Primitive:
         return registered, (self.name,)
 
     def bind(self, *args: Any, **params: Any) -> Any:
-        """Apply the primitive under the transform that is current in this thread."""
+        """Apply the primitive under the current trace of this thread."""
         if self._carries_refs and any(isinstance(a, Reference) for a in args):
             return self._discharged(args, params)
         return state.trace.process_primitive(self, args, params)
@@ -202,13 +202,13 @@ class Primitive:
         return self.discharge(args, params)
 
     def typed(self, avals: Sequence[ShapedArray], params: dict[str, Any]) -> Any:
-        """Return `infer(*avals, **params)`, remembered per avals and params."""
-        if self.higher_order:  # read off the jaxprs in its params, which a memory would keep alive
+        """Return `infer(*avals, **params)`, cached by avals and params."""
+        if self.higher_order:  # a cache would keep the jaxprs in the params alive
             return self.infer(*avals, **params)
         try:
             key = (*avals, *params.items())
             found = self._inferred.get(key)
-        except TypeError:  # a param that does not hash
+        except TypeError:  # an unhashable param
             return self.infer(*avals, **params)
         if found is None:
             found = self._inferred[key] = self.infer(*avals, **params)
@@ -217,7 +217,7 @@ class Primitive:
         return found
 
     def evaluate_eagerly(self, args: Sequence[Any], params: dict[str, Any]) -> Any:
-        """Evaluate the primitive on concrete values by its NumPy rule: what applying it means to `EvalTrace`."""
+        """Evaluate the primitive on concrete values by its NumPy rule, for `EvalTrace`."""
         try:
             arrays = [a if type(a) is Array else as_operand(a) for a in args]
         except TracedOperandError:
@@ -237,7 +237,7 @@ class Primitive:
         return as_result(aval, out)
 
     def _apply_to_tracers(self, args: Sequence[Any], params: dict[str, Any]) -> Any:
-        """Apply the primitive within `ensure_compile_time_eval`: the innermost trace of an operand decides."""
+        """Apply the primitive within `ensure_compile_time_eval`, under the innermost trace of its operands."""
         tracers = [a for a in args if isinstance(a, Tracer)]
         for tracer in tracers:
             check_not_leaked(tracer)
@@ -267,12 +267,12 @@ class Primitive:
 
 
 def registered(name: str) -> Primitive:
-    """Return the library's primitive of that name."""
+    """Return the primitive of the library with that name."""
     return registry[name]
 
 
 def missing_rule(name: str, kind: str, origin: str, how: str = "") -> MissingRuleError:
-    """The error that a primitive lacks a rule, and where to add it."""
+    """Return the error for a missing rule, which tells where to add it."""
     fix = f"declare {how or f'{kind}='} where the primitive is made (see {origin})"
     return MissingRuleError(f"{name}: no {kind} rule", fix=fix)
 

@@ -1,4 +1,4 @@
-"""Scopes: with-blocks that name what is recorded or computed in them, or say where it comes from."""
+"""Context managers that name equations, give them a source location, or bind axis names."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from funcgrad.errors import ArgumentError, SourceLocation
 
 
 class named_scope(contextlib.ContextDecorator):
-    """Name what is computed within a ``with`` block, or by a decorated function.
+    """Name the equations of a ``with`` block or of a decorated function.
 
-    Equations carry the names of the open scopes, joined by slashes, in their source location; error messages
-    and `jit(f).lower(x).as_text("groups")` show them.
+    The source location of an equation has the names of the active scopes, joined by slashes. Error messages and
+    `jit(f).lower(x).as_text("groups")` show them.
 
     >>> import funcgrad as fg
     >>> def f(x):
@@ -30,7 +30,7 @@ class named_scope(contextlib.ContextDecorator):
             raise ArgumentError(f"named_scope: name={name!r} is not a string", fix="pass a string")
         self.name = name
 
-    def _recreate_cm(self) -> named_scope:  # a decorated function may be called within itself
+    def _recreate_cm(self) -> named_scope:  # a decorated function may be recursive
         return named_scope(self.name)
 
     def __enter__(self) -> None:
@@ -42,7 +42,7 @@ class named_scope(contextlib.ContextDecorator):
 
 
 class source_of:
-    """Attribute equations recorded within a ``with`` block to a location, unless a block outside already does."""
+    """Give the equations recorded within a ``with`` block a source location, unless an outer block already does."""
 
     __slots__ = ("location", "previous")
 
@@ -59,7 +59,7 @@ class source_of:
 
 @contextlib.contextmanager
 def bound_axis(name: Any, size: int) -> Iterator[None]:
-    """Bind a vmap axis name within a ``with`` block; None is no name."""
+    """Bind a vmap axis name within a ``with`` block; None binds nothing."""
     old = state.axis_sizes
     if name is not None:
         state.axis_sizes = {**old, name: size}
@@ -70,5 +70,5 @@ def bound_axis(name: Any, size: int) -> Iterator[None]:
 
 
 def computed_at(location: SourceLocation | None) -> str:
-    """Return " (it was computed at file:line …)" or nothing."""
+    """Return " (it was computed at file:line …)", or "" without a location."""
     return f" (it was computed at {location})" if location else ""

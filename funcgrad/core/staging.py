@@ -1,4 +1,4 @@
-"""Recording a function's primitives as a jaxpr."""
+"""Tracing of functions to jaxprs."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class JaxprTrace(Trace):
         return JaxprTracer(self, var, None, argument)
 
     def atom(self, x: Any) -> Atom:
-        """Return the atom that stands for `x`: its variable, a literal, or a new constant."""
+        """Return the atom of `x`: its variable, a literal, or a new constant."""
         if isinstance(x, Tracer):
             if x._trace is self:
                 return x.variable
@@ -68,7 +68,7 @@ class JaxprTrace(Trace):
         return self.record(primitive, args, params)
 
     def record(self, primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
-        """Add an equation and return tracers of its results."""
+        """Add an equation, and return tracers for its results."""
         if primitive.stage is not None:
             args, params = primitive.stage(args, params)
         atoms = [self.atom(a) for a in args]
@@ -96,9 +96,9 @@ def trace_to_jaxpr(
     name: str = "",
     argument_names: Sequence[str] | None = None,
 ) -> ClosedJaxpr:
-    """Trace `fun`, a function of flat arrays to flat arrays, at the given avals.
+    """Trace `fun`, a function from flat arrays to flat arrays, at the given avals.
 
-    Consts of the result may be tracers of outer traces and Refs; `hoist_tracers` turns those into inputs.
+    Consts of the result may be tracers of outer traces, or Refs; `hoist_tracers` makes those inputs.
     """
     trace = JaxprTrace(traces.state.trace, description)
     argument_names = argument_names or [""] * len(avals)
@@ -113,7 +113,7 @@ def trace_to_jaxpr(
 
 
 def hoist_tracers(closed: ClosedJaxpr) -> tuple[ClosedJaxpr, list[Any]]:
-    """Turn consts that are tracers or Refs into leading inputs; return the jaxpr and the values for them."""
+    """Convert consts that are tracers or Refs to leading inputs; return the jaxpr and their values."""
     pairs = list(zip(closed.jaxpr.constvars, closed.consts, strict=True))
     hoisted = [(v, c) for v, c in pairs if isinstance(c, (Tracer, Reference))]
     if not hoisted:

@@ -1,4 +1,4 @@
-"""Values that have a type and are never computed: zero tangents, and the linear operands of transpose rules."""
+"""Values that have a type and are never computed: zero tangents, and linear operands of transpose rules."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from funcgrad.core.array_types import SymbolicValue, aval_of
 
 
 class Zero(SymbolicValue):
-    """A tangent or cotangent that is zero and was never computed."""
+    """A symbolic zero tangent or cotangent."""
 
     __slots__ = ()
 
@@ -25,7 +25,7 @@ class Zero(SymbolicValue):
 
 
 class UndefinedPrimal(SymbolicValue):
-    """A linear operand of a transpose rule: it has a type and no value."""
+    """A linear operand of a transpose rule, which has a type but no value."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""Tracers: what stands for arrays while a function is traced or transformed."""
+"""Tracers: the values that replace arrays while a function is traced or transformed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from funcgrad.errors import ConcretizationError, LeakedTracerError
 
 
 class Tracer(ArrayLike):
-    """Stands for an array while a function is traced or transformed."""
+    """Represents an array while a function is traced or transformed."""
 
     __slots__ = ("_trace", "__weakref__")
     _trace: Trace
@@ -29,7 +29,7 @@ class Tracer(ArrayLike):
         return f"{type(self).__name__}<{self.aval}>"
 
     def __format__(self, spec: str) -> str:
-        """Format the value if it is known; else return a text that `formatted_in` knows again."""
+        """Format the value if it is known; otherwise return a placeholder that `formatted_in` recognizes."""
         value = self.concrete()
         if value is not None:
             return format(str(value) if value.shape else value[()], spec)
@@ -53,7 +53,7 @@ class Tracer(ArrayLike):
         return self._known("used as a Python index, size or shape", self._static_remedy()).__index__()
 
     def item(self, *args: int) -> Any:
-        """Return the value as a Python scalar; it is a constant to derivatives."""
+        """Return the value as a Python scalar, which is a constant to differentiation."""
         return self._known("read with .item()", "return the array and read it outside the transform").item(*args)
 
     # A known value has a derivative, or it would be no tracer. What follows gives numbers to compute with, and would
@@ -92,7 +92,7 @@ class Tracer(ArrayLike):
         return "take sizes from shapes and static arguments, which are known, not from values of arrays"
 
     def _known(self, use: str, fix: str) -> np.ndarray:
-        """Return the value; raise ConcretizationError where it is not known."""
+        """Return the value; raise ConcretizationError if it is not known."""
         check_not_leaked(self)
         value = self.concrete()
         if value is None:
@@ -100,7 +100,7 @@ class Tracer(ArrayLike):
         return value
 
     def _refused(self, use: str, fix: str) -> ConcretizationError:
-        """Return the error for a use that needs a value, and no derivative."""
+        """Return the error for a use that needs a concrete value and would drop the derivative."""
         check_not_leaked(self)
         what, doing = f"a traced array of type {self.aval} was {use}", self._trace.description or "tracing"
         if self.concrete() is None:
@@ -111,20 +111,20 @@ class Tracer(ArrayLike):
         )
 
     def origin(self) -> str:
-        """Return a phrase saying where the tracer came from, for error messages."""
+        """Return a phrase for error messages that describes where the tracer comes from."""
         return ""
 
 
-# Traces whose tracers were formatted, by the number in the text, which no two have in common.
+# The traces of tracers that were formatted, by the unique number in the text.
 _formatted: weakref.WeakValueDictionary[int, Trace] = weakref.WeakValueDictionary()
 _numbers = itertools.count(1)
 _TRACER = re.compile(r"\w+Tracer<[^<>:]*?(?::(?P<spec>.*?))? #(?P<number>\d+)>|\w+Tracer<[^<>#]*?>")
 
 
 def formatted_in(text: str, replacement: Callable[[Any, str], str]) -> str:
-    """Replace what tracers became in a text by a function of (tracer, format spec).
+    """Replace formatted tracers in a text by a function of (tracer, format spec).
 
-    Where an f-string made the text by repr, or the trace is over, the text itself takes the tracer's place.
+    The function gets the text itself if the tracer was formatted by repr, or if its trace has finished.
     """
 
     def replaced(match: re.Match[str]) -> str:
@@ -137,7 +137,7 @@ def formatted_in(text: str, replacement: Callable[[Any, str], str]) -> str:
 
 
 def check_not_leaked(tracer: Tracer) -> None:
-    """Raise LeakedTracerError when the transform that made `tracer` has finished."""
+    """Raise LeakedTracerError if the transform that made `tracer` has finished."""
     if not tracer._trace.valid:
         raise LeakedTracerError(
             f"a tracer of type {tracer.aval} outlived its transform ({tracer._trace.description or 'a transform'})"

@@ -1,9 +1,9 @@
-"""Traces: what applying a primitive means, and which trace is current.
+"""Traces, which interpret primitives, and the current trace.
 
-A *trace* evaluates a primitive (`EvalTrace`), records it, or pushes a tangent or a batch dimension through it.
-Exactly one trace is current in a thread. A transform makes its trace current, keeps the previous one as its parent,
-and runs the rules of primitives with the parent current; values that are not its own tracers are constants to it.
-(This is the design of JAX's "stackless" tracing.)
+A *trace* evaluates a primitive (`EvalTrace`), records it, or propagates tangents or batch dimensions through it. Each
+thread has one current trace. A transform makes its trace current, with the previous one as its parent, and runs the
+rules of primitives with the parent current. Values other than its own tracers are constants. This is the design of
+JAX's "stackless" tracing.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ from funcgrad.errors import SourceLocation
 
 
 class Trace:
-    """What applying a primitive means while this trace is current."""
+    """An interpretation of primitives, applied while the trace is current."""
 
     parent: Trace  # every trace but `eval_trace` has one
     valid = True
-    bypassed = False  # while it runs rules of a primitive that carries functions or jaxprs, below itself
+    bypassed = False  # True while rules of a higher-order primitive run with the parent current
     description = ""
-    formatted: Mapping[int, ArrayLike] = MappingProxyType({})  # tracers in texts, for `tracers.formatted_in`
+    formatted: Mapping[int, ArrayLike] = MappingProxyType({})  # formatted tracers, for `tracers.formatted_in`
 
     # A `core.primitives.Primitive`, whose module is above: binding a primitive looks up the current trace here.
     def process_primitive(self, primitive: Any, args: Sequence[Any], params: dict[str, Any]) -> Any:
         raise NotImplementedError
 
     def watch(self, tracer: ArrayLike) -> None:
-        """With `config.check_tracer_leaks`, remember a new tracer for the check at the end of the trace."""
+        """Register a new tracer for the check at the end of the trace, with `config.check_tracer_leaks`."""
         if config.check_tracer_leaks:
             self.__dict__.setdefault("watched", []).append(weakref.ref(tracer))
 
     def invalidate(self) -> None:
-        """Mark the trace as finished: tracers of it that are still around have leaked."""
+        """Mark the trace as finished. Later uses of its tracers are leaks."""
         self.valid = False
         self.__dict__.pop("formatted", None)
 
 
 class EvalTrace(Trace):
-    """Evaluate primitives on concrete arrays; the trace below all others."""
+    """Evaluates primitives on concrete arrays; the outermost trace."""
 
     def process_primitive(self, primitive: Any, args: Sequence[Any], params: dict[str, Any]) -> Any:
         return primitive.evaluate_eagerly(args, params)
@@ -56,12 +56,12 @@ eval_trace = EvalTrace()
 
 
 class _State(threading.local):
-    """This thread's current trace, and the axis names that vmap has bound."""
+    """The current trace of a thread, and the axis names bound by vmap."""
 
     def __init__(self) -> None:
         self.trace: Trace = eval_trace
         self.axis_sizes: dict[Any, int] = {}
-        # While a transform rewrites an equation, the equations it makes keep that equation's source line.
+        # While a transform rewrites an equation, new equations get the source location of that equation.
         self.source: SourceLocation | None = None
 
 
@@ -69,7 +69,7 @@ state = _State()
 
 
 class current:
-    """Make a trace the current one within a ``with`` block (a class: entered for every primitive of a transform)."""
+    """Make a trace current within a ``with`` block. It is a class because transforms enter it for every primitive."""
 
     __slots__ = ("trace", "previous")
 
@@ -84,7 +84,7 @@ class current:
 
 
 class bypassing:
-    """Make the parent of a trace current within a ``with`` block, and using tracers of the trace an error."""
+    """Make the parent of a trace current within a ``with`` block, in which uses of its tracers are errors."""
 
     __slots__ = ("trace", "previous")
 
@@ -113,10 +113,10 @@ def new_trace(trace: Trace) -> Iterator[Trace]:
 
 @contextlib.contextmanager
 def ensure_compile_time_eval() -> Iterator[None]:
-    """Evaluate now what is known now, within a ``with`` block in a function that is traced.
+    """Evaluate operations on concrete values eagerly, within a ``with`` block in a traced function.
 
-    Operations on known values give arrays that Python may branch on; those that have a traced operand are
-    recorded as usual.
+    Operations on concrete values give arrays that Python can branch on. Operations with traced operands are recorded as
+    usual.
 
     >>> import funcgrad as fg
     >>> import funcgrad.numpy as jnp
@@ -133,7 +133,7 @@ def ensure_compile_time_eval() -> Iterator[None]:
 
 
 def enclosing(trace: Trace) -> Iterator[Trace]:
-    """Yield a trace and those around it, but for `eval_trace`."""
+    """Yield a trace and the traces enclosing it, except `eval_trace`."""
     while trace is not eval_trace:
         yield trace
         trace = trace.parent
@@ -141,6 +141,6 @@ def enclosing(trace: Trace) -> Iterator[Trace]:
 
 @errors.on_error
 def _describe_context() -> str:
-    """Describe the transforms that are running: "tracing jit(loss), inside …"."""
+    """Describe the active transforms: "tracing jit(loss), inside …"."""
     parts = dict.fromkeys(trace.description for trace in enclosing(state.trace) if trace.description)
     return ", inside ".join(parts)
