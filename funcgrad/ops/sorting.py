@@ -154,10 +154,9 @@ def _least_evaluate(x: np.ndarray, *, k: int, block: int, axis: int) -> list[Any
 
 
 def _least_batch(
-    axis: AxisData, args: Sequence[Any], dims: Sequence[int], **params: Any
+    mapped: AxisData, args: Sequence[Any], dims: Sequence[int], *, axis: int, **params: Any
 ) -> tuple[list[Any], list[int]]:
-    moved = to_dim(args[0], dims[0], 0, axis.size)
-    return least_p.bind(moved, **params | {"axis": params["axis"] + 1}), [0, 0]
+    return least_p.bind(to_dim(args[0], dims[0], 0, mapped.size), axis=axis + 1, **params), [0, 0]
 
 
 def _least_jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> Any:

@@ -26,6 +26,8 @@ SHAPES = {
     "no rows": ((3, 0), 0),
     "blocks": ((CUT,), 0),
     "blocks of columns": ((CUT, 2), 0),
+    "many rows": ((20, 40), 1),
+    "many rows of few columns": ((20, 30, 3), 1),
 }
 
 

@@ -65,6 +65,23 @@ class Rows(NamedTuple):
         """The number of rows."""
         return self.outer * self.inner
 
+    @property
+    def backward(self) -> Rows:
+        """The rows from their last elements on."""
+        outer, step, inner = self.strides
+        return self._replace(strides=(outer, -step, inner), offset=self.offset + step * (self.length - 1))
+
+    @property
+    def swapped(self) -> Rows:
+        """The same rows, those before the axis after it and the reverse."""
+        return Rows(self.inner, self.length, self.outer, self.strides[::-1], self.offset)
+
+    def cut(self, blocks: int) -> tuple[Rows, Rows]:
+        """Blocks of one row as rows side by side, and the elements that are left over at its end."""
+        (_, step, _), length = self.strides, self.length // blocks
+        rest = Rows(1, self.length - blocks * length, 1, (0, step, 0), self.offset + step * blocks * length)
+        return Rows(1, length, blocks, (0, step, step * length), self.offset), rest
+
 
 def rows(view: Strided, axis: int) -> Rows | None:
     """Return the rows along an axis, or None where the dimensions before or after it have more than one stride."""

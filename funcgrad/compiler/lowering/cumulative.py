@@ -5,6 +5,7 @@ Additions of one row wait for each other, those of several rows do not. So a ker
 - *columns*: where many rows are side by side in memory, the vector loop runs over them, and the accumulators are a
   short array.
 - *chains*: otherwise an iteration takes `CHAINS` rows, one accumulator for each.
+- What takes a function of vector math is computed in SIMD: over rows wherever they are, or over blocks of one row.
 - Long rows that are too few are cut into blocks, which are the rows of chains: one kernel folds each block, a second
   one continues from the fold of the blocks before. The cut depends on sizes alone, and so do the roundings.
 
@@ -18,10 +19,10 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from funcgrad import dtypes
-from funcgrad.compiler.fusion.access import Access
-from funcgrad.compiler.loops.language import Const, Expr, For, Index, Init, Load, Name, Store, Update, at, op
+from funcgrad.compiler.fusion.access import Access, Rows
+from funcgrad.compiler.loops.language import Const, Expr, For, Index, Init, Load, Name, Stmt, Store, Update, at, op
 from funcgrad.compiler.lowering.kernel_builder import Launch, build, index_value, size_value
-from funcgrad.compiler.lowering.row_kernels import Place, RowKernel, number, operand_rows, result_rows, value_of
+from funcgrad.compiler.lowering.row_kernels import Buffer, Place, RowKernel, number, operand_rows, result_rows, value_of
 from funcgrad.compiler.scheduling import Scheduling
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import JaxprEqn, Var
@@ -35,14 +36,26 @@ MOST_BLOCKS = 256
 # Rows side by side that make a vector loop worthwhile, and how many of them an iteration takes at least.
 COLUMNS = 16
 COLUMN_BLOCK = 256
+# Blocks of one row that are folded in SIMD, and how many of them an iteration takes.
+COSTLY_BLOCKS = 128
+COSTLY_COLUMNS = 32
 
 
 def lower_cumulative(eqn: JaxprEqn, accesses: Sequence[Access], scheduling: Scheduling) -> list[Launch]:
     """Return the kernels of a cumulative fold: one, or two where a long row is cut."""
     (layout,) = operand_rows(eqn, list(accesses))
-    make = lambda: _Writer(eqn, accesses[0], scheduling)  # noqa: E731
+
+    def make(view: Callable[[Rows], Rows] = lambda rows: rows) -> _Writer:
+        return _Writer(eqn, accesses[0], scheduling, view)
+
     if layout.inner >= COLUMNS:
         return [make().columns()]
+    if make().costly and layout.outer >= COLUMNS:
+        return [make(lambda rows: rows.swapped).columns()]
+    if make().costly and layout.count == 1 and layout.length >= 2 * BLOCK:
+        blocks, rest = (lambda rows, i=i: rows.cut(COSTLY_BLOCKS)[i] for i in range(2))
+        totals = Var(ShapedArray((COSTLY_BLOCKS,), make().wide))
+        return [make(blocks).columns(totals=totals), make(blocks).columns(totals), make(rest).chains(totals)]
     if layout.count >= 2 * scheduling.min_parallel or layout.length < 2 * BLOCK:
         return [make().chains()]
     length = max(BLOCK, -(-layout.length // MOST_BLOCKS))
@@ -63,20 +76,23 @@ class Chain(NamedTuple):
 class _Writer(RowKernel):
     """Writes one kernel."""
 
-    def __init__(self, eqn: JaxprEqn, access: Access, scheduling: Scheduling):
+    def __init__(self, eqn: JaxprEqn, access: Access, scheduling: Scheduling, view: Callable[[Rows], Rows]):
         super().__init__()
         lowering, (out,) = eqn.primitive.lowering, eqn.outvars
         assert isinstance(lowering, Cumulative) and isinstance(access.source, Var)
         self.lowering, self.scheduling, self.name = lowering, scheduling, eqn.primitive.name
-        (self.layout,) = operand_rows(eqn, [access])
+        self.costly = not isinstance(lowering.combine, str)
+        self.out, self.axis = out, eqn.params["axis"]
+        self.view = lambda rows: view(rows.backward if eqn.params["reverse"] else rows)
+        (layout,) = operand_rows(eqn, [access])
+        self.layout = self.view(layout)
         dtype = out.aval.dtype
         rounds = dtypes.is_float(dtype) and not lowering.exact
         self.wide = dtypes.float64 if rounds else dtype
         self.restarts = rounds and dtype == dtypes.float64
         self.identity = Const(lowering.identity(self.wide), self.wide)
-        reverse = eqn.params["reverse"]
-        self.x = self.buffer(self.input(access.source), dtype, self.layout, reverse)
-        self.out, self.reverse, self.axis = out, reverse, eqn.params["axis"]
+        self.carry: Expr = self.identity
+        self.x = self.buffer(self.input(access.source), dtype, self.layout)
         self.length = self.size("n", self.layout.length)
         self.inner = self.size("inner", self.layout.inner) if self.layout.inner > 1 else 1
 
@@ -87,20 +103,21 @@ class _Writer(RowKernel):
 
     def result(self) -> None:
         """Add the parameter that is written."""
-        layout = result_rows(self.out, self.axis)
-        self.y = self.buffer(self.output(self.out), self.out.aval.dtype, layout, self.reverse)
+        layout = self.view(result_rows(self.out, self.axis))
+        self.y = self.buffer(self.output(self.out), self.out.aval.dtype, layout)
 
     def finish(self, form: str, extent: int, work: int) -> Launch:
         """The kernel, an iteration of which handles `work` elements."""
-        costly = not isinstance(self.lowering.combine, str)
-        grain = max(1, self.scheduling.grain // max(1, work * (16 if costly else 2)))
+        grain = max(1, self.scheduling.grain // max(1, work * (16 if self.costly else 2)))
         return self.launch(form, [self.name], self.body, extent=extent, grain=grain)
 
     # ------------------------------------------------------------------ rows and blocks
 
-    def chains(self) -> Launch:
-        """Fold `CHAINS` rows side by side."""
+    def chains(self, before: Var | None = None) -> Launch:
+        """Fold `CHAINS` rows side by side, or one row from the fold of all totals `before`."""
         self.result()
+        if before is not None:
+            self._carry(before, self.size("before", before.aval.size))
         count = self.layout.count
         chains = max(1, min(CHAINS, count))
         rows = [self._chain(i, self._row(i, chains, count)) for i in range(chains)]
@@ -142,9 +159,14 @@ class _Writer(RowKernel):
 
     # ------------------------------------------------------------------ columns
 
-    def columns(self) -> Launch:
-        """Fold blocks of rows that are side by side, the accumulators in an array."""
-        self.result()
+    def columns(self, before: Var | None = None, totals: Var | None = None) -> Launch:
+        """Fold blocks of rows that are side by side, the accumulators in an array.
+
+        Each row continues from the totals of all rows `before` it, or from nothing; if `totals` are wanted, write them
+        and nothing else.
+        """
+        if totals is None:
+            self.result()
         layout = self.layout
         block = self._column_block()
         blocks = self.size("blocks", -(-layout.inner // block))
@@ -153,26 +175,37 @@ class _Writer(RowKernel):
         start = self.define(op("mul", op("rem", p, size_value(blocks)), most))
         width = self.width(start, size_value(self.inner), most).name
         accs = [self.scratch(self.wide, "block") for _ in range(1 + self.restarts)]
-        clear = [Store(a, at("c"), self.identity) for a in accs]
-        self.body.append(For("c", width, tuple(clear), "vector"))
+        clear: list[Stmt] = [Store(a, at("c"), self.identity) for a in accs]
+        if before is not None:
+            self._carry(before, start.name)
+            carry = Update(
+                "carry", "set", self.combined(self.carry, Load(self.input(before), at(start.name, "c"), self.wide))
+            )
+            clear += [Store(accs[-1], at("c"), self.carry), carry]
+        self.body.append(For("c", width, tuple(clear), "vector" if before is None else "serial"))
         place = Place(outer, start.name)
 
         def row(*along: str) -> For:
             c = f"c_{self.fresh()}"
             with self.block() as inner:
-                x, y = (self._beside(buffer.index(place, *along), buffer.strides[2], c) for buffer in (self.x, self.y))
+                x = self._beside(self.x, place, along, c)
                 value = build.cast(Load(self.x.param, x, self.x.dtype), self.wide)
                 out = self.define(self.combined(Load(accs[0], at(c), self.wide), value))
                 self.body.append(Store(accs[0], at(c), out))
                 if self.restarts:
                     out = self.combined(Load(accs[1], at(c), self.wide), out)
-                self.body.append(Store(self.y.param, y, build.cast(out, self.y.dtype)))
+                if totals is None:
+                    y = self._beside(self.y, place, along, c)
+                    self.body.append(Store(self.y.param, y, build.cast(out, self.y.dtype)))
             return For(c, width, tuple(inner), "vector")
 
         if self.restarts:
             self._restarting(row, accs, width)
         else:
             self.body.append(For("j", self.length, (row("j"),)))
+        if totals is not None:
+            total = Store(self.output(totals), at(start.name, "t"), Load(accs[-1], at("t"), self.wide))
+            self.body.append(For("t", width, (total,), "vector"))
         extent = layout.outer * -(-layout.inner // block)
         return self.finish("columns", extent, layout.length * min(block, layout.inner))
 
@@ -191,13 +224,16 @@ class _Writer(RowKernel):
             self.body.append(For("c_next", width, carry, "vector"))
         self.body.append(For("k", runs.name, tuple(body)))
 
-    def _beside(self, index: Index, stride: int | str, c: str) -> Index:
-        """The index of the c-th row beside another one."""
-        return Index((*index.terms, (c, stride)), index.offset)
+    def _beside(self, buffer: Buffer, place: Place, along: Sequence[str], c: str) -> Index:
+        """The index of an element of the c-th row beside another one."""
+        index = buffer.index(place, *along)
+        return Index((*index.terms, (c, buffer.strides[2])), index.offset)
 
     def _column_block(self) -> int:
         """Rows side by side of one iteration: enough iterations for the threads, if the rows are many."""
         inner, most = self.layout.inner, self.scheduling.column_block
+        if self.costly:
+            return max(1, min(inner, COSTLY_COLUMNS))
         iterations = max(1, 2 * self.scheduling.min_parallel // max(1, self.layout.outer))
         return min(most, inner, max(COLUMN_BLOCK, -(-inner // (iterations * 16)) * 16))
 
@@ -214,8 +250,17 @@ class _Writer(RowKernel):
     def _chain(self, i: int, row: Expr) -> Chain:
         """A whole row."""
         place = self.place(row, self.layout, self.inner)
-        self.body.append(Init(f"acc{i}", self.identity))
-        return Chain(place, None, size_value(self.length), f"acc{i}", self._total(i, self.identity))
+        total = self._total(i, self.carry)
+        self.body.append(Init(f"acc{i}", self.carry if total is None else self.identity))
+        return Chain(place, None, size_value(self.length), f"acc{i}", total)
+
+    def _carry(self, totals: Var, count: str) -> None:
+        """Fold the first totals into `self.carry`."""
+        carry = Name("carry", self.wide)
+        total = Load(self.input(totals), at("earlier"), self.wide)
+        add = Update(carry.name, "set", self.combined(carry, total))
+        self.body += [Init(carry.name, self.identity), For("earlier", count, (add,))]
+        self.carry = carry
 
     def _block(self, i: int, nth: Expr, totals: Var) -> Chain:
         """A block of a row, which continues from the total of the blocks before it."""

@@ -60,13 +60,10 @@ def result_rows(var: Var, axis: int) -> Rows:
 class RowKernel(KernelBuilder):
     """Writes a kernel over rows."""
 
-    def buffer(self, param: str, dtype: np.dtype, layout: Rows, reverse: bool = False) -> Buffer:
-        """The rows in a parameter, from their last elements where `reverse`."""
-        outer, step, inner = layout.strides
-        offset = layout.offset
-        if reverse:
-            step, offset = -step, offset + step * (layout.length - 1)
-        return Buffer(param, dtype, (self.stride(outer), self.stride(step), self.stride(inner)), self.offset(offset))
+    def buffer(self, param: str, dtype: np.dtype, layout: Rows) -> Buffer:
+        """The rows in a parameter."""
+        outer, step, inner = map(self.stride, layout.strides)
+        return Buffer(param, dtype, (outer, step, inner), self.offset(layout.offset))
 
     def place(self, row: Expr, layout: Rows, inner: int | str) -> Place:
         """Find the indices of a row from its number; `inner` is the size of all dimensions after the axis."""

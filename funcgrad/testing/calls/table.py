@@ -56,7 +56,7 @@ DOUBLE = (dt.float64, dt.complex128)
 
 DISCRETE = {
     *("and", "not", "or", "xor", "clz", "population_count", "gcd", "reduce_and", "reduce_or", "reduce_xor"),
-    *("shift_left", "shift_right_arithmetic", "shift_right_logical", "threefry2x32"),
+    *("shift_left", "shift_right_arithmetic", "shift_right_logical", "threefry2x32", "least"),
     *("axis_index", "iota", "check", "io_callback", "pure_callback"),
 }
 """Primitives without a float operand: they have no operands, operate on integers, or are effects and callbacks."""
