@@ -1,4 +1,4 @@
-"""Sums and running folds by NumPy whose rounding errors hardly grow with the number of terms.
+"""NumPy sums and cumulative reductions whose rounding errors hardly grow with the number of terms.
 
 NumPy adds in pairs along the axis that it walks through innermost, and one by one along all others: a column of twenty
 million float32 ones sums to 2²⁴. Here long columns are summed in blocks, and the blocks' sums in blocks again: no
@@ -26,12 +26,12 @@ _LONG_RUN = 4096
 
 
 def accumulator(dtype: np.dtype) -> np.dtype:
-    """Return the dtype that sums and products are accumulated in: float32 for the 16-bit floats, else itself."""
+    """Return the dtype in which sums and products accumulate: float32 for 16-bit floats, otherwise the same."""
     return dtypes.float32 if dtype in (dtypes.float16, dtypes.bfloat16) else dtype
 
 
 def widest(dtype: np.dtype) -> np.dtype:
-    """Return the dtype of double precision for numbers of an inexact dtype: float64 or complex128."""
+    """Return the double-precision dtype for an inexact dtype: float64 or complex128."""
     return dtypes.complex128 if dtypes.is_complex(dtype) else dtypes.float64
 
 

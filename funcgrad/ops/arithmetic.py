@@ -65,7 +65,7 @@ sub_p = elementwise(
 
 
 def _rem_by_divisor(ans: Any, x: Any, y: Any) -> Any:
-    """−q, the whole number in x = q·y + ans; x / y itself may round across a whole number."""
+    """−q, for the integer q with x = q·y + ans; x / y itself may round across an integer."""
     return -round_p.bind((x - ans) / y, rounding_method=TO_NEAREST_EVEN)
 
 
@@ -73,7 +73,7 @@ rem_p = elementwise("rem", _rem, derivative=(lambda *_: IDENTITY, _rem_by_diviso
 
 
 def _half_at_ties(ans: Any, x: Any, y: Any) -> Any:
-    """Derivative of max and min by x: 1 where x wins, 0 where y wins, ½ at ties."""
+    """Derivative of max and min with respect to x: 1 if x is selected, 0 if y is, and ½ at ties."""
     shape = aval_of(ans).shape
     half, one, zero = (_filled(ans, v) for v in (0.5, 1, 0))
     x_wins, y_wins = (eq_p.bind(broadcast_scalar(v, shape), ans) for v in (x, y))
@@ -141,12 +141,12 @@ def _abs_jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]
     (x,), (t,) = primals, tangents
     ans = abs_p.bind(x)
     if dtypes.is_complex(aval_of(x).dtype):
-        # d|z| = Re(conj(z)·dz) / |z|, and 0 at the origin
+        # d|z| = Re(conj(z)·dz) / |z|, and 0 at the origin.
         unit = sign_p.bind(x)
         return ans, real_p.bind(conj(unit) * t)
     if not dtypes.is_inexact(aval_of(x).dtype):
         return ans, Zero(aval_of(ans).tangent())
-    # The derivative at 0 is taken from the right: 1.
+    # The derivative at 0 is that from the right, 1.
     nonnegative = ge_p.bind(x, _const(x, 0))
     return ans, mul_p.bind(t, select_n_p.bind(nonnegative, _filled(x, -1), _filled(x, 1)))
 
@@ -156,7 +156,7 @@ is_finite_p = elementwise("is_finite", np.isfinite, kinds=("float",), result=lam
 # One unit in the last place from x, in the direction of y: x moves it, y does not.
 nextafter_p = elementwise(
     "nextafter",
-    # Where they are equal it is y; NumPy gives x in float16, which is another zero for 0 and −0.
+    # If the operands are equal, the result is y. In float16, NumPy returns x, which differs for 0 and −0.
     lambda x, y: np.where(x == y, y, np.nextafter(x, y)),
     derivative=(lambda *_: IDENTITY, None),
     kinds=("float",),
@@ -167,12 +167,12 @@ nextafter_p = elementwise(
 
 
 def _const(x: Any, value: float) -> Any:
-    """A scalar constant of the dtype of `x`, weakly typed if it is."""
+    """A scalar constant with the dtype and weak type of `x`."""
     return full((), value, aval_of(x).dtype, aval_of(x).weak_type)
 
 
 def _filled(x: Any, value: float) -> Any:
-    """A constant of the type of `x`."""
+    """A constant array with the type of `x`."""
     return full(aval_of(x).shape, value, aval_of(x).dtype, aval_of(x).weak_type)
 
 
@@ -238,7 +238,7 @@ integer_pow_p = elementwise(
 
 
 def integer_pow(x: Any, y: int) -> Any:
-    """x to a static integer power, by repeated multiplication."""
+    """xʸ for a static integer y, by repeated multiplication."""
     return x if y == 1 else integer_pow_p.bind(x, y=y)
 
 
@@ -277,7 +277,7 @@ def _as_base_dtype(x: Any, y: Any) -> Any:
 def _power(x: Any, y: Any) -> Any:
     y = y.astype(x.dtype)
     if not y.ndim and x.dtype.kind == "f" and y == 0.5:
-        # Here NumPy takes the root, which differs from the power at −0 and −∞.
+        # NumPy computes the square root, which differs from the power at −0 and −∞.
         return np.where(x == -np.inf, x.dtype.type(np.inf), np.sqrt(x) + x.dtype.type(0))
     return np.power(x, y)
 

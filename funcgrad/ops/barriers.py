@@ -1,4 +1,4 @@
-"""optimization_barrier: the identity, which the compiler does not see through."""
+"""optimization_barrier: the identity, across which the compiler does not optimize."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading the bytes of an array as another dtype."""
+"""Reinterpretation of the bytes of an array as another dtype."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from funcgrad.ops.slicing import concatenate, iota, slice_
 
 
 def view(x: Any, dtype: np.dtype) -> Any:
-    """Return the same bytes read as another dtype; where widths differ the last axis takes up the factor.
+    """Reinterpret the bytes as another dtype. If the itemsizes differ, the size of the last axis changes accordingly.
 
     >>> view(np.ones(2, np.float32), dtypes.uint16)
     Array([    0, 16256,     0, 16256], dtype=uint16)
@@ -30,7 +30,7 @@ def view(x: Any, dtype: np.dtype) -> Any:
             f"view: the last axis of {aval_of(x)} does not divide into elements of {dtype.name}",
             fix="choose a dtype whose width divides the bytes of the last axis",
         )
-    # Complex numbers are pairs of floats, not of bits: seen as one another they have derivatives.
+    # Complex numbers are viewed as pairs of floats instead of bits, so that the view is differentiable.
     if not shape:
         return reshape(view(reshape(x, (1,)), dtype), ())
     if dtypes.is_complex(have):
@@ -68,7 +68,7 @@ def _from_bits(x: Any, dtype: np.dtype) -> Any:
 
 
 def _resized(x: Any, width: int) -> Any:
-    """Split or merge unsigned integers into ones of `width` bytes, low bytes first."""
+    """Split or merge unsigned integers into integers of `width` bytes, low bytes first."""
     *lead, n = aval_of(x).shape
     have = aval_of(x).dtype.itemsize
     if have == width:

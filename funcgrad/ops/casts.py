@@ -1,4 +1,4 @@
-"""Conversions between dtypes, and values that block derivatives."""
+"""Conversions between dtypes, and stop_gradient."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from funcgrad.ops.elementwise import ANY, elementwise, linear
 
 
 def cast(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Convert as XLA does: float → int saturates and sends NaN to 0, complex → real drops the imaginary part."""
+    """Convert as XLA does: float → int saturates and maps NaN to 0, complex → real drops the imaginary part."""
     return quiet.run(_cast, x, dtype)
 
 
@@ -31,7 +31,7 @@ def _cast(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
     if dtypes.is_float(x.dtype) and dtype.kind in "iu":
         limits = np.iinfo(dtype)
         wide = x.astype(np.float64)
-        # float64 rounds the int64 maximum up: compare, then pick the integer limit itself.
+        # float64 rounds the int64 maximum up, so compare, and select the exact integer limit.
         clipped = np.where((wide < float(limits.max)) & (wide > float(limits.min)), wide, 0).astype(dtype)
         out = np.where(wide >= float(limits.max), limits.max, np.where(wide <= float(limits.min), limits.min, clipped))
         return np.where(np.isnan(wide), 0, out).astype(dtype)
@@ -61,12 +61,12 @@ convert_element_type_p = elementwise(
 
 
 def convert_element_type(x: Any, dtype: np.dtype, weak_type: bool = False) -> Any:
-    """Cast to a dtype; the same array when it has that type already."""
+    """Cast to a dtype; return the array unchanged if it already has that type."""
     aval = aval_of(x)
     if aval.dtype == dtype and aval.weak_type == weak_type:
         return x
     if not aval.shape and not isinstance(x, Tracer):
-        # A constant scalar becomes a literal of the new type, not an equation.
+        # A constant scalar becomes a literal of the new dtype instead of an equation.
         value = quiet.run(np.asarray, x, aval.dtype)
         return Array(ShapedArray((), dtype, weak_type), cast(value, dtype))
     return convert_element_type_p.bind(x, new_dtype=dtype, weak_type=weak_type)

@@ -1,4 +1,4 @@
-"""Elementwise functions of two operands whose value or derivatives want a formula of their own."""
+"""Elementwise functions of two operands that need special formulas for their values or derivatives."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from funcgrad.ops.shapes import broadcast_scalar, full
 
 
 def _hypot_scalar(b: Any, x: Any, y: Any) -> Any:
-    """high·√(1 + (low/high)²): no square overflows; inf where either operand is, even next to NaN."""
+    """high·√(1 + (low/high)²), in which no square overflows; inf if either operand is infinite, even with NaN."""
     x, y = b.op("abs", x), b.op("abs", y)
     high, low = b.op("max", x, y), b.op("min", x, y)
     zero, one, infinity = (b.const(v, x.dtype) for v in (0, 1, math.inf))
@@ -30,7 +30,7 @@ def _hypot_scalar(b: Any, x: Any, y: Any) -> Any:
 
 
 def _cosine(ans: Any, x: Any, y: Any) -> Any:
-    """∂√(x² + y²)/∂x = x/ans; ½ at the origin, where the length has a corner."""
+    """∂√(x² + y²)/∂x = x/ans; ½ at the origin, where the function is not differentiable."""
     shape, dtype = aval_of(ans).shape, aval_of(ans).dtype
     at_origin = eq_p.bind(ans, full((), 0, dtype))
     length = select_n_p.bind(at_origin, ans, full(shape, 1, dtype))
@@ -47,7 +47,7 @@ hypot_p = elementwise(
 
 
 def _over_squared_length(numerator: Any, x: Any, y: Any) -> Any:
-    """numerator / (x² + y²), where the squares themselves may overflow or underflow."""
+    """numerator / (x² + y²) without overflow or underflow of the squares."""
     inverse = 1 / hypot_p.bind(x, y)
     return numerator * inverse * inverse
 
@@ -63,14 +63,14 @@ atan2_p = elementwise(
 
 
 def logaddexp_formula(b: Any, x: Any, y: Any) -> Any:
-    """max + log1p(exp(min − max)); where the two are equal, infinities included, the difference is 0."""
+    """max + log1p(exp(min − max)); the difference of equal operands, including infinities, is 0."""
     high, low = b.op("max", x, y), b.op("min", x, y)
     difference = b.op("select", b.op("eq", low, high), b.const(0, x.dtype), b.op("sub", low, high))
     return b.op("add", high, b.op("log1p", b.op("exp", difference)))
 
 
 def _share(ans: Any, x: Any, y: Any) -> Any:
-    """∂ log(eˣ + eʸ)/∂x = exp(x − ans); at x = ans = ±∞ the derivative is taken to be 1."""
+    """∂ log(eˣ + eʸ)/∂x = exp(x − ans); at x = ans = ±∞ the derivative is defined as 1."""
     shape, dtype = aval_of(ans).shape, aval_of(ans).dtype
     x = broadcast_scalar(x, shape)
     # Where both are the same finite number the difference still depends on them.

@@ -1,4 +1,4 @@
-"""dynamic_slice and dynamic_update_slice: one window of an array, at a position that is computed at run time."""
+"""dynamic_slice and dynamic_update_slice: a slice of static size at a position computed at run time."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def check_starts(name: str, operand: ShapedArray, starts: Sequence[ShapedArray],
 
 
 def clamped_starts(shape: Sequence[int], starts: Sequence[np.ndarray], sizes: Sequence[int]) -> tuple[slice, ...]:
-    """Return the window as slices, moved inside the operand."""
+    """Return the window as slices, clamped to the operand."""
     low = [min(max(int(s), 0), n - m) for s, n, m in zip(starts, shape, sizes, strict=True)]
     return tuple(slice(s, s + m) for s, m in zip(low, sizes, strict=True))
 
@@ -68,9 +68,9 @@ def _dynamic_slice_transpose(ct: Any, operand: Any, *starts: Any, slice_sizes: A
 
 
 def stacked_starts(starts: Sequence[Any], dims: Dims) -> tuple[Any, int | None]:
-    """Return start scalars, some of them batched, as one index vector (batch, k), and its batch dimension."""
+    """Return start scalars, some of them batched, as index vectors of shape (batch, k), and the batch dimension."""
     size = next((aval_of(s).shape[0] for s, d in zip(starts, dims, strict=True) if d is not None), None)
-    # Starts may come in different integer types.
+    # Starts may have different integer dtypes.
     dtype = np.result_type(*(aval_of(s).dtype for s in starts)) if starts else dtypes.int32
     dtype = dtype if dtypes.is_integer(dtype) else dtypes.int64
     columns = []

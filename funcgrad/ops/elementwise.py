@@ -37,7 +37,7 @@ ANY = ("bool", "int", "float", "complex")
 
 
 def check_operands(name: str, avals: Sequence[ShapedArray], kinds: Sequence[str]) -> tuple[int, ...]:
-    """Check that operands have one dtype of the given kinds, and one shape apart from scalars; return the shape."""
+    """Check that operands have equal dtypes of the given kinds, and equal shapes except scalars; return the shape."""
     first = avals[0]
     for i, aval in enumerate(avals):
         if not any(_KINDS[k](aval.dtype) for k in kinds):
@@ -54,7 +54,7 @@ def check_operands(name: str, avals: Sequence[ShapedArray], kinds: Sequence[str]
 
 
 def common_shape(name: str, avals: Sequence[ShapedArray]) -> tuple[int, ...]:
-    """Return the one shape of the operands that are not scalars; raise ShapeError when they differ."""
+    """Return the common shape of the operands that are not scalars; raise ShapeError if they differ."""
     wanted = {a.shape for a in avals if a.shape}
     if len(wanted) > 1:
         raise ShapeError(
@@ -127,7 +127,7 @@ def elementwise(
 
 
 def _scaled(tangent: Any, factor: Any, aval: ShapedArray) -> Any:
-    """tangent · factor with the result's shape; a plain 1 or −1 needs no multiplication, 1/d is one division."""
+    """tangent · factor in the shape of the result. A factor ±1 needs no multiplication; 1/d is one division."""
     if factor is IDENTITY:
         out = tangent
     elif factor is NEGATION:
@@ -135,14 +135,13 @@ def _scaled(tangent: Any, factor: Any, aval: ShapedArray) -> Any:
     elif type(factor) is Over:
         out = div_p.bind(tangent, factor.denominator)
     else:
-        # The primitive, not the operator: operators promote, and would record casts between weak types and
-        # others.
+        # Bind the primitive: operators promote, and would record casts between weak and strong types.
         out = mul_p.bind(tangent, factor)
     return shapes.broadcast_scalar(out, aval.shape)
 
 
 class _Sign:
-    """Marks a derivative that is ±1 everywhere, so that no multiplication is recorded."""
+    """A derivative that is ±1 everywhere, for which no multiplication is recorded."""
 
     def __init__(self, name: str):
         self.name = name
@@ -156,7 +155,7 @@ IDENTITY, NEGATION = _Sign("identity"), _Sign("negation")
 
 @dataclass(frozen=True)
 class Unknown:
-    """A derivative for which there is no formula."""
+    """A derivative that is not implemented."""
 
     of: str
 
@@ -178,7 +177,7 @@ def batch_elementwise(
     full_operands: slice = slice(0),
     **params: Any,
 ) -> tuple[Any, int]:
-    """Batch by aligning: bring all batch dimensions to one place; unbatched operands are broadcast."""
+    """Move all batch dimensions to the same position, and broadcast unbatched operands."""
     args, dims = list(args), list(dims)
     for i in range(len(args))[full_operands]:
         if dims[i] is None and not aval_of(args[i]).shape:
@@ -230,21 +229,21 @@ def linear(name: str, evaluate: Callable[..., Any], transpose: Callable[..., Any
 
 
 def unbroadcast(cotangent: Any, aval: ShapedArray) -> Any:
-    """Sum a cotangent down to the shape of a scalar operand that stood for every element."""
+    """Sum a cotangent if its operand was a scalar that was broadcast."""
     if type(cotangent) is Zero or aval_of(cotangent).shape == aval.shape:
         return cotangent
     return shapes.sum_all(cotangent)
 
 
 def add_tangents(a: Any, b: Any) -> Any:
-    """a + b, where either may be Zero."""
+    """a + b, either of which may be Zero."""
     if type(a) is Zero:
         return b
     return a if type(b) is Zero else add_any(a, b)
 
 
 def bilinear_jvp(product: Primitive, primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> tuple[Any, Any]:
-    """d(x · y) = dx · y + x · dy, for any product of two operands."""
+    """The product rule, d(x · y) = dx · y + x · dy, for any bilinear operation."""
     (x, y), (dx, dy) = primals, tangents
     ans = product.bind(x, y, **params)
     total: Any = Zero(aval_of(ans).tangent())
@@ -258,7 +257,7 @@ def bilinear_jvp(product: Primitive, primals: Sequence[Any], tangents: Sequence[
 
 
 def check_bilinear(name: str, x: Any, y: Any) -> None:
-    """Raise when a product is transposed whose operands both are linear arguments: it is not linear in them."""
+    """Raise for the transpose of a product in which both operands are linear arguments."""
     if is_undefined(x) and is_undefined(y):
         raise NotDifferentiableError(
             f"{name}: transposing a function that is not linear: both operands depend on its arguments",
@@ -281,7 +280,7 @@ add_any_p = elementwise(
 
 
 def add_any(a: Any, b: Any) -> Any:
-    """Accumulate two tangents or cotangents of one type."""
+    """Add two tangents or cotangents of the same type."""
     return add_any_p.bind(a, b)
 
 

@@ -1,4 +1,4 @@
-"""Linear algebra on batches of matrices: the Cholesky factorization, and solutions of triangular systems."""
+"""Linear algebra on batches of matrices: the Cholesky factorization, and triangular solves."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DTYPES = (dtypes.float32, dtypes.float64, dtypes.complex64, dtypes.complex128)
 
 
 def check_square(name: str, x: ShapedArray) -> None:
-    """Raise unless `x` is a batch of square matrices of a dtype that LAPACK knows."""
+    """Raise unless `x` is a batch of square matrices with a dtype that LAPACK supports."""
     if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
         raise ShapeError(f"{name}: {x} is no batch of square matrices", fix="its last two axes must have one size")
     if x.dtype not in DTYPES:
@@ -48,13 +48,13 @@ def conj_transpose(x: Any) -> Any:
 
 
 def _weighted(x: Any, weights: np.ndarray) -> Any:
-    """The elements of matrices times those of one matrix of weights."""
+    """The elementwise product of a batch of matrices with one matrix of weights."""
     aval = aval_of(x)
     return mul_p.bind(x, broadcast_in_dim(weights.astype(aval.dtype), aval.shape, (aval.ndim - 2, aval.ndim - 1)))
 
 
 def _half(x: Any) -> Any:
-    """The lower triangle of matrices with half of the diagonal: of a Hermitian matrix, the part Φ with Φ + Φᴴ = x."""
+    """The lower triangle with half of the diagonal; for Hermitian x, the matrix Φ with Φ + Φᴴ = x."""
     n = aval_of(x).shape[-1]
     return _weighted(x, np.tri(n) - np.eye(n) / 2)
 
@@ -146,7 +146,7 @@ def _solve_evaluate(
 
 
 def _solve_jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: bool) -> tuple[Any, Any]:
-    """A X = B gives A dX = dB − dA X, and likewise from the right and for transposes of A."""
+    """From A X = B follows A dX = dB − dA X, and likewise from the right and for transposes of A."""
     (a, _), (da, db) = primals, tangents
     x = triangular_solve_p.bind(*primals, **params)
     right = db

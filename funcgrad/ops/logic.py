@@ -29,7 +29,7 @@ not_p = elementwise("not", np.invert, kinds=BITS)
 
 
 def _shift(numpy_shift: Any, fill: Any) -> Any:
-    """Shifts by at least the width (or by a negative amount) give the fill instead of undefined bits."""
+    """Shift; amounts that are negative, or at least the number of bits, give the fill value."""
 
     def evaluate(x: Any, y: Any) -> Any:
         bits = x.dtype.itemsize * 8
@@ -48,7 +48,7 @@ def _zero_fill(x: Any) -> Any:
 
 
 def _arithmetic_shift(x: Any, y: Any) -> Any:
-    """The highest bit is repeated, in unsigned integers too."""
+    """Arithmetic shift right, which repeats the highest bit, also for unsigned integers."""
     return (_signed(x) >> _signed(y)).view(x.dtype)
 
 
@@ -69,7 +69,7 @@ shift_right_arithmetic_p = elementwise(
 
 
 def _unsigned(x: Any) -> Any:
-    """The bits of `x`: NumPy counts those of a negative number's absolute value."""
+    """Count the set bits of `x`. NumPy counts those of the absolute value."""
     return x.view(np.dtype(f"u{x.dtype.itemsize}"))
 
 

@@ -1,4 +1,4 @@
-"""dot_general: sums of products over contracted dimensions, for every element of the batch dimensions."""
+"""dot_general: sums of products over contracted dimensions, for each element of the batch dimensions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Axes = tuple[int, ...]
 
 
 class Precision(enum.Enum):
-    """How exactly to multiply float32. CPUs have one way, the exact one: all three give it."""
+    """The precision of float32 products. On CPUs, all three values give full precision."""
 
     DEFAULT = 0
     HIGH = 1
@@ -69,7 +69,7 @@ class DotDimensionNumbers(tuple):
         return cls(((axes[0], axes[1]), (axes[2], axes[3])))
 
     def __repr__(self) -> str:
-        # As JAX prints them in a jaxpr: lists of axes.
+        # As in the jaxprs of JAX: lists of axes.
         (lc, rc), (lb, rb) = self
         return f"(({list(lc)}, {list(rc)}), ({list(lb)}, {list(rb)}))"
 
@@ -163,7 +163,7 @@ _LONG_VECTOR, _LONG_MATRIX = 1 << 14, 1 << 17
 
 
 def multiply_matrices(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Multiply matrices; a long contraction is summed in blocks, the blocks' results as any sum."""
+    """Multiply matrices; a long contraction is summed in blocks, whose results are then summed as usual."""
     (m, k), n = left.shape[-2:], right.shape[-1]
     blocks = blocks_of_contraction(m, n, k)
     if blocks <= 1 or not dtypes.is_inexact(left.dtype):

@@ -47,7 +47,7 @@ def _infer(key0: ShapedArray, key1: ShapedArray, count0: ShapedArray, count1: Sh
 
 
 class _Arithmetic(NamedTuple):
-    """What the rounds are made of, on one kind of 32-bit words."""
+    """The operations of the rounds, on one representation of 32-bit words."""
 
     add: Callable[[Any, Any], Any]
     xor: Callable[[Any, Any], Any]
@@ -101,7 +101,7 @@ def _evaluate(*operands: np.ndarray) -> list[np.ndarray]:
     out = np.empty((2, math.prod(shape)), np.uint32)
     flat = [x.reshape(-1) if x.shape else x for x in operands]
     if out.shape[1] <= _FEW:
-        # NumPy's overhead per operation is that of some ten operations on integers.
+        # The overhead of a NumPy operation equals about ten operations on Python integers.
         words = [x.tolist() if x.shape else [x.item()] * out.shape[1] for x in flat]
         for i, word in enumerate(zip(*words, strict=True)):
             out[:, i] = _rounds(_ON_INTEGERS, *word)
@@ -153,7 +153,7 @@ def threefry2x32(key0: Any, key1: Any, count0: Any, count1: Any) -> list[Any]:
 
 
 def counters(shape: Sequence[int]) -> tuple[Any, Any]:
-    """Return 0, 1, 2, … in row-major order as 64-bit integers in two words, (high, low)."""
+    """Return the 64-bit integers 0, 1, 2, … in row-major order as two words, (high, low)."""
     shape = tuple(shape)
     size = math.prod(shape)
     if not shape:

@@ -1,4 +1,4 @@
-"""Primitives that move elements without changing them, and reduce_sum, the transpose of broadcasting."""
+"""Primitives that rearrange elements, and reduce_sum, the transpose of broadcasting."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def movement(
     lowering: Lowering,
     **options: Any,
 ) -> Primitive:
-    """Declare a linear primitive of one operand that moves elements: jvp applies it to the tangent.
+    """Declare a linear primitive with one operand that rearranges elements; its jvp applies it to the tangent.
 
     `shape(aval, **params)` gives the result's shape; `transpose(ct, aval, **params)` the operand's cotangent.
     """
@@ -116,7 +116,7 @@ broadcast_in_dim_p = movement(
 
 
 def broadcast_in_dim(x: Any, shape: Sequence[int], broadcast_dimensions: Sequence[int]) -> Any:
-    """Repeat `x` along new or size-1 dimensions: out[i] = x[i[broadcast_dimensions]].
+    """Broadcast `x` along new or size-1 dimensions: out[i] = x[i[broadcast_dimensions]].
 
     >>> broadcast_in_dim(np.float32(1.0), (2,), ())
     Array([1., 1.], dtype=float32)
@@ -128,19 +128,19 @@ def broadcast_in_dim(x: Any, shape: Sequence[int], broadcast_dimensions: Sequenc
 
 
 def broadcast_scalar(x: Any, shape: tuple[int, ...]) -> Any:
-    """Broadcast a scalar to `shape`; an array of that shape passes unchanged."""
+    """Broadcast a scalar to `shape`; return an array of that shape unchanged."""
     return x if aval_of(x).shape == shape else broadcast_in_dim(x, shape, ())
 
 
 def broadcast_in_batch(x: Any, size: int, dim: int) -> Any:
-    """Insert a dimension of the given size at `dim` and repeat `x` along it."""
+    """Insert a dimension of the given size at `dim` and broadcast `x` along it."""
     shape = aval_of(x).shape
     kept = [d for d in range(len(shape) + 1) if d != dim]
     return broadcast_in_dim(x, (*shape[:dim], size, *shape[dim:]), kept)
 
 
 def leading(args: Sequence[Any], dims: Sequence[int | None]) -> list[Any]:
-    """Return operands with the batch dimension, where they have one, at the front."""
+    """Move the batch dimensions of operands, if any, to the front."""
     return [a if d in (None, 0) else move_axis(a, d, 0) for a, d in zip(args, dims, strict=True)]
 
 
@@ -152,7 +152,7 @@ def to_dim(value: Any, dim: int | None, wanted: int | None, size: int) -> Any:
 
 
 def full(shape: Sequence[int], value: Any, dtype: np.dtype, weak_type: bool = False) -> Any:
-    """Return an array of one value, as a broadcast scalar (a constant to the compiler)."""
+    """Return an array filled with a value, as a broadcast scalar, which is a constant to the compiler."""
     scalar = Array(ShapedArray((), dtype, weak_type), quiet.run(np.asarray, value, dtype))
     return broadcast_in_dim(scalar, tuple(shape), ())
 
@@ -165,7 +165,7 @@ def zeros_of(aval: ShapedArray) -> Any:
 
 
 def instantiate(tangent: Any) -> Any:
-    """Return the tangent, made of real zeros if it is Zero."""
+    """Return the tangent, materialized as an array of zeros if it is Zero."""
     return zeros_of(tangent.aval) if type(tangent) is Zero else tangent
 
 
@@ -190,7 +190,7 @@ def reduction(
     check: Callable[[ShapedArray], Any] = lambda x: None,
     **rules: Any,
 ) -> Primitive:
-    """Declare a primitive that folds `axes` of its operand with an associative operation; it keeps the dtype.
+    """Declare a primitive that reduces `axes` with an associative operation and keeps the dtype.
 
     `check(x)` raises on operands that the operation does not take.
     """
@@ -228,12 +228,12 @@ reduce_sum_p = reduction(
 
 
 def reduce_sum(x: Any, axes: Sequence[int]) -> Any:
-    """Sum over `axes`, in the operand's dtype."""
+    """Sum over `axes`, in the dtype of the operand."""
     return reduce_sum_p.bind(x, axes=tuple(axes)) if axes else x
 
 
 def sum_all(x: Any) -> Any:
-    """Sum over every axis."""
+    """Sum over all axes."""
     return reduce_sum(x, tuple(range(aval_of(x).ndim)))
 
 
@@ -254,7 +254,7 @@ def _reshape_batch(x: Any, dim: int, *, new_sizes: tuple[int, ...], dimensions: 
 
 
 def _reshape_view(view: Strided, *, new_sizes: tuple[int, ...], dimensions: None = None) -> Strided | None:
-    """Split and merge dimensions while the access stays affine: runs of sizes with equal products are matched up."""
+    """Split and merge dimensions if the access stays affine: match runs of sizes with equal products."""
     if 0 in new_sizes:
         return Strided(tuple(new_sizes), (0,) * len(new_sizes), view.offset)
     old = [(n, s) for n, s in zip(view.shape, view.strides, strict=True) if n != 1]
@@ -273,7 +273,7 @@ def _reshape_view(view: Strided, *, new_sizes: tuple[int, ...], dimensions: None
             j += 1
         if have != wanted:
             continue
-        # Old dimensions i..j (from the right) hold the new ones in `group`: they must be one contiguous run.
+        # The old dimensions i..j, from the right, correspond to the new ones in `group`, and must be contiguous.
         run = [old[len(old) - 1 - k] for k in range(i, j)]
         if any(run[k + 1][1] != run[k][0] * run[k][1] for k in range(len(run) - 1)):
             return None
@@ -298,7 +298,7 @@ reshape_p = movement(
 
 
 def reshape(x: Any, shape: Sequence[int]) -> Any:
-    """Return the elements of `x`, in row-major order, in a new shape."""
+    """Reshape `x` in row-major order."""
     shape = tuple(shape)
     return x if aval_of(x).shape == shape else reshape_p.bind(x, new_sizes=shape, dimensions=None)
 
@@ -372,12 +372,12 @@ squeeze_p = movement(
 
 
 def squeeze(x: Any, dimensions: Sequence[int]) -> Any:
-    """Drop dimensions of size 1."""
+    """Remove dimensions of size 1."""
     return squeeze_p.bind(x, dimensions=tuple(sorted(dimensions))) if dimensions else x
 
 
 def expand_dims(x: Any, dimensions: Sequence[int]) -> Any:
-    """Insert dimensions of size 1 at the given places of the result."""
+    """Insert dimensions of size 1 at the given positions of the result."""
     shape = aval_of(x).shape
     rank = len(shape) + len(dimensions)
     kept = [d for d in range(rank) if d not in dimensions]
@@ -408,5 +408,5 @@ rev_p = movement(
 
 
 def rev(x: Any, dimensions: Sequence[int]) -> Any:
-    """Reverse the order of elements along the given dimensions."""
+    """Reverse the elements along the given dimensions."""
     return rev_p.bind(x, dimensions=tuple(dimensions)) if dimensions else x

@@ -1,4 +1,4 @@
-"""Primitives that cut, surround and join arrays: slice, pad, concatenate; and iota."""
+"""The primitives slice, pad, concatenate and iota."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ slice_p = movement(
 
 
 def slice_(x: Any, start: Sequence[int], limit: Sequence[int], strides: Sequence[int] | None = None) -> Any:
-    """Return x[start:limit:strides], one entry per dimension, all static and in range."""
+    """Return x[start:limit:strides], with one static entry per dimension, all in range."""
     aval = aval_of(x)
     if strides is not None and all(s == 1 for s in strides):
         strides = None
@@ -138,7 +138,7 @@ def _pad_jvp(primals: Any, tangents: Any, *, padding_config: Any) -> tuple[Any, 
 
 def _pad_transpose(ct: Any, x: Any, value: Any, *, padding_config: Any) -> list[Any]:
     x_aval = aval_of(x)
-    # Undo the outside padding (negative padding crops), then stride over the interior padding.
+    # Remove the edge padding (negative padding removes elements), then stride over the interior padding.
     cropped = pad(ct, _zero_like(ct), [(-low, -high, 0) for low, high, _ in padding_config])
     of_x = slice_(cropped, (0,) * x_aval.ndim, aval_of(cropped).shape, [i + 1 for *_, i in padding_config])
     of_value = sum_all(ct) - sum_all(of_x) if is_undefined(value) else None
@@ -168,7 +168,7 @@ pad_p = Primitive(
 
 
 def pad(x: Any, value: Any, padding_config: Sequence[Sequence[int]]) -> Any:
-    """Surround and interleave `x` with `value`: one (low, high, interior) per dimension; negative low and high crop."""
+    """Pad `x` with `value`: (low, high, interior) per dimension. Negative low and high remove elements."""
     config = tuple(tuple(int(v) for v in c) for c in padding_config)
     return pad_p.bind(x, value, padding_config=config) if any(any(c) for c in config) else x
 

@@ -1,4 +1,4 @@
-"""Elementwise special functions: error, gamma, zeta, beta and Bessel functions, and rounding to fewer bits."""
+"""Elementwise special functions: error, gamma, zeta, beta and Bessel functions; and reduce_precision."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from funcgrad.ops.shapes import full
 
 
 def _scipy(name: str) -> Callable[..., Any]:
-    """Return SciPy's function, imported at its first use; narrow floats are computed in float32."""
+    """Return a SciPy function, imported at its first use, that computes narrow floats in float32."""
 
     @functools.wraps(_scipy)
     def evaluate(*xs: Any) -> Any:
@@ -55,12 +55,12 @@ erf_inv_p = elementwise(
 
 
 def _except_at(function: Callable[..., Any], point: float, value: float) -> Callable[..., Any]:
-    """Give another value at one point, where SciPy's differs from C's and XLA's."""
+    """Replace the value at one point, where SciPy differs from C and XLA."""
     return lambda x: np.where(x == point, x.dtype.type(value), function(x))
 
 
 def _log_gamma(x: Any) -> Any:
-    """SciPy's is infinite at subnormal numbers, where ln Γ(x) = −ln |x|."""
+    """gammaln, which SciPy returns as infinite at subnormal numbers, where ln Γ(x) = −ln |x|."""
     subnormal = (x != 0) & (np.abs(x) < dtypes.finfo(x.dtype).tiny)
     value = np.where(subnormal, -np.log(np.abs(x)), _scipy("gammaln")(x))
     return np.where(x == -np.inf, x.dtype.type(np.inf), value)
@@ -88,12 +88,12 @@ def _const(value: float, x: Any) -> Any:
 
 
 def _in_double(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Evaluate a NumPy formula in float64 and round once to the operands' dtype."""
+    """Evaluate a NumPy formula in float64, and round once to the dtype of the operands."""
     return lambda *xs: np.asarray(function(*(x.astype(np.float64) for x in xs))).astype(xs[0].dtype)
 
 
 def _polygamma(m: Any, x: Any) -> Any:
-    """ψ⁽ᵐ⁾(x) = (−1)ᵐ⁺¹ m! ζ(m + 1, x) for whole m > 0, and digamma for m = 0."""
+    """ψ⁽ᵐ⁾(x) = (−1)ᵐ⁺¹ m! ζ(m + 1, x) for integers m > 0, and digamma for m = 0."""
     from scipy import special
 
     sign = np.where(m % 2 == 0, -1.0, 1.0)
@@ -241,7 +241,7 @@ bessel_ive_p = elementwise("bessel_ive", _bessel_ive, derivative=_ive_derivative
 
 
 def bessel_ive(order: int, x: Any) -> Any:
-    """The modified Bessel function of a whole order, times e^−|x|."""
+    """The modified Bessel function of integer order, times e^−|x|."""
     if order > 1:
         return bessel_ive_p.bind(x, order=order)
     return (bessel_i1e_p if order else bessel_i0e_p).bind(x)
@@ -251,7 +251,7 @@ def bessel_ive(order: int, x: Any) -> Any:
 
 
 def _reduce_precision(x: Any, *, exponent_bits: int, mantissa_bits: int) -> Any:
-    """Round to nearest even at the last mantissa bit kept; then too large is ∞ and too small is 0."""
+    """Round to nearest even at the last mantissa bit that is kept; then overflow gives ∞ and underflow 0."""
     info = dtypes.finfo(x.dtype)
     drop = info.nmant - mantissa_bits
     if drop > 0:
