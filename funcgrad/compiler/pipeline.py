@@ -37,7 +37,7 @@ from funcgrad.errors import ArgumentError
 
 
 class Statistics(NamedTuple):
-    """Where the kernels of one executable came from."""
+    """The origins of the kernels of an executable."""
 
     compiled: int
     disk: int
@@ -45,7 +45,7 @@ class Statistics(NamedTuple):
 
 
 def executable(closed: ClosedJaxpr, name: str, target: str | None = None) -> Executable:
-    """Compile a jaxpr to something that runs, for `config.cpu_target` unless a target is named.
+    """Compile a jaxpr to an executable, for `config.cpu_target` unless a target is given.
 
     It is remembered on the jaxpr, for each target, number of threads, and what is to be checked.
     """
@@ -55,7 +55,7 @@ def executable(closed: ClosedJaxpr, name: str, target: str | None = None) -> Exe
 
 
 def planned(closed: ClosedJaxpr, target: Target) -> Plan:
-    """Return the program of a jaxpr as data; nothing is compiled."""
+    """Return the program of a jaxpr as data, without compiling it."""
     simplified, fusion = _front(closed, target)
     return plan(simplified, fusion, closed.out_avals, target)
 
@@ -98,14 +98,14 @@ def _front(closed: ClosedJaxpr, target: Target) -> tuple[ClosedJaxpr, Fusion]:
 
 
 def statistics(closed: ClosedJaxpr) -> Statistics:
-    """Say where the kernels of a compiled jaxpr came from; zeros when it is not compiled."""
+    """Return the origins of the kernels of a compiled jaxpr, or zeros if it is not compiled."""
     compiled = [value for key, value in closed._memo.items() if key[0] == "executable"]
     origins = [origin for found in compiled for origin in found.origins]
     return Statistics(origins.count("compiled"), origins.count("disk"), origins.count("reused"))
 
 
 def kernels_of(closed: ClosedJaxpr, target: str | None = None) -> list[Kernel]:
-    """Return the distinct kernels of a jaxpr, in the order of their first use."""
+    """Return the distinct kernels of a jaxpr in order of first use."""
     _, fusion = _front(closed, targets.find(target or config.cpu_target))
     return list(dict.fromkeys(_kernels(fusion)))
 
@@ -127,7 +127,7 @@ def _kernels(fusion: Fusion) -> Iterator[Kernel]:
 
 
 def _group_lines(fusion: Fusion, indent: str = "") -> Iterator[str]:
-    """A line per group; those of a branch's or loop's jaxprs below it."""
+    """Format one line per group, followed by the groups of the jaxprs of branches and loops."""
     for i, group in enumerate(fusion.order):
         small = group.kind == "control" and small_loops.lower(
             group.eqns[0], [a.source for a in fusion.accesses[group.eqns[0]]], fusion.scheduling
@@ -181,13 +181,13 @@ def _cuda() -> ModuleType:
 
 
 def cost_analysis(closed: ClosedJaxpr) -> dict[str, float]:
-    """Return how much a jaxpr computes and moves once it is compiled."""
+    """Return the numbers of operations and of bytes moved by a compiled jaxpr."""
     found = costs(_front(closed, targets.find(config.cpu_target))[1])
     return {name: float(found[name]) for name in ("flops", "transcendentals", "bytes accessed")}
 
 
 class MemoryAnalysis(NamedTuple):
-    """Bytes that a call of a compiled function takes; JAX's names are properties."""
+    """The memory in bytes that a call of a compiled function uses; the names of JAX are properties."""
 
     arguments: int
     outputs: int

@@ -1,4 +1,4 @@
-"""program → arrays: give a linked program its buffers and run it."""
+"""Linked programs as functions of arrays: allocate buffers and run the program."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from funcgrad.core.avals import ShapedArray
 from funcgrad.core.buffers import HostBuffer, allocate
 from funcgrad.errors import AllocationError
 
-_NO_HOST = itertools.repeat(None)  # arrays of buffers: NumPy's view of them is made when asked for
+_NO_HOST = itertools.repeat(None)  # NumPy views of buffers are made on demand
 
 
 class Executable:
@@ -30,7 +30,7 @@ class Executable:
         self._sizes = plan.buffer_sizes
         self._pack = struct.Struct(f"={plan.n_slots}Q").pack
         self._avals = [o.aval for o in plan.outputs]
-        # The common case: every output is a buffer of its own, in order.
+        # The common case: each output is a separate buffer, in order.
         self._simple = [o.buffer for o in plan.outputs] == list(range(len(plan.outputs)))
 
     def __call__(self, arrays: Sequence[Array]) -> list[Array]:
@@ -40,7 +40,9 @@ class Executable:
         except MemoryError as e:
             raise self._too_large() from e
         if self._run is not None:
-            inputs = [a.buffer for a in arrays]  # held until the run ends, even if another thread deletes an array
+            inputs = [
+                a.buffer for a in arrays
+            ]  # referenced until the run ends, even if another thread deletes an array
             pointers = [b.pointer for b in inputs]
             pointers += self._const_pointers
             pointers += [b.pointer for b in buffers]

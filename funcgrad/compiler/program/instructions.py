@@ -1,4 +1,4 @@
-"""What a program is made of, as data: values and where they live, instructions, and routines of them.
+"""Programs as data: values and their places in memory, instructions, and routines.
 
 An instruction names what it calls by a symbol (a kernel in its canonical form, a library routine, a NumPy rule, a
 routine of other instructions) and holds no address. A target resolves the symbols when it links a plan, so that one
@@ -18,7 +18,7 @@ from funcgrad.core.primitives import Primitive
 
 
 class Value(NamedTuple):
-    """A value in memory: its type, and its place, an offset in bytes into a slot. Slot 0 is the arena."""
+    """A value in memory: its type, and its place, a byte offset into a slot. Slot 0 is the arena."""
 
     aval: ShapedArray
     slot: int
@@ -26,7 +26,7 @@ class Value(NamedTuple):
 
 
 class Operand(NamedTuple):
-    """A value that an instruction gets, by its number in the routine, from a number of bytes on."""
+    """An operand of an instruction: the number of a value in the routine, and a byte offset into it."""
 
     value: int
     offset: int = 0
@@ -37,7 +37,7 @@ class Operand(NamedTuple):
 
 @dataclass(frozen=True)
 class KernelCall:
-    """A kernel and its size arguments. The operands are the kernel's parameters."""
+    """A kernel and its size arguments. The operands are the parameters of the kernel."""
 
     kernel: Kernel
     sizes: tuple[int, ...]
@@ -47,14 +47,14 @@ class KernelCall:
 
 
 class Number(NamedTuple):
-    """A number that is written into the program."""
+    """A constant number in the program."""
 
     value: bool | int | float | complex
 
 
 @dataclass(frozen=True)
 class HostCall:
-    """The NumPy rule of a primitive. The operands are its results, then its arguments that are in memory.
+    """The NumPy rule of a primitive. The operands are its results, then those of its arguments that are in memory.
 
     `views` says how an argument reads the memory of its operand, or is the number that the argument is.
     """
@@ -72,7 +72,7 @@ class HostCall:
 
 @dataclass(frozen=True)
 class LibraryCall:
-    """A routine of a target's library, by name. A target that lacks it calls the NumPy rule instead.
+    """A library routine, by name. A target without it calls the NumPy rule instead.
 
     The operands are the primitive's results, then its arguments, laid out as its `LibraryRoutine` says:
 
@@ -94,7 +94,7 @@ class LibraryCall:
 
 @dataclass(frozen=True)
 class NativeCall:
-    """Machine code that the user brings. Operands are as in `HostCall`, all of them whole and in memory."""
+    """Machine code that the user provides. Operands are as in `HostCall`, all of them contiguous in memory."""
 
     lowering: Native
     fallback: HostCall
@@ -131,7 +131,7 @@ class JoinCall:
 
 @dataclass(frozen=True)
 class BranchCall:
-    """Runs one of several routines over the operands; the first operand, an int32 that is clamped, chooses."""
+    """Runs one of several routines on the operands, selected by the first operand, an int32 that is clamped."""
 
     branches: tuple[Routine, ...]
 
@@ -169,7 +169,7 @@ class LoopCall:
 
 
 class Carry(NamedTuple):
-    """What is carried from one iteration to the next: read in one slot and written in another.
+    """A value carried from one iteration to the next: it is read from one slot and written to another.
 
     The slot that was written is read next; `places` are the two operands written in turn. In the end the value is
     copied to the operand `result`, unless it is there.
@@ -204,7 +204,7 @@ class Instruction(NamedTuple):
 
 
 class Routine(NamedTuple):
-    """Instructions in order, the values that they work on, and how much memory the arena needs.
+    """Instructions in order, the values that they use, and the size of the arena.
 
     `slots` are the numbers of the values in slots 1, 2, …: inputs and results. `in_place` are the slots of inputs whose
     memory a result has taken over.
@@ -217,7 +217,7 @@ class Routine(NamedTuple):
     in_place: frozenset[int] = frozenset()
 
     def lines(self, indent: str = "  ") -> list[str]:
-        """Return one line per instruction, those of an instruction's own routines below it."""
+        """Return one line per instruction, followed by the instructions of its routines."""
         out = []
         for i in self.instructions:
             args = ", ".join(self._place(operand) for operand in i.operands)
@@ -235,7 +235,7 @@ class Routine(NamedTuple):
 
 
 def routines(callee: Callee) -> list[tuple[str, Routine]]:
-    """Return the routines that a callee runs, each with a name."""
+    """Return the routines that a callee runs, with their names."""
     if isinstance(callee, BranchCall):
         return [(f"branch {i}", branch) for i, branch in enumerate(callee.branches)]
     if isinstance(callee, LoopCall):
@@ -248,7 +248,7 @@ def routines(callee: Callee) -> list[tuple[str, Routine]]:
 
 
 class Output(NamedTuple):
-    """Where a result comes from: a constant, an input or an output buffer."""
+    """The source of a result: a constant, an input or an output buffer."""
 
     aval: ShapedArray
     constant: Array | None
@@ -258,7 +258,7 @@ class Output(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """A program as data. Its slots are the arena, the inputs, the constants and the output buffers, in this order."""
+    """A program as data. Its slots are the arena, the inputs, the constants and the output buffers, in that order."""
 
     routine: Routine
     n_inputs: int
@@ -268,7 +268,7 @@ class Plan:
 
     @property
     def n_slots(self) -> int:
-        """The number of slots, the arena included."""
+        """The number of slots, including the arena."""
         return 1 + self.n_inputs + len(self.consts) + len(self.buffer_sizes)
 
     def __str__(self) -> str:

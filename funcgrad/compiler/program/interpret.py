@@ -1,4 +1,4 @@
-"""Running a program in Python: kernels as the functions that they are rendered to."""
+"""Interpretation of programs in Python, with kernels rendered as Python functions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Run = Callable[[Routine, Sequence[int]], None]
 
 
 def interpret(routine: Routine, slots: Sequence[int]) -> None:
-    """Run a routine over slots with kernels as Python functions: slow, and open to a debugger."""
+    """Run a routine on slots, with kernels as Python functions. This is slow, but allows a debugger."""
     for instruction in routine.instructions:
         pointers = addresses(routine, instruction, slots)
         if isinstance(instruction.callee, KernelCall):
@@ -37,7 +37,7 @@ def interpret(routine: Routine, slots: Sequence[int]) -> None:
 
 
 def addresses(routine: Routine, instruction: Instruction, slots: Sequence[int]) -> list[int]:
-    """Return the addresses of an instruction's operands, given those of the routine's slots."""
+    """Return the addresses of the operands of an instruction, given those of the slots of the routine."""
     found = []
     for number, offset in instruction.operands:
         value = routine.values[number]

@@ -1,4 +1,4 @@
-"""Joins of many arrays: one instruction that copies them side by side.
+"""Concatenation of many arrays: a single instruction copies them.
 
 A loop that asks at every element which of n arrays it is in takes n times as long as a copy, and its code is as long as
 the list. So what a loop is not cut for is a table of the arrays, which the instruction walks.

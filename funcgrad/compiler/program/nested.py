@@ -1,4 +1,4 @@
-"""Branches and loops as instructions: their jaxprs become routines that one instruction runs.
+"""Branches and loops as instructions: their jaxprs become routines, which a single instruction runs.
 
 The slots of a routine are its temporaries (slot 0), its inputs and its results. What is carried along is read from one
 place and written to another, and the two change roles after each iteration; slices of scanned operands and of stacked
@@ -27,12 +27,12 @@ MakeRoutine = Callable[..., Routine]
 
 
 def _results(fusion: Fusion) -> list[Var]:
-    """The variables that hold a jaxpr's results."""
+    """The variables that hold the results of a jaxpr."""
     return [v for v in fusion.results if isinstance(v, Var)]
 
 
 def step(eqn: JaxprEqn, operands: Sequence[Atom], routine: MakeRoutine, target: Target) -> Step:
-    """The step of a branch or loop whose operands are stored in the given variables."""
+    """The step of a branch or loop with operands in the given variables."""
     values = [v for v in operands if isinstance(v, Var)]
     assert len(values) == len(operands)
     match eqn.primitive.lowering:
@@ -60,7 +60,7 @@ def _branch(eqn: JaxprEqn, operands: list[Var], routine: MakeRoutine, target: Ta
 
 
 def _moved_arena(routine: Routine, slot: int) -> Routine:
-    """A routine whose temporaries are in another slot than 0."""
+    """A routine with its temporaries in a slot other than 0."""
     return routine._replace(values=tuple(v if v.slot else v._replace(slot=slot) for v in routine.values))
 
 
@@ -69,7 +69,7 @@ def _moved_arena(routine: Routine, slot: int) -> Routine:
 
 @dataclass
 class _Loop:
-    """A loop while its operands are collected; see `LoopCall`."""
+    """A builder that collects the operands of a loop; see `LoopCall`."""
 
     values: list[Var | int]
     places: list[tuple[int, int]] = field(default_factory=list)
@@ -85,13 +85,13 @@ class _Loop:
     def carry(
         self, read: int, written: int, init: int, result: int, nbytes: int, length: int | None, in_place: bool
     ) -> None:
-        """Declare a value that is carried along from operand `init` to operand `result`."""
+        """Declare a carried value, from operand `init` to operand `result`."""
         if in_place:
             self.copies.append((result, init, nbytes))
             self.places[read] = self.places[written] = (result, 0)
             return
         other = self.operand(max(nbytes, 1)) if length != 1 else result
-        # Of the two places that are written in turn, start with the one that makes the last iteration write the result.
+        # Two places are written alternately; start with the one for which the last iteration writes the result.
         start = other if length is not None and length % 2 == 0 else result
         self.places[read], self.places[written] = (init, 0), (start, 0)
         self.carries.append(Carry(read, written, (result, other), result, nbytes))
@@ -106,7 +106,7 @@ class _Loop:
         predicate: Routine | None = None,
         answer: int = 0,
     ) -> LoopCall:
-        """The callee, now that the operands are known."""
+        """Return the callee, after all operands were added."""
         places, moving = tuple(self.places), tuple(self.moving)
         carries, copies = tuple(self.carries), tuple(self.copies)
         return LoopCall(name, body, predicate, answer, length, places, moving, carries, copies, stride)
@@ -125,7 +125,7 @@ def _scan(eqn: JaxprEqn, operands: list[Var], routine: MakeRoutine, target: Targ
     stride = -(-body.arena_bytes // _ALIGN) * _ALIGN
     arena = loop.operand(max(1, stride) * (target.threads() if lanes else 1))
     loop.places = [(arena, 0), *((i, 0) for i in range(len(operands) + len(results)))]
-    # Positions of operands and results in the loop's operands; the slots of the body are one higher.
+    # Positions of operands and results among the operands of the loop; the slots of the body are one higher.
     given = layout.split(range(len(operands)))
     carry_out, ys = layout.split_results(range(len(operands), len(operands) + len(results)))
     for init, out in zip(given.carry, carry_out, strict=True):
@@ -157,7 +157,7 @@ def _while(eqn: JaxprEqn, operands: list[Var], routine: MakeRoutine, target: Tar
     (_, predicate_groups), (_, body_groups) = fusions(eqn, target.scheduling)
     n_in, results = len(operands), _results(body_groups)
     (answer,) = _results(predicate_groups)
-    # Positions in the loop's operands; the slots of predicate and body are one higher.
+    # Positions among the operands of the loop; the slots of the predicate and the body are one higher.
     given = layout.split(range(n_in))
     carry_out = range(n_in, n_in + len(results))
     last = n_in + len(results)

@@ -1,4 +1,4 @@
-"""groups → program: instructions in order, and where every value lives.
+"""Planning, from groups to a program: instructions in order, and the place of each value.
 
 A value lives in an input, a constant, an output buffer, or in the arena, one block of memory per call whose offsets are
 chosen by liveness: two values share bytes when the last use of one comes before the first of the other. Nothing is
@@ -84,7 +84,7 @@ def _outputs(closed: ClosedJaxpr, fusion: Fusion, avals: Sequence[ShapedArray]) 
 
 
 class Planner:
-    """Makes the routines of a program for one target."""
+    """Plans the routines of a program for a target."""
 
     def __init__(self, target: Target) -> None:
         self.target = target
@@ -100,7 +100,7 @@ class Planner:
         aliases = in_place(fusion, set(slots), carries)
         steps = [s for group in fusion.order for s in self._steps(fusion, group, aliases)]
         locations = {v: (slot, 0) for v, slot in slots.items()}
-        # Every value that is made in another's place is where that is; results have their place by themselves.
+        # A value that reuses the memory of another is in its place; results have fixed places.
         home = origins(aliases)
         taken = frozenset(slots[c] for c, r in carries.items() if home.get(r) is c)
         for v, slot in slots.items():
@@ -149,7 +149,7 @@ class Planner:
         return Step(KernelCall(kernel, launch.sizes), tuple(values), writes, launch.extent, launch.grain)
 
     def _library(self, fusion: Fusion, eqn: JaxprEqn) -> Step:
-        """A call of a library routine; the NumPy rule where the target lacks it or an operand has no address."""
+        """A call of a library routine, or of the NumPy rule if the target lacks it or an operand has no address."""
         lowering, accesses = eqn.primitive.lowering, fusion.accesses[eqn]
         assert isinstance(lowering, LibraryRoutine)
         sources = [a.source for a in accesses if isinstance(a.source, Var)]
@@ -191,7 +191,7 @@ def _host(fusion: Fusion, eqn: JaxprEqn) -> Step:
 
 
 def _copy(to: Var, source: Var, grain: int) -> Step:
-    """The step that copies a value whole."""
+    """The step that copies a whole value."""
     nbytes = to.aval.nbytes
     return Step(CopyCall(nbytes), (to, source), frozenset([to]), nbytes, grain)
 
@@ -204,7 +204,7 @@ def _placed(
     arena: int,
     in_place: frozenset[int],
 ) -> Routine:
-    """Return the routine of steps whose variables and scratch memory have a place."""
+    """Return the routine of steps whose variables and scratch memory have been placed."""
     values: list[Value] = []
     numbers: dict[Var, int] = {}
 
@@ -234,7 +234,7 @@ def _placed(
 def _arena(
     steps: Sequence[Step], locations: dict[Var, tuple[int, int]], home: Mapping[Var, Var]
 ) -> tuple[int, dict[tuple[int, int], int]]:
-    """Place temporaries and scratch: first fit over the steps during which they live."""
+    """Place temporaries and scratch memory by first fit, according to their live ranges in steps."""
     first: dict[Any, int] = {}
     last: dict[Any, int] = {}
     size: dict[Any, int] = {}
@@ -247,7 +247,7 @@ def _arena(
             first.setdefault(key, i)
             last[key] = i
             size[key] = v.aval.nbytes if isinstance(v, Var) else v
-    # Large first: small values then fill the gaps.
+    # Place large values first, so that small ones fill the gaps.
     keys = sorted(size, key=lambda k: (-size[k], first[k]))
     starts, total = _first_fit([size[k] for k in keys], [first[k] for k in keys], [last[k] for k in keys])
     scratch = {}

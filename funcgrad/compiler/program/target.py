@@ -1,4 +1,4 @@
-"""What a target is: how programs are compiled, linked and run on one kind of machine."""
+"""The Target protocol: how programs are compiled, linked and run on a kind of machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from funcgrad.compiler.scheduling import Scheduling
 
 
 class Division(NamedTuple):
-    """How a library routine is divided among threads: so many iterations, in multiples of `grain`."""
+    """How the iterations of a library routine are distributed over threads, in multiples of `grain`."""
 
     extent: int
     grain: int
@@ -28,17 +28,17 @@ class Linked(NamedTuple):
 
 
 class Target(Protocol):
-    """One kind of machine, or one way to compile for it."""
+    """A kind of machine, or a way to compile for it."""
 
     name: str
     scheduling: Scheduling
 
     def threads(self) -> int:
-        """Return how many threads a program may use; plans depend on it."""
+        """Return the number of threads that a program may use; plans depend on it."""
         ...
 
     def division(self, call: LibraryCall) -> Division | None:
-        """Return how a library routine is divided among threads, or None where the target lacks the routine."""
+        """Return how a library routine is distributed over threads, or None if the target lacks it."""
         ...
 
     def link(self, plan: Plan) -> Linked:
