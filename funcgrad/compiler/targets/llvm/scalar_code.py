@@ -9,7 +9,7 @@ from llvmlite import ir
 
 from funcgrad.compiler.loops.scalars import SCALARS
 from funcgrad.compiler.targets.llvm import vector_math
-from funcgrad.compiler.targets.llvm.registers import CONTRACT, DOUBLE, FLOAT, I1, Conversions
+from funcgrad.compiler.targets.llvm.registers import CONTRACT, DOUBLE, FLOAT, I1, I32, I64, Conversions
 from funcgrad.dtypes import bool_, is_float
 
 _COMPARISONS = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
@@ -87,6 +87,14 @@ class ScalarCode(Conversions):
             return self.b.xor(*values)
         return (self.b.or_ if name in ("or", "add", "max") else self.b.and_)(*values)
 
+    def _extreme(self, name: str, x: ir.Value, y: ir.Value) -> ir.Value:
+        """Maximum or minimum without a branch; LLVM's intrinsic branches on the sign of a scalar."""
+        b, integer = self.b, I64 if x.type == DOUBLE else I32
+        better = b.select(b.fcmp_ordered(">" if name == "max" else "<", x, y), x, y)
+        bits = (b.and_ if name == "max" else b.or_)(b.bitcast(x, integer), b.bitcast(y, integer))
+        better = b.select(b.fcmp_ordered("==", x, y), b.bitcast(bits, x.type), better)  # zeros of both signs
+        return b.select(b.fcmp_unordered("uno", x, x), x, better)
+
     def _integer(self, name: str, values: Sequence[ir.Value], dtype: np.dtype) -> ir.Value:
         b, signed, x = self.b, dtype.kind == "i", values[0]
         if name in ("neg", "not"):
@@ -114,6 +122,8 @@ class ScalarCode(Conversions):
             return b.fneg(values[0])
         if name in ("add", "sub", "mul", "div"):
             return getattr(b, "f" + name)(*values, flags=flags)
+        if name in ("max", "min") and self.in_series:
+            return self._extreme(name, *values)
         if name in _FLOAT_INTRINSICS:
             return self.intrinsic(_FLOAT_INTRINSICS[name], values, flags=tuple(f for f in flags if f == "nsz"))
         if name == "is_finite":
