@@ -88,10 +88,10 @@ def _timed(calls: dict[str, Callable[[], Any]]) -> dict[str, float]:
     return best
 
 
-def main(words: list[str]) -> None:
+def table(cases: list[Case], words: list[str]) -> None:
     """Print the table of the cases whose names have all words."""
     print(f"load {os.getloadavg()[0]:.1f}\n{'':26}{'funcgrad':>10}{'JAX':>10}{'ratio':>8}{'NumPy':>10}{'ratio':>8}")
-    for case in cases():
+    for case in cases:
         if not all(word in case.name for word in words):
             continue
         calls: dict[str, Callable[[], Any]] = {"numpy": lambda case=case: case.by_numpy(*case.arguments)}
@@ -105,4 +105,4 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    table(cases(), sys.argv[1:])
