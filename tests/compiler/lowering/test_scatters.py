@@ -224,3 +224,26 @@ def test_small_arrays_are_indexed_in_registers():
         expected = f(jnp.asarray(x), jnp.asarray(i))
     for mine, theirs in zip(fg.jit(f)(x, i), expected, strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_extremes_know_nan_and_the_sign_of_zero(dtype: str):
+    """In order: each place takes its updates one by one, in a loop where a maximum is not LLVM's."""
+    special = [np.nan, -np.inf, np.inf, 0.0, -0.0, 1.0, -1.0]
+    pairs = [(a, b) for a in special for b in special]
+
+    def expected(a: float, b: float, best: Callable[..., float]) -> float:
+        if a == b == 0:
+            return best(a, b, key=lambda x: np.copysign(1, x))
+        return float("nan") if np.isnan(a + b) and (np.isnan(a) or np.isnan(b)) else best(a, b)
+
+    with fg.enable_x64(True):
+        x = jnp.asarray(np.array([a for a, _ in pairs])).astype(dtype)
+        u = jnp.asarray(np.array([b for _, b in pairs])).astype(dtype)
+        i = np.arange(len(pairs))
+        largest, least = fg.jit(lambda x, u, i: (x.at[i].max(u), x.at[i].min(u)))(x, u, i)
+        for found, best in ((largest, max), (least, min)):
+            exact = np.array([expected(a, b, best) for a, b in pairs])
+            found = np.asarray(found).astype(np.float64)
+            np.testing.assert_array_equal(found, exact)
+            np.testing.assert_array_equal(np.signbit(found)[~np.isnan(exact)], np.signbit(exact)[~np.isnan(exact)])
