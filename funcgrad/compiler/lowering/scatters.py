@@ -4,7 +4,8 @@ Each kernel writes into a copy of the operand, which is there already, or into t
 result has the same bits for every number of threads. Three forms, chosen by sizes:
 
 - *apart*: one window, or windows that are promised not to overlap. All elements of all windows are independent.
-- *in order*: windows may overlap. They are written one after the other; each thread takes some columns of all of them.
+- *in order*: windows may overlap. They are written one after the other. Where windows are rows, each thread goes over
+  all of them and writes those that begin in its ranges of the operand.
 - *partial*: many updates for each place. Blocks of windows, whose number depends on sizes alone, are folded into
   arrays of their own, sums in float64, and these are then combined with the operand.
 """
@@ -14,12 +15,13 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from funcgrad import dtypes
 from funcgrad.compiler.fusion.access import Access
-from funcgrad.compiler.loops.language import Const, Expr, For, If, Index, Load, Stmt, Store, op, unique_indices
+from funcgrad.compiler.loops.language import Const, Expr, For, If, Index, Load, Name, Stmt, Store, op, unique_indices
 from funcgrad.compiler.lowering.kernel_builder import (
     INT64,
     KernelBuilder,
@@ -41,8 +43,9 @@ _MANY = 8
 _FEW = 128
 # A partial result takes at least so many updates for each of its elements, which must be written and read once.
 _UPDATES_OF_PART = 4
-# Columns that a thread takes of all windows: whole cache lines.
-_COLUMNS = 64
+# Windows of so many elements are worth that every thread goes over all of them and writes those in its ranges.
+_ROW = 128
+_RANGES = 8
 # Elements of the operand that take the partial results together.
 _BLOCK = 1024
 
@@ -62,6 +65,14 @@ def lower_scatter(eqn: JaxprEqn, accesses: Sequence[Access], scheduling: Schedul
         partial = Var(ShapedArray((max(1, parts), size), writer.wide))
         return [writer.partial(partial), _Writer(eqn, accesses).combine(partial, scheduling)]
     return [writer.in_order(scheduling)]
+
+
+class Range(NamedTuple):
+    """A part of a dimension, from a position to another."""
+
+    axis: int
+    low: Name
+    high: Name
 
 
 class _Writer(KernelBuilder):
@@ -99,28 +110,32 @@ class _Writer(KernelBuilder):
         return self.finish(extent, math.prod(self.window[d] for d in row), scheduling)
 
     def in_order(self, scheduling: Scheduling) -> Launch:
-        """One window after the other; the parallel loop is over their columns."""
-        # Along a dimension that windows move in, one column of a window may be another one of the next.
-        fixed = [d for d in self.dims if d not in self.form.axes]
-        columns = [d for d in fixed if d == self.dims[-1] and self.window[d] >= 2 * _COLUMNS]
-        outer = [d for d in fixed if d != self.dims[-1]]
-        row = [d for d in self.dims if d not in outer]
-        loops = {f"i{d}": self.window[d] for d in outer}
-        for d in columns:
-            loops["block"] = -(-self.window[d] // _COLUMNS)
+        """One window after the other; the parallel loop is over ranges of the operand, or parts that windows share."""
+        length, axis = math.prod(self.window), self.axis_of_ranges(scheduling)
+        # Along a dimension that windows move in, one part of a window may be another one of the next.
+        outer = [d for d in self.dims[:-1] if d not in self.form.axes] if axis is None else []
+        loops = {"part": _RANGES} if axis is not None else {f"i{d}": self.window[d] for d in outer}
         names = self.parallel(loops)
-        place = {d: (names[f"i{d}"],) for d in outer}
-        for d in columns:
-            width = Const(_COLUMNS, INT64)
-            first = self.define(op("mul", index_value(names["block"]), width), "j_start")
-            self.define(op("min", width, op("sub", size_value(self.extents[d]), first)), "j_width")
-            place[d] = (first.name, f"i{d}")
-            self.extents[d] = "j_width"
+        within = None if axis is None else self.range_of(axis, names["part"])
         with self.block() as body:
-            self.write(self.updated(self.out), ("b",), place, row)
+            place = {d: (names[f"i{d}"],) for d in outer}
+            self.write(self.updated(self.out), ("b",), place, [d for d in self.dims if d not in outer], within=within)
         self.body.append(For("b", self.size("windows", self.count), tuple(body), "serial"))
-        work = self.count * math.prod(min(_COLUMNS, self.window[d]) for d in row)
-        return self.finish(math.prod(loops.values()), work, scheduling)
+        extent = math.prod(loops.values())
+        return self.finish(extent, self.count * length // extent, scheduling)
+
+    def axis_of_ranges(self, scheduling: Scheduling) -> int | None:
+        """The longest dimension that can be cut into ranges, each of which has all of a window or nothing of it."""
+        length = math.prod(self.window)
+        axes = [d for d in self.form.axes if self.window[d] == 1 and self.whole[d] >= 2 * _RANGES]
+        pays = length >= _ROW and self.count * length >= 2 * scheduling.grain
+        return max(axes, key=self.whole.__getitem__) if axes and pays else None
+
+    def range_of(self, axis: int, number: str) -> Range:
+        """Define where a range of a dimension begins and ends."""
+        length = size_value(self.size("span", -(-self.whole[axis] // _RANGES)))
+        low = self.define(op("mul", index_value(number), length), "low")
+        return Range(axis, low, self.define(op("add", low, length), "high"))
 
     def partial(self, partial: Var) -> Launch:
         """Blocks of windows: the parallel loop is over them, each is folded into an array of its own."""
@@ -177,13 +192,15 @@ class _Writer(KernelBuilder):
         row: Sequence[int],
         base: tuple[str, str] | None = None,
         combine: str | None = None,
+        within: Range | None = None,
     ) -> None:
         """Write the statements that combine one window of updates into a parameter.
 
         `window` are the names whose sum is its number, `place` those of its dimensions that have loops outside, `row`
-        the others; `base` is the index and the stride of the array in the parameter.
+        the others; `base` is the index and the stride of the array in the parameter. Windows that do not begin in the
+        range `within` are left out.
         """
-        starts, inside = self.window_start(window)
+        starts, inside = self.window_start(window, within)
         place = {d: (f"i{d}",) for d in row} | place
         names = [(name, d) for d in self.dims for name in place[d]]
         batch = [(name, self.stride(self.batch_stride)) for name in window]
@@ -196,7 +213,9 @@ class _Writer(KernelBuilder):
             statement = For(f"i{d}", self.extents[d], (statement,), kind)
         self.body.append(statement if inside is None else If(inside, (statement,)))
 
-    def window_start(self, window: tuple[str, ...]) -> tuple[list[tuple[str, int | str]], Expr | None]:
+    def window_start(
+        self, window: tuple[str, ...], within: Range | None
+    ) -> tuple[list[tuple[str, int | str]], Expr | None]:
         """Where a window begins: a term for each dimension that has a start, and whether it is written at all."""
         terms, tests = [], []
         for d, access in self.starts.items():
@@ -209,6 +228,8 @@ class _Writer(KernelBuilder):
                 tests += [op("ge", begin, Const(0, INT64)), op("le", begin, last)]
             else:
                 begin = self.define(clamped(start, last))
+            if within is not None and d == within.axis:
+                tests += [op("ge", begin, within.low), op("lt", begin, within.high)]
             terms.append((begin.name, self.stride(self.steps[d])))
         return terms, functools.reduce(lambda a, b: op("and", a, b), tests) if tests else None
 

@@ -12,6 +12,7 @@ import funcgrad as fg
 import funcgrad.numpy as jnp
 from funcgrad import dtypes, lax
 from funcgrad.compiler import pipeline
+from funcgrad.compiler.loops.checking import check
 from funcgrad.compiler.program.instructions import CopyCall, HostCall, LoopCall, Routine
 from funcgrad.compiler.targets.llvm import runtime
 from funcgrad.compiler.targets.llvm.link import target as LLVM
@@ -25,7 +26,10 @@ def planned(function: Callable[..., Any], *args: Any) -> Routine:
 
 
 def kernels(function: Callable[..., Any], *args: Any) -> list[str]:
-    return [k.name for k in pipeline.kernels_of(fg.make_jaxpr(function)(*args))]
+    found = pipeline.kernels_of(fg.make_jaxpr(function)(*args))
+    for kernel in found:
+        check(kernel)
+    return [k.name for k in found]
 
 
 def ints(limit: int, *shape: int) -> np.ndarray:
@@ -47,7 +51,12 @@ FORMS: dict[str, tuple[Callable[..., Any], tuple[Any, ...], str]] = {
     "largest": (lambda x, i, u: x.at[i].max(u), (floats(50), ints(50, MANY), floats(MANY)), "scatter_combine_max"),
     "many places": (lambda x, i, u: x.at[i].add(u), (floats(MANY), ints(MANY, MANY), floats(MANY)), "scatter_add"),
     "the last one": (lambda x, i, u: x.at[i].set(u), (floats(50), ints(50, MANY), floats(MANY)), "scatter_set"),
-    "wide rows": (lambda x, i, u: x.at[i].add(u), (floats(50, 300), ints(50, 100), floats(100, 300)), "scatter_add"),
+    "wide rows": (lambda x, i, u: x.at[i].add(u), (floats(50, 300), ints(50, 200), floats(200, 300)), "scatter_add"),
+    "wide rows, dropped": (
+        lambda x, i, u: x.at[1, i].add(u, mode="drop"),
+        (floats(3, 50, 300), ints(80, 200), floats(200, 300)),
+        "scatter_add",
+    ),
     "columns": (lambda x, i, u: x.at[:, i].multiply(u), (floats(9, 5), ints(5, 40), floats(9, 40)), "scatter_mul"),
     "unique": (
         lambda x, i, u: x.at[i].add(u, unique_indices=True),
