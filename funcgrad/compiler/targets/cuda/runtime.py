@@ -1,4 +1,4 @@
-"""Runs a planned program on the CUDA target: values go to the device, kernels are launched in order, results come back.
+"""The CUDA runtime of planned programs: copy values to the device, launch kernels in order, and copy results back.
 
 A value moves when a step needs it where it is not. Matrix products, branches and loops with what is inside them, and
 what else is no loop kernel, run on the host for the time being.
@@ -20,7 +20,7 @@ from funcgrad.core.arrays import Array
 
 
 def run(plan: Plan, arrays: Sequence[Array]) -> list[Array]:
-    """Return the program's results on flat arguments, computed on the current device or under numba's simulator.
+    """Run a program on flat arguments, on the current device or under numba's simulator, and return its results.
 
     DTypeError if a kernel computes in a dtype that the target lacks.
     """
@@ -38,13 +38,13 @@ def run(plan: Plan, arrays: Sequence[Array]) -> list[Array]:
 
 
 def _touched(instruction: Instruction) -> set[int]:
-    """The numbers of the values that an instruction reads, writes, or takes the memory of."""
+    """The numbers of the values that an instruction reads, writes, or reuses the memory of."""
     taken = set() if instruction.in_place_of is None else {instruction.in_place_of}
     return taken | {o.value for o in instruction.operands}
 
 
 class _Values:
-    """Flat arrays by the number of their value: where each is, on the host, on the device, or both."""
+    """Flat arrays by the number of their value, each on the host, on the device, or on both."""
 
     def __init__(self, types: Sequence[Value], host: dict[int, np.ndarray]):
         self.types, self.host, self.device = types, host, dict[int, Any]()

@@ -1,4 +1,4 @@
-"""Matrix products through OpenBLAS, run in tiles by funcgrad's own threads.
+"""Matrix products through OpenBLAS, in tiles that the threads of funcgrad run.
 
 The OpenBLAS is the stand-alone library of the wheel `scipy-openblas32`, so the user's NumPy and its settings
 are left alone. It runs on one thread: parallelism is over tiles of the result, which the program runner hands
@@ -27,7 +27,7 @@ _INT32_MAX = 2**31 - 1
 
 
 class Element(NamedTuple):
-    """How an element type appears in BLAS: its letter, its LLVM real type, and whether it is complex."""
+    """An element type in BLAS: its letter, its real LLVM type, and whether it is complex."""
 
     letter: str
     real: str
@@ -73,7 +73,7 @@ class Tiling(NamedTuple):
 
 
 def supports(dtype: Any) -> bool:
-    """Whether `gemm` takes this element type."""
+    """Whether `gemm` supports this element type."""
     return np.dtype(dtype) in ELEMENTS
 
 
@@ -167,12 +167,12 @@ _CHUNK_VECTORELEMENTS = 65_536  # likewise for matrix-vector products, which rea
 
 
 def _cut(size: int, pieces: int) -> int:
-    """The side of a tile so that about `pieces` of them cover `size`."""
+    """Return the side of a tile such that about `pieces` of them cover `size`."""
     return max(1, min(size, _STEP * math.ceil(size / (max(pieces, 1) * _STEP))))
 
 
 def _grain(tiling: Tiling, k: int, extent: int, variant: str) -> int:
-    """How many tiles make a chunk worth handing to another thread."""
+    """Return the number of tiles that is worth giving to another thread."""
     area = tiling.rows * tiling.columns * max(k, 1)
     worth = _CHUNK_MULTIPLY_ADDS if variant == "gemm" else _CHUNK_VECTORELEMENTS
     return max(1, min(-(-worth // area), extent))
@@ -215,7 +215,7 @@ def address(name: str) -> int:
 
 @functools.cache
 def _openblas() -> ctypes.CDLL:
-    """The library, single-threaded and with the kernels for this processor. It stays loaded."""
+    """Load the library, single-threaded and with the kernels for this processor. It stays loaded."""
     # Found without importing it: the package takes 30 ms to read its own metadata.
     package = importlib.util.find_spec("scipy_openblas32")
     if package is None or package.origin is None:
@@ -232,7 +232,7 @@ def _openblas() -> ctypes.CDLL:
 
 @contextlib.contextmanager
 def _environment(values: dict[str, str | None]) -> Iterator[None]:
-    """Set environment variables (None: unset them) within a ``with`` block."""
+    """Set environment variables, or unset them for None, within a ``with`` block."""
     before = {name: os.environ.pop(name, None) for name in values}
     os.environ.update({name: value for name, value in values.items() if value is not None})
     try:

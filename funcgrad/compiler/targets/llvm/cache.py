@@ -45,7 +45,7 @@ def key(content: str) -> str:
 
 
 def get(key: str) -> bytes | None:
-    """The entry, or None if there is none that is whole."""
+    """Return the entry, or None if it is missing or damaged."""
     root = _usable_directory()
     if root is None:
         return None
@@ -66,7 +66,7 @@ def get(key: str) -> bytes | None:
 
 
 def put(key: str, content: bytes) -> None:
-    """Store an entry, if that is possible."""
+    """Store an entry, if possible."""
     global _writes
     root = _usable_directory()
     if root is None:
@@ -80,7 +80,7 @@ def put(key: str, content: bytes) -> None:
 
 
 def compiled(text: str, *, optimize: bool = False) -> bytes:
-    """The object code of LLVM IR, compiled as it stands or optimized: from the cache, or compiled and put there."""
+    """Return the object code of LLVM IR, optimized or not, from the cache, or compile and cache it."""
     with toolchain.lock:
         name = key(f"{optimize}\n{text}" if optimize else text)
         found = get(name)
@@ -91,7 +91,7 @@ def compiled(text: str, *, optimize: bool = False) -> bytes:
 
 
 def prune(root: Path, limit: int | None = None) -> None:
-    """Remove what was not used for longest until at most `limit` bytes are left (default `LIMIT_BYTES`)."""
+    """Remove the least recently used entries until at most `limit` bytes are left (default `LIMIT_BYTES`)."""
     limit = LIMIT_BYTES if limit is None else limit
     entries = []
     with os.scandir(root) as scan:
@@ -135,7 +135,7 @@ def _usable_directory() -> Path | None:
 
 @functools.lru_cache(maxsize=8)
 def _checked(root: Path) -> Path | None:
-    """Create the directory if need be, and return it if it is ours alone to write."""
+    """Create the directory if it does not exist, and return it if only this user can write to it."""
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not hasattr(os, "getuid"):
         return root

@@ -1,4 +1,4 @@
-"""Loops to LLVM IR: one module of text for a batch of kernels.
+"""Code generation from loops to LLVM IR: one module, as text, for a batch of kernels.
 
 Every kernel becomes `void name(ptr args, ptr sizes, i64 begin, i64 end, i64 thread)`, which fetches its
 pointers and sizes and calls the loop nest proper. The nest takes them as parameters, because `noalias` on a
@@ -79,7 +79,7 @@ def _entry(module: ir.Module, kernel: Kernel, nest: ir.Function) -> None:
 
 
 def _safepoint(module: ir.Module) -> ir.Function:
-    """The function of runtime.ll, declared."""
+    """Declare the function of runtime.ll."""
     if "safepoint" not in module.globals:
         function = ir.Function(module, ir.FunctionType(ir.IntType(1), [POINTER]), "safepoint")
         function.attributes.add("cold")

@@ -1,4 +1,4 @@
-"""Kernels that are compiled: one piece of machine code per kernel form, shared by all programs of the process.
+"""Compiled kernels: one piece of machine code per kernel form, shared by all programs of the process.
 
 The canonical loop form is the key, in memory and on disk. Code is unloaded when the last program that uses it is gone.
 """
@@ -16,7 +16,7 @@ from funcgrad.compiler.targets.llvm import cache, runtime, toolchain
 
 
 class CompiledKernel:
-    """Machine code of one kernel: its address, and what keeps it loaded."""
+    """The machine code of a kernel: its address, and the reference that keeps it loaded."""
 
     __slots__ = ("address", "library", "__weakref__")
 
@@ -31,7 +31,7 @@ origins = {"compiled": 0, "disk": 0, "reused": 0}
 
 
 def get(kernel: Kernel) -> tuple[CompiledKernel, str]:
-    """Return the machine code of a kernel and where it came from: "reused", "disk" or "compiled"."""
+    """Return the machine code of a kernel and its origin: "reused", "disk" or "compiled"."""
     found = _loaded.get(kernel)
     if found is not None:
         origins["reused"] += 1
@@ -58,7 +58,7 @@ def llvm_text(kernel: Kernel) -> str:
 
 @functools.cache
 def _sources() -> str:
-    """A digest of the code generator, so that a change of it is never hidden by the cache."""
+    """A digest of the code generator, which invalidates cached code when the generator changes."""
     here = Path(__file__).parent
     digest = hashlib.sha256()
     language = Path(loops.__file__)

@@ -32,11 +32,11 @@ class LlvmTarget:
     scheduling = Scheduling()
 
     def threads(self) -> int:
-        """Return the number of threads, the caller included."""
+        """Return the number of threads, including the caller."""
         return runtime.num_threads()
 
     def problem(self) -> str:
-        """Return why the native runtime cannot be built here, or an empty text."""
+        """Return the reason why the native runtime cannot be built on this machine, or an empty string."""
         try:
             runtime.native_functions()
         except (ImportError, OSError, RuntimeError) as error:
@@ -44,7 +44,7 @@ class LlvmTarget:
         return ""
 
     def division(self, call: LibraryCall) -> Division | None:
-        """Return how a routine is divided: products into tiles, factorizations into matrices."""
+        """Return how a routine is distributed over threads: products by tiles, factorizations by matrices."""
         match call:
             case LibraryCall("gemm", arguments, _, None):
                 product = blas.divided(**dict(arguments))
@@ -56,7 +56,7 @@ class LlvmTarget:
         return None
 
     def link(self, plan: Plan) -> Linked:
-        """Compile what is new, and put the addresses of everything into the tables that the runner walks."""
+        """Compile new kernels, and write the addresses of all callees into the tables of the runner."""
         linker = _Linker()
         instructions, alive = linker.linked(plan.routine)
         program = runtime.Program(instructions, plan.n_slots, alive)
@@ -70,7 +70,7 @@ class _Linker:
         self.origins: list[str] = []
 
     def linked(self, routine: Routine) -> tuple[list[runtime.Instruction], list[object]]:
-        """Return a routine's instructions with addresses, and what keeps their code loaded."""
+        """Return the instructions of a routine with addresses, and the references that keep their code loaded."""
         instructions, alive = [], []
         for i in routine.instructions:
             function, sizes, owner = self.resolve(i)
@@ -83,7 +83,7 @@ class _Linker:
         return instructions, alive
 
     def resolve(self, instruction: Instruction) -> tuple[int, tuple[int, ...], object]:
-        """Return the address of a callee, the sizes that it is called with, and what owns the code."""
+        """Return the address of a callee, its size arguments, and the owner of the code."""
         match instruction.callee:
             case KernelCall(kernel, sizes):
                 code, origin = kernels.get(kernel)

@@ -1,4 +1,4 @@
-"""Functions that numba compiled as instructions of a program.
+"""Functions compiled by numba, as instructions of a program.
 
 What is generated for one is a small Python function with the signature of kernels: it makes arrays of addresses, calls
 the function on them, in a loop for each dimension that vmap added, and on an exception hands over to the function that
@@ -45,7 +45,7 @@ def check_function(fn: Any, name: str) -> None:
 
 
 def check_dtype(name: str, aval: ShapedArray) -> None:
-    """Raise unless numba knows arrays of this dtype."""
+    """Raise unless numba supports arrays of this dtype."""
     if aval.dtype in (dtypes.float16, dtypes.bfloat16) or aval.dtype.kind not in "biufc":
         raise DTypeError(
             f"{name}: numba has no arithmetic for {aval.short()}", fix="cast it, e.g. with .astype('float32')"

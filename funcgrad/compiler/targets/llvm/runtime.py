@@ -42,7 +42,7 @@ class Functions(NamedTuple):
 
 
 class HostFunction(NamedTuple):
-    """A Python function as an instruction: its function, its sizes, and what keeps it alive."""
+    """A Python function as an instruction: its C function, its sizes, and the reference that keeps it alive."""
 
     function: int
     sizes: tuple[int, ...]
@@ -77,7 +77,7 @@ _WAIT, _WAKE = 128, 129  # FUTEX_WAIT, FUTEX_WAKE; both FUTEX_PRIVATE_FLAG
 
 
 class Instruction(NamedTuple):
-    """One call of a function with the kernel ABI.
+    """A call of a function with the kernel ABI.
 
     `args` are (slot, byte offset) pairs; `sizes` is what the function finds in its second argument. The
     iterations [0, extent) are split among threads, in multiples of `grain`, if there are more than `grain` of
@@ -138,12 +138,12 @@ def native_functions() -> Functions:
 
 
 def safepoint() -> dict[str, int]:
-    """The function of runtime.ll that long loops call, as what linked code imports."""
+    """The function of runtime.ll that long loops call, as an import of linked code."""
     return {"safepoint": _runtime().safepoint}
 
 
 def host_function(function: Callable[[list[int]], None], n_args: int) -> HostFunction:
-    """Make a Python function of `n_args` pointers an instruction.
+    """Make an instruction from a Python function of `n_args` pointers.
 
     It is called with the GIL held; give its instruction extent 1, so that it runs on the thread that called
     `Program.run`. What it raises ends the run and comes out of `Program.run`.
@@ -158,12 +158,12 @@ def host_function(function: Callable[[list[int]], None], n_args: int) -> HostFun
 
 
 def num_threads() -> int:
-    """How many threads, the caller included, programs made from now on use: `config.num_threads`, 0 being all."""
+    """Return the number of threads, including the caller, of new programs: `config.num_threads`, where 0 means all."""
     return config.num_threads or _state.processors
 
 
 def set_num_threads(count: int | None = None) -> None:
-    """Set `config.num_threads`; None is the number of processors this process may use."""
+    """Set `config.num_threads`; None means the number of processors available to this process."""
     if count is not None and not 1 <= count <= MAX_THREADS:
         raise ValueError(f"set_num_threads: {count} is not between 1 and {MAX_THREADS}")
     config.update("num_threads", count or 0)
@@ -181,7 +181,7 @@ on_update("num_threads", _resize_pool)
 
 
 def available_processors() -> int:
-    """The number of processors the scheduler may give to this process."""
+    """Return the number of processors available to this process."""
     if hasattr(os, "sched_getaffinity"):
         return min(len(os.sched_getaffinity(0)), MAX_THREADS)
     return min(os.cpu_count() or 1, MAX_THREADS)
@@ -238,7 +238,7 @@ class _Native:
         self.spins_per_second, self.cycles_per_second = self._measure_spin()
 
     def _measure_spin(self) -> tuple[float, float]:
-        """How fast this processor spins and counts cycles: a pause takes 5 to 150 of them, by the model."""
+        """Measure the pause instruction of this processor, which takes 5 to 150 cycles depending on the model."""
         times = []
         for _ in range(5):
             start = time.perf_counter()
@@ -248,12 +248,12 @@ class _Native:
         return 200 / seconds, cycles / seconds
 
     def reset(self) -> None:
-        """Start over with no job and no workers."""
+        """Reset to no job and no workers."""
         self._reset(threading.main_thread().ident, int(SIGNAL_SECONDS * self.cycles_per_second))
 
 
 class _State:
-    """What there is once per process."""
+    """The state of the process."""
 
     def __init__(self) -> None:
         self.lock = forks.held("runtime", threading.RLock())
@@ -267,7 +267,7 @@ _state = _State()
 
 
 def _runtime() -> _Native:
-    """The native runtime, linked and with its workers started on first use."""
+    """Return the native runtime; link it and start its workers on first use."""
     if _state.native is None:
         with _state.lock:
             if _state.native is None:
@@ -279,7 +279,7 @@ def _runtime() -> _Native:
 
 
 def _platform_text() -> str:
-    """@relax, @wait and @wake for this platform."""
+    """Return @relax, @wait and @wake for this platform."""
     machine = platform.machine().lower()
     machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
     hint, parameters, arguments = _RELAX.get(machine, ("", "", ""))
@@ -305,7 +305,7 @@ def _can_sleep() -> bool:
 
 
 def _start_workers(native: _Native) -> None:
-    """Bring the pool to the thread count. The caller holds the state's lock; no worker is alive."""
+    """Start the workers of the pool. The caller holds the lock of the state, and no worker is alive."""
     count = (Config.num_threads or _state.processors) - 1 if _state.may_start and _can_sleep() else 0
     native.configure(count, int(SPIN_SECONDS * native.spins_per_second), CHUNKS_PER_THREAD)
     for number in range(1, count + 1):
@@ -315,7 +315,7 @@ def _start_workers(native: _Native) -> None:
 
 
 def _stop_workers(patience: float = math.inf) -> None:
-    """Call the workers back; one that is still in a kernel after `patience` seconds is left there."""
+    """Stop the workers; do not wait longer than `patience` seconds for one that is inside a kernel."""
     native = _state.native
     deadline = time.monotonic() + patience
     while native is not None and any(t.is_alive() for t in _state.workers) and time.monotonic() < deadline:
@@ -326,7 +326,7 @@ def _stop_workers(patience: float = math.inf) -> None:
 
 
 def _after_fork_in_child() -> None:
-    """No worker survives a fork."""
+    """Reset the pool after a fork, which no worker survives."""
     _state.workers.clear()
     if _state.native is not None:
         _state.native.reset()
@@ -343,5 +343,5 @@ atexit.register(_at_exit)
 
 
 def pack(pointers: Sequence[int]) -> bytes:
-    """Pointers as `Program.run` takes them; who calls it often keeps a `struct.Struct` instead."""
+    """Pack pointers for `Program.run`. Frequent callers keep a `struct.Struct` instead."""
     return struct.pack(f"={len(pointers)}Q", *pointers)

@@ -13,7 +13,7 @@ _OPERATIONS = 1 << 18
 
 
 def fuel(kernel: Kernel) -> int:
-    """How many iterations of its loops a kernel may run from one safepoint to the next."""
+    """Return the number of iterations that a kernel may run between two safepoints."""
     operations = sum(isinstance(node, Op) for node in _nodes(kernel.body))
     return max(1, _OPERATIONS // max(1, operations))
 

@@ -1,4 +1,4 @@
-"""LLVM code for scalar operations: branch-free, so that the loops around them vectorize."""
+"""LLVM code for scalar operations, without branches, so that the loops around them vectorize."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ class ScalarCode(Conversions):
 
     # ------------------------------------------------------------------------------------------- operations
     def _shift(self, shift: str, x: ir.Value, amount: ir.Value) -> ir.Value:
-        """Shift; LLVM leaves amounts of the width and more undefined, here they give 0 or the sign."""
+        """Shift. Amounts of at least the width, which are undefined in LLVM, give 0 or the sign."""
         b, width = self.b, x.type.width
         inside = b.icmp_unsigned("<", amount, ir.Constant(x.type, width))
         most = ir.Constant(x.type, width - 1)

@@ -23,7 +23,7 @@ _library_numbers = itertools.count()
 
 
 class Target(NamedTuple):
-    """The machine code is made for: LLVM's target triple, its name of the processor, its feature string."""
+    """The machine that code is compiled for: LLVM's target triple, CPU name and feature string."""
 
     triple: str
     cpu: str
@@ -39,7 +39,7 @@ class Library:
         self._tracker = tracker
 
     def address(self, name: str) -> int:
-        """The address of an exported function or global. KeyError if `name` was not among those linked."""
+        """Return the address of an exported function or global; raise KeyError if `name` was not linked."""
         if self._tracker is None:
             raise ValueError(f"address of {name!r}: the library is closed")
         return self._tracker[name]
@@ -65,7 +65,7 @@ def _llvm() -> types.ModuleType:
 
 @functools.cache
 def host() -> Target:
-    """The processor of this machine with the features it has.
+    """Return the processor of this machine, with its features.
 
     512-bit vectors are used wherever the processor has them: LLVM's tuning for Intel prefers 256 bits, a
     guard against the clock drop of early AVX-512 parts that costs half the throughput on later ones.
@@ -79,13 +79,13 @@ def host() -> Target:
 
 
 def vector_bytes() -> int:
-    """How many bytes a vector register of the target has."""
+    """Return the number of bytes in a vector register of the target."""
     features = host().features.split(",")
     return 64 if "+avx512f" in features else 32 if "+avx" in features else 16
 
 
 def fingerprint() -> str:
-    """What object code depends on besides its source: compiler versions and the target."""
+    """Return everything that object code depends on except its source: the compiler versions and the target."""
     import llvmlite
 
     version = ".".join(map(str, _llvm().llvm_version_info))
@@ -105,7 +105,7 @@ def compile_ir(text: str, *, optimize: bool = True) -> bytes:
 
 
 def assembly(text: str) -> str:
-    """The assembly that `compile_ir` makes of `text`, to be read by people."""
+    """Return the assembly that `compile_ir` makes from `text`."""
     return _machine().emit_assembly(_optimized(_parsed(text)))
 
 
@@ -171,7 +171,7 @@ def _optimized(module: Any) -> Any:
 
 
 def _dispose(manager: Any) -> None:
-    """Free a pass manager and its analyses, 50 to 200 KB, which llvmlite 0.50 does not.
+    """Free a pass manager and its analyses, 50 to 200 KB, which llvmlite 0.50 does not free.
 
     Its class inherits ObjectRef's empty `_dispose` before the one that is meant for it.
     """

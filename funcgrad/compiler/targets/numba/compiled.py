@@ -1,4 +1,4 @@
-"""Functions of modules, compiled: by numba, or taken from the disk where an earlier process compiled them.
+"""Compiled functions of modules: compiled by numba, or loaded from the disk cache of an earlier process.
 
 The scalar functions that kernels call exist once per process. What numba makes of a function is stored in funcgrad's
 cache under the text of its module, the types of its arguments, the processor, and the versions of Python and numba.
@@ -29,14 +29,14 @@ exec(f"{HEAD}\n{CONSTANTS}", _shared)
 
 
 class Compiled(NamedTuple):
-    """A function for the types that it was compiled for, and where its code came from: "compiled" or "disk"."""
+    """A function for the types that it was compiled for, and the origin of its code: "compiled" or "disk"."""
 
     function: Any
     origin: str
 
 
 def compile_function(writer: ModuleWriter, name: str, arguments: Sequence[Any]) -> Compiled:
-    """Compile a function of a module for arguments of these numba types."""
+    """Compile a function of a module for these numba types of arguments."""
     function = load(writer, name)
     entry = function.compile(tuple(arguments))
     return Compiled(entry, "disk" if function.stats.cache_hits else "compiled")

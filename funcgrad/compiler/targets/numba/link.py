@@ -54,11 +54,11 @@ class NumbaTarget:
     scheduling = Scheduling(grain=1 << 18, lane_grain=64)
 
     def threads(self) -> int:
-        """Return the number of threads, the caller included."""
+        """Return the number of threads, including the caller."""
         return num_threads()
 
     def division(self, call: LibraryCall) -> Division | None:
-        """Return that a matrix product is one piece; there is no other routine."""
+        """Return that a matrix product is not divided; there are no other routines."""
         return Division(1, 1) if call.routine == "gemm" else None
 
     def link(self, plan: Plan) -> Linked:
@@ -78,11 +78,11 @@ class _Runner:
         self.steps: dict[int, list[Step]] = {}  # by the identity of a routine
 
     def prepare(self, routine: Routine) -> None:
-        """Compile what a routine calls."""
+        """Compile the callees of a routine."""
         self.steps[id(routine)] = [self._step(routine, i) for i in routine.instructions]
 
     def run(self, routine: Routine, slots: Sequence[int]) -> None:
-        """Run the instructions of a routine over the addresses of its slots."""
+        """Run the instructions of a routine, given the addresses of its slots."""
         for step in self.steps[id(routine)]:
             step(slots)
 
@@ -133,7 +133,7 @@ class _Launch:
         divide(work, self.pieces, self.threads, *ended)
 
     def _of_thread(self, arrays: Sequence[np.ndarray], thread: int) -> Sequence[np.ndarray]:
-        """Arrays of which those that are scratch memory are the thread's own part."""
+        """Replace scratch memory in arrays by the part of the thread."""
         if not any(self.scratch):
             return arrays
         return [a[thread * n : (thread + 1) * n] if n else a for a, n in zip(arrays, self.scratch, strict=True)]

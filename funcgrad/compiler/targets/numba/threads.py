@@ -1,4 +1,4 @@
-"""Threads of Python that share the iterations of a kernel, which runs without the GIL.
+"""Python threads that share the iterations of a kernel, which runs without the GIL.
 
 numba has parallel loops of its own. Their threads abort the process when two callers enter at once (workqueue), do not
 survive a fork and stall while another process has a core (omp), or must be installed separately (tbb). Here the caller
@@ -28,7 +28,7 @@ def divide(work: Work, pieces: Iterable[tuple[int, int]], threads: int, ended: A
 
 
 class _Job:
-    """Work and what is left of it."""
+    """A job: the work and its remaining pieces."""
 
     def __init__(self, work: Work, pieces: Iterable[tuple[int, int]], ended: Any) -> None:
         self.work, self.ended = work, ended
@@ -40,7 +40,7 @@ class _Job:
         self.error: BaseException | None = None
 
     def help(self) -> None:
-        """Take part, unless the work is done."""
+        """Work on the job, unless it is finished."""
         with self.lock:
             if self.closed:
                 return
@@ -56,7 +56,7 @@ class _Job:
                 self.empty.set()
 
     def run(self) -> None:
-        """Take part, and return when all of the work is done."""
+        """Work on the job, and return when it is finished."""
         try:
             self._claim(0)
         finally:
@@ -99,13 +99,13 @@ class _Pool:
         self.forget()
 
     def forget(self) -> None:
-        """Start over: the child of a fork has no threads."""
+        """Reset the pool in the child of a fork, which has no threads."""
         self.lock = threading.Lock()
         self.jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         self.count = 0
 
     def invite(self, job: _Job, count: int) -> None:
-        """Ask `count` threads to take part in a job."""
+        """Wake `count` threads to work on a job."""
         if self.count < count:
             with self.lock:
                 for number in range(self.count, count):
