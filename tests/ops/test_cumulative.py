@@ -38,7 +38,7 @@ def drawn(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 
 
 def native(function, x, **options):
-    """Return the result of the compiled function, which must not call NumPy."""
+    """What a compiled function gives; it must not call NumPy."""
     compiled = fg.jit(function, **options)
     assert "host" not in compiled.lower(x).as_text("groups")
     return compiled(x)
@@ -135,6 +135,24 @@ def test_mapped_loops_with_a_running_fold():
         count, expected = steps(row)
         assert_close(counts[i], count)
         assert_close(rows[i], expected)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_small_loops_are_kernels_of_scalars(name: str):
+    x = np.random.default_rng(8).normal(size=(9, 2, 3)).astype(np.float32)
+    fold = getattr(lax, name)
+
+    def steps(x):
+        step = lambda c: 0.5 * fold(c, 1) + 0.1 * fold(c, 0, reverse=True)  # noqa: E731
+        unfinished = lambda c: (c[0] < 5) & (c[1][0, 0] < 1)  # noqa: E731
+        return lax.while_loop(unfinished, lambda c: (c[0] + 1, step(c[1]) + 0.1), (0, x))[1]
+
+    loop, lanes = fg.jit(steps), fg.jit(fg.vmap(steps))
+    assert "in one kernel of scalars" in loop.lower(x[0]).as_text("groups")
+    assert "in one kernel of scalars" in lanes.lower(x).as_text("groups")
+    for row, found in zip(x, lanes(x), strict=True):
+        assert_close(loop(row), steps(row), rtol=1e-5, atol=1e-6)
+        assert_close(found, steps(row), rtol=1e-5, atol=1e-6)
 
 
 def test_gradients_are_native():

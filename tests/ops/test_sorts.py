@@ -130,3 +130,25 @@ def test_mapped_loops_with_a_sort():
         count, expected = steps(row)
         assert_close(counts[i], count)
         assert_close(rows[i], expected)
+
+
+def test_small_loops_are_kernels_of_scalars():
+    x = drawn((9, 2, 5), dtypes.float32)
+    x = np.where(np.isnan(x) & (np.arange(9) % 2 == 0)[:, None, None], np.float32(1), x)
+
+    def steps(x):
+        def step(c):
+            i, total, x = c
+            first, order = lax.sort((x, jnp.broadcast_to(jnp.arange(5), x.shape)), 1, num_keys=1)
+            return i + 1, total + order * i, lax.sort(jnp.roll(x, i, 1) * -1, 0) + 0 * i + first * 0
+
+        return lax.while_loop(lambda c: (c[0] < 4) & (c[1][0, 0] < 9), step, (0, jnp.zeros(x.shape, np.int32), x))
+
+    loop, lanes = fg.jit(steps), fg.jit(fg.vmap(steps))
+    assert "in one kernel of scalars" in loop.lower(x[0]).as_text("groups")
+    assert "in one kernel of scalars" in lanes.lower(x).as_text("groups")
+    counts, totals, ends = lanes(x)
+    for i, row in enumerate(x):
+        count, total, end = steps(row)
+        assert_close(loop(row), (count, total, end))
+        assert_close((counts[i], totals[i], ends[i]), (count, total, end))

@@ -125,7 +125,7 @@ class _Blocks(ScalarLoops):
             if isinstance(lowering, Cond):
                 env.update(zip(eqn.outvars, self.selected(eqn, operands), strict=True))
             else:
-                env[eqn.outvars[0]] = self.first_order(eqn, operands)
+                env.update(zip(eqn.outvars, self.results(eqn, operands), strict=True))
         return env
 
     def read(self, env: Mapping[Var, Value], atom: Atom) -> Value:

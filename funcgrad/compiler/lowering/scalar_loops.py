@@ -108,7 +108,7 @@ class ScalarLoops(ScalarWriter):
             elif isinstance(eqn.primitive.lowering, Barrier):
                 env.update(zip(eqn.outvars, operands, strict=True))
             else:
-                env[eqn.outvars[0]] = self.first_order(eqn, operands)
+                env.update(zip(eqn.outvars, self.results(eqn, operands), strict=True))
         results: list[Value | None] = []
         for atom, m in zip(jaxpr.outvars, into, strict=True):
             if m is None:

@@ -26,6 +26,7 @@ from funcgrad.compiler.loops.language import (
 )
 from funcgrad.compiler.loops.scalars import COSTLY, DTYPES
 from funcgrad.compiler.lowering.kernel_builder import INT64, KernelBuilder, build, clamped, size_value
+from funcgrad.compiler.lowering.sorting import comparable, less, ordered
 from funcgrad.compiler.scheduling import Scheduling
 from funcgrad.core.jaxprs import Atom, JaxprEqn, Literal, Var
 from funcgrad.core.lowering import (
@@ -36,6 +37,7 @@ from funcgrad.core.lowering import (
     Barrier,
     Concatenate,
     Contract,
+    Cumulative,
     Elementwise,
     Gather,
     GatherForm,
@@ -47,6 +49,7 @@ from funcgrad.core.lowering import (
     Reduce,
     Scatter,
     ScatterForm,
+    Sort,
     Strided,
     View,
     contiguous,
@@ -184,6 +187,13 @@ class ScalarWriter(KernelBuilder):
         self.check_few(eqn.outvars)
         return rule(self, eqn, [self.scalars(x) for x in operands])
 
+    def results(self, eqn: JaxprEqn, operands: Sequence[Value]) -> list[Value]:
+        """The results of an equation without inner jaxprs."""
+        if isinstance(eqn.primitive.lowering, Sort):
+            self.check_few(eqn.outvars)
+            return self.sort(eqn, [self.scalars(x) for x in operands])
+        return [self.first_order(eqn, operands)]
+
     def view_of_memory(self, eqn: JaxprEqn, lowering: View, m: Memory) -> Value:
         view = lowering.apply(m.view, **eqn.params)
         if view is None:
@@ -241,6 +251,46 @@ class ScalarWriter(KernelBuilder):
             self.spend(len(pairs))
             terms = [self.let(op(name, *pair)) if len(pair) == 2 else pair[0] for pair in pairs]
         return terms[0]
+
+    def cumulative(self, eqn: JaxprEqn, operands: Sequence[Scalars]) -> Scalars:
+        lowering, (x,) = eqn.primitive.lowering, operands
+        assert isinstance(lowering, Cumulative)
+        self.operations.setdefault(eqn.primitive.name)
+        dtype = eqn.outvars[0].aval.dtype
+        wide = dtype if lowering.exact or not dtypes.is_float(dtype) else dtypes.float64
+        combine = lowering.combine
+        out = x.copy()
+        rows = np.moveaxis(out, eqn.params["axis"], -1)[..., :: -1 if eqn.params["reverse"] else 1]
+        for place in np.ndindex(rows.shape[:-1]):
+            total: Expr | None = None
+            for i in range(rows.shape[-1]):
+                value = build.cast(rows[*place, i], wide)
+                if total is not None:
+                    self.spend(1 if isinstance(combine, str) else 2 * self.limits.math_cost)
+                    value = op(combine, total, value) if isinstance(combine, str) else combine(build, total, value)
+                total = self.let(value)
+                rows[*place, i] = self.let(build.cast(total, dtype))
+        return out
+
+    def sort(self, eqn: JaxprEqn, operands: Sequence[Scalars]) -> list[Value]:
+        """Exchange neighbors in odd and even places by turns: as many rounds as there are elements sort them."""
+        self.operations.setdefault(eqn.primitive.name)
+        keys, axis = eqn.params["num_keys"], eqn.params["dimension"]
+        moved = [x.copy() for x in operands]
+        for x in operands[:keys]:
+            made = [self.let(comparable(ordered(v), v.dtype)) for v in x.reshape(-1)]
+            moved.append(shaped(made, x.shape))
+        rows = [np.moveaxis(x, axis, -1) for x in moved]
+        n = rows[0].shape[-1]
+        for place in np.ndindex(rows[0].shape[:-1]):
+            for i in (i for start in range(n) for i in range(start % 2, n - 1, 2)):
+                pairs = [(row[*place, i], row[*place, i + 1]) for row in rows]
+                self.spend(3 * len(pairs))
+                swap = self.let(less([b for _, b in pairs[-keys:]], [a for a, _ in pairs[-keys:]]))
+                for row, (a, b) in zip(rows, pairs, strict=True):
+                    row[*place, i] = self.let(op("select", swap, b, a))
+                    row[*place, i + 1] = self.let(op("select", swap, a, b))
+        return list(moved[: len(operands)])
 
     def product(self, eqn: JaxprEqn, operands: Sequence[Scalars]) -> Scalars:
         """out[b, m, n] = Σₖ left[b, m, k] · right[b, k, n]: equations are in this canonical form."""
@@ -370,6 +420,7 @@ _RULES: LoweringTable[Callable[[Any, JaxprEqn, Sequence[Scalars]], Scalars] | No
         Pad: ScalarWriter.pad,
         Concatenate: ScalarWriter.concatenate,
         Reduce: ScalarWriter.fold,
+        Cumulative: ScalarWriter.cumulative,
         Contract: ScalarWriter.product,
         Gather: lambda writer, eqn, operands: writer.gather(eqn, eqn.primitive.lowering, operands),
         Scatter: lambda writer, eqn, operands: writer.scatter(eqn.primitive.lowering.form_of(eqn), *operands),

@@ -203,8 +203,8 @@ class SortKernel(RowKernel):
             rest = self.define(op("sub", self.length, value_of("j")))
             self.body.append(Init("rank", Const(0, dtypes.int32)))
             count = lambda holds: (Update("rank", "add", build.cast(holds, dtypes.int32)),)  # noqa: E731
-            self.body.append(For("before", j.name, count(op("not", _less(own, others("before")))), "vector"))
-            self.body.append(For("after", rest.name, count(_less(others("j", "after"), own)), "vector"))
+            self.body.append(For("before", j.name, count(op("not", less(own, others("before")))), "vector"))
+            self.body.append(For("after", rest.name, count(less(others("j", "after"), own)), "vector"))
             to = self.define(build.cast(Name("rank", dtypes.int32), INT64)).name
             self.body += [y.store(x.load(place, "j"), place, to) for x, y in zip(reads, writes, strict=True) if y]
         self.body.append(For("j", "n", tuple(each)))
@@ -345,7 +345,7 @@ class SortKernel(RowKernel):
         return self.finish("sort_move", starts.aval.size // DIGITS, BLOCK)
 
 
-def _less(a: Sequence[Expr], b: Sequence[Expr]) -> Expr:
+def less(a: Sequence[Expr], b: Sequence[Expr]) -> Expr:
     """Whether keys a come before keys b, the first ones that differ deciding."""
     less = op("lt", a[-1], b[-1])
     for x, y in zip(reversed(a[:-1]), reversed(b[:-1]), strict=True):
