@@ -274,7 +274,7 @@ def test_a_module_of_every_form_of_kernel_and_routine_runs():
     starts = {name.split("_")[0] for name in defined} | {
         name for name in defined if name.startswith(("scan_", "while_"))
     }
-    assert {"map", "row", "column", "scan", "update", "branch", "scan_loop", "while_loop", "while_body"} <= starts
+    assert {"map", "row", "column", "scan", "scatter", "branch", "scan_loop", "while_loop", "while_body"} <= starts
     exec(text, module)
     expected = fg.tree.leaves(fg.jit(every_form)(x))
     for found, wanted in zip(module["every_form"](x), expected, strict=True):
