@@ -158,7 +158,7 @@ LOOPS = {
     "windows": heat,
     "branches": small_branches,
     "large branches": large_branches,
-    "a host call in a loop": lambda x: lax.scan(lambda c, a: (jnp.sort(c + a), c), x[0], x),
+    "a host call in a loop": lambda x: lax.scan(lambda c, a: (lax.sort(c + a + 0j).real, c), x[0], x),
     "constants": constants,
 }
 
@@ -293,8 +293,8 @@ def test_a_module_documents_its_signature():
 
 
 def test_programs_without_kernels_have_no_module():
-    lowered = fg.jit(lambda x: jnp.sort(x) + 1).lower(jnp.ones(4))
-    with pytest.raises(ArgumentError, match=r"no module for numba can be made, because sort has no kernel") as error:
+    lowered = fg.jit(lambda x: jnp.gcd(x, 6) + 1).lower(jnp.ones(4, int))
+    with pytest.raises(ArgumentError, match=r"no module for numba can be made, because gcd has no kernel") as error:
         lowered.numba_source()
     assert "fix: leave the operation out" in str(error.value)
 
