@@ -50,7 +50,7 @@ class _Parts(Generic[T]):
         """Apply a function to each value."""
         return type(self)(*(list(map(fun, part)) for part in self))
 
-    def select(self, mask: Self, wanted: bool = True) -> Self:
+    def select(self, mask: _Parts[bool], wanted: bool = True) -> Self:
         """Return the values where the mask is `wanted`, in their parts."""
         return type(self)(*(select(a, m, wanted) for a, m in zip(self, mask, strict=True)))
 

@@ -59,7 +59,7 @@ class Transform:
             raise missing_rule(primitive.name, self.name, primitive.origin, how)
         return rule
 
-    def add(self, rules: Mapping[Primitive, Callable[..., Any]]) -> None:
+    def add(self, rules: Mapping[Primitive, Any]) -> None:
         """Add rules to the tables of primitives."""
         for primitive, rule in rules.items():
             primitive.rules[self] = rule

@@ -311,6 +311,7 @@ def _batch(axis: AxisData, args: Sequence[Any], dims: Sequence[int | None], **pa
     (batch, feature, *_), (out_feature, *_), (out_batch, out_axis, *_) = p.dimension_numbers
     groups, within = p.feature_group_count * p.batch_group_count, 1
     if rhs_dim is None:  # a larger batch
+        assert lhs_dim is not None
         lhs, out_axis = _with_batch(lhs, lhs_dim, batch, p.batch_group_count), out_batch
     elif lhs_dim is None:  # more output features, in each group
         rhs, within = _with_batch(rhs, rhs_dim, out_feature, groups), groups

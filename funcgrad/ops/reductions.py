@@ -230,9 +230,9 @@ def _arg_reduction(name: str, extreme: Primitive, evaluate: Callable[..., Any]) 
     def batch(
         axis: AxisData, args: Sequence[Any], dims: Sequence[int], *, axes: Axes, index_dtype: np.dtype
     ) -> tuple[Any, int]:
-        (dim,), (axis,) = dims, axes
-        axis += axis >= dim
-        return primitive.bind(args[0], axes=(axis,), index_dtype=index_dtype), dim - (axis < dim)
+        (dim,), (folded,) = dims, axes
+        folded += folded >= dim
+        return primitive.bind(args[0], axes=(folded,), index_dtype=index_dtype), dim - (folded < dim)
 
     def jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> Pair:
         ans = primitive.bind(*primals, **params)

@@ -127,13 +127,14 @@ def _folded_along(combine: Callable[[list, list], list], xs: list[Any], axis: in
         views = ([_along(x, axis, k * w.dilation, count, w.stride) for x in xs] for k in range(w.size))
         return functools.reduce(combine, views)
     # blocks[i] folds `length` elements from i on; a window is made of blocks whose lengths are powers of 2.
-    length, done, blocks, total = 1, 0, xs, None
+    length, done, blocks = 1, 0, xs
+    total: list[Any] | None = None
     while True:
         if w.size & length:
             part = [_along(x, axis, done * w.dilation, count, w.stride) for x in blocks]
             total = part if total is None else combine(total, part)
             done += length
-        if done == w.size:
+        if total is not None and done == w.size:
             return total
         fit = aval_of(blocks[0]).shape[axis] - length * w.dilation
         halves = ([_along(x, axis, k, fit) for x in blocks] for k in (0, length * w.dilation))

@@ -61,7 +61,7 @@ class Rows(NamedTuple):
     offset: int
 
     @property
-    def count(self) -> int:
+    def number(self) -> int:
         """The number of rows."""
         return self.outer * self.inner
 

@@ -52,14 +52,14 @@ def lower_cumulative(eqn: JaxprEqn, accesses: Sequence[Access], scheduling: Sche
         return [make().columns()]
     if make().costly and layout.outer >= COLUMNS:
         return [make(lambda rows: rows.swapped).columns()]
-    if make().costly and layout.count == 1 and layout.length >= 2 * BLOCK:
+    if make().costly and layout.number == 1 and layout.length >= 2 * BLOCK:
         blocks, rest = (lambda rows, i=i: rows.cut(COSTLY_BLOCKS)[i] for i in range(2))
         totals = Var(ShapedArray((COSTLY_BLOCKS,), make().wide))
         return [make(blocks).columns(totals=totals), make(blocks).columns(totals), make(rest).chains(totals)]
-    if layout.count >= 2 * scheduling.min_parallel or layout.length < 2 * BLOCK:
+    if layout.number >= 2 * scheduling.min_parallel or layout.length < 2 * BLOCK:
         return [make().chains()]
     length = max(BLOCK, -(-layout.length // MOST_BLOCKS))
-    totals = Var(ShapedArray((layout.count, -(-layout.length // length)), make().wide))
+    totals = Var(ShapedArray((layout.number, -(-layout.length // length)), make().wide))
     return [make().totals(totals, length), make().blocks(totals, length)]
 
 
@@ -118,7 +118,7 @@ class _Writer(RowKernel):
         self.result()
         if before is not None:
             self._carry(before, self.size("before", before.aval.size))
-        count = self.layout.count
+        count = self.layout.number
         chains = max(1, min(CHAINS, count))
         rows = [self._chain(i, self._row(i, chains, count)) for i in range(chains)]
         self._fold(rows, number(0), size_value(self.length))
@@ -226,7 +226,7 @@ class _Writer(RowKernel):
 
     def _beside(self, buffer: Buffer, place: Place, along: Sequence[str], c: str) -> Index:
         """The index of an element of the c-th row beside another one."""
-        index = buffer.index(place, *along)
+        index = buffer.at(place, *along)
         return Index((*index.terms, (c, buffer.strides[2])), index.offset)
 
     def _column_block(self) -> int:
@@ -300,6 +300,7 @@ class _Writer(RowKernel):
             width = self.define(op("min", number(RUN), op("sub", extent, offset)))
             self.body.append(self._loop(chains, [start, offset.name], width.name))
             for c in chains:
+                assert c.total is not None  # since the fold restarts
                 total, acc = Name(c.total, self.wide), Name(c.acc, self.wide)
                 self.body.append(Update(c.total, "set", self.combined(total, acc)))
                 self.body.append(Update(c.acc, "set", self.identity))

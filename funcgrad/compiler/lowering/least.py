@@ -13,7 +13,7 @@ import numpy as np
 from funcgrad.compiler.fusion.access import Access
 from funcgrad.compiler.loops.language import Const, Expr, For, If, Index, Init, Load, Name, Store, Update, at, op
 from funcgrad.compiler.lowering.kernel_builder import INT64, Launch, build, index_value, size_value
-from funcgrad.compiler.lowering.row_kernels import RowKernel, number, operand_rows, value_of
+from funcgrad.compiler.lowering.row_kernels import RowKernel, number, operand_rows, stored_sources, value_of
 from funcgrad.compiler.scheduling import Scheduling
 from funcgrad.core.jaxprs import JaxprEqn
 from funcgrad.dtypes import int32
@@ -31,7 +31,8 @@ class _Writer(RowKernel):
         super().__init__()
         self.eqn, (self.rows,) = eqn, operand_rows(eqn, [access])
         self.dtype = eqn.invars[0].aval.dtype
-        self.x = self.buffer(self.input(access.source), self.dtype, self.rows)
+        (source,) = stored_sources([access])
+        self.x = self.buffer(self.input(source), self.dtype, self.rows)
         self.length = size_value(self.size("n", self.rows.length))
         self.k = size_value(self.size("k", eqn.params["k"]))
         self.keys, self.positions = self.scratch(self.dtype, "k"), self.scratch(int32, "k")
@@ -60,7 +61,7 @@ class _Writer(RowKernel):
             Store(self.output(positions), at(first_out, "o"), Load(self.positions, at("o"), int32)),
         )
         self.body.append(For("o", "k", out, "vector"))
-        extent = self.rows.count * blocks
+        extent = self.rows.number * blocks
         return self.launch("least", (), self.body, extent=extent, grain=max(1, grain // max(1, 2 * step + k * k)))
 
     def _rest(self, first: Name, width: Name) -> None:

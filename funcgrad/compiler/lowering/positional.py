@@ -16,7 +16,7 @@ from funcgrad.compiler.lowering.analysis import domain_dimensions
 from funcgrad.compiler.lowering.kernel_builder import INT64, build, clamped, size_value
 from funcgrad.compiler.lowering.nest import NestWriter
 from funcgrad.core.jaxprs import JaxprEqn, Literal
-from funcgrad.core.lowering import Strided
+from funcgrad.core.lowering import Gather, Strided
 
 
 def iota(w: NestWriter, eqn: JaxprEqn) -> Expr:
@@ -96,7 +96,9 @@ def concatenate(w: NestWriter, eqn: JaxprEqn) -> Expr:
 
 def gather(w: NestWriter, eqn: JaxprEqn, operands: Sequence[Expr]) -> Expr:
     access, place, dtype = w.info.fusion.accesses[eqn][0], domain_dimensions(eqn), eqn.outvars[0].aval.dtype
-    form = eqn.primitive.lowering.form_of(eqn)
+    lowering = eqn.primitive.lowering
+    assert isinstance(lowering, Gather)
+    form = lowering.form_of(eqn)
     starts = dict(zip(form.axes, operands[1:], strict=True))
     terms: list[tuple[str, int | str]] = []
     inside: list[Expr] = []

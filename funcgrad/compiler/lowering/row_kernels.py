@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -28,7 +29,7 @@ class Buffer(NamedTuple):
     strides: tuple[int | str, int | str, int | str]
     offset: int | str | tuple[int | str, ...]
 
-    def index(self, place: Place, *along: str) -> Index:
+    def at(self, place: Place, *along: str) -> Index:
         """The index of the element of a row whose position along the axis is the sum of indices."""
         outer, step, inner = self.strides
         terms = [(place.outer, outer), *((name, step) for name in along), (place.inner, inner)]
@@ -36,11 +37,11 @@ class Buffer(NamedTuple):
 
     def load(self, place: Place, *along: str) -> Expr:
         """Read an element of a row."""
-        return Load(self.param, self.index(place, *along), self.dtype)
+        return Load(self.param, self.at(place, *along), self.dtype)
 
     def store(self, value: Expr, place: Place, *along: str) -> Stmt:
         """Write an element of a row."""
-        return Store(self.param, self.index(place, *along), value)
+        return Store(self.param, self.at(place, *along), value)
 
 
 def operand_rows(eqn: JaxprEqn, accesses: list[Access]) -> list[Rows]:
@@ -48,6 +49,13 @@ def operand_rows(eqn: JaxprEqn, accesses: list[Access]) -> list[Rows]:
     found = [rows(a.view, row_axis(eqn)) for a in accesses]
     assert None not in found  # fusion copies operands that have none
     return [r for r in found if r is not None]
+
+
+def stored_sources(accesses: Sequence[Access]) -> list[Var]:
+    """Return the variables that hold the operands; fusion stores operands that are literals."""
+    sources = [a.source for a in accesses if isinstance(a.source, Var)]
+    assert len(sources) == len(accesses)
+    return sources
 
 
 def result_rows(var: Var, axis: int) -> Rows:
@@ -67,7 +75,7 @@ class RowKernel(KernelBuilder):
 
     def place(self, row: Expr, layout: Rows, inner: int | str) -> Place:
         """Find the indices of a row from its number; `inner` is the size of all dimensions after the axis."""
-        if layout.count == 1:
+        if layout.number == 1:
             return Place(None, None)
         if layout.inner == 1:
             return Place(self.define(row).name, None)

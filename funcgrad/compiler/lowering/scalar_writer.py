@@ -328,7 +328,7 @@ class ScalarWriter(KernelBuilder):
             at = dict(zip(batch, point, strict=True))
             place = tuple(at.get(a, slice(None)) for a in range(len(shape)))
             one = tuple(at.get(a, 0) for a in range(len(shape)))
-            here = {d: shaped([s[one] if s.ndim else s[()]], ()) for d, s in zip(form.axes, starts, strict=True)}
+            here = {d: shaped([s[one] if s.ndim else s.item()], ()) for d, s in zip(form.axes, starts, strict=True)}
             here |= {d: shaped([Const(at[a], INT64)], ()) for d, a in batched.items()}
             found = self.scalars(self.window(x, form, here, kept))
             out[place] = found if found.ndim else found[()]
@@ -369,8 +369,9 @@ class ScalarWriter(KernelBuilder):
             x = out
         return x
 
-    def scatter(self, form: ScatterForm, x: Scalars, updates: Scalars, *starts: Scalars) -> Scalars:
+    def scatter(self, eqn: JaxprEqn, lowering: Scatter, x: Scalars, updates: Scalars, *starts: Scalars) -> Scalars:
         """Windows written one after the other, at positions that are known at run time only."""
+        form = lowering.form_of(eqn)
         windows = updates if updates.ndim > x.ndim else updates[None]
         places = [s.reshape(-1) for s in starts]
         for b, update in enumerate(windows):
@@ -423,7 +424,7 @@ _RULES: LoweringTable[Callable[[Any, JaxprEqn, Sequence[Scalars]], Scalars] | No
         Cumulative: ScalarWriter.cumulative,
         Contract: ScalarWriter.product,
         Gather: lambda writer, eqn, operands: writer.gather(eqn, eqn.primitive.lowering, operands),
-        Scatter: lambda writer, eqn, operands: writer.scatter(eqn.primitive.lowering.form_of(eqn), *operands),
+        Scatter: lambda writer, eqn, operands: writer.scatter(eqn, eqn.primitive.lowering, *operands),
     },
     # What keeps a loop from being computed with scalars; `scalar_loops` writes barriers and control flow.
     rest=(LibraryRoutine, Native, Barrier, *CALLS, *CONTROL, *KERNELS, *HOST),

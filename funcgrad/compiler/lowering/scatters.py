@@ -104,7 +104,7 @@ class _Writer(KernelBuilder):
         outer, row = (self.dims[:-1], self.dims[-1:]) if len(self.dims) > 1 or self.count > 1 else (self.dims, [])
         loops = {"b": self.count} if self.count > 1 else {}
         names = self.parallel(loops | {f"i{d}": self.window[d] for d in outer})
-        place = {d: (names[f"i{d}"],) for d in outer}
+        place: dict[int, tuple[str, ...]] = {d: (names[f"i{d}"],) for d in outer}
         self.write(self.updated(self.out), (names["b"],) if loops else (), place, row)
         extent = math.prod(loops.values()) * math.prod(self.window[d] for d in outer)
         return self.finish(extent, math.prod(self.window[d] for d in row), scheduling)
@@ -118,7 +118,7 @@ class _Writer(KernelBuilder):
         names = self.parallel(loops)
         within = None if axis is None else self.range_of(axis, names["part"])
         with self.block() as body:
-            place = {d: (names[f"i{d}"],) for d in outer}
+            place: dict[int, tuple[str, ...]] = {d: (names[f"i{d}"],) for d in outer}
             self.write(self.updated(self.out), ("b",), place, [d for d in self.dims if d not in outer], within=within)
         self.body.append(For("b", self.size("windows", self.count), tuple(body), "serial"))
         extent = math.prod(loops.values())
@@ -209,8 +209,8 @@ class _Writer(KernelBuilder):
         dtype = next(p.dtype for p in self.params if p.name == into)
         combine = self.form.combine if combine is None else combine
         statement: Stmt = Store(into, at, self.combined(combine, Load(into, at, dtype), value) if combine else value)
-        for kind, d in zip(["vector", *["serial"] * len(row)], reversed(row), strict=False):
-            statement = For(f"i{d}", self.extents[d], (statement,), kind)
+        for i, d in enumerate(reversed(row)):
+            statement = For(f"i{d}", self.extents[d], (statement,), "serial" if i else "vector")
         self.body.append(statement if inside is None else If(inside, (statement,)))
 
     def window_start(

@@ -17,7 +17,7 @@ import numpy as np
 
 from funcgrad import dtypes
 from funcgrad.compiler.fusion.access import Access, Rows
-from funcgrad.compiler.loops.language import Const, Expr, For, If, Init, Load, Name, Stmt, Store, Update, at, op
+from funcgrad.compiler.loops.language import Const, Expr, For, If, Index, Init, Load, Name, Stmt, Store, Update, at, op
 from funcgrad.compiler.lowering.kernel_builder import INT64, Launch, build, index_value, size_value
 from funcgrad.compiler.lowering.row_kernels import (
     Buffer,
@@ -26,6 +26,7 @@ from funcgrad.compiler.lowering.row_kernels import (
     number,
     operand_rows,
     result_rows,
+    stored_sources,
     value_of,
 )
 from funcgrad.compiler.scheduling import Scheduling
@@ -74,12 +75,12 @@ def comparable(bits: Expr, dtype: np.dtype) -> Expr:
     """The key of a number of `dtype` whose `ordered` bits are given: −0 has the key of 0, every NaN the largest."""
     if not dtypes.is_float(dtype):
         return bits
-    sign, ones = _sign(dtype), Const(np.iinfo(bits.dtype).max, bits.dtype)
+    sign, largest = int(_sign(dtype).value), int(np.iinfo(bits.dtype).max)
     infinity = int(np.asarray(np.inf, dtype).view(bits.dtype))
-    low, high = int(ones.value) - (sign.value | infinity), sign.value ^ infinity  # those of −inf and inf
+    low, high = largest - (sign | infinity), sign ^ infinity  # the bits of −inf and inf
     number = op("le", op("sub", bits, Const(low, bits.dtype)), Const(high - low, bits.dtype))
-    minus_zero = op("eq", bits, Const(sign.value - 1, bits.dtype))
-    return op("select", number, op("add", bits, build.cast(minus_zero, bits.dtype)), ones)
+    minus_zero = op("eq", bits, Const(sign - 1, bits.dtype))
+    return op("select", number, op("add", bits, build.cast(minus_zero, bits.dtype)), Const(largest, bits.dtype))
 
 
 def _unsigned(dtype: np.dtype) -> np.dtype:
@@ -93,8 +94,8 @@ def _sign(dtype: np.dtype) -> Const:
 def lower_sort(eqn: JaxprEqn, accesses: Sequence[Access], scheduling: Scheduling, stored: set[Var]) -> list[Launch]:
     """Return the kernels of a sort: one, or three for each byte of the keys of long rows that are too few."""
     layouts = operand_rows(eqn, list(accesses))
-    sources = [a.source for a in accesses]
-    length, count = layouts[0].length, layouts[0].count
+    sources = stored_sources(accesses)
+    length, count = layouts[0].length, layouts[0].number
     results = [v if v in stored else None for v in eqn.outvars]
     last = [result_rows(v, eqn.params["dimension"]) for v in eqn.outvars]
     types = [v.aval.dtype for v in eqn.invars[: eqn.params["num_keys"]]]
@@ -115,7 +116,7 @@ def _passes(
     last: Sequence[Rows],
 ) -> list[Launch]:
     """The kernels of all passes over rows that are cut into blocks."""
-    count, length, keys = layouts[0].count, layouts[0].length, eqn.params["num_keys"]
+    count, length, keys = layouts[0].number, layouts[0].length, eqn.params["num_keys"]
     blocks = min(MOST_BLOCKS, length // BLOCK)
     outer, inner = layouts[0].outer, layouts[0].inner
     whole = Rows(outer, length, inner, (inner * length, 1, length), 0)
@@ -134,7 +135,7 @@ def _passes(
             places = [whole] * len(moved)
         launches += [task().count(key, byte, counts), task().starts(counts, starts)]
         launches.append(task().move(key, byte, starts, moved, places))
-        sources, layouts = moved, places
+        sources, layouts = [v for v in moved if v is not None], places
     return launches
 
 
@@ -208,7 +209,7 @@ class SortKernel(RowKernel):
             to = self.define(build.cast(Name("rank", dtypes.int32), INT64)).name
             self.body += [y.store(x.load(place, "j"), place, to) for x, y in zip(reads, writes, strict=True) if y]
         self.body.append(For("j", "n", tuple(each)))
-        return self.finish("sort_by_ranks", self.rows.count if n else 0, n * (8 + n // 4))
+        return self.finish("sort_by_ranks", self.rows.number if n else 0, n * (8 + n // 4))
 
     # ------------------------------------------------------------------ rows by digits
 
@@ -229,7 +230,7 @@ class SortKernel(RowKernel):
         half = self.define(Name("half", INT64)).name
         stores = self._stores([t.load(nowhere, half, "i_out") for t in rows], writes, place, "i_out")
         self.body.append(For("i_out", "n", tuple(stores), "vector"))
-        return self.finish("sort_by_digits", self.rows.count, 4 * n * len(self.types))
+        return self.finish("sort_by_digits", self.rows.number, 4 * n * len(self.types))
 
     def _by_key(self, k: int, rows: Sequence[Buffer], counts: str) -> None:
         nowhere, size = Place(None, None), rows[k].dtype.itemsize
@@ -268,7 +269,7 @@ class SortKernel(RowKernel):
             self.body.append(Update(run, "add", count))
         self.body.append(For(z, DIGITS, tuple(body)))
 
-    def _increment(self, counts: str, index: object) -> None:
+    def _increment(self, counts: str, index: Index) -> None:
         self.body.append(Store(counts, index, op("add", Load(counts, index, INT64), number(1))))
 
     def _digit(self, key: Expr, byte: Expr) -> Name:
@@ -294,7 +295,7 @@ class SortKernel(RowKernel):
 
     # ------------------------------------------------------------------ passes over long rows
 
-    def _block(self) -> tuple[Place, str, str, Expr]:
+    def _block(self) -> tuple[Place, str, str, Name]:
         """The row of a block, its first position, its number of elements, and where its part of a table begins."""
         blocks = size_value(self.size("blocks", self.blocks))
         step = size_value(self.size("step", -(-self.rows.length // self.blocks)))

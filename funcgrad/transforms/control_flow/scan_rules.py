@@ -62,7 +62,7 @@ def _evaluate(*arrays: Array, **params: Any) -> list[Array]:
     return run_compiled(scan_p, params["jaxpr"], arrays, params)
 
 
-def _interpret(*arrays: Array, jaxpr: ClosedJaxpr, length: int, reverse: bool, **params: Any) -> list[Any]:
+def _interpret(*arrays: Any, jaxpr: ClosedJaxpr, length: int, reverse: bool, **params: Any) -> list[Any]:
     layout = ScanLayout.of(params)
     consts, carry, xs = layout.split(arrays)
     rows: list[Any] = [None] * length

@@ -45,7 +45,8 @@ def split_body(split: JaxprSplit, known_layout: ScanLayout) -> BodySplit:
     known, rest = split.known.jaxpr, split.unknown.jaxpr
     outs, residuals = split_list(known.outvars, [len(known.outvars) - len(split.residual_avals)])
     consts, _, xs = known_layout.split(known.invars)
-    const_place, xs_place = ({v: i for i, v in enumerate(part)} for part in (consts, xs))
+    const_place: dict[Atom, int] = {v: i for i, v in enumerate(consts)}
+    xs_place: dict[Atom, int] = {v: i for i, v in enumerate(xs)}
 
     fixed = invariant(known.eqns, [*consts, *known.constvars])
     hoisted_eqns = set(upstream(fixed, {v for e in fixed for v in e.outvars}.intersection(residuals)))

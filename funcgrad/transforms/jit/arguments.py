@@ -42,7 +42,7 @@ class ArgumentRoles(NamedTuple):
             return SplitArguments((), args, kwargs, ())
         n = len(args)
         nums = {i % n if -n <= i < n else i for i in self.static_nums}
-        found = [(i, args[i]) for i in sorted(nums) if 0 <= i < n]
+        found: list[tuple[int | str, Any]] = [(i, args[i]) for i in sorted(nums) if 0 <= i < n]
         found += sorted((k, v) for k, v in kwargs.items() if k in self.static_names)
         for where, value in found:
             _check_hashable(value, where, name)

@@ -87,12 +87,18 @@ class Conversions:
         up = b.select(b.fcmp_unordered("uno", value, value), b.or_(bits, ir.Constant(I32, 0x400000)), up)
         return b.bitcast(b.and_(up, ir.Constant(I32, 0xFFFF0000)), FLOAT)
 
+    def compare(self, sign: str, x: ir.Value, y: ir.Value, dtype: np.dtype) -> ir.Value:
+        """Compare two values; NaN is unequal to everything."""
+        if is_float(dtype):
+            return (self.b.fcmp_unordered if sign == "!=" else self.b.fcmp_ordered)(sign, x, y)
+        return (self.b.icmp_signed if dtype.kind == "i" else self.b.icmp_unsigned)(sign, x, y)
+
     def cast(self, value: ir.Value, source: np.dtype, target: np.dtype) -> ir.Value:
         """Convert a value: floats to integers saturate, anything to bool is `value != 0`."""
         if source == target:
             return value
         if target == bool_:
-            return self._compare("!=", value, ir.Constant(value.type, 0), source)
+            return self.compare("!=", value, ir.Constant(value.type, 0), source)
         if is_float(source):
             return self._float_to_float(value, source, target) if is_float(target) else self._saturate(value, target)
         if is_float(target):

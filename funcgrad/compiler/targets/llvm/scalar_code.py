@@ -68,18 +68,13 @@ class ScalarCode(Conversions):
             low, x, high = values
             return self.operation("min", [self.operation("max", [x, low], argument, result), high], argument, result)
         if name in _COMPARISONS:
-            return self._compare(_COMPARISONS[name], *values, argument)
+            return self.compare(_COMPARISONS[name], *values, argument)
         if not is_float(argument):
             return (self._bool if argument == bool_ else self._integer)(name, values, argument)
         found = self._float(name, values, argument, flags)
         return found if name in _EXACT or result == bool_ else self.rounded(found, result)
 
     # --------------------------------------------------------------------------------------------- families
-    def _compare(self, sign: str, x: ir.Value, y: ir.Value, dtype: np.dtype) -> ir.Value:
-        if is_float(dtype):
-            return (self.b.fcmp_unordered if sign == "!=" else self.b.fcmp_ordered)(sign, x, y)
-        return (self.b.icmp_signed if dtype.kind == "i" else self.b.icmp_unsigned)(sign, x, y)
-
     def _bool(self, name: str, values: Sequence[ir.Value], dtype: np.dtype) -> ir.Value:
         if name == "not":
             return self.b.not_(values[0])
