@@ -19,6 +19,7 @@ import funcgrad.numpy as jnp
 from funcgrad import lax
 from funcgrad.compiler.targets.llvm import runtime
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
 FOREVER = 10**15
 fg.config.update("num_threads", 3)
 always = lambda *_: True
