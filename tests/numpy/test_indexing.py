@@ -718,7 +718,7 @@ BAD: list[tuple] = [
     (
         lambda: x[np.ones(2, bool)],
         IndexError,
-        r"mask at index 0 has shape \(2,\), .* have \(3,\)",
+        r"mask at index 0 has shape \(2,\), .* have shape \(3,\)",
         "mask has the shape",
     ),
     (lambda: x[np.zeros(2, int), np.zeros(3, int)], ValueError, r"shapes \(2,\) and \(3,\) do not broadcast", "ix_"),
@@ -749,7 +749,7 @@ BAD: list[tuple] = [
     (
         lambda: jit(lambda i: x.at[i].apply(lambda v: v))(I),
         errors.ConcretizationError,
-        r"i32\[5\] repeat",
+        r"i32\[5\] are traced",
         "unique_indices=True",
     ),
     (lambda: indexing.take(x, [1]), TypeError, r"take: operand \[1\] of type list", "asarray"),
