@@ -719,7 +719,7 @@ BAD: list[tuple] = [
         lambda: x[np.ones(2, bool)],
         IndexError,
         r"mask at index 0 has shape \(2,\), .* have shape \(3,\)",
-        "mask has the shape",
+        "a mask with the shape",
     ),
     (lambda: x[np.zeros(2, int), np.zeros(3, int)], ValueError, r"shapes \(2,\) and \(3,\) do not broadcast", "ix_"),
     (lambda: x[1.0:], errors.IndexingError, r"slice at index 0 is 1.0:", "dynamic_slice"),
