@@ -374,8 +374,8 @@ class ScalarWriter(KernelBuilder):
         form = lowering.form_of(eqn)
         windows = updates if updates.ndim > x.ndim else updates[None]
         places = [s.reshape(-1) for s in starts]
-        for b, update in enumerate(windows):
-            x = self.written(form, x, update, {d: s[b] for d, s in zip(form.axes, places, strict=True)})
+        for b in range(len(windows)):
+            x = self.written(form, x, windows[b, ...], {d: s[b] for d, s in zip(form.axes, places, strict=True)})
         return x
 
     def written(self, form: ScatterForm, x: Scalars, update: Scalars, starts: dict[int, Expr]) -> Scalars:
@@ -387,7 +387,8 @@ class ScalarWriter(KernelBuilder):
         for begins in itertools.product(*(range(n - m + 1) for n, m in zip(x.shape, update.shape, strict=True))):
             moving = [(at, i) for at, i in zip(places, begins, strict=True) if at is not None]
             tests: list[Expr] = [*(op("eq", at, Const(i, INT64)) for at, i in moving), *inside]
-            window = tuple(slice(i, i + m) for i, m in zip(begins, update.shape, strict=True))
+            slices = (slice(i, i + m) for i, m in zip(begins, update.shape, strict=True))
+            window = (*slices, ...)  # an array even if it has no dimensions
             here = self.let(functools.reduce(lambda a, b: op("and", a, b), tests)) if tests else None
             old, new, taken = out[window], out.copy(), update
             if form.combine:
