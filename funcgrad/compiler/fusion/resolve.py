@@ -132,7 +132,8 @@ class _Resolver:
         self.add(eqn, "join" if joined else "host")
 
     def update(self, eqn: JaxprEqn) -> None:
-        written = eqn.outvars[0].aval.dtype in DTYPES
+        # A number has no storage that could be written to.
+        written = eqn.outvars[0].aval.dtype in DTYPES and isinstance(eqn.invars[0], Var)
         self.copy_unless(eqn.invars[:1] if written else [], self.is_stored)
         self.add(eqn, "update" if written else "host")
 
