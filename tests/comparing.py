@@ -19,12 +19,13 @@ def assert_same(
     weak_types: bool = True,
     signed_zeros: bool = False,
 ) -> None:
-    """Raise AssertionError unless the leaves of two trees have equal types and close values.
+    """Raise AssertionError unless two trees have one structure, and leaves of equal types and close values.
 
-    The trees may be of different libraries: leaves are compared in order. Tolerances are those of `assert_close`. Weak
-    types are compared unless the expected leaves are NumPy's, which have none.
+    The leaves may be of different libraries. Tolerances are those of `assert_close`. Weak types are compared unless the
+    expected leaves are NumPy's, which have none.
     """
-    ours, theirs = (optree.tree_leaves(tree) for tree in (actual, expected))
+    (ours, structure), (theirs, wanted) = (optree.tree_flatten(tree)[:2] for tree in (actual, expected))
+    assert structure == wanted
     assert_close(
         [np.asarray(x) for x in ours],
         [np.asarray(x) for x in theirs],

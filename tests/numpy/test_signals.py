@@ -32,7 +32,7 @@ def test_values_are_numpys(name: str, sizes: tuple, mode: str, dtype: type):
 @pytest.mark.parametrize("sizes", [(10, 3), (40, 35)])
 @pytest.mark.parametrize("name", ["convolve", "correlate"])
 def test_derivatives(name: str, sizes: tuple):
-    check_grads(getattr(jnp, name), (random(sizes[0]), random(sizes[1], seed=1)), order=2, rtol=1e-2, atol=1e-2)
+    check_grads(getattr(jnp, name), (random(sizes[0]), random(sizes[1], seed=1)), order=2)
 
 
 def test_a_long_kernel_takes_one_product():

@@ -178,7 +178,7 @@ def layer(name: str) -> tuple:
 @pytest.mark.parametrize("name", LAYERS)
 def test_derivatives_to_second_order(name: str):
     f, x, k = layer(name)
-    check_grads(f, (x, k), order=2, rtol=2e-2, atol=2e-2)
+    check_grads(f, (x, k), order=2)
 
 
 @pytest.mark.parametrize("name", LAYERS)
