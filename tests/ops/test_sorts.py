@@ -112,7 +112,12 @@ def test_the_bits_are_the_same_for_every_number_of_threads(shape: tuple[int, ...
 def test_the_numba_target_agrees(shape: tuple[int, ...]):
     x = drawn(shape, dtypes.float32)
     check((x, np.arange(x.size, dtype=np.int32).reshape(shape)), len(shape) - 1, 1, target="numba")
-    assert "cuda.grid" in fg.jit(lambda x: lax.sort(x)).lower(x).as_text("cuda")
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("shape", [(3, 20), (2, 100), (sorting.LONG,)])
+def test_the_cuda_kernels_are_written(shape: tuple[int, ...]):
+    assert "cuda.grid" in fg.jit(lambda x: lax.sort(x)).lower(drawn(shape, dtypes.float32)).as_text("cuda")
 
 
 def test_mapped_loops_with_a_sort():
