@@ -215,16 +215,6 @@ FITS = [
         6,
     ),
     Fit(
-        "TANH",
-        "(tanh(x) - x) / x³ in z = x², |x| <= 0.55",
-        lambda z: (mp.tanh(ROOT(z)) - ROOT(z)) / ROOT(z) ** 3,
-        lambda z: z,
-        0,
-        0.55**2,
-        5,
-        11,
-    ),
-    Fit(
         "SINE",
         "(sin(r) - r) / r³ in z = r², |r| <= pi/2",
         lambda z: (mp.sin(ROOT(z)) - ROOT(z)) / ROOT(z) ** 3,

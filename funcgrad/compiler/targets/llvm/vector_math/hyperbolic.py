@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from funcgrad.compiler.targets.llvm.vector_math import coefficients
 from funcgrad.compiler.targets.llvm.vector_math.constants import LN2, NAN, part
-from funcgrad.compiler.targets.llvm.vector_math.exponential import exp_parts, log, log1p, log_sum
+from funcgrad.compiler.targets.llvm.vector_math.exponential import exp_parts, log, log1p, log_sum, reduce_exp
 from funcgrad.compiler.targets.llvm.vector_math.registry import math_function
 from funcgrad.compiler.targets.llvm.vector_math.scalar import (
     F32,
@@ -30,13 +30,14 @@ def odd_polynomial(a: Scalar, table: coefficients.Coefficients) -> Scalar:
     return fma(a * z, horner(z, table), a)
 
 
-@math_function(f32=1.5, f64=1.5)
+@math_function(f32=2.5, f64=2.5)
 def tanh(x: Scalar) -> Scalar:
-    """tanh(x): an odd polynomial to 0.55, then 1 - 2 / (e^2|x| + 1)."""
+    """tanh(x) = m / (m + 2) with m = e^2|x| - 1 = 2^n (r + r² P(r)) + (2^n - 1), which is precise near 0."""
     a = absolute(x)
-    p, n = exp_parts(at_most(a + a, 20.0 if x.type == F32 else 40.0))
-    large = 1.0 - 2.0 / fma(p, power_of_two(n), 1.0)
-    return copysign(select(a < 0.55, odd_polynomial(a, coefficients.TANH), large), x)
+    r, n = reduce_exp(at_most(a + a, 20.0 if x.type == F32 else 40.0))
+    power = power_of_two(n)
+    m = fma(power, fma(r * r, horner(r, coefficients.EXP), r), power - 1.0)
+    return copysign(m / (m + 2.0), x)
 
 
 def half_exp(a: Scalar) -> Scalar:
