@@ -40,6 +40,8 @@ class Scheduling:
     max_scalar_operations: int = 2000
     max_scalar_names: int = 8000
     math_cost: int = 20
+    # A large array that such a loop copies, so as to update it in place, takes at most so many elements of scratch.
+    max_scratch_elements: int = 1 << 16
     # Branches that cost at most this many operations are all computed, and one is selected.
     cheap_branches: int = 12
     # Lanes that take a step together: two vectors of float32 and more of wider types, so that one computes while

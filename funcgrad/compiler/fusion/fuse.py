@@ -6,13 +6,14 @@ them into groups, `merge_siblings` merges groups that read the same values. Each
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from funcgrad.compiler.fusion.access import Access
 from funcgrad.compiler.fusion.form import form
 from funcgrad.compiler.fusion.grouping import Grouping
-from funcgrad.compiler.fusion.groups import Group
+from funcgrad.compiler.fusion.groups import Group, needs_first
 from funcgrad.compiler.fusion.resolve import Resolution, resolve
 from funcgrad.compiler.fusion.siblings import merge_siblings
 from funcgrad.compiler.scheduling import Scheduling
@@ -46,20 +47,8 @@ def fuse(eqns: Sequence[JaxprEqn], outvars: Sequence[Atom], scheduling: Scheduli
 
 def _ordered(grouping: Grouping, resolution: Resolution) -> list[Group]:
     """Groups in topological order, those first that were written first; their equations as they were written."""
-    done: set[Group] = set()
-    order: list[Group] = []
-    for group in sorted(grouping.order, key=lambda g: g.number):
-        stack = [(group, iter(sorted(group.needs, key=lambda g: g.number)))]
-        while stack:
-            current, needs = stack[-1]
-            missing = next((g for g in needs if g not in done), None)
-            if missing is not None:
-                stack.append((missing, iter(sorted(missing.needs, key=lambda g: g.number))))
-            else:
-                stack.pop()
-                if current not in done:
-                    done.add(current)
-                    order.append(current)
+    in_order = functools.partial(sorted, key=lambda g: g.number)
+    order = needs_first(in_order(grouping.order), lambda g: in_order(g.needs))
     for group in order:
         group.eqns.sort(key=resolution.position.__getitem__)
     return order

@@ -11,9 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal as Choice
+from typing import TypeVar
 
 from funcgrad.core.jaxprs import JaxprEqn
 
+T = TypeVar("T")
 Shape = tuple[int, ...]
 Kind = Choice["loops", "contract", "join", "update", "control", "native", "library", "kernels", "host"]
 
@@ -74,6 +76,28 @@ class Group:
         scopes = ", ".join(dict.fromkeys(e.source.scope for e in self.eqns if e.source and e.source.scope))
         folds = f" folding axes {list(self.axes)}" if self.axes else ""
         return f"{self.kind}{where}{folds}: {names}{f' (in {scopes})' if scopes else ''}"
+
+
+def needs_first(items: Iterable[T], needs: Callable[[T], Iterable[T]]) -> list[T]:
+    """Return items in an order in which each comes after those that it needs, otherwise as they are given.
+
+    Of items that need each other, the first one comes last.
+    """
+    done: dict[T, None] = {}
+    begun: set[T] = set()
+    for item in items:
+        stack = [] if item in begun else [(item, iter(needs(item)))]
+        begun.add(item)
+        while stack:
+            current, rest = stack[-1]
+            missing = next((x for x in rest if x not in begun), None)
+            if missing is None:
+                done[current] = None
+                stack.pop()
+            else:
+                begun.add(missing)
+                stack.append((missing, iter(needs(missing))))
+    return list(done)
 
 
 class Order:

@@ -37,13 +37,14 @@ _NAMED_OPERATIONS = 5
 
 class Launch(NamedTuple):
     """A kernel and its call: a variable for each parameter (None for scratch), its sizes, parallel iterations, and how
-    many of them make one chunk."""
+    many of them make one chunk. `replaces` are results that start as copies of operands: (result, operand)."""
 
     kernel: Kernel
     operands: tuple[Var | None, ...]
     sizes: tuple[int, ...]
     extent: int
     grain: int
+    replaces: tuple[tuple[Var, Var], ...] = ()
 
 
 class Expressions:

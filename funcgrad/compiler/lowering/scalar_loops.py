@@ -1,8 +1,9 @@
 """Small branches and loops → one kernel: what is carried along stays in registers.
 
 A loop whose arrays have a few elements (a step of an ODE, the state of a random generator, a root finder's bracket) is
-not run as a sequence of kernels. Every element becomes a scalar, and the loop becomes one loop of machine code. Only
-large operands and results, mostly scanned arrays, stay in memory.
+not run as a sequence of kernels. Every element becomes a scalar, and the loop becomes one loop of machine code. Large
+arrays stay in memory: what is scanned or stacked, what elements are read from, and carries that an iteration updates a
+few elements of (see `scalar_updates`).
 
 A scan without carry has independent iterations, which become the kernel's parallel loop. This is the form of `vmap`
 where lanes diverge: each lane has its own branches and its own number of iterations.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,15 +31,9 @@ from funcgrad.compiler.loops.language import (
 )
 from funcgrad.compiler.loops.scalars import COSTLY
 from funcgrad.compiler.lowering.kernel_builder import Launch
-from funcgrad.compiler.lowering.scalar_writer import (
-    Memory,
-    Scalars,
-    ScalarWriter,
-    Unsuitable,
-    Value,
-    as_value,
-    shaped,
-)
+from funcgrad.compiler.lowering.scalar_updates import UpdateWriter
+from funcgrad.compiler.lowering.scalar_writer import Memory, Unsuitable, Value, as_value, shaped
+from funcgrad.compiler.lowering.updates import readers_first, replaced
 from funcgrad.compiler.scheduling import Scheduling
 from funcgrad.core.jaxprs import Atom, Jaxpr, JaxprEqn, Literal, Var
 from funcgrad.core.layouts import ScanLayout, ScanParts, WhileLayout
@@ -57,7 +53,17 @@ def lower_scalars(eqn: JaxprEqn, operands: Sequence[Var], scheduling: Scheduling
     return ScalarLoops(scheduling).kernel(eqn, operands)
 
 
-class ScalarLoops(ScalarWriter):
+class Registers(NamedTuple):
+    """Accumulators that hold the elements of an array of the given shape."""
+
+    names: list[Name]
+    shape: tuple[int, ...]
+
+
+Held = Registers | Memory
+
+
+class ScalarLoops(UpdateWriter):
     """Writes the kernel of a branch or loop, and of those within it."""
 
     def __init__(self, scheduling: Scheduling) -> None:
@@ -68,8 +74,13 @@ class ScalarLoops(ScalarWriter):
 
     def kernel(self, eqn: JaxprEqn, operands: Sequence[Var]) -> Launch:
         """The kernel of a top-level equation and how it is called."""
-        given = [self.operand(v, x.aval.shape) for v, x in zip(operands, eqn.invars, strict=True)]
-        results = [self.result(v) for v in eqn.outvars]
+        large = {out: place for out, place in replaced(eqn).items() if self.is_large(out)}
+        kept = {place: self.replacing(out) for out, place in large.items()}
+        given = [
+            kept[i] if i in kept else self.operand(v, x.aval.shape)
+            for i, (v, x) in enumerate(zip(operands, eqn.invars, strict=True))
+        ]
+        results = [kept[large[v]] if v in large else self.result(v) for v in eqn.outvars]
         layout = ScanLayout.of(eqn.params) if isinstance(eqn.primitive.lowering, Scan) else None
         lanes = layout is not None and not layout.num_carry
         extent = eqn.params["length"] if lanes else 1
@@ -79,7 +90,8 @@ class ScalarLoops(ScalarWriter):
             n = len(given) if layout is None else sum(layout)  # what is scanned stays in memory
             self.control(eqn, [*(self.loaded(m) for m in given[:n]), *given[n:]], results)
         grain = self.limits.lane_grain if self.loops else max(1, self.limits.grain // max(1, self.cost))
-        return self.launch(eqn.primitive.name, self.operations, self.body, extent=extent, grain=grain)
+        launch = self.launch(eqn.primitive.name, self.operations, self.body, extent=extent, grain=grain)
+        return launch._replace(replaces=tuple((out, operands[place]) for out, place in large.items()))
 
     def lanes(self, eqn: JaxprEqn, given: ScanParts[Memory], results: Sequence[Memory]) -> None:
         slices = [self.row(m, "p", 1, ()) for m in given.xs]
@@ -97,7 +109,7 @@ class ScalarLoops(ScalarWriter):
             return self.literal(atom) if isinstance(atom, Literal) else env[atom]
 
         stored: set[Var] = set()
-        for eqn in jaxpr.eqns:
+        for eqn in readers_first(jaxpr.eqns, self.is_large):
             self.check_dtypes(eqn)
             operands = [read(v) for v in eqn.invars]
             if isinstance(eqn.primitive.lowering, (Scan, WhileLoop, Cond)):
@@ -126,25 +138,24 @@ class ScalarLoops(ScalarWriter):
     def control(self, eqn: JaxprEqn, operands: Sequence[Value], into: Sequence[Memory | None]) -> list[Value]:
         """Write a branch or loop within the kernel."""
         lowering = eqn.primitive.lowering
-        stacked = isinstance(lowering, Scan)
-        self.check_few(ScanLayout.of(eqn.params).split_results(eqn.outvars)[0] if stacked else eqn.outvars)
         if isinstance(lowering, Cond):
             return self.put(self.cond(eqn, operands), into)
         self.loops = True
         if isinstance(lowering, WhileLoop):
-            return self.put(self.while_loop(eqn, operands), into)
+            return self.put(self.while_loop(eqn, operands, into), into)
         return self.scan(eqn, operands, into)
 
     def put(self, values: Sequence[Value], into: Sequence[Memory | None]) -> list[Value]:
         for value, m in zip(values, into, strict=True):
-            if m is not None:
+            if m is not None and not (isinstance(value, Memory) and self.is_in(value, m)):
                 self.store(value, m)
         return list(values)
 
     def cond(self, eqn: JaxprEqn, operands: Sequence[Value]) -> list[Value]:
         branches = [b.jaxpr for b in eqn.params["branches"]]
         index = self.scalar(operands[0])
-        if all(_is_cheap(b, self.limits.cheap_branches) for b in branches):
+        large = any(map(self.is_large, eqn.outvars))
+        if not large and all(_is_cheap(b, self.limits.cheap_branches) for b in branches):
             results = [self.all_results(b, operands[1:]) for b in branches]
             out: list[Value] = results[0]
             for i, values in enumerate(results[1:], 1):
@@ -153,55 +164,74 @@ class ScalarLoops(ScalarWriter):
                 here = self.let(op(test, index, Const(i, index.dtype)))
                 out = [self.select(here, self.scalars(v), self.scalars(o)) for v, o in zip(values, out, strict=True)]
             return out
-        names = [self.accumulators([Const(0, v.aval.dtype)] * v.aval.size) for v in eqn.outvars]
-        last = len(branches) - 1
-        for i, branch in enumerate(branches):
+        held = [
+            None if self.is_large(v) else self.registers([Const(0, v.aval.dtype)] * v.aval.size, v.aval.shape)
+            for v in eqn.outvars
+        ]
+        last, ends = len(branches) - 1, list[list[Value]]()
+        for i, branch in enumerate(self.alternatives(branches)):
             test = "le" if i == 0 else "ge" if i == last else "eq"
             taken = op(test, index, Const(i, index.dtype)) if last else Const(True, dtypes.bool_)
             with self.block() as body:
-                for held, value in zip(names, self.all_results(branch, operands[1:]), strict=True):
-                    self.update(held, self.scalars(value))
+                ends.append(self.all_results(branch, operands[1:]))
+                for h, value, first in zip(held, ends[-1], ends[0], strict=True):
+                    self.advance(h if h is not None else first, value)
             self.body.append(If(taken, tuple(body)))
-        return [self.current(held, v.aval.shape) for held, v in zip(names, eqn.outvars, strict=True)]
+        return self.current([first if h is None else h for h, first in zip(held, ends[0], strict=True)])
 
     def all_results(self, jaxpr: Jaxpr, args: Sequence[Value]) -> list[Value]:
         return [r for r in self.run(jaxpr, args, [None] * len(jaxpr.outvars)) if r is not None]
 
-    def accumulators(self, start: Sequence[Expr]) -> list[Name]:
-        out = []
+    def registers(self, start: Sequence[Expr], shape: tuple[int, ...]) -> Registers:
+        """Accumulators with the given values."""
+        names = []
         for value in start:
             name = f"a{self.number()}"
             self.body.append(Init(name, value))
-            out.append(Name(name, value.dtype))
+            names.append(Name(name, value.dtype))
+        return Registers(names, shape)
+
+    def carried(self, values: Sequence[Value], atoms: Sequence[Atom], into: Sequence[Memory | None]) -> list[Held]:
+        """Where a loop carries values that start with the given ones; large arrays may be `into` memory."""
+        return [
+            self.carried_memory(value, atom.aval, m)
+            if self.is_large(atom)
+            else self.registers(list((x := self.scalars(value)).reshape(-1)), x.shape)
+            for value, atom, m in zip(values, atoms, into, strict=True)
+        ]
+
+    def advance(self, held: Held | Value, value: Value) -> None:
+        """Make a value the next one of what is held; that in memory must be there already."""
+        if isinstance(held, Registers):
+            for name, x in zip(held.names, self.scalars(value).reshape(-1), strict=True):
+                self.body.append(Update(name.name, "set", x))
+        elif not (isinstance(held, Memory) and self.is_in(value, held)):
+            raise Unsuitable
+
+    def current(self, held: Sequence[Held | Value]) -> list[Value]:
+        """The values that are held now: names that later updates do not change, and memory."""
+        out: list[Value] = []
+        for h in held:
+            if isinstance(h, Registers):
+                out.append(shaped([self.let(n) for n in h.names], h.shape))
+            else:
+                assert isinstance(h, Memory)
+                out.append(self.latest(h))
         return out
 
-    def update(self, held: Sequence[Name], values: Scalars) -> None:
-        for name, value in zip(held, values.reshape(-1), strict=True):
-            self.body.append(Update(name.name, "set", value))
-
-    def current(self, held: Sequence[Name], shape: tuple[int, ...]) -> Scalars:
-        """The values of accumulators now: names that later updates do not change."""
-        return shaped([self.let(n) for n in held], shape)
-
-    def carried(self, values: Sequence[Value]) -> tuple[list[list[Name]], list[tuple[int, ...]]]:
-        arrays = [self.scalars(v) for v in values]
-        return [self.accumulators(list(a.reshape(-1))) for a in arrays], [a.shape for a in arrays]
-
-    def all_current(self, held: Sequence[Sequence[Name]], shapes: Sequence[tuple[int, ...]]) -> list[Value]:
-        return [self.current(h, s) for h, s in zip(held, shapes, strict=True)]
-
-    def while_loop(self, eqn: JaxprEqn, operands: Sequence[Value]) -> list[Value]:
+    def while_loop(self, eqn: JaxprEqn, operands: Sequence[Value], into: Sequence[Memory | None]) -> list[Value]:
         cond_consts, body_consts, carry = WhileLayout.of(eqn.params).split(operands)
-        held, shapes = self.carried(carry)
-        with self.block() as setup:
-            now = self.all_current(held, shapes)
-            (condition,) = self.all_results(eqn.params["cond_jaxpr"].jaxpr, [*cond_consts, *now])
-        with self.block() as body:
-            new = self.all_results(eqn.params["body_jaxpr"].jaxpr, [*body_consts, *now])
-            for h, value in zip(held, new, strict=True):
-                self.update(h, self.scalars(value))
+        held = self.carried(carry, eqn.outvars, into)
+        with self.iterated(held):
+            with self.block() as setup:
+                now = self.current(held)
+                (condition,) = self.all_results(eqn.params["cond_jaxpr"].jaxpr, [*cond_consts, *now])
+            with self.block() as body:
+                new = self.all_results(eqn.params["body_jaxpr"].jaxpr, [*body_consts, *now])
+                for h, value in zip(held, new, strict=True):
+                    self.advance(h, value)
         self.body.append(While(tuple(setup), self.scalar(condition), tuple(body)))
-        return self.all_current(held, shapes)
+        return self.current(held)
 
     def scan(self, eqn: JaxprEqn, operands: Sequence[Value], into: Sequence[Memory | None]) -> list[Value]:
         p, layout = eqn.params, ScanLayout.of(eqn.params)
@@ -209,7 +239,7 @@ class ScalarLoops(ScalarWriter):
         carry_into, ys_into = layout.split_results(into)
         if not all(isinstance(x, Memory) for x in xs) or any(m is None for m in ys_into):
             return self.put(self.unrolled(eqn, operands), into)
-        held, shapes = self.carried(carry)
+        held = self.carried(carry, eqn.outvars[: layout.num_carry], carry_into)
         name = f"i{self.number()}"
         sign = -1 if p["reverse"] else 1
 
@@ -218,16 +248,16 @@ class ScalarLoops(ScalarWriter):
             last = (self.new_size("o", (p["length"] - 1) * step),) if p["reverse"] else ()
             return self.row(m, name, sign, last)
 
-        with self.block() as body:
+        with self.iterated(held), self.block() as body:
             slices = [self.loaded(row(x)) for x in xs if isinstance(x, Memory)]
-            now = self.all_current(held, shapes)
+            now = self.current(held)
             places = [*[None] * len(carry), *(row(m) for m in ys_into if m is not None)]
             out = self.run(p["jaxpr"].jaxpr, [*consts, *now, *slices], places)
             for h, value in zip(held, out, strict=False):
                 assert value is not None
-                self.update(h, self.scalars(value))
+                self.advance(h, value)
         self.body.append(For(name, self.new_size("n", p["length"]), tuple(body), "serial"))
-        results = self.put(self.all_current(held, shapes), carry_into)
+        results = self.put(self.current(held), carry_into)
         return [*results, *(m for m in ys_into if m is not None)]
 
     def unrolled(self, eqn: JaxprEqn, operands: Sequence[Value]) -> list[Value]:

@@ -64,13 +64,17 @@ class Unsuitable(Exception):
 
 
 class Memory(NamedTuple):
-    """An array that stays in memory: element (i, j, …) of `view`, at the sum of the terms and offsets beyond that."""
+    """An array that stays in memory: element (i, j, …) of `view`, at the sum of the terms and offsets beyond that.
+
+    `version` counts the writes to it before it was read; see `scalar_updates`.
+    """
 
     param: str
     view: Strided
     dtype: np.dtype
     terms: tuple[tuple[str, int | str], ...] = ()
     offsets: tuple[int | str, ...] = ()
+    version: int = 0
 
     def at(self, flat: int) -> Index:
         """Where the element number `flat` is."""
@@ -100,13 +104,14 @@ class ScalarWriter(KernelBuilder):
 
     def operand(self, var: Var, shape: tuple[int, ...]) -> Memory:
         """An operand of the kernel in its shape, which may differ from that of the variable that stores it."""
-        return self._memory(self.input(var), var, shape)
+        return self.memory(self.input(var), var, shape)
 
     def result(self, var: Var) -> Memory:
         """A result of the kernel."""
-        return self._memory(self.output(var), var, var.aval.shape)
+        return self.memory(self.output(var), var, var.aval.shape)
 
-    def _memory(self, param: str, var: Var, shape: tuple[int, ...]) -> Memory:
+    def memory(self, param: str, var: Var, shape: tuple[int, ...]) -> Memory:
+        """All of a parameter."""
         if var.aval.dtype not in DTYPES:
             raise Unsuitable
         return Memory(param, contiguous(shape), var.aval.dtype)
@@ -115,7 +120,8 @@ class ScalarWriter(KernelBuilder):
         """A slice along the leading dimension, at the loop index `name`, counted down where `sign` is −1."""
         step = m.view.strides[0]
         inner = Strided(m.view.shape[1:], m.view.strides[1:], m.view.offset)
-        return Memory(m.param, inner, m.dtype, (*m.terms, (name, self.stride(sign * step))), (*m.offsets, *offsets))
+        terms = (*m.terms, (name, self.stride(sign * step)))
+        return m._replace(view=inner, terms=terms, offsets=(*m.offsets, *offsets))
 
     # ------------------------------------------------------------------ limits
 
@@ -337,8 +343,7 @@ class ScalarWriter(KernelBuilder):
     def window(self, x: Value, form: GatherForm, starts: dict[int, Scalars], kept: Sequence[int]) -> Value:
         """One window of an array, of its dimensions `kept` in order; the starts are those of some dimensions."""
         shape = x.view.shape if isinstance(x, Memory) else x.shape
-        zero = shaped([Const(0, INT64)], ())
-        every = [starts.get(d, zero) for d in range(len(shape))]
+        every = [starts.get(d, ZERO) for d in range(len(shape))]
         found = self.slice_of(x, self.starts(shape, every, form.sizes), form.sizes)
         if isinstance(found, Memory):
             if form.fill is not None:
@@ -443,6 +448,9 @@ def shaped(flat: Sequence[Expr], shape: tuple[int, ...]) -> Scalars:
     out = np.empty(len(flat), object)
     out[:] = flat
     return out.reshape(shape)
+
+
+ZERO = shaped([Const(0, INT64)], ())
 
 
 def _numbered(shape: tuple[int, ...]) -> np.ndarray:

@@ -128,7 +128,10 @@ class Planner:
         if group.kind == "control":
             operands = [a.source for a in fusion.accesses[eqn]]
             small = small_loops.lower(eqn, operands, self.scheduling)
-            return [self._kernel(small) if small is not None else nested.step(eqn, operands, self.routine, self.target)]
+            if small is None:
+                return [nested.step(eqn, operands, self.routine, self.target)]
+            copies = [_copy(out, operand, self.scheduling.copy_grain) for out, operand in small.replaces]
+            return [*copies, self._kernel(small)]
         if group.kind == "native":
             return [_native(fusion, eqn)]
         return [_host(fusion, eqn)]

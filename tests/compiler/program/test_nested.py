@@ -71,7 +71,7 @@ def test_iterations_that_carry_nothing_are_shared_among_threads():
 
 def test_a_carry_of_which_a_window_is_replaced_stays_in_place():
     def fill(x: Any) -> Any:
-        return lax.fori_loop(0, 5, lambda i, x: lax.dynamic_update_slice(x, 2 * x[:1, :1], (i, i)), x)
+        return lax.fori_loop(0, 5, lambda i, x: lax.dynamic_update_slice(x, 2 * x[:, :1], (0, i)), x)
 
     _, call = loop_of(fill, W)
     assert call.copies and call.copies[0][2] == W.nbytes
