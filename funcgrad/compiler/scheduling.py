@@ -27,6 +27,8 @@ class Scheduling:
     map_block: int = 8192
     long_fold: int = 65536
     max_partial_folds: int = 64
+    # Rows that are shorter are looped over within one iteration of the parallel loop, if there are enough of those.
+    short_row: int = 1024
     # Accumulators of a few folds over so many columns stay in a 32 KiB cache.
     column_block: int = 1024
     # Transposed accesses walk through tiles of this side, so that all of a cache line is used before it is evicted.

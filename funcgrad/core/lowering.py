@@ -74,6 +74,13 @@ class Concatenate(Lowering):
 
 
 @dataclass(frozen=True)
+class Interleave(Lowering):
+    """out[i·factors + j] = operand number j at i, as far as that is in the `shape` of the params."""
+
+    moves_only = True
+
+
+@dataclass(frozen=True)
 class Iota(Lowering):
     """out[i] = i[dimension]."""
 

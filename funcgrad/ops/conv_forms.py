@@ -110,7 +110,7 @@ def _phased(c: Convolution) -> Any:
     parts = [phases(c.lhs_size(2 + d), w) for d, w in enumerate(c.geometry)]
     c = c._replace(out_spec=_channels_last(len(c.geometry)))  # long runs are interleaved
     whole = Phase(0, 1, slice(0, 1), Window(1))  # the batch is the first dimension, and has one phase
-    return by_phases([[whole], *parts], [c.batch, *c.counts], lambda chosen: _of_phase(c, chosen[1:]))
+    return by_phases([[whole], *parts], [c.batch, *c.counts], lambda chosen, _: _of_phase(c, chosen[1:]))
 
 
 def _of_phase(c: Convolution, chosen: Sequence[Phase]) -> Any:

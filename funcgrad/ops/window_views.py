@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.array_types import aval_of
-from funcgrad.ops.shapes import broadcast_in_dim, expand_dims, reshape
-from funcgrad.ops.slicing import concatenate, pad, slice_
+from funcgrad.ops.interleaving import interleave
+from funcgrad.ops.slicing import pad, slice_
 from funcgrad.ops.window_geometry import Phase, Window
 
 _FEW = 16  # elements of a window that are folded at once, in one loop
@@ -57,30 +57,28 @@ def tap(x: Any, fill: Any, geometry: Sequence[Window], place: Sequence[int]) -> 
     return pad(slice_(x, start, limit, [w.stride for w in geometry]), fill, config)
 
 
-def by_phases(parts: Sequence[list[Phase]], counts: Sequence[int], compute: Callable[[list[Phase]], Any]) -> Any:
+def by_phases(
+    parts: Sequence[list[Phase]], counts: Sequence[int], compute: Callable[[list[Phase], Sequence[int]], Any]
+) -> Any:
     """Compute windows phase by phase and interleave them; each dimension has a list of phases and a number of windows.
 
-    `compute` gets a phase for each dimension, and returns the windows of those.
+    `compute` gets a phase for each dimension and how many windows there are of it, and returns those. The phases of a
+    dimension have the same number of windows; the last one may be beyond those that are wanted.
     """
-
-    def interleaved(chosen: list[Phase]) -> Any:
-        d = len(chosen)
-        if d == len(parts):
-            return compute(chosen)
-        each = [interleaved([*chosen, phase]) for phase in parts[d]]
-        if len(each) == 1:
-            return each[0]
-        shape = list(aval_of(each[0]).shape)
-        rows = [pad(x, zero_of(x), _longer(x, d, shape[d])) for x in each]
-        both = concatenate([expand_dims(x, (d + 1,)) for x in rows], d + 1)
-        shape[d] *= len(each)
-        return slice_(reshape(both, shape), [0] * len(shape), [*shape[:d], counts[d], *shape[d + 1 :]])
-
-    return interleaved([])
+    factors = [len(of_dimension) for of_dimension in parts]
+    sizes = [-(-n // f) for n, f in zip(counts, factors, strict=True)]
+    even = [
+        [_with_windows(phase, size - len(range(phase.first, n, phase.step))) for phase in of_dimension]
+        for of_dimension, size, n in zip(parts, sizes, counts, strict=True)
+    ]
+    each = [compute(list(chosen), sizes) for chosen in itertools.product(*even)]
+    more = aval_of(each[0]).shape[len(sizes) :]
+    return interleave(each, [*factors, *(1 for _ in more)], [*counts, *more])
 
 
-def _longer(x: Any, axis: int, size: int) -> list[tuple[int, int, int]]:
-    return [(0, size - n if d == axis else 0, 0) for d, n in enumerate(aval_of(x).shape)]
+def _with_windows(phase: Phase, more: int) -> Phase:
+    window = phase.window
+    return phase._replace(window=window._replace(high=window.high + more * window.stride))
 
 
 def zero_of(x: Any) -> Any:
@@ -90,11 +88,8 @@ def zero_of(x: Any) -> Any:
 
 def repeated(x: Any, fill: Any, geometry: Sequence[Window]) -> Any:
     """Return the one element that each window sees, where the elements of `x` are as far apart as windows are long."""
-    shape = aval_of(x).shape
-    twice = [m for n, w in zip(shape, geometry, strict=True) for m in (n, w.size)]
-    spread = reshape(
-        broadcast_in_dim(x, twice, range(0, len(twice), 2)), [n * w.size for n, w in zip(shape, geometry, strict=True)]
-    )
+    shape, sizes = aval_of(x).shape, [w.size for w in geometry]
+    spread = interleave([x] * math.prod(sizes), sizes, [n * k for n, k in zip(shape, sizes, strict=True)])
     config = []
     for n, w in zip(shape, geometry, strict=True):
         low = w.low - (w.size - 1)

@@ -21,7 +21,6 @@ import numpy as np
 
 from funcgrad import dtypes
 from funcgrad.core.array_types import aval_of
-from funcgrad.core.arrays import as_array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import Rewrite
 from funcgrad.core.primitives import AxisData, Primitive
@@ -31,10 +30,11 @@ from funcgrad.ops.accumulation import accumulator
 from funcgrad.ops.arithmetic import max_p, min_p
 from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.elementwise import ANY, NUMBER, REAL, add_any, check_operands
-from funcgrad.ops.logic import and_p, eq_p, ge_p, gt_p, le_p, lt_p, ne_p, or_p
+from funcgrad.ops.interleaving import interleave
+from funcgrad.ops.logic import and_p, eq_p, ge_p, gt_p, le_p, lt_p, not_p
 from funcgrad.ops.reductions import highest, lowest
 from funcgrad.ops.selection import select_n_p
-from funcgrad.ops.shapes import broadcast_in_dim, full, reshape, to_dim, zeros_of
+from funcgrad.ops.shapes import full, to_dim, zeros_of
 from funcgrad.ops.slicing import pad
 from funcgrad.ops.window_geometry import (
     Phase,
@@ -123,10 +123,9 @@ def _reducer(
         if all((w.base_dilation, w.stride, w.dilation) == (w.size, 1, 1) for w in geometry):
             return convert_element_type(repeated(x, fill, geometry), dtype)
 
-        def of_phase(chosen: list[Phase]) -> Any:
-            seen = [[*range(w.size)][p.taps] for p, w in zip(chosen, geometry, strict=True)]
-            if not all(seen):
-                return full([len(range(p.first, n, p.step)) for p, n in zip(chosen, counts, strict=True)], fill, wide)
+        def of_phase(chosen: list[Phase], shape: Sequence[int]) -> Any:
+            if not all(p.window.size for p in chosen):
+                return full(shape, fill, wide)
             (out,) = folded(lambda a, b: [combine(a[0], b[0])], [x], [fill], [p.window for p in chosen])
             return out
 
@@ -256,10 +255,10 @@ def _selection_infer(name: str) -> Callable[..., ShapedArray]:
 
 def _beats(candidate: Any, best: Any, select: Primitive) -> Any:
     """Whether a later element is to be chosen: it is more extreme, or the first NaN."""
-    more = (gt_p if select is ge_p else lt_p).bind(candidate, best)
     if not dtypes.is_inexact(aval_of(best).dtype):
-        return more
-    return or_p.bind(more, and_p.bind(ne_p.bind(candidate, candidate), eq_p.bind(best, best)))
+        return (gt_p if select is ge_p else lt_p).bind(candidate, best)
+    behind = (le_p if select is ge_p else ge_p).bind(candidate, best)  # false if one is NaN
+    return and_p.bind(not_p.bind(behind), eq_p.bind(best, best))
 
 
 def _gather_expand(tangents: Any, operand: Any, *, select_prim: Primitive, **params: Any) -> Any:
@@ -295,40 +294,38 @@ def _scatter_expand(source: Any, operand: Any, *, select_prim: Primitive, **para
     wide = accumulator(dtype)
     if not aval_of(source).size or not aval_of(operand).size:
         return full(shape, 0, dtype)
-    which, source, zero = _chosen(operand, select_prim, geometry), convert_element_type(source, wide), wide.type(0)
+    which = _chosen(operand, select_prim, geometry)
     if all((w.size, w.dilation, w.base_dilation) == (w.stride, 1, 1) for w in geometry):
-        out = _scattered_apart(source, which, shape, geometry)
-        return convert_element_type(out, dtype)
+        return _scattered_apart(source, which, shape, geometry)
+    if math.prod(w.size for w in geometry) < 128:
+        which = convert_element_type(which, dtypes.int8)  # it is read many times
+    nowhere = np.array(-1, aval_of(which).dtype)
+    zero = zero_of(source)
     numbers = {place: k for k, place in enumerate(places(geometry))}
     back = transposed(shape, counts, geometry)
 
-    def of_phase(chosen: list[Phase]) -> Any:
+    def of_phase(chosen: list[Phase], shape: Sequence[int]) -> Any:
         seen = [[*range(w.size)][p.taps] for p, w in zip(chosen, geometry, strict=True)]
         total: Any = None
         for j, from_end in zip(places([p.window for p in chosen]), itertools.product(*seen), strict=True):
             k = numbers[tuple(w.size - 1 - i for w, i in zip(geometry, from_end, strict=True))]
-            masked = select_n_p.bind(eq_p.bind(which, full(counts, k, dtypes.int32)), full(counts, 0, wide), source)
-            term = tap(masked, zero, [p.window for p in chosen], j)
+            here, added = (tap(x, f, [p.window for p in chosen], j) for x, f in ((which, nowhere), (source, zero)))
+            mask = eq_p.bind(convert_element_type(here, dtypes.int32), full(shape, k, dtypes.int32))
+            term = select_n_p.bind(mask, full(shape, 0, wide), convert_element_type(added, wide))
             total = term if total is None else add_any(total, term)
-        if total is None:
-            total = full([len(range(p.first, n, p.step)) for p, n in zip(chosen, shape, strict=True)], 0, wide)
-        return total
+        return full(shape, 0, wide) if total is None else total
 
     parts = [phases(n, w) for n, w in zip(counts, back, strict=True)]
     return convert_element_type(by_phases(parts, shape, of_phase), dtype)
 
 
 def _scattered_apart(source: Any, which: Any, shape: Sizes, geometry: Sequence[Window]) -> Any:
-    """The scatter of windows that lie side by side: each element asks its own window."""
-    counts = aval_of(source).shape
-    twice = [m for n, w in zip(counts, geometry, strict=True) for m in (n, w.size)]
-    outer, inner = range(0, len(twice), 2), range(1, len(twice), 2)
-    sizes = [w.size for w in geometry]
-    number = np.arange(math.prod(sizes), dtype=np.int32).reshape(sizes)
-    asked = broadcast_in_dim(as_array(number), twice, inner)
-    chosen = eq_p.bind(broadcast_in_dim(which, twice, outer), asked)
-    spread = select_n_p.bind(chosen, full(twice, 0, aval_of(source).dtype), broadcast_in_dim(source, twice, outer))
-    whole = reshape(spread, [n * w.size for n, w in zip(counts, geometry, strict=True)])
+    """The scatter of windows that lie side by side: each element belongs to one window."""
+    counts, sizes = aval_of(source).shape, [w.size for w in geometry]
+    zero = full(counts, 0, aval_of(source).dtype)
+    chosen = (eq_p.bind(which, full(counts, k, dtypes.int32)) for k in range(math.prod(sizes)))
+    parts = [select_n_p.bind(here, zero, source) for here in chosen]
+    whole = interleave(parts, sizes, [n * k for n, k in zip(counts, sizes, strict=True)])
     config = [(-w.low, n + w.low - m * w.size, 0) for n, m, w in zip(shape, counts, geometry, strict=True)]
     return pad(whole, zero_of(whole), config)
 

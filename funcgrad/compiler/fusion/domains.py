@@ -7,11 +7,13 @@ point of the domain without the folded axes).
 
 from __future__ import annotations
 
+import math
+
 from funcgrad.compiler.fusion.access import Access, squeezed, without_units
 from funcgrad.compiler.fusion.groups import Group, Shape
 from funcgrad.compiler.loops.scalars import SCALARS
 from funcgrad.core.jaxprs import JaxprEqn
-from funcgrad.core.lowering import Concatenate, Elementwise, Gather, Iota, Pad, Reduce, Strided, contiguous
+from funcgrad.core.lowering import Concatenate, Elementwise, Gather, Interleave, Iota, Pad, Reduce, Strided, contiguous
 
 
 def work_of(eqn: JaxprEqn) -> int:
@@ -25,6 +27,8 @@ def work_of(eqn: JaxprEqn) -> int:
 
 def domain_of(eqn: JaxprEqn) -> tuple[Shape, tuple[int, ...]]:
     """The domain an equation iterates over, without units, and the axes of it that it folds; an effect has none."""
+    if isinstance(eqn.primitive.lowering, Interleave):
+        return squeezed(eqn.invars[0].aval.shape), ()
     if not isinstance(eqn.primitive.lowering, Reduce):
         return squeezed(eqn.outvars[0].aval.shape) if eqn.outvars else (), ()
     shape = eqn.invars[0].aval.shape
@@ -36,8 +40,12 @@ def level_of(eqn: JaxprEqn, group: Group, of_result: bool = False) -> str:
     """At which level of its group an equation is computed; a reduction computes at full, its result is a row value."""
     if isinstance(eqn.primitive.lowering, Reduce) and domain_of(eqn)[1]:
         return "row" if of_result else "full"
-    out = squeezed(eqn.outvars[0].aval.shape)
-    return "full" if out == group.domain else "row"
+    return "full" if _points(eqn) == group.domain else "row"
+
+
+def _points(eqn: JaxprEqn) -> Shape:
+    """What an equation that folds nothing iterates over."""
+    return squeezed(eqn.outvars[0].aval.shape) if isinstance(eqn.primitive.lowering, Reduce) else domain_of(eqn)[0]
 
 
 def reads_in_place(
@@ -72,4 +80,6 @@ def is_positional(eqn: JaxprEqn) -> bool:
     lowering, shape = eqn.primitive.lowering, eqn.outvars[0].aval.shape
     if isinstance(lowering, Gather):
         return any(d is not None and shape[d] != 1 for d in lowering.form_of(eqn).along)
+    if isinstance(lowering, Interleave):
+        return math.prod(shape) != sum(v.aval.size for v in eqn.invars)  # it leaves something out
     return isinstance(lowering, (Pad, Concatenate, Iota))

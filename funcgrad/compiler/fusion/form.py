@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 
-from funcgrad.compiler.fusion.access import Access, squeezed
+from funcgrad.compiler.fusion.access import Access
 from funcgrad.compiler.fusion.domains import domain_of, is_positional, reads_elsewhere, reads_in_place, work_of
 from funcgrad.compiler.fusion.grouping import Grouping
 from funcgrad.compiler.fusion.groups import Group
@@ -67,9 +67,9 @@ def _fits(grouping: Grouping, computed: Computed, group: Group) -> bool:
         if domain != group.domain or (group.axes and axes != group.axes):
             return False
         level = "full"
-    elif (out := squeezed(eqn.outvars[0].aval.shape)) == group.domain:
+    elif domain == group.domain:
         level = "full"
-    elif group.axes and out == group.row_shape and not is_positional(eqn):
+    elif group.axes and domain == group.row_shape and not is_positional(eqn):
         level = "row"
     else:
         return False

@@ -29,6 +29,7 @@ from funcgrad.core.lowering import (
     Contract,
     Elementwise,
     Gather,
+    Interleave,
     Iota,
     LibraryRoutine,
     LoweringTable,
@@ -279,7 +280,7 @@ _RULES: LoweringTable[Callable[[_Resolver, JaxprEqn], None]] = LoweringTable(
         **dict.fromkeys(KERNELS, _Resolver.kernels),
     },
     # Those of these that the loop language can express never get here.
-    rest=(Elementwise, Pad, Iota, Reduce, Gather, *CALLS, *HOST),
+    rest=(Elementwise, Pad, Interleave, Iota, Reduce, Gather, *CALLS, *HOST),
     otherwise=_Resolver.host,
 )
 

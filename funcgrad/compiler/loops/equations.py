@@ -20,6 +20,7 @@ from funcgrad.core.lowering import (
     Contract,
     Elementwise,
     Gather,
+    Interleave,
     Iota,
     LibraryRoutine,
     LoweringTable,
@@ -45,7 +46,7 @@ _EXPRESSIBLE: LoweringTable[Callable[[JaxprEqn], bool]] = LoweringTable(
     {
         Elementwise: _has_formula,
         Concatenate: lambda eqn: len(eqn.invars) <= MOST_PARTS,
-        **dict.fromkeys((View, Pad, Iota, Reduce, Gather), lambda eqn: True),
+        **dict.fromkeys((View, Pad, Interleave, Iota, Reduce, Gather), lambda eqn: True),
     },
     rest=(Contract, Scatter, LibraryRoutine, Native, Barrier, *CALLS, *CONTROL, *KERNELS, *HOST),
     otherwise=lambda eqn: False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterable
 
 from funcgrad import dtypes
@@ -14,7 +15,10 @@ from funcgrad.compiler.fusion.groups import Group
 from funcgrad.compiler.loops.equations import MOST_PARTS, is_comparison, is_costly, scalar_ops
 from funcgrad.compiler.lowering import schedule as sch
 from funcgrad.core.jaxprs import JaxprEqn, Var
-from funcgrad.core.lowering import Concatenate, Pad, Reduce, contiguous
+from funcgrad.core.lowering import Concatenate, Interleave, Pad, Reduce, contiguous
+
+_TOGETHER = 4  # rows that are computed together if they share what they read
+_MOST_WORK = 64  # of a group whose rows are
 
 
 def is_rounded_sum(eqn: JaxprEqn) -> bool:
@@ -41,20 +45,43 @@ class Analysis:
         self.nest = sch.schedule(self.dimensions, fusion.scheduling, strides)
         # Whether all that the vector loop reads and writes is next to each other.
         self.simd = not barriers and all(s[-1] in (0, 1, -1) for s in strides if s)
-        self.cuts = self._cuts()
+        self.cuts = self._cuts(len(group.domain) - 1)
         if self.cuts and len(self.dimensions) == 1:
             self.nest = dataclasses.replace(self.nest, block=fusion.scheduling.map_block)
+        elif self._has_row_loop():
+            row, shared = len(self.dimensions) - 2, any(s[-1] and not s[-2] for s in strides if len(s) > 1)
+            together = _TOGETHER if shared and group.work <= _MOST_WORK else 1
+            self.nest = dataclasses.replace(self.nest, row=row, together=together)
 
-    def _cuts(self) -> tuple[int, ...]:
-        """The indices along the last dimension where a concatenation or padding changes from one part to the next.
+    def _cuts(self, dimension: int) -> tuple[int, ...]:
+        """The indices along a dimension where a concatenation or padding changes from one part to the next.
 
         The vector loop is cut there: within each piece it is known which part is read, and nothing is masked.
         """
-        if self.nest.form != "map" or self.nest.tile is not None or not self.dimensions:
+        if self.nest.form != "map" or self.nest.tile is not None or dimension < 0:
             return ()
-        last = len(self.group.domain) - 1
-        found = {c for e in self.group.eqns for c in positional_cuts(e, last) if 0 < c < self.group.domain[-1]}
-        return tuple(sorted(found)) if len(found) < MOST_PARTS else ()
+        found = {c for e in self.group.eqns for c in positional_cuts(e, dimension)}
+        inside = tuple(sorted(c for c in found if 0 < c < self.group.domain[dimension]))
+        return inside if len(inside) < MOST_PARTS else ()
+
+    def _has_row_loop(self) -> bool:
+        """Whether a parallel iteration of a map is to run over the last two dimensions.
+
+        It saves what is computed for each row: its indices from the number of the iteration, and whether it is padding.
+        """
+        nest, limits = self.nest, self.fusion.scheduling
+        if nest.form != "map" or nest.tile is not None or nest.block or len(self.dimensions) < 3:
+            return False
+        outer = math.prod(d.extent for d in self.dimensions[:-2])
+        return outer >= limits.min_parallel and (bool(self.inside()) or self.dimensions[-1].extent < limits.short_row)
+
+    def inside(self) -> dict[int, tuple[int, int]]:
+        """For dimensions of the domain but the last one that cuts divide, the longest piece."""
+        found = {}
+        for d, n in enumerate(self.group.domain[:-1]):
+            if cuts := self._cuts(d):
+                found[d] = max(itertools.pairwise([0, *cuts, n]), key=lambda piece: piece[1] - piece[0])
+        return found
 
     def _set_phase(self, eqn: JaxprEqn) -> None:
         phase = 0
@@ -84,6 +111,11 @@ class Analysis:
 
     def store_strides(self, var: Var) -> tuple[int, ...]:
         """Strides with which a value is written, in its own order."""
+        eqn = self.made[var]
+        if isinstance(eqn.primitive.lowering, Interleave):
+            steps, factors = contiguous(var.aval.shape).strides, eqn.params["factors"]
+            sizes = eqn.invars[0].aval.shape
+            return tuple(step * f for n, step, f in zip(sizes, steps, factors, strict=True) if n != 1)
         if self.level[var] == "full":
             return contiguous(self.group.domain).strides
         rows = iter(contiguous(self.group.row_shape).strides)
@@ -113,7 +145,7 @@ class Analysis:
 
 def domain_dimensions(eqn: JaxprEqn) -> dict[int, int]:
     """From dimensions of the result to dimensions of the domain; those of size 1 have none."""
-    shape = eqn.outvars[0].aval.shape
+    shape = (eqn.invars if isinstance(eqn.primitive.lowering, Interleave) else eqn.outvars)[0].aval.shape
     return {d: i for i, d in enumerate(d for d, n in enumerate(shape) if n != 1)}
 
 

@@ -138,9 +138,10 @@ class KernelBuilder:
         """Declare a run-time size whose name is a letter and a number."""
         return self.size(f"{letter}{len(self.sizes)}", value)
 
-    def stride(self, value: int) -> int | str:
+    def stride(self, value: int, largest_fixed: int = 0) -> int | str:
         """A stride: a number where it is part of the kernel's form, otherwise a size."""
-        return value if abs(value) <= self.largest_fixed_stride else self.new_size("s", value)
+        fixed = max(largest_fixed, self.largest_fixed_stride)
+        return value if abs(value) <= fixed else self.new_size("s", value)
 
     def offset(self, value: int) -> int | str:
         """An offset: 0, or a size."""

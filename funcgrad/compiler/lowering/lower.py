@@ -8,6 +8,7 @@ between phases: as scalars in the row form, as short arrays in the column form.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -22,8 +23,10 @@ from funcgrad.compiler.loops.language import (
     Expr,
     For,
     Index,
+    IndexValue,
     Load,
     Name,
+    Stmt,
     Store,
     op,
     unique_indices,
@@ -31,7 +34,8 @@ from funcgrad.compiler.loops.language import (
 from funcgrad.compiler.lowering import positional
 from funcgrad.compiler.lowering import schedule as sch
 from funcgrad.compiler.lowering.analysis import Analysis, is_rounded_sum
-from funcgrad.compiler.lowering.kernel_builder import INT64, Launch, build, size_value
+from funcgrad.compiler.lowering.kernel_builder import INT64, Launch, build, index_value, size_value
+from funcgrad.compiler.lowering.nest import plus
 from funcgrad.compiler.lowering.row_values import ColumnValues, PhaseWriter, RowValues
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import Atom, JaxprEqn, Var
@@ -45,6 +49,7 @@ from funcgrad.core.lowering import (
     Contract,
     Elementwise,
     Gather,
+    Interleave,
     Iota,
     LibraryRoutine,
     LoweringTable,
@@ -100,8 +105,8 @@ _EXPRESSIONS: LoweringTable[Callable[[Any, JaxprEqn, Sequence[Expr]], Expr] | No
         View: _operand,
         Reduce: _operand,
     },
-    # No part of loops; see `is_loop`.
-    rest=(Contract, Scatter, LibraryRoutine, Native, Barrier, *CALLS, *CONTROL, *KERNELS, *HOST),
+    # No value at a point, or no part of loops; see `is_loop`.
+    rest=(Interleave, Contract, Scatter, LibraryRoutine, Native, Barrier, *CALLS, *CONTROL, *KERNELS, *HOST),
     otherwise=None,
 )
 
@@ -132,26 +137,59 @@ class Writer(PhaseWriter):
         return self._launch()
 
     def _map(self) -> None:
-        nest, values = self.nest, list(self.info.made)
+        nest = self.nest
         last = len(nest.dimensions) - 1
-        if self.info.cuts:
-            self._pieces()
-        elif last < 0 or (last == 0 and not nest.block):  # one element, or one loop: the parallel one
+        if nest.row is not None:
+            self._rows(nest.row)
+        elif self.info.cuts or nest.tile is not None or (last >= 0 and (last or nest.block)):
+            self._row([{}])
+        else:  # one element, or one loop: the parallel one
             self.position[0] = (("p", 1),)
-            self._full_values(0, values, {})
-        else:
-            dims = [last] if nest.tile is None else [nest.tile, last]
-            self.set_loop_positions(dims)
-            with self.block() as inner:
-                self._full_values(0, values, {})
-            self.body += self.loops(inner, dims)
+            self._full_values(0, list(self.info.made), {})
 
-    def _pieces(self) -> None:
-        """The vector loop of a map, piece by piece: see `Analysis.cuts`."""
+    def _rows(self, row: int) -> None:
+        """The loop over the dimension before the last one: first where nothing is masked, then what remains."""
+        extent, together, pieces = self.nest.dimensions[row].extent, self.nest.together, self.info.inside()
+        start, stop = pieces.get(len(self.info.group.domain) - 2, (0, extent))
+        blocks = (stop - start) // together
+        first, count = self.offset(start), self.size("row_blocks", blocks)
+        unmasked = [self._within(d, *piece) for d, piece in pieces.items() if self.loop_of(d) != row]
+        if unmasked:
+            inside = functools.reduce(lambda a, b: op("and", a, b), unmasked)
+            count = self.define(op("select", inside, size_value(count), Const(0, INT64))).name
+        with self.block() as body:
+            at = [self.define(IndexValue(Index((("r", together),), plus(first, u)))) for u in range(together)]
+            self.pieces = pieces
+            self._row([{row: ((name.name, 1),)} for name in at])
+            self.pieces = {}
+        self.body.append(For("r", count, tuple(body)))
+        if not pieces and together == 1:
+            return
+        done = self.define(op("mul", size_value(count), Const(together, INT64)))
+        with self.block() as body:
+            number = index_value("e")
+            passed = op("select", op("lt", number, size_value(first)), Const(0, INT64), done)
+            where = self.define(op("add", number, passed))
+            self._row([{row: ((where.name, 1),)}], cut=False)
+        rest = self.define(op("sub", size_value(self.extents[row]), done))
+        self.body.append(For("e", rest.name, tuple(body)))
+
+    def _within(self, d: int, start: int, stop: int) -> Expr:
+        at = self.position_of(d)
+        return op("and", op("ge", at, size_value(self.offset(start))), op("lt", at, size_value(self.offset(stop))))
+
+    def _row(self, positions: Sequence[dict[int, tuple[tuple[str, int], ...]]], cut: bool = True) -> None:
+        """The vector loop of a map, at some positions of other dimensions at once; see `Analysis.cuts`."""
         last = len(self.nest.dimensions) - 1
+        if not (self.info.cuts and cut):
+            dims = [last] if self.nest.tile is None else [self.nest.tile, last]
+            self.set_loop_positions(dims)
+            self.body += self.loops(self._points(positions), dims)
+            return
+        place = len(self.info.group.domain) - 1
         bounds = [0, *self.info.cuts, self.nest.dimensions[last].extent]
         for k, (start, stop) in enumerate(itertools.pairwise(bounds)):
-            self.piece = (start, stop)
+            self.pieces[place] = (start, stop)
             first, width = f"k{k}_start", f"k{k}_width"
             begin, end = (size_value(self.offset(x)) for x in (start, stop))
             if self.nest.block:  # what the piece and this iteration's block have in common
@@ -161,10 +199,16 @@ class Writer(PhaseWriter):
             begin = self.define(begin, first)
             self.define(op("max", op("sub", end, begin), Const(0, INT64)), width)
             self.position[last] = ((first, 1), ("j", 1))
-            with self.block() as inner:
+            self.body.append(For("j", width, tuple(self._points(positions)), "vector"))
+        del self.pieces[place]
+
+    def _points(self, positions: Sequence[dict[int, tuple[tuple[str, int], ...]]]) -> list[Stmt]:
+        """The body of the vector loop of a map."""
+        with self.block() as inner:
+            for position in positions:
+                self.position |= position
                 self._full_values(0, list(self.info.made), {})
-            self.body.append(For("j", width, tuple(inner), "vector"))
-        self.piece = None
+        return inner
 
     def _kept_values(self) -> dict[Var, str]:
         """Scratch rows for full values that later phases want again: the costly ones, and those that must be the same.
@@ -246,6 +290,9 @@ class Writer(PhaseWriter):
                 env[v] = self.define(Load(kept[v], self.scratch_index(), v.aval.dtype), name)
                 continue
             operands = [self.operand(u, "full", env, rows, eqn, i) for i, u in enumerate(eqn.invars)]
+            if isinstance(eqn.primitive.lowering, Interleave):
+                positional.interleave(self, eqn, operands)
+                continue
             env[v] = self.define(self.expression(eqn, operands), name)
             if v in kept:
                 self.body.append(Store(kept[v], self.scratch_index(), env[v]))

@@ -4,18 +4,35 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from funcgrad import dtypes
 from funcgrad.compiler.fusion.access import Access
-from funcgrad.compiler.loops.language import Const, Expr, For, Index, Let, Load, Name, Stmt, Store, op
+from funcgrad.compiler.loops.language import (
+    Const,
+    Expr,
+    For,
+    Index,
+    IndexValue,
+    Let,
+    Load,
+    Name,
+    Offset,
+    Stmt,
+    Store,
+    op,
+)
 from funcgrad.compiler.lowering import schedule as sch
 from funcgrad.compiler.lowering.analysis import Analysis
 from funcgrad.compiler.lowering.kernel_builder import INT64, KernelBuilder, build, index_value, size_value
 from funcgrad.core.jaxprs import Literal, Var
 
+# Accesses that are at most this many indices apart have this distance in their kernel's form.
+_NEAR = 8
+# LLVM loads whole vectors of elements that are up to this far apart, and shuffles them, if it knows the distance.
+_SHUFFLED = 4
 # Numbers up to this magnitude belong to the formula; larger whole numbers are taken for sizes.
 _LIKE_A_SIZE = 16
 
@@ -36,9 +53,10 @@ class NestWriter(KernelBuilder):
     def __init__(self, info: Analysis, nest: sch.Nest, fold_blocks: int = 0):
         super().__init__()
         self.info, self.nest, self.fold_blocks = info, nest, fold_blocks
-        # The piece of the vector loop that is being written, if the loop is cut (see `Analysis.cuts`).
-        self.piece: tuple[int, int] | None = None
-        self.last_dimension = len(info.group.domain) - 1
+        # The pieces of dimensions of the domain that are being written, where loops are cut (see `Analysis.cuts`).
+        self.pieces: dict[int, tuple[int, int]] = {}
+        # For each array and strides over the nest: the names of the strides, and those of the offsets.
+        self.accesses: dict[Any, tuple[dict[int, int | str], dict[int, int | str]]] = {}
         self.extents = [self.size(f"n{i}", d.extent) for i, d in enumerate(nest.dimensions)]
         # The value of each dimension's index, in terms of loop variables and Lets.
         self.position: dict[int, tuple[tuple[str, int], ...]] = {}
@@ -50,16 +68,32 @@ class NestWriter(KernelBuilder):
 
     # ------------------------------------------------------------------ indices
 
-    def index(self, strides: Sequence[int], offset: int = 0) -> Index:
-        """The address of an access with one stride per original dimension of the domain."""
+    def address(self, source: Var, strides: dict[int, int], offset: int) -> Index:
+        """The index of an access with a stride for each dimension of the nest.
+
+        Accesses to one array with the same strides share their sizes: they are at small distances from each other where
+        possible, so that LLVM sees which of them are the same element.
+        """
+        strides = {i: s for i, s in strides.items() if s}
+        key = source, tuple(sorted(strides.items()))
+        symbols, bases = self.accesses.setdefault(key, ({}, {}))
+        found = ((base, _distance(offset - base, strides)) for base in bases)
+        base, shifts = next(((base, shifts) for base, shifts in found if shifts is not None), (offset, {}))
+        if base not in bases:
+            bases[base] = self.offset(base)
         terms: list[tuple[str, int | str]] = []
-        for i, dim in enumerate(self.nest.dimensions):
-            stride = strides[dim.members[-1]] if dim.members else 0
-            if stride == 0:
-                continue
-            symbol = self.stride(stride)
-            terms += [(name, symbol) for name, _ in self.position[i]]
-        return Index(tuple(terms), self.offset(offset))
+        for i, stride in sorted(strides.items()):
+            if i not in symbols:
+                symbols[i] = self.stride(stride, _SHUFFLED if i == len(self.nest.dimensions) - 1 else 0)
+            names = [name for name, _ in self.position[i]]
+            if i in shifts:
+                names = [self.define(IndexValue(Index(tuple((name, 1) for name in names), shifts[i]))).name]
+            terms += [(name, symbols[i]) for name in names]
+        return Index(tuple(terms), plus(bases[base], shifts.get(None, 0)))
+
+    def by_loop(self, strides: Sequence[int]) -> dict[int, int]:
+        """One stride per dimension of the nest, from one per dimension of the domain."""
+        return {i: strides[dim.members[-1]] for i, dim in enumerate(self.nest.dimensions) if dim.members}
 
     def position_of(self, domain_dim: int) -> Expr:
         """The index along one dimension of the domain, as a value."""
@@ -186,14 +220,15 @@ class NestWriter(KernelBuilder):
     def load(self, access: Access, level: str) -> Expr:
         if isinstance(access.source, Literal):
             return self.literal(access.source)
-        strides = self.info.full_strides(access, level)
+        strides = self.by_loop(self.info.full_strides(access, level))
         param = self.input(access.source)
-        return Load(param, self.index(strides, access.view.offset), access.source.aval.dtype)
+        return Load(param, self.address(access.source, strides, access.view.offset), access.source.aval.dtype)
 
     def store(self, var: Var, value: Expr) -> None:
         """Write a value of the group to memory, if it is stored at all."""
         if var in self.info.stored:
-            self.body.append(Store(self.output(var), self.index(self.info.store_strides(var)), value))
+            index = self.address(var, self.by_loop(self.info.store_strides(var)), 0)
+            self.body.append(Store(self.output(var), index, value))
 
     def loop_of(self, domain_dim: int) -> int:
         """The loop that runs over one dimension of the domain (callers do not collapse dimensions)."""
@@ -207,3 +242,20 @@ def _range_lets(start: str, width: str, block: str, step: int | str, extent: Exp
     left = op("sub", extent, Name(start, INT64))
     # The last part may be empty when the parts do not divide the extent.
     return [Let(start, first), Let(width, op("max", op("min", size, left), Const(0, INT64)))]
+
+
+def plus(offset: int | str, n: int) -> Offset:
+    """The sum of an offset and a number."""
+    return offset + n if isinstance(offset, int) else (offset, n) if n else offset
+
+
+def _distance(offset: int, strides: dict[int, int]) -> dict[int | None, int] | None:
+    """An offset as a few indices of each dimension and, with key None, a few elements; None where that does not do."""
+    out: dict[int | None, int] = {}
+    for i, stride in sorted(strides.items(), key=lambda item: -abs(item[1])):
+        n = (2 * offset + abs(stride) - 1) // (2 * abs(stride)) * (1 if stride > 0 else -1)
+        if n:
+            out[i], offset = n, offset - n * stride
+    if offset:
+        out[None] = offset
+    return out if all(abs(n) <= _NEAR for n in out.values()) else None

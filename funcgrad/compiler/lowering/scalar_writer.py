@@ -41,6 +41,7 @@ from funcgrad.core.lowering import (
     Elementwise,
     Gather,
     GatherForm,
+    Interleave,
     Iota,
     LibraryRoutine,
     LoweringTable,
@@ -222,6 +223,9 @@ class ScalarWriter(KernelBuilder):
 
     def concatenate(self, eqn: JaxprEqn, operands: Sequence[Scalars]) -> Scalars:
         return np.concatenate(operands, eqn.params["dimension"])
+
+    def interleave(self, eqn: JaxprEqn, operands: Sequence[Scalars]) -> Scalars:
+        return eqn.primitive.evaluate(*operands, **eqn.params)
 
     def elementwise(self, eqn: JaxprEqn, operands: Sequence[Scalars]) -> Scalars:
         lowering, shape = eqn.primitive.lowering, eqn.outvars[0].aval.shape
@@ -426,6 +430,7 @@ _RULES: LoweringTable[Callable[[Any, JaxprEqn, Sequence[Scalars]], Scalars] | No
         Iota: ScalarWriter.iota,
         Pad: ScalarWriter.pad,
         Concatenate: ScalarWriter.concatenate,
+        Interleave: ScalarWriter.interleave,
         Reduce: ScalarWriter.fold,
         Cumulative: ScalarWriter.cumulative,
         Contract: ScalarWriter.product,

@@ -45,19 +45,22 @@ class Dimension:
 @dataclass(frozen=True)
 class Nest:
     """How a group's domain is looped over. `block` cuts the last dimension (0: not cut); `tile` names a dimension that
-    is cut into pieces of that length beside it (None: none is)."""
+    is cut into pieces of that length beside it (None: none is). `row` of a map is the dimension before the last one, if
+    a parallel iteration runs over it (None: it does not), `together` of its indices at once."""
 
     form: Form
     dimensions: tuple[Dimension, ...]
     block: int = 0
     tile: int | None = None
+    row: int | None = None
+    together: int = 1
 
     @property
     def outer(self) -> tuple[int, ...]:
         """The dimensions that make up the parallel loop, the cut one left out."""
         last = len(self.dimensions) - 1
         if self.form == "map":
-            return tuple(i for i in range(last) if i != self.tile)
+            return tuple(i for i in range(last) if i not in (self.tile, self.row))
         return tuple(i for i, d in enumerate(self.dimensions) if not d.folded and (i != last or self.form == "row"))
 
     @property

@@ -38,6 +38,7 @@ CALLS: dict[str, Strategy] = {}
 WITHOUT_LAWS = {
     "check_finite": "the compiler inserts it into programs, after all transforms",
     "implicit_gemm": "the compiler inserts it into programs, after all transforms",
+    "interleave": "the compiler inserts it into programs, after all transforms",
     "indexed_load": "the compiler inserts it into programs, after all transforms",
     "indexed_update": "the compiler inserts it into programs, after all transforms",
     "custom_lin": "a linear map that is only transposed and never evaluated",
