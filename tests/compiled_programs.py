@@ -6,6 +6,7 @@ import numpy as np
 
 import funcgrad as fg
 import funcgrad.numpy as jnp
+from funcgrad import lax
 
 
 def gelu(x):
@@ -45,6 +46,14 @@ def dense(x, w, b):
     return jnp.tanh(x @ w + b), jnp.sort(x + 1, 1)
 
 
+def convolved(x, kernel):
+    return lax.conv_general_dilated(x, kernel, (2, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+def maxima(x):
+    return lax.reduce_window(x, -jnp.inf, lax.max, (1, 3, 2, 1), (1, 2, 2, 1), "SAME")
+
+
 # What the whole compiler makes of functions, and the shapes of their arguments.
 PROGRAMS = {
     "gelu": (gelu, (37,)),
@@ -68,6 +77,8 @@ PROGRAMS = {
     "marks": (lambda x, y: x.at[(2 * y).astype(int)].set(y), (9,), (6,)),
     "scalars": (lambda x, y: jnp.mean(x[::-2] * y), (7,), ()),
     "empty": (lambda x: (x + 1, jnp.sum(x, 0)), (0, 4)),
+    "convolution": (convolved, (2, 6, 5, 3), (3, 2, 3, 4)),
+    "maxima_gradient": (gradients(maxima, 1), (9, 6, 5, 3), (9, 3, 3, 3)),
     "host_steps": (dense, (4, 6), (6, 5), (5,)),
 }
 

@@ -9,7 +9,7 @@
 - Anything else is an implicit matrix product (`ops.implicit_gemm`). Its rows are windows, its depth is what a window
   sees, both in the order in which the operand has them in memory; the kernel is packed into panels of output features.
 
-16-bit floats are convolved in float32, complex numbers by their parts. Integers are left to NumPy.
+16-bit floats are convolved in float32, complex numbers by their parts. Integers wrap around.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Convolution(NamedTuple):
 
 def is_native(lhs: ShapedArray, result: np.dtype) -> bool:
     """Whether the compiler has a form for operands of these types."""
-    return dtypes.is_inexact(lhs.dtype) and dtypes.is_inexact(result)
+    return dtypes.bool_ not in (lhs.dtype, result)
 
 
 def expand(c: Convolution, result: np.dtype) -> Any:

@@ -150,6 +150,11 @@ class Writer(PhaseWriter):
     def _rows(self, row: int) -> None:
         """The loop over the dimension before the last one: first where nothing is masked, then what remains."""
         extent, together, pieces = self.nest.dimensions[row].extent, self.nest.together, self.info.inside()
+        if not pieces and together == 1:
+            with self.block() as body:
+                self._row([{row: ((f"i{row}", 1),)}])
+            self.body.append(For(f"i{row}", self.extents[row], tuple(body)))
+            return
         start, stop = pieces.get(len(self.info.group.domain) - 2, (0, extent))
         blocks = (stop - start) // together
         first, count = self.offset(start), self.size("row_blocks", blocks)
@@ -163,8 +168,6 @@ class Writer(PhaseWriter):
             self._row([{row: ((name.name, 1),)} for name in at])
             self.pieces = {}
         self.body.append(For("r", count, tuple(body)))
-        if not pieces and together == 1:
-            return
         done = self.define(op("mul", size_value(count), Const(together, INT64)))
         with self.block() as body:
             number = index_value("e")

@@ -253,7 +253,7 @@ def _distance(offset: int, strides: dict[int, int]) -> dict[int | None, int] | N
     """An offset as a few indices of each dimension and, with key None, a few elements; None where that does not do."""
     out: dict[int | None, int] = {}
     for i, stride in sorted(strides.items(), key=lambda item: -abs(item[1])):
-        n = (2 * offset + abs(stride) - 1) // (2 * abs(stride)) * (1 if stride > 0 else -1)
+        n = (2 * abs(offset) + abs(stride) - 1) // (2 * abs(stride)) * (1 if offset * stride > 0 else -1)
         if n:
             out[i], offset = n, offset - n * stride
     if offset:

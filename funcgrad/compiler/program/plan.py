@@ -17,6 +17,7 @@ from funcgrad.compiler.fusion.groups import Group
 from funcgrad.compiler.loops.language import scratch_stride
 from funcgrad.compiler.lowering import small_loops
 from funcgrad.compiler.lowering.alike import Lowerings
+from funcgrad.compiler.lowering.implicit_gemm import lower_implicit_gemm
 from funcgrad.compiler.lowering.kernel_builder import Launch
 from funcgrad.compiler.lowering.scatters import lower_scatter
 from funcgrad.compiler.lowering.updates import in_place, origins
@@ -45,6 +46,8 @@ from funcgrad.core.lowering import LibraryRoutine, Native
 from funcgrad.dtypes import uint8
 
 _ALIGN = 64
+# Routines that are kernels on a target without them.
+_KERNELS = {"implicit_gemm": lower_implicit_gemm}
 _NONE: Mapping[Var, Var] = {}
 
 
@@ -152,7 +155,7 @@ class Planner:
         return Step(KernelCall(kernel, launch.sizes), tuple(values), writes, launch.extent, launch.grain)
 
     def _library(self, fusion: Fusion, eqn: JaxprEqn) -> Step:
-        """A call of a library routine, or of the NumPy rule if the target lacks it or an operand has no address."""
+        """A call of a library routine, or its kernel if the target lacks it, or else a call of the NumPy rule."""
         lowering, accesses = eqn.primitive.lowering, fusion.accesses[eqn]
         assert isinstance(lowering, LibraryRoutine)
         sources = [a.source for a in accesses if isinstance(a.source, Var)]
@@ -172,7 +175,8 @@ class Planner:
         call = LibraryCall(lowering.routine, tuple(arguments.items()), host_call(eqn, accesses))
         division = self.target.division(call)
         if division is None:
-            return _host(fusion, eqn)
+            lower = _KERNELS.get(lowering.routine)
+            return self._kernel(lower(eqn, sources, self.scheduling)) if lower else _host(fusion, eqn)
         starts = [a.view.offset * v.dtype.itemsize for a, v in zip(accesses, in_avals, strict=True)]
         offsets = (*(0 for _ in eqn.outvars), *starts)
         return Step(call, (*eqn.outvars, *sources), frozenset(eqn.outvars), *division, offsets)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +25,8 @@ from funcgrad.compiler.scheduling import Scheduling
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.jaxprs import Var
 from funcgrad.dtypes import float32
+from funcgrad.ops.interleaving import interleave
+from funcgrad.testing import assert_close
 
 X = np.ones((4, 8), np.float32)
 S = Scheduling()
@@ -47,6 +51,82 @@ def test_a_map_over_one_dimension_is_the_parallel_loop():
     assert text(launch).splitlines()[0] == "def map_sin_add(x0, y0, n0, parallel):"
     assert (launch.sizes, launch.extent) == ((32, 32), 32)
     assert [str(v.aval) for v in launch.operands if v is not None] == ["f32[4,8]", "f32[4,8]"]
+
+
+@pytest.mark.parametrize(
+    ("shape", "window", "strides"),
+    [
+        ((9, 6, 7, 5), (1, 3, 3, 1), (1, 1, 1, 1)),  # padded rows and planes
+        ((9, 6, 7, 5), (1, 2, 3, 1), (1, 2, 2, 1)),
+        ((3, 4, 9, 8), (1, 1, 3, 2), (1, 1, 2, 2)),  # neighbors are windows
+        ((9, 4, 2, 2), (1, 1, 3, 3), (1, 1, 1, 1)),  # more padding than elements
+    ],
+)
+def test_windows_over_rows_with_padding(shape: tuple, window: tuple, strides: tuple):
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+    def maxima(x: Any) -> Any:
+        return lax.reduce_window(x, -np.inf, lax.max, window, strides, "SAME")
+
+    def gradient(x: Any) -> Any:
+        return fg.grad(lambda x: jnp.sum(jnp.sin(maxima(x))))(x)
+
+    for function in (maxima, gradient):
+        assert_close(fg.jit(function)(x), function(x))
+
+
+def test_a_row_in_the_middle_of_an_array_is_read_without_masks():
+    (launch,) = launches(lambda x: jnp.pad(x, ((0, 0), (1, 0), (0, 2), (0, 0))) * 2, np.ones((9, 5, 6, 4)))
+    lines = text(launch).splitlines()
+    unmasked, rest = (next(i for i, line in enumerate(lines) if f"for {r} in" in line) for r in "re")
+    assert not any(" if " in line for line in lines[unmasked:rest])
+    assert any(" if " in line for line in lines[rest:])
+
+
+def test_rows_that_share_an_operand_are_computed_together():
+    (launch,) = launches(lambda x, b: x[:, :8] * b, np.ones((9, 12, 5), np.float32), np.ones(5, np.float32))
+    stores = [line for line in text(launch).splitlines() if "y0[" in line]
+    assert len(stores) == 5  # four rows at once, and the rest one by one
+
+
+def test_small_strides_of_the_vector_loop_are_known():
+    (launch,) = launches(lambda x: x[:, 1::2] + x[:, ::2], np.ones((8, 6), np.float32))
+    assert "x0[p*2 + o1] + x0[p*2 + o1 - 1]" in text(launch).replace("+ -", "- ")
+
+
+@pytest.mark.parametrize(
+    ("part", "factors", "shape"),
+    [
+        ((3, 4), (1, 2), (3, 8)),
+        ((3, 4), (2, 2), (6, 8)),
+        ((3, 4), (2, 3), (5, 10)),  # the last ones are left out
+        ((1, 4), (2, 1), (2, 4)),
+        ((9, 5, 6), (1, 2, 2), (9, 9, 12)),
+        ((1, 1), (2, 2), (1, 2)),
+    ],
+)
+def test_interleaved_parts(part: tuple, factors: tuple, shape: tuple):
+    rng = np.random.default_rng(0)
+    parts = [rng.normal(size=part).astype(np.float32) for _ in range(math.prod(factors))]
+
+    def function(*parts: Any) -> Any:
+        return interleave([jnp.sin(p) for p in parts], factors, shape)
+
+    lowered = fg.jit(function).lower(*parts)
+    assert len(lowered.as_text("groups").splitlines()) == 1
+    expected = np.zeros([n * f for n, f in zip(part, factors, strict=True)], np.float32)
+    for at, p in zip(itertools.product(*map(range, factors)), parts, strict=True):
+        expected[tuple(slice(i, None, f) for i, f in zip(at, factors, strict=True))] = np.sin(p)
+    expected = expected[tuple(map(slice, shape))]
+    assert_close(fg.jit(function)(*parts), expected)
+    assert_close(function(*parts), expected)
+
+
+def test_the_gradient_of_maxima_side_by_side_is_one_kernel():
+    def loss(x: Any) -> Any:
+        return jnp.sum(lax.reduce_window(x, -np.inf, lax.max, (1, 1, 2, 2), (1, 1, 2, 2), "VALID"))
+
+    assert len(launches(fg.grad(loss), np.ones((9, 3, 8, 6), np.float32))) == 1
 
 
 def test_sizes_are_arguments():
