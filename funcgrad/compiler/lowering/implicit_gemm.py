@@ -69,7 +69,8 @@ class _Writer(KernelBuilder):
         _, step_a, step_c = self.form.rows[0]
         in_a.append((rest.name, self.stride(step_a)))
         in_c.append((rest.name, self.stride(step_c)))
-        return number, *(self.define(IndexValue(Index(tuple(terms)))) for terms in (in_a, in_c))
+        start, place = (self.define(IndexValue(Index(tuple(terms)))) for terms in (in_a, in_c))
+        return number, start, place
 
     def _multiply(self, rows: Sequence[Name], in_b: list[tuple[str, int | str]]) -> None:
         """Add all products to the sums."""
