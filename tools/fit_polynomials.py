@@ -11,6 +11,7 @@ rest, so that rounding them costs no accuracy (the idea of Brisebarre and Chevil
 
 from __future__ import annotations
 
+import functools
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -136,6 +137,47 @@ def digamma_tail(u):
     with mp.workdps(120):
         x = 1 / mp.sqrt(u)
         return x * x * (mp.log(x) - 1 / (2 * x) - mp.digamma(x))
+
+
+def bessel_far(order):
+    """sqrt(x) exp(-x) I(x) for x = 16 / (1 + t), the modified Bessel function of an order."""
+
+    def value(t):
+        if t == -1:
+            return 1 / mp.sqrt(2 * mp.pi)
+        x = 16 / (1 + t)
+        return mp.sqrt(x) * mp.exp(-x) * mp.besseli(order, x)
+
+    return value
+
+
+@functools.cache
+def temme_series(k, count=150):
+    """Coefficients of c_k(eta), the terms of the uniform expansion of the incomplete gamma functions.
+
+    See https://dlmf.nist.gov/8.12: c_0 = 1 / mu - 1 / eta, where eta²/2 = mu - log(1 + mu), and then 8.12.12. mu as a
+    power series of eta satisfies mu mu' = eta (1 + mu).
+    """
+    if k == 0:
+        mu = [mp.mpf(0), mp.mpf(1)]
+        for n in range(2, count + 3):
+            mu.append((mu[n - 1] - sum(j * mu[n + 1 - j] * mu[j] for j in range(2, n))) / (n + 1))
+        return [-mp.mpf(1) / 3] + [(n + 2) * mu[n + 2] for n in range(1, count)]
+    before, first = temme_series(k - 1, count + 2), temme_series(0, count)
+    return [(-1) ** k * scaled_gamma_series(k) * first[n] + (n + 2) * before[n + 2] for n in range(count)]
+
+
+@functools.cache
+def scaled_gamma_series(k):
+    """The coefficient of a^-k of gamma(a) / (sqrt(2 pi / a) (a / e)^a), https://dlmf.nist.gov/5.11.3."""
+    if k == 0:
+        return mp.mpf(1)
+    odd = range(1, k + 1, 2)
+    return sum(mp.bernoulli(j + 1) / (j + 1) * scaled_gamma_series(k - j) for j in odd) / k
+
+
+def temme(k):
+    return lambda eta: mp.polyval(temme_series(k)[::-1], eta)
 
 
 def one(_):
@@ -384,6 +426,45 @@ FITS = [
         1 / 64,
         0,
         8,
+    ),
+    *(
+        Fit(
+            f"BESSEL_I{order}",
+            f"I{order}(x){' / x' if order else ''} in z = x², x <= 8",
+            lambda z, order=order: mp.besseli(order, ROOT(z)) / ROOT(z) ** order if z else mp.mpf(2) ** -order,
+            lambda z, order=order: ROOT(z) ** order / mp.besseli(order, ROOT(z)) if z else mp.mpf(2) ** order,
+            0,
+            64,
+            12,
+            22,
+        )
+        for order in (0, 1)
+    ),
+    *(
+        Fit(
+            f"BESSEL_I{order}_FAR",
+            f"sqrt(x) exp(-x) I{order}(x) in t = 16 / x - 1, x >= 8",
+            bessel_far(order),
+            one,
+            -1,
+            1,
+            9,
+            23,
+        )
+        for order in (0, 1)
+    ),
+    *(
+        Fit(
+            f"TEMME_{k}",
+            f"c_{k}(eta) of https://dlmf.nist.gov/8.12.10, |eta| <= 1",
+            temme(k),
+            lambda _, k=k: mp.mpf(30) ** -k,
+            -1,
+            1,
+            0,
+            terms,
+        )
+        for k, terms in enumerate((26, 21, 18, 15, 13, 11, 9, 6, 4, 2, 1))
     ),
 ]
 

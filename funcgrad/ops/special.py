@@ -11,7 +11,7 @@ import numpy as np
 
 from funcgrad import dtypes
 from funcgrad.core.array_types import aval_of
-from funcgrad.core.lowering import host
+from funcgrad.core.lowering import ScalarBuilder
 from funcgrad.ops.arithmetic import exp_p, log1p_p, log_p, pow_p, sign_p
 from funcgrad.ops.casts import stop_gradient_p
 from funcgrad.ops.elementwise import Unknown, elementwise, linear
@@ -92,29 +92,35 @@ def _in_double(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *xs: np.asarray(function(*(x.astype(np.float64) for x in xs))).astype(xs[0].dtype)
 
 
+def _zeta(s: Any, q: Any) -> Any:
+    """ζ(s, q) = Σ (q + k)⁻ˢ; at its poles infinite for even s, where they have a sign, and else NaN."""
+    from scipy import special
+
+    pole = (q <= 0) & (q == np.floor(q)) & (s != 1)
+    return np.where(pole, np.where((s > 1) & (s % 2 == 0), np.inf, np.nan), special.zeta(s, q))
+
+
 def _polygamma(m: Any, x: Any) -> Any:
     """ψ⁽ᵐ⁾(x) = (−1)ᵐ⁺¹ m! ζ(m + 1, x) for integers m > 0, and digamma for m = 0."""
     from scipy import special
 
     sign = np.where(m % 2 == 0, -1.0, 1.0)
-    out = np.where(m == 0, special.digamma(x), sign * special.gamma(m + 1) * special.zeta(m + 1, x))
+    out = np.where(m == 0, digamma_p.evaluate(x), sign * special.gamma(m + 1) * _zeta(m + 1, x))
     return np.where((m >= 0) & (m == np.floor(m)), out, np.nan)
 
 
 zeta_p = elementwise(
     "zeta",
-    _scipy("zeta"),
+    _in_double(_zeta),
     # ∂/∂q ζ(s, q) = −s ζ(s + 1, q)
     derivative=(Unknown("zeta in its first operand"), lambda ans, s, q: -s * zeta_p.bind(s + 1, q)),
     kinds=REAL_ONLY,
-    lowering=host,
 )
 polygamma_p = elementwise(
     "polygamma",
     _in_double(_polygamma),
     derivative=(Unknown("polygamma in its order"), lambda ans, m, x: polygamma_p.bind(m + 1, x)),
     kinds=REAL_ONLY,
-    lowering=host,
 )
 
 
@@ -170,28 +176,24 @@ igamma_grad_a_p = elementwise(
     _in_double(_igamma_by_a),
     derivative=(Unknown("igamma_grad_a in a"), lambda ans, a, x: _gamma_density_by_a(a, x)),
     kinds=REAL_ONLY,
-    lowering=host,
 )
 random_gamma_grad_p = elementwise(
     "random_gamma_grad",
     _in_double(_random_gamma_grad),
     derivative=(Unknown("random_gamma_grad"),) * 2,
     kinds=REAL_ONLY,
-    lowering=host,
 )
 igamma_p = elementwise(
     "igamma",
     _scipy("gammainc"),
     derivative=(lambda ans, a, x: igamma_grad_a_p.bind(a, x), lambda ans, a, x: _gamma_density(a, x)),
     kinds=REAL_ONLY,
-    lowering=host,
 )
 igammac_p = elementwise(
     "igammac",
     _scipy("gammaincc"),
     derivative=(lambda ans, a, x: -igamma_grad_a_p.bind(a, x), lambda ans, a, x: -_gamma_density(a, x)),
     kinds=REAL_ONLY,
-    lowering=host,
 )
 
 
@@ -208,14 +210,13 @@ regularized_incomplete_beta_p = elementwise(
     _scipy("betainc"),
     derivative=(Unknown("betainc in a"), Unknown("betainc in b"), _beta_density),
     kinds=REAL_ONLY,
-    lowering=host,
 )
 
 # ---------------------------------------------------------------- Bessel functions, scaled by exp(−|x|)
 
 
 def _bessel_ive(x: Any, *, order: int) -> Any:
-    return _scipy("ive")(np.full_like(x, order), x)
+    return np.where(np.isinf(x), x.dtype.type(0), _scipy("ive")(np.full_like(x, order), x))
 
 
 def _ive_derivative(ans: Any, x: Any, *, order: int) -> Any:
@@ -228,16 +229,20 @@ bessel_i0e_p = elementwise(
     _scipy("i0e"),
     derivative=lambda ans, x: bessel_i1e_p.bind(x) - sign_p.bind(x) * ans,
     kinds=REAL_ONLY,
-    lowering=host,
 )
 bessel_i1e_p = elementwise(
     "bessel_i1e",
-    _scipy("i1e"),
+    _odd(_scipy("i1e")),
     derivative=lambda ans, x: _ive_derivative(ans, x, order=1),
     kinds=REAL_ONLY,
-    lowering=host,
 )
-bessel_ive_p = elementwise("bessel_ive", _bessel_ive, derivative=_ive_derivative, kinds=REAL_ONLY, lowering=host)
+bessel_ive_p = elementwise(
+    "bessel_ive",
+    _bessel_ive,
+    derivative=_ive_derivative,
+    scalar=lambda build, x, order: build.op("bessel_ive", build.const(order, x.dtype), x),
+    kinds=REAL_ONLY,
+)
 
 
 def bessel_ive(order: int, x: Any) -> Any:
@@ -248,6 +253,27 @@ def bessel_ive(order: int, x: Any) -> Any:
 
 
 # ---------------------------------------------------------------- rounding to fewer bits
+
+
+def _rounding_formula(build: ScalarBuilder, x: Any, *, exponent_bits: int, mantissa_bits: int) -> Any:
+    """The scalar formula of reduce_precision."""
+    info, bits = dtypes.finfo(x.dtype), np.dtype(f"u{x.dtype.itemsize}")
+    drop, out = info.nmant - mantissa_bits, x
+    if drop > 0:
+        pattern = build.op("bitcast", x, dtype=bits)
+        last = build.op("shift_right_logical", pattern, build.const(drop, bits))
+        half = build.op("and", last, build.const(1, bits))
+        half = build.op("add", half, build.const((1 << (drop - 1)) - 1, bits))
+        mask = build.const((1 << 8 * bits.itemsize) - (1 << drop), bits)
+        rounded = build.op("bitcast", build.op("and", build.op("add", pattern, half), mask), dtype=x.dtype)
+        out = build.op("select", build.op("is_finite", x), rounded, x)
+    if exponent_bits < 8 * bits.itemsize - info.nmant - 1:
+        bias, magnitude, sign = (1 << (exponent_bits - 1)) - 1, build.op("abs", out), build.op("sign", out)
+        for comparison, limit, value in (("ge", 2.0 ** (bias + 1), np.inf), ("lt", 2.0 ** (1 - bias), 0.0)):
+            beyond = build.op(comparison, magnitude, build.const(limit, x.dtype))
+            infinite = build.op("mul", sign, build.const(value, x.dtype))
+            out = build.op("select", beyond, infinite, out)
+    return out
 
 
 def _reduce_precision(x: Any, *, exponent_bits: int, mantissa_bits: int) -> Any:
@@ -274,8 +300,8 @@ reduce_precision_p = linear(
     "reduce_precision",
     lambda x, **bits: _reduce_precision(np.ascontiguousarray(x).reshape(x.shape), **bits).astype(x.dtype),
     lambda ct, x, **bits: reduce_precision_p.bind(ct, **bits),
+    scalar=_rounding_formula,
     kinds=REAL_ONLY,
-    lowering=host,
     may_make_nan=False,
     modes=(),
 )

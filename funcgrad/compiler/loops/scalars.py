@@ -28,8 +28,10 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
+from funcgrad.core.primitives import Primitive
 from funcgrad.dtypes import bfloat16, bool_, is_float
 from funcgrad.errors import DTypeError
+from funcgrad.ops import special
 
 Reference = Callable[..., Any]
 
@@ -131,15 +133,13 @@ def _in_float32(function: Reference) -> Reference:
     return wide
 
 
-def _special(name: str) -> Reference:
-    """Return `scipy.special.<name>`, imported when first called: only interpreted kernels need it."""
+def _value(primitive: Primitive) -> Reference:
+    """Return the NumPy value of a primitive on scalars."""
+    return lambda *arguments: primitive.evaluate(*arguments)[()]
 
-    def function(x: Any) -> Any:
-        import scipy.special
 
-        return getattr(scipy.special, name)(x)
-
-    return _in_float32(function)
+def _bessel_ive(order: Any, x: Any) -> Any:
+    return special.bessel_ive_p.evaluate(x, order=int(order))[()]
 
 
 def _sign(x: Any) -> Any:
@@ -249,6 +249,14 @@ _VECTOR_MATH = {
     "logistic": lambda x: 1 / (1 + np.exp(-x)),
 }
 
+_SPECIAL = (
+    *((1, p) for p in (special.erf_p, special.erfc_p, special.erf_inv_p, special.lgamma_p, special.digamma_p)),
+    *((1, p) for p in (special.bessel_i0e_p, special.bessel_i1e_p)),
+    *((2, p) for p in (special.igamma_p, special.igammac_p, special.igamma_grad_a_p, special.random_gamma_grad_p)),
+    *((2, p) for p in (special.zeta_p, special.polygamma_p)),
+    (3, special.regularized_incomplete_beta_p),
+)
+
 _COMPARISONS = {
     "eq": ("==", np.equal),
     "ne": ("!=", np.not_equal),
@@ -267,11 +275,8 @@ SCALARS: dict[str, ScalarOp] = {
         ScalarOp("sign", 1, "iuf", _sign),
         *(ScalarOp(name, 1, "f", function) for name, function in _FLOAT_UNARY.items()),
         *(ScalarOp(name, 1, "f", _in_float32(f), vector_math=True) for name, f in _VECTOR_MATH.items()),
-        ScalarOp("erf", 1, "f", _special("erf"), vector_math=True),
-        ScalarOp("erfc", 1, "f", _special("erfc"), vector_math=True),
-        ScalarOp("erf_inv", 1, "f", _special("erfinv"), vector_math=True),
-        ScalarOp("lgamma", 1, "f", _special("gammaln"), vector_math=True),
-        ScalarOp("digamma", 1, "f", _special("psi"), vector_math=True),
+        *(ScalarOp(p.name, arity, "f", _value(p), vector_math=True) for arity, p in _SPECIAL),
+        ScalarOp("bessel_ive", 2, "f", _bessel_ive, vector_math=True),
         ScalarOp("is_finite", 1, "f", np.isfinite, result="bool"),
         ScalarOp("population_count", 1, "iu", _population_count),
         ScalarOp("clz", 1, "iu", _clz),

@@ -1,8 +1,8 @@
 """Scalar operations on the device, as Python functions that numba.cuda compiles.
 
-Functions of real numbers come from libdevice, which has one for each width (`expf`, `exp`); the simulator
-has no libdevice and takes the references of `compiler.loops.scalars`. The rest are written here once for every
-dtype T, and the simulator runs the same text that the device does.
+Functions of real numbers come from libdevice, which has one for each width (`expf`, `exp`), or are the formulas of
+vector_math as Python; the simulator has no libdevice and takes the references of `compiler.loops.scalars`. The rest
+are written here once for every dtype T, and the simulator runs the same text that the device does.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.compiler.loops.scalars import SCALARS, bitcast
+from funcgrad.compiler.loops.scalars import DTYPES, SCALARS, bitcast
 from funcgrad.compiler.targets.cuda import target
+from funcgrad.compiler.targets.numba import formulas
 from funcgrad.dtypes import float32, is_float
 
 Function = Callable[..., Any]
@@ -39,7 +40,49 @@ def operation(name: str, dtype: np.dtype) -> Function:
     if is_float(dtype) and name in _LIBDEVICE:
         single = "f" if dtype == float32 else ""
         return SCALARS[name].reference if target.SIMULATED else target.library(_LIBDEVICE[name] + single)
+    if is_float(dtype) and name not in _FLOAT:
+        return SCALARS[name].reference if target.SIMULATED else _formula(name, dtype)
     return target.device_function((_FLOAT if is_float(dtype) else _INTEGER)[name](dtype))
+
+
+class _Callees:
+    """Collects the device functions that a formula calls, by the names that it calls them."""
+
+    _LIBRARY = {
+        "fabs": "fabs",
+        "sqrt": "sqrt",
+        "floor": "floor",
+        "roundeven": "rint",
+        "copysign": "copysign",
+        "fma": "fma",
+    }
+
+    def __init__(self) -> None:
+        self.namespace: dict[str, Any] = {d.name: d.type for d in DTYPES} | {"inf": math.inf, "nan": math.nan}
+
+    def _add(self, name: str, function: Function) -> str:
+        self.namespace[name] = function
+        return name
+
+    def operation(self, name: str, dtype: np.dtype) -> str:
+        return self._add(f"{name}_{dtype.name}", operation(name, dtype))
+
+    def intrinsic(self, name: str, dtype: np.dtype) -> str:
+        if name == "select":
+            return self._add(name, target.device_function(lambda condition, x, y: x if condition else y))
+        single = "f" if dtype == float32 else ""
+        return self._add(f"{name}_{dtype.name}", target.library(self._LIBRARY[name] + single))
+
+    def bitcast(self, dtype: np.dtype, to: np.dtype) -> str:
+        return self._add(f"bitcast_{dtype.name}_{to.name}", reinterpret(dtype, to)) + "({})"
+
+
+def _formula(name: str, dtype: np.dtype) -> Function:
+    callees = _Callees()
+    parameters = ", ".join(formulas.PARAMETERS[: SCALARS[name].arity])
+    source = f"def {name}({parameters}):\n{formulas.source(name, dtype, callees)}\n"
+    exec(compile(source, f"<formula {name}>", "exec"), callees.namespace)
+    return target.device_function(callees.namespace[name])
 
 
 @functools.cache
@@ -130,34 +173,6 @@ def _is_finite(dtype: np.dtype) -> Function:
     return lambda x: math.isfinite(x)
 
 
-def _logistic(dtype: np.dtype) -> Function:
-    T, exp = dtype.type, operation("exp", dtype)
-    return lambda x: T(1) / (T(1) + exp(-x))
-
-
-def _digamma(dtype: np.dtype) -> Function:
-    """Reflect to x > 0, step up to x >= 10, then the asymptotic series (Abramowitz & Stegun 6.3.18)."""
-    T = dtype.type
-
-    def digamma(x):
-        z, total = float(x), 0.0
-        if z < 0.0:
-            if z == math.floor(z):
-                return T(math.nan)
-            total = -math.pi / math.tan(math.pi * (z - math.floor(z)))
-            z = 1.0 - z
-        if z == 0.0:
-            return T(-math.copysign(math.inf, z))
-        while z < 10.0:
-            total -= 1.0 / z
-            z += 1.0
-        w = 1.0 / (z * z)
-        series = w * (1 / 12 - w * (1 / 120 - w * (1 / 252 - w * (1 / 240 - w * (1 / 132 - w * (691 / 32760))))))
-        return T(total + math.log(z) - 0.5 / z - series)
-
-    return digamma
-
-
 def _divide(dtype: np.dtype) -> Function:
     T, ones, signed = dtype.type, dtype.type(~dtype.type(0)), dtype.kind == "i"
 
@@ -225,8 +240,6 @@ _FLOAT: dict[str, Callable[[np.dtype], Function]] = {
     "min": _min,
     "sign": _sign,
     "is_finite": _is_finite,
-    "logistic": _logistic,
-    "digamma": _digamma,
 }
 _INTEGER: dict[str, Callable[[np.dtype], Function]] = {
     "max": _integer_max,

@@ -11,6 +11,7 @@ instructions, so that both targets compute the same arithmetic, operation by ope
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,29 +24,27 @@ from funcgrad.compiler.targets.llvm.vector_math.scalar import F32, F64, FORMATS,
 I1, I32 = ir.IntType(1), ir.IntType(32)
 _TYPES = {np.dtype(np.float32): F32, np.dtype(np.float64): F64}
 _ATOM, _UNARY, _SUM, _PRODUCT, _COMPARISON, _NOT = 9, 8, 6, 7, 1, 0
-_PYTHON = {
-    "fabs": "abs",
-    "sqrt": "math.sqrt",
-    "floor": "np.floor",
-    "roundeven": "np.rint",
-    "copysign": "math.copysign",
-}
+PARAMETERS = ("x", "y", "z")
 _LONGEST = 100  # characters of an expression; beyond, its parts get names
 
 
 class Callees(Protocol):
-    """The functions that formulas call: each method returns the name of one, and sees to its definition."""
+    """The functions that formulas call: each method returns the name of one, and sees to its definition.
+
+    `bitcast` returns a call of one, with braces in the place of the number.
+    """
 
     def operation(self, name: str, dtype: np.dtype) -> str: ...
-    def intrinsic(self, name: str) -> str: ...
+    def intrinsic(self, name: str, dtype: np.dtype) -> str: ...
+    def bitcast(self, dtype: np.dtype, to: np.dtype) -> str: ...
 
 
 def source(name: str, dtype: np.dtype, functions: Callees) -> str:
     """Return the body of a function; `functions` names and defines those that it calls."""
     builder = PythonBuilder(functions)
-    parameters = [Node(_TYPES[dtype], p, (), ()) for p in ("x", "y")[: registry.arity(name)]]
+    parameters = [Node(_TYPES[dtype], p, (), ()) for p in PARAMETERS[: registry.arity(name)]]
     result = registry.formula(name)(*(Scalar(builder, p) for p in parameters))
-    return "\n".join(_lines(builder.nodes, result.value))
+    return "\n".join(_Writer(builder.nodes, result.value).lines)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,13 +58,43 @@ class Node:
     binding: int = _ATOM
 
 
+@dataclass(frozen=True, eq=False)
+class Loop:
+    """Replaces the variables by the following values while a condition holds, at most `limit` times."""
+
+    limit: int
+    variables: list[Node]
+    starts: Sequence[Any]
+    setup: list[Node | Loop]  # what the condition is computed by
+    condition: Node
+    body: list[Node | Loop]
+    following: Sequence[Any]
+
+
 class PythonBuilder:
-    """Writes Python: the methods of `ir.IRBuilder` that formulas call."""
+    """Writes Python: the methods of `FormulaBuilder` that formulas call."""
 
     def __init__(self, functions: Callees) -> None:
         self.functions = functions
         self.module = ir.Module()  # where formulas declare what they call
-        self.nodes: list[Node] = []
+        self.nodes: list[Node | Loop] = []
+
+    def repeat(
+        self,
+        limit: int,
+        state: Sequence[Any],
+        going: Callable[[list[Node]], Node],
+        step: Callable[[list[Node]], Sequence[Any]],
+    ) -> list[Node]:
+        variables = [Node(s.type, "", (), ()) for s in state]
+        outside, setup, body = self.nodes, [], []
+        self.nodes = setup
+        condition = going(variables)
+        self.nodes = body
+        following = step(variables)
+        self.nodes = outside
+        self.nodes.append(Loop(limit, variables, state, setup, condition, body, following))
+        return variables
 
     def _node(self, type: ir.Type, text: str, *arguments: Any, loosest: Any = None, binding: int = _ATOM) -> Node:
         node = Node(type, text, arguments, loosest or (_NOT,) * len(arguments), binding)
@@ -138,13 +167,15 @@ class PythonBuilder:
         return self._node(I1, "{} != {}", a, b, loosest=(2, 2), binding=_COMPARISON)
 
     def select(self, condition: Any, yes: Any, no: Any) -> Node:
-        return self._node(yes.type, self.functions.intrinsic("select") + "({}, {}, {})", condition, yes, no)
+        return self._node(
+            yes.type, self.functions.intrinsic("select", _dtype(yes.type)) + "({}, {}, {})", condition, yes, no
+        )
 
     def bitcast(self, a: Any, type: ir.Type) -> Any:
         if isinstance(a, ir.Constant):
             codes = {F32: "fi", F64: "dq"}[a.type]
             return ir.Constant(type, struct.unpack(codes[1], struct.pack(codes[0], a.constant))[0])
-        return self._node(type, f"{self.functions.intrinsic('bitcast')}({{}}, {_name(type)})", a)
+        return self._node(type, self.functions.bitcast(_dtype(a.type), _dtype(type)), a)
 
     def fpext(self, a: Any, type: ir.Type) -> Node:
         return self._node(type, f"{_name(type)}({{}})", a)
@@ -154,65 +185,108 @@ class PythonBuilder:
     def call(self, function: ir.Function, arguments: list[Any]) -> Node:
         origin, name, _ = function.name.split(".")
         result = function.function_type.return_type
-        dtype = next(d for d, t in _TYPES.items() if t == result)
-        if origin == "fg":
-            text = self.functions.operation(name, dtype)
-        else:
-            text = _PYTHON.get(name) or self.functions.intrinsic(name)
+        text = (self.functions.operation if origin == "fg" else self.functions.intrinsic)(name, _dtype(result))
         return self._node(result, f"{text}({', '.join(['{}'] * len(arguments))})", *arguments)
 
 
-def _lines(nodes: list[Node], result: Node) -> list[str]:
-    """Statements that compute a node: what is used once stands where it is used, unless that makes a long line."""
-    uses = _uses(result)
-    lines: list[str] = []
-    texts: dict[Node, tuple[str, int]] = {}
-    inlined: set[Node] = set()
+class _Writer:
+    """Writes the lines that compute a node: what is used once stands where it is used if the line is not too long."""
 
-    def give_a_name(node: Node, text: str) -> None:
-        lines.append(f"    v{len(lines) + 1} = {text}")
-        texts[node] = f"v{len(lines)}", _ATOM
-        inlined.discard(node)
+    def __init__(self, nodes: list[Node | Loop], result: Node) -> None:
+        self.uses = _uses(nodes, result)
+        self.lines: list[str] = []
+        self.names = 0
+        self.texts: dict[Node, tuple[str, int]] = {}
+        self.inlined: set[Node] = set()
+        self._block(nodes, "    ")
+        self.lines.append(f"    return {self._text(result)}")
 
-    for node in nodes:
-        if node not in uses:
-            continue
-        text = _expression(node, texts)
-        while len(text) > _LONGEST and not inlined.isdisjoint(node.arguments):
-            longest = max(inlined.intersection(node.arguments), key=lambda a: len(texts[a][0]))
-            give_a_name(longest, texts[longest][0])
-            text = _expression(node, texts)
-        if uses[node] > 1:
-            give_a_name(node, text)
-        else:
-            texts[node] = text, node.binding
-            inlined.add(node)
-    return [*lines, f"    return {texts[result][0]}"]
+    def _text(self, value: Any) -> str:
+        return self.texts.get(value, (value.text,))[0] if isinstance(value, Node) else _constant(value, bare=False)
+
+    def _name(self, node: Node) -> str:
+        self.names += 1
+        self.texts[node] = f"v{self.names}", _ATOM
+        self.inlined.discard(node)
+        return self.texts[node][0]
+
+    def _assign(self, node: Node, text: str, indent: str) -> None:
+        self.lines.append(f"{indent}{self._name(node)} = {text}")
+
+    def _block(self, nodes: list[Node | Loop], indent: str) -> None:
+        for node in nodes:
+            if isinstance(node, Loop):
+                if not self.uses.keys().isdisjoint(node.variables):
+                    self._loop(node, indent)
+            elif node in self.uses:
+                text = self._expression(node)
+                while len(text) > _LONGEST and not self.inlined.isdisjoint(node.arguments):
+                    longest = max(self.inlined.intersection(node.arguments), key=lambda a: len(self.texts[a][0]))
+                    self._assign(longest, self.texts[longest][0], indent)
+                    text = self._expression(node)
+                if self.uses[node] > 1:
+                    self._assign(node, text, indent)
+                else:
+                    self.texts[node] = text, node.binding
+                    self.inlined.add(node)
+
+    def _loop(self, loop: Loop, indent: str) -> None:
+        inside = indent + "    "
+        for variable, start in zip(loop.variables, loop.starts, strict=True):
+            self._assign(variable, self._text(start), indent)
+        names = ", ".join(self.texts[v][0] for v in loop.variables)
+        self.lines.append(f"{indent}for _ in range({loop.limit}):")
+        self._block(loop.setup, inside)
+        self.lines += [f"{inside}if not ({self._text(loop.condition)}):", f"{inside}    break"]
+        self._block(loop.body, inside)
+        self.lines.append(f"{inside}{names} = {', '.join(map(self._text, loop.following))}")
+
+    def _expression(self, node: Node) -> str:
+        # An integer of any width will do except for `select`, whose operands have one type.
+        bare = not node.text.startswith("select")
+        arguments = []
+        for argument, loosest in zip(node.arguments, node.loosest, strict=True):
+            if isinstance(argument, ir.Constant):
+                arguments.append(_constant(argument, bare))
+            else:
+                text, binding = self.texts.get(argument, (argument.text, argument.binding))
+                arguments.append(text if binding >= loosest else f"({text})")
+        return node.text.format(*arguments)
 
 
-def _uses(result: Node) -> dict[Node, int]:
-    """How often each value that a result depends on is used."""
-    uses, pending = {result: 1}, [result]
+def _uses(nodes: list[Node | Loop], result: Node) -> dict[Node, int]:
+    """How often each value that a result depends on is used; a use in a loop of what is outside of it counts twice."""
+    block_of: dict[Node, Any] = {}
+    loop_of: dict[Node, Loop] = {}
+
+    def place(block: list[Node | Loop]) -> None:
+        for node in block:
+            if isinstance(node, Loop):
+                block_of.update(dict.fromkeys(node.variables, id(block)))
+                loop_of.update(dict.fromkeys(node.variables, node))
+                place(node.setup)
+                place(node.body)
+            else:
+                block_of[node] = id(block)
+
+    place(nodes)
+    uses: dict[Node, int] = {}
+    pending: list[tuple[Any, int]] = [(result, id(nodes))]
+    seen: set[int] = set()
     while pending:
-        for argument in pending.pop().arguments:
-            if isinstance(argument, Node):
-                if argument not in uses:
-                    pending.append(argument)
-                uses[argument] = uses.get(argument, 0) + 1
+        node, block = pending.pop()
+        if not isinstance(node, Node):
+            continue
+        inside = block_of.get(node, block) == block
+        if node not in uses:
+            pending += [(a, block_of.get(node, block)) for a in node.arguments]
+            loop = loop_of.get(node)
+            if loop is not None and id(loop) not in seen:
+                seen.add(id(loop))
+                pending += [(s, block_of[node]) for s in loop.starts]
+                pending += [(loop.condition, id(loop.setup)), *((f, id(loop.body)) for f in loop.following)]
+        uses[node] = uses.get(node, 0) + (1 if inside else 2)
     return uses
-
-
-def _expression(node: Node, texts: dict[Node, tuple[str, int]]) -> str:
-    # An integer of any width will do except for `select`, whose operands have one type.
-    bare = not node.text.startswith("select")
-    arguments = []
-    for argument, loosest in zip(node.arguments, node.loosest, strict=True):
-        if isinstance(argument, ir.Constant):
-            arguments.append(_constant(argument, bare))
-        else:
-            text, binding = texts.get(argument, (argument.text, argument.binding))
-            arguments.append(text if binding >= loosest else f"({text})")
-    return node.text.format(*arguments)
 
 
 def _constant(constant: ir.Constant, bare: bool) -> str:
@@ -222,6 +296,10 @@ def _constant(constant: ir.Constant, bare: bool) -> str:
     if constant.type == F64:
         return repr(number)
     return f"float32({np.float32(number)!s})"
+
+
+def _dtype(type: ir.Type) -> np.dtype:
+    return np.dtype("bool" if type == I1 else _name(type))
 
 
 def _name(type: ir.Type) -> str:

@@ -20,6 +20,14 @@ _IMPORTS = {name: f"from numpy import {name}" for name in ("floor", "ceil", "sqr
     "round": "from numpy import rint as round",
     "is_finite": "from numpy import isfinite as is_finite",
 }
+# What Python and NumPy have for LLVM's instructions.
+_OF_PYTHON = {
+    "fabs": "abs",
+    "sqrt": "math.sqrt",
+    "floor": "np.floor",
+    "roundeven": "np.rint",
+    "copysign": "math.copysign",
+}
 _EXTREMES = {"max": "maximum", "min": "minimum"}
 # How a reduction combines: here alone may LLVM change the order of sums, which lets it use vectors.
 _REORDERED = '@njit(error_model="numpy", fastmath={"reassoc", "contract", "nsz"})'
@@ -258,8 +266,14 @@ class Functions:
         text = _NEXT_AFTER.replace("$back", back).replace("$there", there)
         return self._define(f"nextafter_{dtype.name}", "x, y", text, np.dtype(np.float32))
 
-    def intrinsic(self, name: str) -> str:
-        """Return the name of an instruction that Python has no expression for."""
+    def bitcast(self, dtype: np.dtype, to: np.dtype) -> str:
+        """Return a call that reinterprets the bits of a number, which braces stand for."""
+        return f"{self.intrinsic('bitcast')}({{}}, {to.name})"
+
+    def intrinsic(self, name: str, dtype: np.dtype | None = None) -> str:
+        """Return the name of an instruction, whatever the dtype."""
+        if name in _OF_PYTHON:
+            return _OF_PYTHON[name]
         for symbol, line in _IMPORTS_OF_INTRINSICS.items():
             if symbol in _INTRINSICS[name]:
                 self.imports[symbol] = line
@@ -269,9 +283,11 @@ class Functions:
     def _formula(self, name: str, dtype: np.dtype) -> str:
         symbol = f"{name}_{dtype.name}"
         if symbol not in self.definitions:
-            parameters, meaning = ", ".join("xy"[: SCALARS[name].arity]), registry.formula(name).__doc__
+            parameters = ", ".join(formulas.PARAMETERS[: SCALARS[name].arity])
+            meaning = registry.formula(name).__doc__
             body = formulas.source(name, dtype, self)
-            self.definitions[symbol] = f'{_INLINED}\ndef {symbol}({parameters}):\n    """{meaning}"""\n{body}\n'
+            decorator = _EXACT if registry.loops(name) else _INLINED
+            self.definitions[symbol] = f'{decorator}\ndef {symbol}({parameters}):\n    """{meaning}"""\n{body}\n'
         return symbol
 
     def _define(self, name: str, parameters: str, body: str, dtype: np.dtype, decorator: str = _EXACT) -> str:

@@ -10,13 +10,16 @@ from typing import NamedTuple
 
 from llvmlite import ir
 
-from funcgrad.compiler.targets.llvm.vector_math.scalar import FORMATS, Scalar
+from funcgrad.compiler.targets.llvm.vector_math.scalar import FORMATS, FormulaBuilder, Scalar, element_type
 from funcgrad.errors import ArgumentError, DTypeError
 
 
 @dataclass(frozen=True)
 class MathFunction:
-    """A scalar function: its name, its formula over `Scalar`, and its error bounds in ULP."""
+    """A scalar function: its name, its formula over `Scalar`, and its error bounds in ULP.
+
+    With `loops`, the formula has loops, and LLVM cannot vectorize a loop that it is inlined into: see `sharing`.
+    """
 
     name: str
     formula: Callable[..., Scalar]
@@ -24,6 +27,7 @@ class MathFunction:
     ulp_f32: float
     ulp_f64: float
     shortcut: Shortcut | None = None
+    loops: bool = False
 
 
 class Shortcut(NamedTuple):
@@ -37,17 +41,17 @@ _FUNCTIONS: dict[str, MathFunction] = {}
 
 
 def math_function(
-    f32: float, f64: float, shortcut: Shortcut | None = None
+    f32: float, f64: float, shortcut: Shortcut | None = None, loops: bool = False
 ) -> Callable[[FunctionType], Callable[..., Scalar]]:
     """Register a formula under its own name with its error bounds; calls of the result emit an LLVM call."""
 
     def register(formula: FunctionType) -> Callable[..., Scalar]:
         name = formula.__name__
-        _FUNCTIONS[name] = MathFunction(name, formula, len(signature(formula).parameters), f32, f64, shortcut)
+        _FUNCTIONS[name] = MathFunction(name, formula, len(signature(formula).parameters), f32, f64, shortcut, loops)
 
         def call(*args: Scalar) -> Scalar:
             builder = args[0].builder
-            function = define(builder.module, name, args[0].type)
+            function = define(builder.module, name, args[0].value.type)
             return Scalar(builder, builder.call(function, [a.value for a in args]))
 
         call.__name__, call.__doc__ = name, formula.__doc__
@@ -66,6 +70,11 @@ def arity(name: str) -> int:
     return _lookup(name).arity
 
 
+def loops(name: str) -> bool:
+    """Whether the function has loops."""
+    return _lookup(name).loops
+
+
 def formula(name: str) -> Callable[..., Scalar]:
     """The function as Python that computes with `Scalar`."""
     return _lookup(name).formula
@@ -77,27 +86,30 @@ def ulp_bounds() -> dict[str, tuple[float, float]]:
 
 
 def define(module: ir.Module, name: str, type: ir.Type, in_series: bool = False) -> ir.Function:
-    """The `internal alwaysinline` function ``fg.<name>.<f32|f64>`` of ``module``, built on first use.
+    """The `internal` function ``fg.<name>.<f32|f64>`` of ``module``, built on first use.
 
-    It takes and returns scalars of ``type`` and has one basic block, so a loop that calls it vectorizes. With
-    `in_series` it takes its shortcut, if it has one, by a branch: for loops whose iterations wait for each other.
+    It takes and returns scalars of ``type``, is always inlined, and has one basic block, so a loop that calls it
+    vectorizes. Functions with `loops`, and what they call, are defined for vectors instead. With `in_series` it takes
+    its shortcut, if it has one, by a branch: for loops whose iterations wait for each other.
 
     >>> module = ir.Module()
     >>> define(module, "exp", ir.FloatType()).name
     'fg.exp.f32'
     """
     function = _lookup(name)
-    if type not in FORMATS:
+    if element_type(type) not in FORMATS:
         raise DTypeError(f"{name}: there is no implementation for LLVM type {type}", fix="cast to float or double")
     shortcut = function.shortcut if in_series else None
-    symbol = f"fg.{name}.{FORMATS[type].name}{'.in_series' if shortcut else ''}"
+    lanes = f"x{type.count}" if isinstance(type, ir.VectorType) else ""
+    symbol = f"fg.{name}.{FORMATS[element_type(type)].name}{lanes}{'.in_series' if shortcut else ''}"
     if symbol in module.globals:
         return module.globals[symbol]
     result = ir.Function(module, ir.FunctionType(type, [type] * function.arity), symbol)
     result.linkage = "internal"
-    result.attributes.add("alwaysinline")
+    if type in FORMATS:
+        result.attributes.add("alwaysinline")
     result.attributes.add("nounwind")
-    builder = ir.IRBuilder(result.append_basic_block("entry"))
+    builder = FormulaBuilder(result.append_basic_block("entry"))
     if shortcut is not None:
         (argument,) = (Scalar(builder, a) for a in result.args)
         with builder.if_then(shortcut.test(argument).value, likely=True):

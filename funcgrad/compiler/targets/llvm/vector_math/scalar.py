@@ -1,13 +1,13 @@
 """A small expression layer over llvmlite's IRBuilder, so that a math function reads as its formula.
 
-A `Scalar` is one SSA value. Arithmetic is rounded operation by operation: nothing here carries fast-math
-flags, and a fused multiply-add happens only where `fma` is written, because the error-free transformations
-depend on it.
+A `Scalar` is one SSA value: a number, or a vector of numbers in the vector variants of functions with loops.
+Arithmetic is rounded operation by operation: nothing here carries fast-math flags, and a fused multiply-add happens
+only where `fma` is written, because the error-free transformations depend on it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from llvmlite import ir
@@ -40,6 +40,52 @@ FORMATS = {
 }
 
 
+def element_type(type: ir.Type) -> ir.Type:
+    """The type of the elements of a vector type; of another type, itself."""
+    return type.element if isinstance(type, ir.VectorType) else type
+
+
+def shaped(element: ir.Type, like: ir.Type) -> ir.Type:
+    """The type of `element`, as a vector if `like` is one, of as many."""
+    return ir.VectorType(element, like.count) if isinstance(like, ir.VectorType) else element
+
+
+class FormulaBuilder(ir.IRBuilder):
+    """llvmlite's builder, with loops."""
+
+    def repeat(
+        self,
+        limit: int,
+        state: Sequence[ir.Value],
+        going: Callable[[list[ir.Value]], ir.Value],
+        step: Callable[[list[ir.Value]], list[ir.Value]],
+    ) -> list[ir.Value]:
+        """`repeat` of this module on values; a vector goes on until none of its elements does."""
+        i64, before = ir.IntType(64), self.block
+        head, body, done = (self.append_basic_block(name) for name in ("repeat", "step", "done"))
+        self.branch(head)
+        self.position_at_end(head)
+        count, *variables = (self.phi(type) for type in (i64, *(v.type for v in state)))
+        active = going(variables)
+        some = active
+        if isinstance(active.type, ir.VectorType):
+            lanes = ir.IntType(active.type.count)
+            some = self.icmp_unsigned("!=", self.bitcast(active, lanes), ir.Constant(lanes, 0))
+        self.cbranch(self.and_(some, self.icmp_unsigned("<", count, ir.Constant(i64, limit))), body, done)
+        self.position_at_end(body)
+        following = step(variables)
+        if isinstance(active.type, ir.VectorType):
+            following = [self.select(active, new, old) for new, old in zip(following, variables, strict=True)]
+        following = [self.add(count, ir.Constant(i64, 1)), *following]
+        starts = [ir.Constant(i64, 0), *state]
+        for variable, start, new in zip((count, *variables), starts, following, strict=True):
+            variable.add_incoming(start, before)
+            variable.add_incoming(new, self.block)
+        self.branch(head)
+        self.position_at_end(done)
+        return variables
+
+
 @dataclass(frozen=True, eq=False)
 class Scalar:
     """An SSA value with Python's operators; Python numbers are converted to the type of the other operand.
@@ -52,7 +98,8 @@ class Scalar:
 
     @property
     def type(self) -> ir.Type:
-        return self.value.type
+        """The type of a number, of which the value may be a vector."""
+        return element_type(self.value.type)
 
     @property
     def format(self) -> Format:
@@ -61,7 +108,12 @@ class Scalar:
 
     def like(self, number: float | int | Scalar) -> Scalar:
         """``number`` as a Scalar of this type."""
-        return number if isinstance(number, Scalar) else Scalar(self.builder, ir.Constant(self.type, number))
+        if isinstance(number, Scalar):
+            return number
+        constant = ir.Constant(self.type, number)
+        if isinstance(self.value.type, ir.VectorType):
+            constant = ir.Constant(self.value.type, [constant] * self.value.type.count)
+        return Scalar(self.builder, constant)
 
     def _binary(self, float_op: str, int_op: str, other: float | int | Scalar, swap: bool = False) -> Scalar:
         a, b = (self.like(other), self) if swap else (self, self.like(other))
@@ -139,13 +191,17 @@ class Scalar:
 
     def bits(self) -> Scalar:
         """The value's bit pattern as an integer."""
-        return Scalar(self.builder, self.builder.bitcast(self.value, self.format.int_type))
+        return Scalar(self.builder, self.builder.bitcast(self.value, shaped(self.format.int_type, self.value.type)))
 
     def to_f64(self) -> Scalar:
-        return self if self.type == F64 else Scalar(self.builder, self.builder.fpext(self.value, F64))
+        if self.type == F64:
+            return self
+        return Scalar(self.builder, self.builder.fpext(self.value, shaped(F64, self.value.type)))
 
     def to_f32(self) -> Scalar:
-        return self if self.type == F32 else Scalar(self.builder, self.builder.fptrunc(self.value, F32))
+        if self.type == F32:
+            return self
+        return Scalar(self.builder, self.builder.fptrunc(self.value, shaped(F32, self.value.type)))
 
     def to(self, type: ir.Type) -> Scalar:
         return self.to_f32() if type == F32 else self.to_f64()
@@ -153,9 +209,10 @@ class Scalar:
 
 def intrinsic(name: str, *args: Scalar) -> Scalar:
     """The LLVM intrinsic ``llvm.<name>`` on scalars of one floating-point type."""
-    type = args[0].type
+    type = args[0].value.type
+    lanes = f"v{type.count}" if isinstance(type, ir.VectorType) else ""
     declared = args[0].builder.module.declare_intrinsic(
-        f"llvm.{name}", [type], ir.FunctionType(type, [type] * len(args))
+        f"llvm.{name}.{lanes}{element_type(type).intrinsic_name}", (), ir.FunctionType(type, [type] * len(args))
     )
     return Scalar(args[0].builder, args[0].builder.call(declared, [a.value for a in args]))
 
@@ -197,7 +254,38 @@ def select(condition: Scalar, on_true: float | Scalar, on_false: float | Scalar)
 def from_bits(bits: Scalar) -> Scalar:
     """The float with this bit pattern."""
     type = F32 if bits.type.width == 32 else F64
-    return Scalar(bits.builder, bits.builder.bitcast(bits.value, type))
+    return Scalar(bits.builder, bits.builder.bitcast(bits.value, shaped(type, bits.value.type)))
+
+
+def repeat(
+    limit: int,
+    state: Sequence[Scalar],
+    going: Callable[..., Scalar],
+    step: Callable[..., Sequence[Scalar]],
+) -> list[Scalar]:
+    """Replace the state by ``step(*state)`` as long as ``going(*state)``, at most `limit` times; return it.
+
+    Numbers stay as they are from where they stop, so that results do not depend on the other numbers of a vector.
+    """
+    builder = state[0].builder
+
+    def scalars(values: Sequence[ir.Value]) -> list[Scalar]:
+        return [Scalar(builder, v) for v in values]
+
+    return scalars(
+        builder.repeat(
+            limit,
+            [s.value for s in state],
+            lambda values: going(*scalars(values)).value,
+            lambda values: [s.value for s in step(*scalars(values))],
+        )
+    )
+
+
+def where(condition: Scalar, compute: Callable[[], Scalar], other: Scalar) -> Scalar:
+    """`select` of a value that is computed only if the condition holds, in a vector: for any of its numbers."""
+    (result,) = repeat(1, [other], lambda _: condition, lambda _: [compute()])
+    return result
 
 
 def at_most(x: Scalar, limit: float) -> Scalar:
