@@ -185,13 +185,13 @@ random_gamma_grad_p = elementwise(
 )
 igamma_p = elementwise(
     "igamma",
-    _scipy("gammainc"),
+    _in_double(_scipy("gammainc")),
     derivative=(lambda ans, a, x: igamma_grad_a_p.bind(a, x), lambda ans, a, x: _gamma_density(a, x)),
     kinds=REAL_ONLY,
 )
 igammac_p = elementwise(
     "igammac",
-    _scipy("gammaincc"),
+    _in_double(_scipy("gammaincc")),
     derivative=(lambda ans, a, x: -igamma_grad_a_p.bind(a, x), lambda ans, a, x: -_gamma_density(a, x)),
     kinds=REAL_ONLY,
 )
@@ -207,7 +207,7 @@ def _beta_density(ans: Any, a: Any, b: Any, x: Any) -> Any:
 
 regularized_incomplete_beta_p = elementwise(
     "regularized_incomplete_beta",
-    _scipy("betainc"),
+    _in_double(_scipy("betainc")),
     derivative=(Unknown("betainc in a"), Unknown("betainc in b"), _beta_density),
     kinds=REAL_ONLY,
 )
