@@ -1,6 +1,6 @@
 """The compiler's passes in their order, and every stage as text.
 
-jaxpr ─simplify, sink→ jaxpr ─fuse→ groups ─schedule, lower→ loops ─emit→ kernels ─plan→ program ─run→ arrays
+jaxpr ─simplify, in_blocks, sink→ jaxpr ─fuse→ groups ─schedule, lower→ loops ─emit→ kernels ─plan→ program ─run→ arrays
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from funcgrad.compiler.program.executable import Executable
 from funcgrad.compiler.program.instructions import Plan
 from funcgrad.compiler.program.plan import plan
 from funcgrad.compiler.program.target import Target
+from funcgrad.compiler.rewrite.blocks import in_blocks
 from funcgrad.compiler.rewrite.checks import with_checks
 from funcgrad.compiler.rewrite.simplify import simplify
 from funcgrad.compiler.rewrite.sink import sink
@@ -91,10 +92,14 @@ def _front(closed: ClosedJaxpr, target: Target) -> tuple[ClosedJaxpr, Fusion]:
         check_jaxpr(closed)
     kinds = finite.kinds()
     with debug_nans(False), debug_infs(False):  # what is folded or expanded here is checked when the program runs
-        simplified = sink(simplify(closed if kinds is None else with_checks(closed, kinds)))
+        simplified = _simplified(closed if kinds is None else with_checks(closed, kinds), target)
     if config.enable_checks:
         check_jaxpr(simplified, weak_types=False)
     return simplified, fuse(simplified.jaxpr.eqns, simplified.jaxpr.outvars, target.scheduling)
+
+
+def _simplified(closed: ClosedJaxpr, target: Target) -> ClosedJaxpr:
+    return sink(in_blocks(simplify(closed), target.scheduling))
 
 
 def statistics(closed: ClosedJaxpr) -> Statistics:
@@ -147,7 +152,7 @@ def as_text(closed: ClosedJaxpr, name: str, stage: str, target: str | None = Non
     if stage == "jaxpr":
         return str(closed)
     if stage == "simplified":
-        return str(sink(simplify(closed)))
+        return str(_simplified(closed, targets.find(target or config.cpu_target)))
     if stage == "groups":
         return "\n".join(_group_lines(_front(closed, targets.find(target or config.cpu_target))[1]))
     if stage == "program":

@@ -49,3 +49,9 @@ class Scheduling:
     # Lanes that take a step together: two vectors of float32 and more of wider types, so that one computes while
     # another waits.
     lanes: int = 32
+
+    # Products in blocks. One whose result has at least `min_blocked` elements is computed in blocks of at most
+    # `max_block` elements, which stay in a cache. Smaller blocks than `min_block` are not worth a call.
+    min_blocked: int = 1 << 18
+    min_block: int = 1 << 14
+    max_block: int = 1 << 18

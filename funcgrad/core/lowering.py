@@ -287,6 +287,11 @@ class Scan(Lowering):
 
 
 @dataclass(frozen=True)
+class Blocks(Scan):
+    """A scan over blocks of an axis, each of which is large. Without a carry, every iteration runs in one thread."""
+
+
+@dataclass(frozen=True)
 class WhileLoop(Lowering):
     """Applies the jaxpr of the body as long as that of the predicate returns true.
 
@@ -341,7 +346,7 @@ class LoweringTable(Generic[T]):
 CALLS = (Inline, Rewrite)
 """Lowerings that are expanded, so that later passes do not see them."""
 
-CONTROL = (Scan, WhileLoop, Cond)
+CONTROL = (Scan, Blocks, WhileLoop, Cond)
 """Branches and loops."""
 
 KERNELS = (Cumulative, Sort, Least)

@@ -6,6 +6,7 @@ Elements where `where` is False are ignored.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from funcgrad.numpy.composite import clip_rounding
 from funcgrad.ops.casts import stop_gradient_p
 from funcgrad.ops.shapes import expand_dims
 from funcgrad.ops.slicing import iota
+from funcgrad.transforms.custom_rules.jvp import custom_jvp
 
 
 def _max_constant(x: Any, axis: Any, where: Any) -> Any:
@@ -78,10 +80,23 @@ def softmax(x: Any, axis: Any = -1, where: Any = None) -> Any:
     Array([0.5, 0.5], dtype=float32)
     """
     (x,) = promote_inexact(x, operation="softmax")
+    return _softmax(x, where, axis)
+
+
+@partial(custom_jvp, nondiff_argnums=(1, 2))
+def _softmax(x: Any, where: Any, axis: Any) -> Any:
     kept = x if where is None else jnp.where(where, x, -np.inf)
     weights = jnp.exp(kept - _max_constant(x, axis, where))
     out = weights / jnp.sum(weights, axis, where=where, keepdims=True)
     return out if where is None else jnp.where(where, out, 0)
+
+
+@_softmax.defjvp
+def _softmax_jvp(where: Any, axis: Any, primals: tuple[Any], tangents: tuple[Any]) -> tuple[Any, Any]:
+    """∂yᵢ = yᵢ · (∂xᵢ − Σⱼ yⱼ ∂xⱼ), which reads y alone; the derivative of the quotient reads three arrays."""
+    (x,), (x_dot,) = primals, tangents
+    y = _softmax(x, where, axis)
+    return y, y * (x_dot - jnp.sum(y * x_dot, axis, where=where, keepdims=True))
 
 
 def log_softmax(x: Any, axis: Any = -1, where: Any = None) -> Any:

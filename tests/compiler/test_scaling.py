@@ -15,6 +15,7 @@ from benchmarks.scaling_programs import KINDS, Kind
 from funcgrad.compiler.fusion.fuse import fuse
 from funcgrad.compiler.pipeline import kernels_of
 from funcgrad.compiler.program.plan import plan
+from funcgrad.compiler.rewrite.blocks import in_blocks
 from funcgrad.compiler.rewrite.simplify import simplify
 from funcgrad.compiler.rewrite.sink import sink
 from funcgrad.compiler.targets.llvm.link import target as LLVM
@@ -48,7 +49,8 @@ def steps_of_passes(kind: Kind, equations: int) -> dict[str, int]:
     fun, args = kind.make(FUNCGRAD, max(1, round(equations / kind.equations)))
     closed, tracing = steps(lambda: fun.trace(*args).jaxpr)
     simplified, simplifying = steps(lambda: simplify(closed))
-    sunk, sinking = steps(lambda: sink(simplified))
+    blocked, blocking = steps(lambda: in_blocks(simplified, LLVM.scheduling))
+    sunk, sinking = steps(lambda: sink(blocked))
     fusion, fusing = steps(lambda: fuse(sunk.jaxpr.eqns, sunk.jaxpr.outvars, LLVM.scheduling))
     held = LLVM.link(plan(sunk, fusion, closed.out_avals, LLVM))  # what follows finds the kernels loaded
     planned, planning = steps(lambda: plan(sunk, fusion, closed.out_avals, LLVM))
@@ -57,6 +59,7 @@ def steps_of_passes(kind: Kind, equations: int) -> dict[str, int]:
     return {
         "trace": tracing,
         "simplify": simplifying,
+        "blocks": blocking,
         "sink": sinking,
         "fuse": fusing,
         "lower and plan": planning,

@@ -89,10 +89,16 @@ def _outputs(closed: ClosedJaxpr, fusion: Fusion, avals: Sequence[ShapedArray]) 
 class Planner:
     """Plans the routines of a program for a target."""
 
-    def __init__(self, target: Target) -> None:
-        self.target = target
-        self.threads, self.scheduling = target.threads(), target.scheduling
-        self.lowerings = Lowerings()
+    def __init__(self, target: Target, threads: int | None = None, lowerings: Lowerings | None = None) -> None:
+        self.target, self.scheduling = target, target.scheduling
+        self.threads = threads or target.threads()
+        self.lowerings = lowerings or Lowerings()
+        self.divides = threads is None
+
+    @property
+    def on_one_thread(self) -> Planner:
+        """A planner for routines that run on one thread each."""
+        return Planner(self.target, 1, self.lowerings)
 
     def routine(self, fusion: Fusion, slots: dict[Var, int], carries: Mapping[Var, Var] = _NONE) -> Routine:
         """The instructions of a jaxpr's groups; `slots` say where inputs and results are, temporaries are in slot 0.
@@ -102,6 +108,8 @@ class Planner:
         """
         aliases = in_place(fusion, set(slots), carries)
         steps = [s for group in fusion.order for s in self._steps(fusion, group, aliases)]
+        if not self.divides:
+            steps = [s._replace(grain=max(s.extent, s.grain)) for s in steps]
         locations = {v: (slot, 0) for v, slot in slots.items()}
         # A value that reuses the memory of another is in its place; results have fixed places.
         home = origins(aliases)
@@ -132,7 +140,7 @@ class Planner:
             operands = [a.source for a in fusion.accesses[eqn]]
             small = small_loops.lower(eqn, operands, self.scheduling)
             if small is None:
-                return [nested.step(eqn, operands, self.routine, self.target)]
+                return [nested.step(eqn, operands, self)]
             copies = [_copy(out, operand, self.scheduling.copy_grain) for out, operand in small.replaces]
             return [*copies, self._kernel(small)]
         if group.kind == "native":
