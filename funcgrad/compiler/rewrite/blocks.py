@@ -12,7 +12,6 @@ again, from operands that are in memory. Sums over blocks of rows, such as the c
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -313,6 +312,7 @@ def _joined(x: Any, cut: Cut, shape: Sequence[int]) -> Any:
 
 def _split(cut: Cut, shape: Sequence[int]) -> tuple[list[int], list[int]]:
     """The shape with each dimension that is cut as two, blocks and elements; and the order with all blocks first."""
-    split = [m for d, n in enumerate(shape) for m in ((n // (b := cut.blocks[d]), b) if d in cut.blocks else (n,))]
+    sizes = cut.blocks
+    split = [m for d, n in enumerate(shape) for m in ((n // sizes[d], sizes[d]) if d in sizes else (n,))]
     blocks = [d + sum(c < d for c in cut.dims) for d in cut.dims]
     return split, [*blocks, *(i for i in range(len(split)) if i not in blocks)]

@@ -143,6 +143,7 @@ FORMS: dict[str, tuple[Callable[..., Any], list[Any]]] = {
     "single": (single, qkv(64, 16)),
     "vmap": (fg.vmap(single), qkv(5, 64, 16)),
     "vmap twice": (fg.vmap(fg.vmap(single, (1, 1, 1), 1)), qkv(2, 64, 3, 16)),
+    "vmap over queries": (fg.vmap(single, (0, None, None)), [array(5, 64, 16), array(64, 16), array(64, 16)]),
     "of itself": (lambda x: nn.softmax(x @ x.mT) @ x, [array(2, 3, 64, 16)]),
     "divided last": (divided_last, qkv(2, 3, 64, 16)),
     "by columns too": (by_columns_too, qkv(64, 16)),
