@@ -21,8 +21,9 @@ from funcgrad.compiler.scheduling import Scheduling
 from funcgrad.core.jaxprs import Atom, JaxprEqn, Literal, Var
 from funcgrad.core.lowering import Elementwise, Iota, View
 
-# A product with a longer contraction is not worth computing again.
+# A product with a longer contraction is not worth computing again, one with fewer columns is not a table of scores.
 _MOST_CONTRACTED = 256
+_LEAST_COLUMNS = 48
 
 
 @dataclass(eq=False)
@@ -46,7 +47,7 @@ def seed(eqn: JaxprEqn, scheduling: Scheduling) -> Cut | None:
         return None
     (batch, rows, contracted), columns = eqn.invars[0].aval.shape, eqn.invars[1].aval.shape[2]
     result, operands = eqn.outvars[0].aval.size, sum(v.aval.size for v in eqn.invars)
-    if contracted > _MOST_CONTRACTED or result < max(operands, scheduling.min_blocked):
+    if contracted > _MOST_CONTRACTED or columns < _LEAST_COLUMNS or result < max(operands, scheduling.min_blocked):
         return None
     if batch > 1:
         return Cut((Part(0, batch),), batch, 1) if rows * columns >= scheduling.min_block else None
@@ -103,20 +104,12 @@ class _Former:
             self.parent[self.root(readers.setdefault(key, reader))] = self.root(reader)
 
     def joined(self, eqn: JaxprEqn) -> Flow | None:
-        """The flow of an equation that reads a value in blocks, if the other operands agree."""
+        """The flow of an equation that reads a value in blocks; other operands may have left their regions."""
         if len(eqn.outvars) != 1:
             return None
-        for i, v in enumerate(eqn.invars):
-            if isinstance(v, Var) and v in self.cuts and self.cuts[v].parts:
-                flow = flow_from(eqn, i, self.cuts[v])
-                return flow if flow is not None and self.agrees(eqn, flow) else None
-        return None
-
-    def agrees(self, eqn: JaxprEqn, flow: Flow) -> bool:
-        known = (
-            (self.cuts.get(v), cut) for v, cut in zip(eqn.invars, flow.operands, strict=True) if isinstance(v, Var)
-        )
-        return all(found is None or found == cut for found, cut in known)
+        cuts = ((i, self.cuts.get(v)) for i, v in enumerate(eqn.invars) if isinstance(v, Var))
+        flows = (flow_from(eqn, i, cut) for i, cut in cuts if cut is not None and cut.parts)
+        return next((flow for flow in flows if flow is not None), None)
 
     def operands(self, eqn: JaxprEqn) -> list[Var]:
         return [v for v in eqn.invars if isinstance(v, Var)]
