@@ -1,7 +1,7 @@
 """Neural networks as pure functions, with parameters as pytrees.
 
-`activations` and `normalizers` are functions of arrays, with the names, values and derivatives of JAX. `initializers`
-make parameters, `layers` are (init, apply) pairs, and `losses` compare outputs with targets.
+`activations`, `attention` and `normalizers` are functions of arrays, with the names, values and derivatives of JAX.
+`initializers` make parameters, `layers` are (init, apply) pairs, and `losses` compare outputs with targets.
 
 >>> from funcgrad import nn, random
 >>> model = nn.Sequential(nn.Linear(8), nn.Relu(), nn.Linear(3))
@@ -37,6 +37,7 @@ from funcgrad.nn.activations import sparse_sigmoid as sparse_sigmoid
 from funcgrad.nn.activations import squareplus as squareplus
 from funcgrad.nn.activations import swish as swish
 from funcgrad.nn.activations import tanh as tanh
+from funcgrad.nn.attention import dot_product_attention as dot_product_attention
 from funcgrad.nn.layer import Layer as Layer
 from funcgrad.nn.layers import Activation as Activation
 from funcgrad.nn.layers import Dropout as Dropout

@@ -13,12 +13,13 @@ import pytest
 import funcgrad as fg
 import funcgrad.numpy as jnp
 from funcgrad import lax, nn
+from funcgrad.compiler.pipeline import planned
 from funcgrad.compiler.rewrite.blocks import in_blocks
 from funcgrad.compiler.rewrite.simplify import simplify
 from funcgrad.compiler.scheduling import Scheduling
 from funcgrad.compiler.targets import find
 from funcgrad.config import config
-from funcgrad.core.jaxprs import eval_jaxpr
+from funcgrad.core.jaxprs import ClosedJaxpr, eval_jaxpr
 from funcgrad.testing import check_grads
 
 WHOLE = Scheduling(min_blocked=1 << 60)
@@ -169,26 +170,47 @@ def gradient(f: Callable[..., Any], args: list[Any]) -> Callable[..., Any]:
     return fg.value_and_grad(loss, floats)
 
 
-def run(f: Callable[..., Any], args: list[Any], scheduling: Scheduling) -> tuple[list[np.ndarray], int, str]:
-    """The results, the bytes of temporaries, and the groups."""
+def evaluated(closed: ClosedJaxpr, args: list[Any]) -> list[np.ndarray]:
+    """The results by the NumPy rules of the primitives."""
+    return [np.asarray(x) for x in eval_jaxpr(closed.jaxpr, closed.consts, *args)]
+
+
+def bytes_needed(f: Callable[..., Any], args: list[Any], scheduling: Scheduling) -> int:
+    """The temporaries of a program that is planned, and not compiled."""
     with scheduled(scheduling):
-        compiled = fg.jit(lambda *args: f(*args))
-        lowered = compiled.lower(*args)
-        out = [np.asarray(x) for x in fg.tree.leaves(compiled(*args))]
-        return out, lowered.compile().memory_analysis().temporaries, lowered.as_text("groups")
+        return planned(fg.make_jaxpr(f)(*args), find("llvm")).routine.arena_bytes
+
+
+def run(f: Callable[..., Any], args: list[Any], scheduling: Scheduling) -> list[np.ndarray]:
+    """The results of the compiled program."""
+    with scheduled(scheduling):
+        return [np.asarray(x) for x in fg.tree.leaves(fg.jit(lambda *args: f(*args))(*args))]
+
+
+def assert_close(found: list[np.ndarray], expected: list[np.ndarray]) -> None:
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * np.abs(b).max())
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_blocks_have_the_values_of_the_whole(form):
+def test_the_pass_preserves_values_and_needs_no_more_memory(form):
     fun, args = FORMS[form]
     for f in (fun, gradient(fun, args)):
-        expected, most, _ = run(f, args, WHOLE)
-        found, bytes_needed, groups = run(f, args, SMALL)
-        assert "control: blocks" in groups
-        for a, b in zip(found, expected, strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * np.abs(b).max())
-        # Residuals of scanned layers are stacked, and those of 16 bits small.
-        assert bytes_needed <= most * (1.05 if form == "bfloat16" else 1)
+        closed = simplify(fg.make_jaxpr(f)(*args))
+        blocked = in_blocks(closed, SMALL)
+        assert " blocks[" in str(blocked)
+        assert_close(evaluated(blocked, args), evaluated(closed, args))
+        most = bytes_needed(f, args, WHOLE) * (1.05 if form == "bfloat16" else 1)  # whose scores are small
+        assert bytes_needed(f, args, SMALL) <= most
+
+
+@pytest.mark.parametrize(
+    "form", ["heads last", "causal in one head", "bias of a batch", "grouped", "checkpointed layers"]
+)
+def test_compiled_programs_have_the_values_of_the_whole(form):
+    fun, args = FORMS[form]
+    f = gradient(fun, args)
+    assert_close(run(f, args, SMALL), run(f, args, WHOLE))
 
 
 LONG, LONG_LAST = qkv(2, 3, 256, 8), qkv(2, 256, 3, 8)
@@ -210,18 +232,9 @@ ROWS = jnp.asarray(np.arange(256) < np.array([200, 256])[:, None])
 )
 def test_forward_and_gradient_store_no_scores(fun, args):
     scores, values, block = 2 * 3 * 256 * 256 * 4, 2 * 3 * 256 * 8 * 4, SMALL.max_block * 4 * find("llvm").threads()
-    assert run(fun, args, WHOLE)[1] >= scores
-    assert run(fun, args, SMALL)[1] < 4 * values + 3 * block < scores
-    assert run(gradient(fun, args), args, SMALL)[1] < 12 * values + 6 * block < scores
-
-
-def test_the_pass_preserves_values():
-    closed = simplify(fg.make_jaxpr(gradient(causal, qkv(2, 3, 64, 16)))(*qkv(2, 3, 64, 16)))
-    blocked = in_blocks(closed, SMALL)
-    assert [e.primitive.name for e in blocked.eqns].count("blocks") == 2
-    expected, found = (eval_jaxpr(c.jaxpr, c.consts, *qkv(2, 3, 64, 16)) for c in (closed, blocked))
-    for a, b in zip(found, expected, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    assert bytes_needed(fun, args, WHOLE) >= scores
+    assert bytes_needed(fun, args, SMALL) < 4 * values + 3 * block < scores
+    assert bytes_needed(gradient(fun, args), args, SMALL) < 12 * values + 6 * block < scores
 
 
 def test_a_second_derivative_in_blocks():
@@ -231,39 +244,37 @@ def test_a_second_derivative_in_blocks():
 
 def test_fully_masked_rows_and_nan_are_those_of_the_whole():
     q, k, v = qkv(2, 3, 64, 16)
-    none = jnp.zeros((64, 64), bool)
-    bad = v.at[0, 0, 60].set(jnp.nan)
-    for args in ([q, k, v, none], [q, k, bad, none]):
-        for out in (-np.inf, -1e9):
-            f = lambda q, k, v, m, out=out: nn.softmax(jnp.where(m, q @ k.mT, out)) @ v  # noqa: E731
-            (expected,), (found,) = (run(f, args, s)[0] for s in (WHOLE, SMALL))
-            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
-    (expected,), (found,) = (run(causal, [q, k, bad], s)[0] for s in (WHOLE, SMALL))
-    np.testing.assert_array_equal(np.isnan(found), np.isnan(expected))
-    assert np.isnan(found[0, 0]).all()  # 0 · NaN
+    mask = jnp.asarray(np.arange(64)[:, None] < np.array([0, 64] * 32))  # every second row
+    args = [q, k, v.at[0, 0, 60].set(jnp.nan), mask]
+
+    def both(q: Any, k: Any, v: Any, mask: Any) -> list[Any]:
+        return [nn.softmax(jnp.where(mask, q @ k.mT, out)) @ v for out in (-np.inf, -1e9)]
+
+    infinite, finite = run(both, args, SMALL)
+    for a, b in zip((infinite, finite), run(both, args, WHOLE), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    assert np.isnan(finite[0, 0]).all() and not np.isnan(finite[0, 1:]).any()  # 0 · NaN
 
 
-@pytest.mark.parametrize("form", ["heads first", "causal in one head", "checkpointed layers"])
+@pytest.mark.parametrize("form", ["heads first", "causal in one head"])
 def test_results_have_the_same_bits_for_every_number_of_threads(form):
     fun, args = FORMS[form]
     results = []
     for threads in (1, 2, 3):
         with config.override("num_threads", threads):
-            results.append(run(gradient(fun, args), args, SMALL)[0])
+            results.append(run(gradient(fun, args), args, SMALL))
     for other in results[1:]:
         for a, b in zip(results[0], other, strict=True):
             np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("form", ["heads last", "causal in one head"])
-def test_blocks_on_the_numba_target(form):
-    fun, args = FORMS[form]
-    expected = run(gradient(fun, args), args, WHOLE)[0]
+def test_blocks_on_the_numba_target():
+    fun, args = FORMS["causal in one head"]
+    expected = run(gradient(fun, args), args, WHOLE)
     with scheduled(SMALL, "numba"):
         compiled = fg.jit(gradient(fun, args), target="numba")
         assert "control: blocks" in compiled.lower(*args).as_text("groups")
-        for a, b in zip(fg.tree.leaves(compiled(*args)), expected, strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+        assert_close([np.asarray(x) for x in fg.tree.leaves(compiled(*args))], expected)
 
 
 def test_layers_of_a_perceptron_stay_whole():
@@ -271,7 +282,8 @@ def test_layers_of_a_perceptron_stay_whole():
         return nn.relu(x @ w) @ u
 
     args = [array(256, 16), array(16, 64), array(64, 16)]
-    assert "blocks" not in run(gradient(perceptron, args), args, SMALL)[2]
+    closed = simplify(fg.make_jaxpr(gradient(perceptron, args))(*args))
+    assert in_blocks(closed, SMALL) is closed
 
 
 def test_steps_grow_like_the_layers():
