@@ -56,6 +56,10 @@ def _differentiable(args: Sequence[Any]) -> bool:
     return any(dtypes.is_inexact(aval_of(x).dtype) for x in args)
 
 
+def _has_derivative(primitive: Primitive) -> bool:
+    return bool(primitive.modes) or primitive.has("jvp")
+
+
 def _differentiable_call(
     primitive: Primitive, args: Sequence[Any], params: dict[str, Any], constant: Sequence[int] = ()
 ) -> tuple[Callable[..., Any], list[Any]]:
@@ -137,7 +141,7 @@ def vectorization(primitive: Primitive, args: Sequence[Any], params: dict[str, A
 def vmap_of_jvp(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> None:
     """vmap of jvp equals jvp of vmap, and vmap of vjp equals vjp of vmap."""
     f, args = _differentiable_call(primitive, args, params)
-    if not _differentiable(args):
+    if not _differentiable(args) or not _has_derivative(primitive):
         return
     batch = tuple(_batch_of_two(x, 0) for x in args)
     tangents = random_like(batch)
@@ -183,7 +187,7 @@ def round_trip(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]
     """The traced jaxpr and that of its derivative pass the checker, evaluate to the same values, and print."""
     f, args = _differentiable_call(primitive, args, params)
     programs = [f]
-    if primitive.modes != ("rev",) and _differentiable(args):
+    if primitive.modes != ("rev",) and _differentiable(args) and _has_derivative(primitive):
         tangents = random_like(args)
         programs.append(lambda *xs: _without_float0(jvp(f, xs, tangents)))
     for program in programs:

@@ -77,7 +77,8 @@ class LibraryCall:
     The operands are the primitive's results, then its arguments, laid out as its `LibraryRoutine` says:
 
     - `gemm`: C, A, B; C[b] = A[b] @ B[b]; arguments as in `targets.llvm.blas.gemm`.
-    - `potrf`: L, A; A[b] = L[b] @ L[b]ᴴ, of which the lower triangles are used; arguments dtype, batch and n.
+    - routines of LAPACK, with its names: results and arguments of a batch of matrices by rows; arguments dtype, batch,
+      the operands' shapes without the batch and their dtypes, how many of them are results, and the options.
 
     `epilogue` is a kernel that runs on each tile of the result while that is in cache; the planner makes none yet, and
     a target refuses what it cannot run.

@@ -186,8 +186,12 @@ class Planner:
             lower = _KERNELS.get(lowering.routine)
             return self._kernel(lower(eqn, sources, self.scheduling)) if lower else _host(fusion, eqn)
         starts = [a.view.offset * v.dtype.itemsize for a, v in zip(accesses, in_avals, strict=True)]
-        offsets = (*(0 for _ in eqn.outvars), *starts)
-        return Step(call, (*eqn.outvars, *sources), frozenset(eqn.outvars), *division, offsets)
+        scratch = [division.scratch * self.threads] if division.scratch else []
+        values, offsets = (
+            (*eqn.outvars, *sources, *scratch),
+            (*(0 for _ in eqn.outvars), *starts, *(0 for _ in scratch)),
+        )
+        return Step(call, values, frozenset(eqn.outvars), division.extent, division.grain, offsets)
 
 
 def _native(fusion: Fusion, eqn: JaxprEqn) -> Step:

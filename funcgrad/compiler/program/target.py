@@ -10,10 +10,14 @@ from funcgrad.compiler.scheduling import Scheduling
 
 
 class Division(NamedTuple):
-    """How the iterations of a library routine are distributed over threads, in multiples of `grain`."""
+    """How the iterations of a library routine are distributed over threads, in multiples of `grain`.
+
+    `scratch` is the number of bytes that each thread needs, a multiple of 64; they are the last operand of the call.
+    """
 
     extent: int
     grain: int
+    scratch: int = 0
 
 
 class Linked(NamedTuple):

@@ -37,6 +37,7 @@ CALLS: dict[str, Strategy] = {}
 
 WITHOUT_LAWS = {
     "check_finite": "the compiler inserts it into programs, after all transforms",
+    "geev": "the compiler puts it in the place of eig, after all transforms",
     "implicit_gemm": "the compiler inserts it into programs, after all transforms",
     "interleave": "the compiler inserts it into programs, after all transforms",
     "indexed_load": "the compiler inserts it into programs, after all transforms",
@@ -58,6 +59,7 @@ DOUBLE = (dt.float64, dt.complex128)
 DISCRETE = {
     *("and", "not", "or", "xor", "clz", "population_count", "gcd", "reduce_and", "reduce_or", "reduce_xor"),
     *("shift_left", "shift_right_arithmetic", "shift_right_logical", "threefry2x32", "least"),
+    "lu_pivots_to_permutation",
     *("axis_index", "iota", "check", "io_callback", "pure_callback"),
 }
 """Primitives without a float operand: they have no operands, operate on integers, or are effects and callbacks."""

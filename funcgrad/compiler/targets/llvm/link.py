@@ -21,6 +21,7 @@ from funcgrad.compiler.program.interpret import execute
 from funcgrad.compiler.program.target import Division, Linked
 from funcgrad.compiler.scheduling import Scheduling
 from funcgrad.compiler.targets.llvm import blas, implicit_gemm, kernels, lapack, runtime
+from funcgrad.compiler.targets.llvm.lapack_routines import ROUTINES
 
 _RUNS_ITS_EXTENT = -1  # the length of a loop whose iterations are those of its instruction
 
@@ -51,8 +52,8 @@ class LlvmTarget:
                 return Division(product.extent, product.grain)
             case LibraryCall("implicit_gemm", arguments, _, None):
                 return implicit_gemm.division(**dict(arguments))
-            case LibraryCall("potrf", arguments, _, None):
-                return lapack.divided(**dict(arguments))
+            case LibraryCall(name, arguments, _, None) if name in ROUTINES:
+                return lapack.division(ROUTINES[name], dict(arguments))
         return None
 
     def link(self, plan: Plan) -> Linked:
@@ -95,9 +96,8 @@ class _Linker:
             case LibraryCall("implicit_gemm", arguments, _, None):
                 routine = implicit_gemm.routine(**dict(arguments))
                 return routine.function, routine.sizes, routine.library
-            case LibraryCall("potrf", arguments, _, None):
-                factorization = lapack.potrf(**dict(arguments))
-                return factorization.function, factorization.sizes, factorization.library
+            case LibraryCall(name, arguments, _, None) if name in ROUTINES:
+                return lapack.call(ROUTINES[name], dict(arguments))
             case CopyCall():
                 return runtime.native_functions().copy, (), None
             case JoinCall(_, runs, by_rows, block):
