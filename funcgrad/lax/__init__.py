@@ -13,6 +13,7 @@ from funcgrad.lax import linalg as linalg
 from funcgrad.lax.associative import *
 from funcgrad.lax.convolution import *
 from funcgrad.lax.elementwise import *
+from funcgrad.lax.fourier import *
 from funcgrad.lax.products import *
 from funcgrad.lax.reductions import *
 from funcgrad.lax.shapes import *

@@ -234,7 +234,7 @@ def eig(
     implementation: EigImplementation | None = None,
     use_magma: bool | None = None,
 ) -> list[Any]:
-    """Complex eigenvalues and eigenvectors of general matrices: [w, vl, vr] with x vr = vr diag(w), vlᴴ x = diag(w) vlᴴ.
+    """Complex eigenvalues and eigenvectors: [w, vl, vr] with x vr = vr diag(w) and vlᴴ x = diag(w) vlᴴ.
 
     Eigenvectors have length 1 and a largest component that is real. Their derivatives, which need distinct eigenvalues
     and one largest component, are refused unless `enable_eigvec_derivs`.
@@ -258,9 +258,9 @@ def schur(
     sort_eig_vals: bool = False,
     select_callable: Callable[..., Any] | None = None,
 ) -> list[Any]:
-    """Schur form: [t, q] with x = q t qᴴ and t upper triangular, with blocks of 2 × 2 for pairs of eigenvalues of real x.
+    """Schur form: [t, q] with x = q t qᴴ and t upper triangular, or [t] without `compute_schur_vectors`.
 
-    Without `compute_schur_vectors`, [t]. It has no derivative.
+    For real x, a pair of complex eigenvalues is a block of 2 × 2 in t. It has no derivative.
     """
     if sort_eig_vals:
         raise ArgumentError("schur: sort_eig_vals=True", fix="sort the eigenvalues that `eig` returns")

@@ -4,6 +4,7 @@
 import numpy as _numpy
 
 from funcgrad.errors import explain_missing_names as _explain_missing_names
+from funcgrad.numpy import fft as fft
 from funcgrad.numpy import linalg as linalg
 from funcgrad.numpy import operators as operators
 from funcgrad.numpy import protocols as protocols

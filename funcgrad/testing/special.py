@@ -22,8 +22,8 @@ EITHER_ZERO = {
 """Functions whose zero result may have either sign: maxima of 0 and −0, as in IEEE 754-2008; sums of only −0; and
 selections between a number and its function, for which LLVM may return the 0 of the comparison."""
 
-CANCELING = {"logaddexp", "logaddexp2", "gelu"}
-"""Functions that end in a sum with cancellation: their error is relative to the terms."""
+CANCELING = {"logaddexp", "logaddexp2", "gelu", "eig"}
+"""Functions whose error is relative to the terms of a sum with cancellation, or to the norm of a matrix."""
 
 REDUCED_BELOW = dict.fromkeys(("sin", "cos", "tan"), 2.0**48)
 """Limits of the argument reduction of compiled float64 functions; beyond, neighboring floats are 1/16 or more apart."""

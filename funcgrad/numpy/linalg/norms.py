@@ -77,7 +77,7 @@ def vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: Any
     inf and −inf are the largest and least |x|; 0 counts what is not zero.
     """
     (x,) = promote_inexact(x, operation="vector_norm")
-    options = {"axis": axis, "keepdims": keepdims}
+    options: Any = {"axis": axis, "keepdims": keepdims}
     if ord is None or ord == 2:
         return uf.sqrt(sum(_squared(x), **options))
     if isinstance(ord, str):

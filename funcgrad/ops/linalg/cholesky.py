@@ -20,6 +20,7 @@ from funcgrad.ops.linalg.matrices import (
     matmul,
     matrix_primitive,
     matrix_transpose,
+    upper_triangle,
     weighted,
 )
 from funcgrad.ops.linalg.triangular import triangular_solve
@@ -65,11 +66,12 @@ def _factor_tangent(factor: Any, tangent: Any) -> Any:
 
 cholesky_p = matrix_primitive(
     "cholesky",
+    finite=False,
     results=_results,
     evaluate=_evaluate,
     jvp=_jvp,
     routine="potrf",
-    flops=lambda shape: shape[0] ** 3 // 3,
+    flops=lambda shape: shape[0] ** 3 / 3,
     multiple_results=False,
 )
 
@@ -87,7 +89,7 @@ def _update_results(r: Shape, w: Shape, *, dtype: np.dtype) -> list[tuple[Shape,
 
 
 def _update(r: np.ndarray, w: np.ndarray) -> np.ndarray:
-    r, w = r.copy(), w.copy()
+    r = np.triu(r)
     for k in range(len(w)):
         length = np.hypot(r[k, k], w[k])
         c, s = (r[k, k] / length, w[k] / length) if w[k] else (1, 0)
@@ -99,12 +101,13 @@ def _update_jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, A
     """The derivative of the Cholesky factor of Rᵀ R + w wᵀ along dRᵀ R + Rᵀ dR + dw wᵀ + w dwᵀ."""
     (r, w), (dr, dw) = primals, map(instantiate, tangents)
     out = cholesky_update_p.bind(r, w)
-    half = matmul(matrix_transpose(dr), r) + as_columns(dw, r) * as_rows(w, r)
+    half = matmul(matrix_transpose(upper_triangle(dr)), upper_triangle(r)) + as_columns(dw, r) * as_rows(w, r)
     return out, matrix_transpose(_factor_tangent(matrix_transpose(out), half + matrix_transpose(half)))
 
 
 cholesky_update_p = matrix_primitive(
     "cholesky_update",
+    finite=False,
     results=_update_results,
     evaluate=_update,
     ranks=(2, 1),

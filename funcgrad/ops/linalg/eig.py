@@ -11,6 +11,7 @@ from funcgrad import dtypes
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import Rewrite
+from funcgrad.core.symbolic import Zero
 from funcgrad.errors import NotDifferentiableError
 from funcgrad.ops.arithmetic import abs_p, complex_p, conj, div_p, imag_p, mul_p, neg_p, real_p
 from funcgrad.ops.linalg.lu import lu_p, lu_solve
@@ -18,7 +19,6 @@ from funcgrad.ops.linalg.matrices import (
     Shape,
     as_dtype,
     as_rows,
-    check_finite,
     check_square,
     conj_transpose,
     diagonal,
@@ -59,7 +59,6 @@ def _evaluate(
 ) -> list[np.ndarray]:
     from scipy import linalg  # heavy: only when eigenvalues are computed
 
-    check_finite(a)
     left, right = compute_left_eigenvectors, compute_right_eigenvectors
     if not a.size:
         return [a[:1].reshape(0), *[a] * (left + right)]
@@ -86,6 +85,9 @@ def _jvp(
             "eig: the derivatives of eigenvectors exist for distinct eigenvalues and with one largest component only",
             fix="differentiate eigenvalues alone, or pass enable_eigvec_derivs=True to lax.linalg.eig",
         )
+    if not aval_of(primals[0]).size:
+        out = eig(primals[0], left, right, enable_eigvec_derivs)
+        return out, [Zero(aval_of(x).tangent()) for x in out]
     w, *vectors = eig(primals[0], left, True, enable_eigvec_derivs)
     v = vectors[-1]
     da = as_dtype(tangents[0], aval_of(v).dtype)
@@ -158,7 +160,6 @@ def _geev_results(a: Shape, *, dtype: np.dtype, left: bool, right: bool) -> list
 
 
 def _geev(a: np.ndarray, *, left: bool, right: bool) -> list[np.ndarray]:
-    check_finite(a)
     *values, vl, vr, info = lapack("geev", a.dtype)(a, compute_vl=left, compute_vr=right)
     if info:
         raise np.linalg.LinAlgError
@@ -178,7 +179,6 @@ def _schur_results(a: Shape, *, dtype: np.dtype, compute_schur_vectors: bool) ->
 
 
 def _schur(a: np.ndarray, *, compute_schur_vectors: bool) -> list[np.ndarray]:
-    check_finite(a)
     if not a.size:
         return [a] * (1 + compute_schur_vectors)
     form, *_, vectors, _, info = lapack("gees", a.dtype)(lambda *_: None, a, compute_v=compute_schur_vectors)
@@ -215,6 +215,6 @@ hessenberg_p = matrix_primitive(
     results=_hessenberg_results,
     evaluate=_hessenberg,
     routine="gehrd",
-    flops=lambda a: 10 * a[0] ** 3 // 3,
+    flops=lambda a: 10 * a[0] ** 3 / 3,
     modes=(),
 )

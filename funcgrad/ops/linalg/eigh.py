@@ -22,7 +22,7 @@ from funcgrad.ops.linalg.matrices import (
     lapack,
     matmul,
     matrix_primitive,
-    symmetrized,
+    weighted,
 )
 
 
@@ -47,16 +47,20 @@ def _jvp(primals: Sequence[Any], tangents: Sequence[Any], *, lower: bool) -> tup
     """dw = diag(Vᴴ dA V) and dV = V (F ∘ Vᴴ dA V), where F[i, j] = 1 / (w[j] − w[i]) off the diagonal.
 
     Giles, An extended collection of matrix derivative results (2008, NA-08-01), section 3.1. Where eigenvalues are
-    equal, their eigenvectors have no derivative, and F is infinite.
+    equal, their eigenvectors have no derivative, and F is infinite. dA is what the triangle of the tangent stands for,
+    as the factorization reads no other.
     """
-    v, w = out = eigh_p.bind(symmetrized(primals[0]), lower=lower)
-    inner = matmul(matmul(conj_transpose(v), tangents[0]), v)
+    v, w = out = eigh_p.bind(*primals, lower=lower)
+    n = aval_of(v).shape[-1]
+    half = weighted(tangents[0], (np.tri(n) if lower else np.tri(n).T) - np.eye(n) / 2)
+    inner = matmul(matmul(conj_transpose(v), half + conj_transpose(half)), v)
     factors = inverse_differences(as_dtype(w, aval_of(v).dtype), v)
     return out, [matmul(v, factors * inner), diagonal(real_part(inner))]
 
 
 eigh_p = matrix_primitive(
     "eigh",
+    finite=False,
     results=_results,
     evaluate=_evaluate,
     jvp=_jvp,
@@ -83,9 +87,10 @@ def _tridiagonal(a: np.ndarray, *, lower: bool) -> list[np.ndarray]:
 
 tridiagonal_p = matrix_primitive(
     "tridiagonal",
+    finite=False,
     results=_tridiagonal_results,
     evaluate=_tridiagonal,
     routine="sytrd",
-    flops=lambda a: 4 * a[0] ** 3 // 3,
+    flops=lambda a: 4 * a[0] ** 3 / 3,
     modes=(),
 )

@@ -85,7 +85,7 @@ lu_p = matrix_primitive(
     evaluate=_evaluate,
     jvp=_jvp,
     routine="getrf",
-    flops=lambda a: 2 * a[0] * a[1] * min(a) // 3,
+    flops=lambda a: 2 * a[0] * a[1] * min(a) / 3,
 )
 
 
@@ -107,6 +107,7 @@ lu_pivots_to_permutation_p = matrix_primitive(
     results=_pivots_results,
     evaluate=lambda pivots, permutation_size: _permutation(pivots, permutation_size),
     ranks=(1,),
+    indices=(0,),
     multiple_results=False,
     modes=(),
 )
@@ -172,9 +173,11 @@ def _solve_transpose(ct: Any, *args: Any, transpose_a: bool) -> list[Any]:
 
 solve_p = matrix_primitive(
     "solve",
+    finite=False,
     results=_solve_results,
     evaluate=_solve_evaluate,
     ranks=(2, 2, 1, 2),
+    indices=(2,),
     jvp=_solve_jvp,
     transpose=_solve_transpose,
     batch=functools.partial(batch_system, lambda: solve_p),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -65,6 +66,8 @@ def matrix_primitive(
     results: Callable[..., Sequence[tuple[Shape, np.dtype]]],
     evaluate: Callable[..., Any],
     ranks: Sequence[int] = (2,),
+    indices: Sequence[int] = (),
+    finite: bool = True,
     routine: str | None = None,
     options: Callable[..., dict[str, Any]] = lambda **params: params,
     flops: Callable[..., float] = lambda *shapes: 0,
@@ -77,13 +80,18 @@ def matrix_primitive(
     - `results(*shapes, dtype, **params)` returns the shape and dtype of each result, without the batch, or raises.
     - `evaluate` computes the results for one matrix. It raises LinAlgError where there is none; they are NaN then.
     - `ranks` are the numbers of axes of the operands, without the batch.
+    - Operands in `indices` are integers.
+    - If operands have to be `finite`, the results for others are NaN; LAPACK might not return.
     - `routine` names a library routine, which gets `options(**params)`. `flops(*shapes)` counts for one matrix.
     """
 
     def infer(*avals: ShapedArray, **params: Any) -> Any:
-        for aval in avals:
-            if aval.dtype != np.int32:
+        for i, aval in enumerate(avals):
+            if i not in indices:
                 check_dtype(name, aval)
+        if len({aval.dtype for i, aval in enumerate(avals) if i not in indices}) > 1:
+            shown = ", ".join(map(str, avals))
+            raise DTypeError(f"{name}: operands have types {shown}", fix="cast them to one dtype with .astype(...)")
         batch = check_batch(name, avals, ranks)
         core = results(*(a.shape[len(batch) :] for a in avals), dtype=avals[0].dtype, **params)
         out = [ShapedArray((*batch, *shape), dtype) for shape, dtype in core]
@@ -105,16 +113,16 @@ def matrix_primitive(
 
     def count(in_avals: Sequence[ShapedArray], out_avals: Sequence[ShapedArray], **params: Any) -> int:
         n = in_avals[0].ndim - ranks[0]
-        return math.prod(in_avals[0].shape[:n]) * int(flops(*(a.shape[n:] for a in in_avals)))
+        return int(math.prod(in_avals[0].shape[:n]) * flops(*(a.shape[n:] for a in in_avals)))
 
     def by_numpy(*arrays: np.ndarray, **params: Any) -> Any:
         avals = infer(*(ShapedArray(x.shape, x.dtype) for x in arrays), **params)
         out = [np.empty(a.shape, a.dtype) for a in (avals if multiple_results else [avals])]
         for i in np.ndindex(arrays[0].shape[: arrays[0].ndim - ranks[0]]):
-            try:
-                values = evaluate(*(x[i] for x in arrays), **params)
-            except np.linalg.LinAlgError:
-                values = [np.nan if dtypes.is_inexact(x.dtype) else -1 for x in out]
+            values = [np.nan if dtypes.is_inexact(x.dtype) else 0 for x in out]
+            if not finite or all(np.isfinite(x[i]).all() for x in arrays):
+                with contextlib.suppress(np.linalg.LinAlgError):
+                    values = evaluate(*(x[i] for x in arrays), **params)
             for to, value in zip(out, values if isinstance(values, (list, tuple)) else [values], strict=True):
                 to[i] = value
         return out if multiple_results else out[0]
@@ -137,12 +145,6 @@ def lapack(name: str, dtype: np.dtype) -> Callable[..., Any]:
 
     hermitian = {"orgqr": "ungqr", "ormqr": "unmqr", "sytrd": "hetrd", "sytrd_lwork": "hetrd_lwork"}
     return get_lapack_funcs(hermitian.get(name, name) if dtypes.is_complex(dtype) else name, dtype=dtype)
-
-
-def check_finite(x: np.ndarray) -> None:
-    """Raise LinAlgError unless all elements are finite: LAPACK may not return otherwise."""
-    if not np.isfinite(x).all():
-        raise np.linalg.LinAlgError
 
 
 # ---------------------------------------------------------------- matrices
@@ -245,6 +247,8 @@ def sliced(x: Any, axis: int, start: int, stop: int) -> Any:
 def permuted_rows(x: Any, permutation: Any) -> Any:
     """out[i] = x[permutation[i]] for each matrix of a batch."""
     aval, n = aval_of(x), aval_of(x).ndim - 2
+    if not aval.size:  # a gather has windows of size 1, which an empty axis has not
+        return x
     numbers = GatherDimensionNumbers((n + 1,), (n,), (n,), tuple(range(n)), tuple(range(n)))
     sizes = (*(1 for _ in range(n)), 1, aval.shape[-1])
     return gather(x, expand_dims(permutation, (n + 1,)), numbers, sizes, mode="promise_in_bounds")

@@ -17,7 +17,6 @@ from funcgrad.ops.linalg.matrices import (
     as_columns,
     as_dtype,
     as_rows,
-    check_finite,
     conj_transpose,
     constant,
     diagonal,
@@ -38,7 +37,6 @@ def _results(a: Shape, *, dtype: np.dtype, full_matrices: bool, compute_uv: bool
 
 
 def _evaluate(a: np.ndarray, *, full_matrices: bool, compute_uv: bool) -> list[np.ndarray]:
-    check_finite(a)
     if not compute_uv:
         return [np.linalg.svd(a, compute_uv=False)]
     u, s, vh = np.linalg.svd(a, full_matrices=full_matrices)

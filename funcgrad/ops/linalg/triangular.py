@@ -33,7 +33,7 @@ def check_linear(name: str, matrices: Sequence[Any]) -> None:
 def batch_system(
     primitive: Callable[[], Primitive], axis: AxisData, args: Sequence[Any], dims: Sequence[Any], **params: Any
 ) -> tuple[Any, int]:
-    """Batch a primitive whose last operand is right-hand sides. Unless it is batched, a matrix solves for all of them."""
+    """Batch a primitive whose last operand is right-hand sides, which a matrix without a batch solves for together."""
     if any(d is not None for d in dims[:-1]):
         return primitive().bind(*(to_dim(x, d, 0, axis.size) for x, d in zip(args, dims, strict=True)), **params), 0
     left, n = params.get("left_side", True), aval_of(args[-1]).ndim
@@ -113,6 +113,7 @@ def _transpose(ct: Any, a: Any, b: Any, *, transpose_a: bool, conjugate_a: bool,
 
 triangular_solve_p = matrix_primitive(
     "triangular_solve",
+    finite=False,
     results=_results,
     evaluate=_evaluate,
     ranks=(2, 2),
@@ -165,7 +166,7 @@ def _tridiagonal_results(dl: Shape, d: Shape, du: Shape, b: Shape, *, dtype: np.
 
 def _tridiagonal_evaluate(dl: np.ndarray, d: np.ndarray, du: np.ndarray, b: np.ndarray) -> np.ndarray:
     if len(d) < 2:
-        return b / d[:, None]
+        return b / d[:, None] if d.all() else np.full_like(b, np.nan)
     *_, x, info = lapack("gtsv", b.dtype)(dl[1:], d, du[:-1], b)
     return x if not info else np.full_like(b, np.nan)
 
@@ -209,6 +210,7 @@ def _tridiagonal_transpose(ct: Any, dl: Any, d: Any, du: Any, b: Any) -> list[An
 
 tridiagonal_solve_p = matrix_primitive(
     "tridiagonal_solve",
+    finite=False,
     results=_tridiagonal_results,
     evaluate=_tridiagonal_evaluate,
     ranks=(1, 1, 1, 2),

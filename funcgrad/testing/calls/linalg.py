@@ -1,4 +1,4 @@
-"""Calls of linear algebra: well-conditioned matrices, in batches."""
+"""Calls of linear algebra: well-conditioned matrices, in batches; and of Fourier transforms."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from funcgrad.core.avals import ShapedArray
 from funcgrad.core.primitives import Primitive
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.ops.casts import stop_gradient_p
+from funcgrad.ops.fft import FftType
 from funcgrad.ops.linalg.lu import lu_p, solve_p
-from funcgrad.testing.calls.table import CALLS, INEXACT, SMALL, Call, Draw, strategy, wide_floats
+from funcgrad.testing.calls.table import CALLS, DOUBLE, INEXACT, SMALL, Call, Draw, strategy, wide_floats
 from funcgrad.testing.strategies import fill, seeds
 
 
@@ -51,19 +52,24 @@ def _matrices(
     return x.astype(dtype)
 
 
-def _square(draw: Draw, within: Sequence[np.dtype], least: int = 0) -> np.ndarray:
+def _vector_dtype(draw: Draw, within: Sequence[np.dtype]) -> np.dtype:
+    """A dtype for eigenvectors. Where they are complex, LAPACK chooses a phase, and derivatives are for another one."""
+    return draw(wide_floats(within, ("float",) if tuple(within) == DOUBLE else INEXACT))
+
+
+def _square(draw: Draw, within: Sequence[np.dtype], least: int = 0, dtype: np.dtype | None = None) -> np.ndarray:
     batch, n = _sizes(draw)
-    return _matrices(draw, within, (*batch, max(n, least), max(n, least)))
+    return _matrices(draw, within, (*batch, max(n, least), max(n, least)), dtype)
 
 
-def _rectangular(draw: Draw, within: Sequence[np.dtype], tall: bool = False) -> np.ndarray:
+def _rectangular(draw: Draw, within: Sequence[np.dtype], tall: bool = False, dtype: Any = None) -> np.ndarray:
     batch, n = _sizes(draw)
     m = draw(st.integers(n if tall else 0, 4))
-    return _matrices(draw, within, (*batch, m, n))
+    return _matrices(draw, within, (*batch, m, n), dtype)
 
 
 def _hermitian(draw: Draw, within: Sequence[np.dtype]) -> np.ndarray:
-    x = _square(draw, within, least=1)
+    x = _square(draw, within, 1, _vector_dtype(draw, within))
     return ((x + np.swapaxes(x.conj(), -1, -2)) / 2).astype(x.dtype)
 
 
@@ -124,7 +130,8 @@ def _tridiagonal(draw: Draw, within: Sequence[np.dtype]) -> Any:
 
 @strategy("svd")
 def _svd(draw: Draw, within: Sequence[np.dtype]) -> Any:
-    a, compute_uv = _rectangular(draw, within), draw(st.booleans())
+    a = _rectangular(draw, within, dtype=_vector_dtype(draw, within))
+    compute_uv = draw(st.booleans())
     full_matrices = compute_uv and a.shape[-1] == a.shape[-2]
     return [a], {"full_matrices": full_matrices, "compute_uv": compute_uv}
 
@@ -137,7 +144,8 @@ def _eig(draw: Draw, within: Sequence[np.dtype]) -> Any:
 
 @strategy("schur")
 def _schur(draw: Draw, within: Sequence[np.dtype]) -> Any:
-    return [_square(draw, within)], {"compute_schur_vectors": draw(st.booleans())}
+    # The phases of complex vectors depend on rounding errors.
+    return [_square(draw, within, dtype=draw(wide_floats(within)))], {"compute_schur_vectors": draw(st.booleans())}
 
 
 @strategy("hessenberg")
@@ -179,3 +187,12 @@ def _solve(draw: Draw, within: Sequence[np.dtype]) -> Call:
 
 
 CALLS["solve"] = _solve
+
+
+@strategy("fft")
+def _fft(draw: Draw, within: Sequence[np.dtype]) -> Any:
+    kind, batch = draw(st.sampled_from(FftType)), draw(st.lists(st.integers(0, 2), max_size=1))
+    lengths = tuple(draw(st.lists(st.integers(1, 4), min_size=1, max_size=2)))
+    dtype = draw(wide_floats(within, ("float",) if kind is FftType.RFFT else ("complex",)))
+    sizes = (*lengths[:-1], lengths[-1] // 2 + 1) if kind is FftType.IRFFT else lengths
+    return [fill(draw(seeds), dtype, (*batch, *sizes))], {"fft_type": kind, "fft_lengths": lengths}

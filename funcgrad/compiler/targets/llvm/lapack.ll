@@ -2,18 +2,19 @@
 ;
 ;   args   the operands, the last of which is scratch memory; then the run
 ;   sizes  how many operands, results and calls; bytes of scratch memory per thread; matrices between safepoints; then
-;          each result:  operand, bytes of a matrix
+;          each result:  operand, bytes of a matrix, the byte that it is filled with after a failure
 ;          each call:    function, whether it runs after a failure, how many arguments, then
 ;          each argument: operand (0: none, 1: the first, ...), byte offset, bytes from one matrix to the next
 ;
 ; An iteration is one matrix. An argument is the address of the operand for this matrix, or the offset itself. Functions
 ; get 24 arguments, of which they read as many as they have. Scratch memory begins with LAPACK's `info`: after a call
-; that sets it, the results are NaN, or -1 where they are integers, and only calls that are marked so are run.
+; that sets it, the results are NaN (all bits are set), or 0 where they are integers, and only calls that are marked so are run.
 
 declare i1 @safepoint(ptr)
 declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
 declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
 declare i64 @llvm.smin.i64(i64, i64)
+declare i64 @llvm.smax.i64(i64, i64)
 
 define void @batch(ptr %args, ptr %sizes, i64 %begin, i64 %end, i64 %thread) {
 entry:
@@ -29,7 +30,7 @@ entry:
   %interval.at = getelementptr i64, ptr %sizes, i64 4
   %interval = load i64, ptr %interval.at
   %results = getelementptr i64, ptr %sizes, i64 5
-  %results.words = mul i64 %n.results, 2
+  %results.words = mul i64 %n.results, 3
   %calls = getelementptr i64, ptr %results, i64 %results.words
   %run.at = getelementptr ptr, ptr %args, i64 %n.operands
   %run = load ptr, ptr %run.at
@@ -108,7 +109,7 @@ $loads
 
 fill:
   %r = phi i64 [ 0, %invoke ], [ %r.next, %filled ]
-  %r.word = mul i64 %r, 2
+  %r.word = mul i64 %r, 3
   %r.at = getelementptr i64, ptr %results, i64 %r.word
   %r.operand = load i64, ptr %r.at
   %r.bytes.at = getelementptr i64, ptr %r.at, i64 1
@@ -118,7 +119,10 @@ fill:
   %r.offset = mul i64 %r.bytes, %b
   %result = getelementptr i8, ptr %r.base, i64 %r.offset
   %r.next = add i64 %r, 1
-  call void @llvm.memset.p0.i64(ptr %result, i8 255, i64 %r.bytes, i1 false)     ; all bits: NaN with a sign, -1
+  %r.fill.at = getelementptr i64, ptr %r.at, i64 2
+  %r.fill.64 = load i64, ptr %r.fill.at
+  %r.fill = trunc i64 %r.fill.64 to i8
+  call void @llvm.memset.p0.i64(ptr %result, i8 %r.fill, i64 %r.bytes, i1 false)
   br label %filled
 
 filled:
@@ -318,16 +322,19 @@ done:
   ret void
 }
 
-; to[i] = from[rows[i]], where a row has so many bytes.
+; to[i] = from[rows[i]], where a row has so many bytes. Rows outside are moved inside.
 define void @gather(i64 %count, i64 %bytes, ptr %rows, ptr %from, ptr %to) {
 entry:
+  %last = sub i64 %count, 1
   br label %loop
 
 loop:
   %i = phi i64 [ 0, %entry ], [ %i.next, %loop ]
   %row.at = getelementptr i32, ptr %rows, i64 %i
   %row.32 = load i32, ptr %row.at
-  %row = sext i32 %row.32 to i64
+  %row.64 = sext i32 %row.32 to i64
+  %row.low = call i64 @llvm.smax.i64(i64 %row.64, i64 0)
+  %row = call i64 @llvm.smin.i64(i64 %row.low, i64 %last)
   %from.place = mul i64 %row, %bytes
   %from.at = getelementptr i8, ptr %from, i64 %from.place
   %to.place = mul i64 %i, %bytes
@@ -344,13 +351,16 @@ done:
 ; to[rows[i]] = from[i].
 define void @scatter(i64 %count, i64 %bytes, ptr %rows, ptr %from, ptr %to) {
 entry:
+  %last = sub i64 %count, 1
   br label %loop
 
 loop:
   %i = phi i64 [ 0, %entry ], [ %i.next, %loop ]
   %row.at = getelementptr i32, ptr %rows, i64 %i
   %row.32 = load i32, ptr %row.at
-  %row = sext i32 %row.32 to i64
+  %row.64 = sext i32 %row.32 to i64
+  %row.low = call i64 @llvm.smax.i64(i64 %row.64, i64 0)
+  %row = call i64 @llvm.smin.i64(i64 %row.low, i64 %last)
   %from.place = mul i64 %i, %bytes
   %from.at = getelementptr i8, ptr %from, i64 %from.place
   %to.place = mul i64 %row, %bytes

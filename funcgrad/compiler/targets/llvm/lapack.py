@@ -64,7 +64,8 @@ class Batch:
             Matrix(Memory(i, 0, math.prod(shape) * dtype.itemsize), shape, dtype)
             for i, (shape, dtype) in enumerate(operands, 1)
         ]
-        self.results = [(x.memory.operand, x.memory.stride) for x in self.operands[:n_results]]
+        results = self.operands[:n_results]
+        self.results = [(x.memory.operand, x.memory.stride, 0 if x.dtype.kind == "i" else 255) for x in results]
         self.scratch_operand = len(operands) + 1
         self.scratch_bytes = 0
         self.info = self.scratch(1, np.dtype(np.int32))
@@ -104,9 +105,11 @@ class Batch:
         """Call a function of lapack.ll, to which integers are passed by value; `always`: after a failure too."""
         self.calls.append((name, always, [a.memory if isinstance(a, Matrix) else a for a in args]))
 
-    def columns(self, matrix: Matrix) -> Memory:
-        """Copy a matrix to scratch memory, by columns."""
+    def columns(self, matrix: Matrix, finite: bool = True) -> Memory:
+        """Copy a matrix to scratch memory, by columns. Fail unless all of it is finite, if it has to be."""
         m, n = matrix.shape
+        if finite:
+            self.check_finite(matrix)
         to = self.scratch(m * n)
         self.helper("transpose", m, n, matrix, n, to, m)
         return to
@@ -196,13 +199,13 @@ def _recorded(
     operands: Any,
     n_results: int,
     threads: int,
-    **options: Any,
+    **params: Any,
 ) -> Batch | None:
     dtype = np.dtype(dtype)
     if dtype not in blas.ELEMENTS or not batch or any(0 in shape for shape, _ in operands):
         return None
     recorded = Batch(dtype, operands, n_results)
-    record(recorded, *recorded.operands, **options)
+    record(recorded, *recorded.operands, **params)
     return recorded
 
 

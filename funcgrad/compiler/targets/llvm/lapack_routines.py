@@ -7,6 +7,7 @@ transpose; otherwise it is copied.
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import FunctionType
 
 import numpy as np
 
@@ -16,7 +17,7 @@ _INTEGER = np.dtype(np.int32)
 ROUTINES: dict[str, Callable[..., None]] = {}
 
 
-def _routine(record: Callable[..., None]) -> Callable[..., None]:
+def _routine(record: FunctionType) -> Callable[..., None]:
     ROUTINES[record.__name__] = record
     return record
 
@@ -59,7 +60,10 @@ def getrs(t: Batch, x: Matrix, a: Matrix, lu: Matrix, permutation: Matrix, b: Ma
     (n, m), size, op = b.shape, t.dtype.itemsize, "T" if transpose_a else "N"
     factors = [("L", "N"), ("U", "U")] if transpose_a else [("U", "U"), ("L", "N")]
     y = t.scratch(n * m) if transpose_a else x
-    t.helper(*("copy", n * m * size, b, y) if transpose_a else ("gather", n, m * size, permutation, b, y))
+    if transpose_a:
+        t.helper("copy", n * m * size, b, y)
+    else:
+        t.helper("gather", n, m * size, permutation, b, y)
     for triangle, diagonal in factors:
         t.blas("trsm", "R", triangle, op, diagonal, m, n, t.one(), lu, n, y, m)
     if transpose_a:
@@ -77,6 +81,7 @@ def geqrf(t: Batch, out: Matrix, taus: Matrix, a: Matrix) -> None:
 @_routine
 def orgqr(t: Batch, out: Matrix, a: Matrix, taus: Matrix) -> None:
     m, n = a.shape
+    t.check_finite(taus)
     columns = t.columns(a)
     t.lapack("orgqr", m, n, taus.shape[0], columns, m, taus, WORK)
     t.rows(columns, m, out)
@@ -84,6 +89,7 @@ def orgqr(t: Batch, out: Matrix, a: Matrix, taus: Matrix) -> None:
 
 @_routine
 def ormqr(t: Batch, out: Matrix, a: Matrix, taus: Matrix, c: Matrix, left: bool, transpose: bool) -> None:
+    t.check_finite(taus)
     reflectors, columns = t.columns(a), t.columns(c)
     m, n = c.shape
     op = ("C" if t.complex else "T") if transpose else "N"
@@ -96,6 +102,7 @@ def qr(t: Batch, q: Matrix, r: Matrix, *others: Matrix) -> None:
     *permutation, a = others
     (m, n), width = a.shape, q.shape[1]
     columns, taus = t.scratch(m * max(n, width)), t.scratch(min(m, n))
+    t.check_finite(a)
     t.helper("transpose", m, n, a, n, columns, m)
     if permutation:
         real_work = [t.scratch(2 * n, t.real)] if t.complex else []
@@ -113,7 +120,7 @@ def qr(t: Batch, q: Matrix, r: Matrix, *others: Matrix) -> None:
 @_routine
 def syevd(t: Batch, v: Matrix, w: Matrix, a: Matrix, lower: bool) -> None:
     n = a.shape[0]
-    columns = t.columns(a)
+    columns = t.columns(a, finite=False)
     work = (WORK, REAL_WORK, INTEGER_WORK) if t.complex else (WORK, INTEGER_WORK)
     t.lapack("syevd", "V", "L" if lower else "U", n, columns, n, w, *work)
     t.check_finite(w)
@@ -124,7 +131,6 @@ def syevd(t: Batch, v: Matrix, w: Matrix, a: Matrix, lower: bool) -> None:
 def gesdd(t: Batch, s: Matrix, *others: Matrix) -> None:
     *vectors, a = others
     (m, n), k = a.shape, min(a.shape)
-    t.check_finite(a)
     columns = t.columns(a)
     least, most = k, max(m, n)
     real_work = (
@@ -147,7 +153,6 @@ def geev(t: Batch, *operands: Matrix, left: bool, right: bool) -> None:
     *values, a = operands
     n, n_values = a.shape[0], 1 if t.complex else 2
     values, vectors = values[:n_values], values[n_values:]
-    t.check_finite(a)
     columns = t.columns(a)
     found = [t.scratch(n * n) if wanted else t.ignored for wanted in (left, right)]
     real_work = [t.scratch(2 * n, t.real)] if t.complex else []
@@ -161,7 +166,6 @@ def geev(t: Batch, *operands: Matrix, left: bool, right: bool) -> None:
 def gees(t: Batch, form: Matrix, *others: Matrix) -> None:
     *vectors, a = others
     n = a.shape[0]
-    t.check_finite(a)
     columns, found = t.columns(a), t.scratch(n * n if vectors else 1)
     values = [t.scratch(n)] if t.complex else [t.scratch(n), t.scratch(n)]
     real_work = [t.scratch(n, t.real)] if t.complex else []
@@ -186,7 +190,7 @@ def gehrd(t: Batch, out: Matrix, taus: Matrix, a: Matrix) -> None:
 @_routine
 def sytrd(t: Batch, out: Matrix, d: Matrix, e: Matrix, taus: Matrix, a: Matrix, lower: bool) -> None:
     n = a.shape[0]
-    columns = t.columns(a)
+    columns = t.columns(a, finite=False)
     t.lapack("sytrd", "L" if lower else "U", n, columns, n, d, e, taus, WORK)
     t.rows(columns, n, out)
 
