@@ -249,7 +249,7 @@ def test_warnings_point_at_the_users_line(call):
         ("funcgrad", "value_and_grads", "value_and_grad"),
         ("funcgrad", "pmap", "vmap"),
         ("funcgrad.numpy", "sinn", "sin"),
-        ("funcgrad.numpy", "fft", ""),
+        ("funcgrad.numpy", "ComplexWarning", ""),
         ("funcgrad.numpy.linalg", "choleski", "cholesky"),
         ("funcgrad.lax.linalg", "choleski", "cholesky"),
         ("funcgrad.lax", "while_lop", "while_loop"),
