@@ -58,7 +58,8 @@ def test_laws():
     assert y.dtype == np.complex64 and jnp.fft.fft(np.arange(3)).dtype == np.complex64
     assert_close(jnp.sum(jnp.abs(y) ** 2) / x.size, np.sum(x**2), rtol=1e-5)  # Parseval
     assert_close(jnp.fft.irfft(jnp.fft.rfft(x)), x, rtol=1e-5, atol=1e-6)
-    assert_close(jnp.fft.ifft(y * y).real, [sum(x[j] * x[i - j] for j in range(6)) for i in range(6)], atol=1e-5)
+    cyclic = np.array([sum(x[j] * x[i - j] for j in range(6)) for i in range(6)])
+    assert_close(jnp.fft.ifft(y * y).real, cyclic, rtol=1e-5, atol=1e-5)
     with enable_x64():
         for n in (1, 4, 5):
             assert_close(jnp.fft.fftfreq(n, 0.5), np.fft.fftfreq(n, 0.5))
