@@ -110,11 +110,11 @@ _UFUNCS = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "min": np.mini
 
 def _evaluate_update(operand: Any, updates: Any, *starts: Any, form: ScatterForm) -> Any:
     out = np.array(operand)
-    for b, update in enumerate(updates):
+    for b, update in enumerate(updates if updates.ndim > operand.ndim else updates[None]):
         window = [slice(0, m) for m in update.shape]
         inside = True
         for d, start in zip(form.axes, starts, strict=True):
-            at, last = int(start[b]), out.shape[d] - update.shape[d]
+            at, last = int(start.reshape(-1)[b]), out.shape[d] - update.shape[d]
             inside &= not form.drops or 0 <= at <= last
             at = min(max(at, 0), last)
             window[d] = slice(at, at + update.shape[d])

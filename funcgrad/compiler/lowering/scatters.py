@@ -55,6 +55,13 @@ _FOLD = {"sub": "add"}
 
 def lower_scatter(eqn: JaxprEqn, accesses: Sequence[Access], scheduling: Scheduling) -> list[Launch]:
     """Return the kernels of a scatter; the last one writes into the result, which holds the operand already."""
+    *before, last = _kernels(eqn, accesses, scheduling)
+    operand = accesses[0].source
+    assert isinstance(operand, Var)
+    return [*before, last._replace(replaces=((eqn.outvars[0], operand),))]
+
+
+def _kernels(eqn: JaxprEqn, accesses: Sequence[Access], scheduling: Scheduling) -> list[Launch]:
     writer = _Writer(eqn, accesses)
     if writer.apart:
         return [writer.all_at_once(scheduling)]

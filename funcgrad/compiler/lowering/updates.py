@@ -1,4 +1,4 @@
-"""Updates in place: when a scatter may write where its operand is.
+"""Updates in place: when what replaces elements of an array may write where the array is.
 
 An array that is not read again need not be copied before windows of it are replaced. In a loop that writes one element
 of a large array per iteration, this makes the difference between constant and linear work.
@@ -7,20 +7,25 @@ of a large array per iteration, this makes the difference between constant and l
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from funcgrad.compiler.fusion.fuse import Fusion
-from funcgrad.compiler.fusion.groups import needs_first
+from funcgrad.compiler.fusion.groups import Group, needs_first
 from funcgrad.core.jaxprs import Atom, Jaxpr, JaxprEqn, Var
 from funcgrad.core.layouts import ScanLayout
 from funcgrad.core.lowering import Cond, Scan, Scatter, View, WhileLoop
 
+Replaced = tuple[Var, Var]  # a result, and the operand that it starts as a copy of
 
-def in_place(fusion: Fusion, fixed: set[Var], carries: Mapping[Var, Var]) -> dict[Var, Var]:
-    """The results of updates that are written into their operands: from result to operand.
 
-    An operand qualifies if it is not read later and is a temporary or a carry of a loop's body (`carries`: from such an
-    input to the result that replaces it). `fixed` are the variables whose memory is given: inputs and results.
+def in_place(
+    fusion: Fusion, fixed: set[Var], carries: Mapping[Var, Var], replacing: Callable[[Group], Iterable[Replaced]]
+) -> dict[Var, Var]:
+    """The results that are written into the memory of an operand: from result to operand.
+
+    `replacing` returns the results of a group that start as copies of operands. Such an operand qualifies if it is not
+    read later and is a temporary or a carry of a loop's body (`carries`: from such an input to the result that replaces
+    it). `fixed` are the variables whose memory is given: inputs and results.
     """
     last: dict[object, int] = {}
     times: dict[object, int] = {}
@@ -33,14 +38,10 @@ def in_place(fusion: Fusion, fixed: set[Var], carries: Mapping[Var, Var]) -> dic
                 times[access.source] += 1
     found: dict[Var, Var] = {}
     for i, group in enumerate(fusion.order):
-        if group.kind != "update":
-            continue
-        (eqn,) = group.eqns
-        operand = fusion.accesses[eqn][0].source
-        assert isinstance(operand, Var)
-        # It must be the last to read the operand, and read it as the operand alone.
-        if last[operand] == i and times[operand] == 1 and (operand not in fixed or operand in carries):
-            found[eqn.outvars[0]] = operand
+        for result, operand in replacing(group):
+            # The group must be the last to read the operand, and read it as the operand alone.
+            if last[operand] == i and times[operand] == 1 and (operand not in fixed or operand in carries):
+                found[result] = operand
     home = origins(found)
     kept = {start for start, result in carries.items() if home.get(result, result) is not start}
     return {v: o for v, o in found.items() if o not in kept}

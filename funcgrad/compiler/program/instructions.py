@@ -193,7 +193,7 @@ class Instruction(NamedTuple):
     """A callee applied to operands.
 
     The iterations [0, extent) are divided among threads, in multiples of `grain`, if there are more than `grain`.
-    `writes` are the values that are written; `in_place_of` is the value whose memory the result takes over.
+    `writes` are the values that are written; `in_place` are results, and the values whose memory they take over.
     """
 
     callee: Callee
@@ -201,7 +201,7 @@ class Instruction(NamedTuple):
     extent: int = 1
     grain: int = 1
     writes: tuple[int, ...] = ()
-    in_place_of: int | None = None
+    in_place: tuple[tuple[int, int], ...] = ()
 
 
 class Routine(NamedTuple):

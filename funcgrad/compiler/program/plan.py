@@ -106,8 +106,9 @@ class Planner:
         An input that is a key of `carries` is not wanted any more once the result beside it exists: the routine may
         say in `in_place` that it made that result in the place of the input.
         """
-        aliases = in_place(fusion, set(slots), carries)
-        steps = [s for group in fusion.order for s in self._steps(fusion, group, aliases)]
+        kernels = {group: self._launches(fusion, group) for group in fusion.order}
+        aliases = in_place(fusion, set(slots), carries, lambda g: [r for x in kernels[g] for r in x.replaces])
+        steps = [s for group in fusion.order for s in self._steps(fusion, group, kernels[group], aliases)]
         if not self.divides:
             steps = [s._replace(grain=max(s.extent, s.grain)) for s in steps]
         locations = {v: (slot, 0) for v, slot in slots.items()}
@@ -121,34 +122,37 @@ class Planner:
         locations |= {v: locations[h] for v, h in home.items()}
         return _placed(steps, slots, locations, scratch, arena, taken)
 
-    def _steps(self, fusion: Fusion, group: Group, aliases: Mapping[Var, Var]) -> list[Step]:
+    def _launches(self, fusion: Fusion, group: Group) -> list[Launch]:
+        """The kernels of a group, if it is made of kernels."""
+        eqn = group.eqns[0]
         if group.kind in ("loops", "kernels"):
-            return [self._kernel(x) for x in self.lowerings.of(fusion, group)]
+            return self.lowerings.of(fusion, group)
+        if group.kind == "update":
+            return lower_scatter(eqn, fusion.accesses[eqn], self.scheduling)
+        if group.kind == "control":
+            small = small_loops.lower(eqn, [a.source for a in fusion.accesses[eqn]], self.scheduling)
+            return [] if small is None else [small]
+        return []
+
+    def _steps(self, fusion: Fusion, group: Group, kernels: Sequence[Launch], aliases: Mapping[Var, Var]) -> list[Step]:
+        if kernels:
+            return [step for launch in kernels for step in self._kernel(launch, aliases)]
         (eqn,) = group.eqns
         if group.kind in ("contract", "library"):
             return [self._library(fusion, eqn)]
         if group.kind == "join":
             return [join(eqn, fusion.accesses[eqn], self.scheduling)]
-        if group.kind == "update":
-            *before, write = map(self._kernel, lower_scatter(eqn, fusion.accesses[eqn], self.scheduling))
-            out, operand = eqn.outvars[0], fusion.accesses[eqn][0].source
-            assert isinstance(operand, Var)
-            if out in aliases:
-                return [*before, write._replace(in_place_of=operand)]
-            return [*before, _copy(out, operand, self.scheduling.copy_grain), write]
         if group.kind == "control":
-            operands = [a.source for a in fusion.accesses[eqn]]
-            small = small_loops.lower(eqn, operands, self.scheduling)
-            if small is None:
-                return [nested.step(eqn, operands, self)]
-            copies = [_copy(out, operand, self.scheduling.copy_grain) for out, operand in small.replaces]
-            return [*copies, self._kernel(small)]
+            return [nested.step(eqn, [a.source for a in fusion.accesses[eqn]], self)]
         if group.kind == "native":
             return [_native(fusion, eqn)]
         return [_host(fusion, eqn)]
 
-    def _kernel(self, launch: Launch) -> Step:
+    def _kernel(self, launch: Launch, aliases: Mapping[Var, Var]) -> list[Step]:
+        """The step of a kernel, after those that copy what its results replace, unless they are in place."""
         kernel = launch.kernel
+        taken = tuple((out, old) for out, old in launch.replaces if out in aliases)
+        copies = [_copy(out, old, self.scheduling.copy_grain) for out, old in launch.replaces if out not in aliases]
         sizes = dict(zip(kernel.sizes, launch.sizes, strict=True))
         values: list[Var | int] = []
         for param, operand in zip(kernel.params, launch.operands, strict=True):
@@ -160,7 +164,8 @@ class Planner:
                 values.append(operand)
         written = (o for p, o in zip(kernel.params, launch.operands, strict=True) if p.intent in ("out", "inout"))
         writes = frozenset(o for o in written if o is not None)
-        return Step(KernelCall(kernel, launch.sizes), tuple(values), writes, launch.extent, launch.grain)
+        call = KernelCall(kernel, launch.sizes)
+        return [*copies, Step(call, tuple(values), writes, launch.extent, launch.grain, in_place=taken)]
 
     def _library(self, fusion: Fusion, eqn: JaxprEqn) -> Step:
         """A call of a library routine, or its kernel if the target lacks it, or else a call of the NumPy rule."""
@@ -244,7 +249,7 @@ def _placed(
             scratch_number(v, scratch[i, j]) if isinstance(v, int) else number(v) for j, v in enumerate(step.values)
         )
         operands = tuple(map(Operand, found, step.offsets or (0,) * len(step.values)))
-        replaced = None if step.in_place_of is None else number(step.in_place_of)
+        replaced = tuple((number(out), number(old)) for out, old in step.in_place)
         writes = tuple(number(v) for v in step.values if isinstance(v, Var) and v in step.writes)
         instructions.append(Instruction(step.callee, operands, step.extent, step.grain, writes, replaced))
     return Routine(tuple(instructions), tuple(values), given, arena, in_place)

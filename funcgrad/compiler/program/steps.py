@@ -17,4 +17,4 @@ class Step(NamedTuple):
     extent: int = 1
     grain: int = 1
     offsets: tuple[int, ...] = ()  # in bytes into each value; none: zeros
-    in_place_of: Var | None = None  # the variable whose memory the result takes over
+    in_place: tuple[tuple[Var, Var], ...] = ()  # results, and the variables whose memory they take over

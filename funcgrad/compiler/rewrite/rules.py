@@ -1,7 +1,8 @@
 """The rules of simplification, each of which looks at one equation.
 
-A rule returns the atom that the equation's result equals, an equation that replaces it, or None. Its docstring states
-the identity and whether it is exact in IEEE arithmetic. Only exact rules are in `RULES`.
+A rule returns the atom that the equation's result equals, an equation that replaces it, a list of equations of which
+the last one does, or None. Its docstring states the identity and whether it is exact in IEEE arithmetic. Only exact
+rules are in `RULES`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from funcgrad.ops.shapes import broadcast_in_dim_p, reshape_p
 from funcgrad.ops.slicing import concatenate_p, slice_p
 
 Definitions = dict[Var, JaxprEqn]
-Rule = Callable[[JaxprEqn, Definitions], Atom | JaxprEqn | None]
+Rule = Callable[[JaxprEqn, Definitions], Atom | JaxprEqn | list[JaxprEqn] | None]
 
 
 def _repeated(atom: Atom, defined: Definitions) -> Literal | None:
@@ -35,7 +36,7 @@ def _repeated(atom: Atom, defined: Definitions) -> Literal | None:
     return None
 
 
-def _constant(atom: Atom, defined: Definitions) -> Any:
+def constant(atom: Atom, defined: Definitions) -> Any:
     """The Python value of a literal, or of an array that repeats one; else None."""
     literal = _repeated(atom, defined)
     return None if literal is None else np.asarray(literal.val).item()
@@ -56,9 +57,9 @@ def drop_unit_factor(eqn: JaxprEqn, defined: Definitions) -> Atom | None:
     """x·1 = 1·x = x; x/1 = x. Exact for real numbers; a complex x with an infinite part times 1 + 0i has a NaN."""
     if eqn.primitive in (mul_p, div_p) and not dtypes.is_complex(eqn.outvars[0].aval.dtype):
         x, y = eqn.invars
-        if _constant(y, defined) == 1 and _same_type(x, eqn):
+        if constant(y, defined) == 1 and _same_type(x, eqn):
             return x
-        if eqn.primitive is mul_p and _constant(x, defined) == 1 and _same_type(y, eqn):
+        if eqn.primitive is mul_p and constant(x, defined) == 1 and _same_type(y, eqn):
             return y
     return None
 
@@ -144,7 +145,7 @@ def select_known(eqn: JaxprEqn, defined: Definitions) -> Atom | None:
     """select_n with a predicate that is known, or between equal values, is one of its operands. Exact."""
     if eqn.primitive is not select_n_p:
         return None
-    which = _constant(eqn.invars[0], defined)
+    which = constant(eqn.invars[0], defined)
     chosen = eqn.invars[1] if len(set(eqn.invars[1:])) == 1 else None if which is None else eqn.invars[1 + int(which)]
     return chosen if chosen is not None and _same_type(chosen, eqn) else None
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.compiler.rewrite import control, products
+from funcgrad.compiler.rewrite import control, products, windows
 from funcgrad.compiler.rewrite.fission import products_of_slices, without
 from funcgrad.compiler.rewrite.rotate import rotate
 from funcgrad.compiler.rewrite.rules import RULES, Definitions, Rule
@@ -193,7 +193,12 @@ class _Simplifier:
             return
         for rule in self.rules:
             found = rule(eqn, self.defined)
-            if isinstance(found, JaxprEqn):
+            if isinstance(found, list):
+                *before, eqn = found
+                for e in before:
+                    self.add(e.replace(invars=[self.read(v) for v in e.invars]))
+                eqn = eqn.replace(invars=[self.read(v) for v in eqn.invars])
+            elif isinstance(found, JaxprEqn):
                 eqn = found
             elif found is not None:
                 self.env[eqn.outvars[0]] = found
@@ -241,7 +246,7 @@ def _key(eqn: JaxprEqn) -> Any:
     return key
 
 
-def simplify(closed: ClosedJaxpr, rules: Sequence[Rule] = RULES) -> ClosedJaxpr:
+def simplify(closed: ClosedJaxpr, rules: Sequence[Rule] = (*RULES, *windows.RULES)) -> ClosedJaxpr:
     """Return an equivalent jaxpr without nested jits, identities, repetitions and dead equations.
 
     The inputs stay as they are, used or not.

@@ -139,3 +139,12 @@ def test_no_array_is_copied_in_an_iteration():
     function, args = IN_PLACE["a loop inside"]
     found = str(pipeline.planned(fg.make_jaxpr(function)(*args), LLVM))
     assert found.count("copy") == 1 and found.count("×") == 2, found
+
+
+def test_a_temporary_is_updated_where_it_is():
+    found = str(
+        pipeline.planned(fg.make_jaxpr(lambda i: loop(lambda k, a: a.at[i[k]].add(1.0), jnp.zeros(N)))(INDICES), LLVM)
+    )
+    assert "copy" not in found
+    kept = fg.make_jaxpr(lambda x: (loop(lambda k, a: a.at[k].set(0.0), x + 1.0), x + 1.0))(X)
+    assert str(pipeline.planned(kept, LLVM)).count("copy") == 1

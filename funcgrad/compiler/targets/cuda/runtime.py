@@ -39,8 +39,7 @@ def run(plan: Plan, arrays: Sequence[Array]) -> list[Array]:
 
 def _touched(instruction: Instruction) -> set[int]:
     """The numbers of the values that an instruction reads, writes, or reuses the memory of."""
-    taken = set() if instruction.in_place_of is None else {instruction.in_place_of}
-    return taken | {o.value for o in instruction.operands}
+    return {old for _, old in instruction.in_place} | {o.value for o in instruction.operands}
 
 
 class _Values:
@@ -70,9 +69,8 @@ class _Values:
 def _on_device(instruction: Instruction, values: _Values) -> None:
     call = instruction.callee
     assert isinstance(call, KernelCall)
-    if instruction.in_place_of is not None:
-        (out,) = instruction.writes
-        values.device[out] = values.on_device(instruction.in_place_of)
+    for out, old in instruction.in_place:
+        values.device[out] = values.on_device(old)
     for number in instruction.writes:
         if number not in values.host and number not in values.device:
             aval = values.types[number].aval
