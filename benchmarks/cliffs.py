@@ -52,7 +52,7 @@ np.matmul(m, n); np.dot(m, m[0]); np.einsum("ij,ij->i", m, n); np.vdot(x, y); np
 np.convolve(x, table[:15]); lax.reduce_window(m, -np.inf, lax.max, (3, 3), (1, 1), "VALID"); np.polyval(table[:5], x)
 lax.reduce_window(m, 0.0, lax.add, (2, 2), (2, 2), "SAME")
 lax.conv(m[None, None], n[None, None, :5, :5], (1, 1), "SAME")
-lax.reduce(x, 0.0, lambda a, b: a + b, (0,)); lax.reduce(m, 1.0, lambda a, b: a * b + a + b - 1.0, (1,))
+lax.reduce(x, 0.0, lambda a, b: a + b, (0,)); lax.reduce(m, 0.0, lambda a, b: a + b - a * b, (1,))
 lax.reduce((m, i2), (-np.inf, 0), lambda a, b: (np.maximum(a[0], b[0]), np.where(a[0] < b[0], b[1], a[1])), (1,))
 lax.reduce_xor(i, (0,)); lax.reduce_or(b, (0,)); np.nan_to_num(x); np.isclose(x, y); np.sign(i); np.abs(i)
 np.hypot(x, y); np.logaddexp(x, y); np.sinc(x); np.heaviside(x, y); np.ldexp(x, i); np.frexp(x)[0]

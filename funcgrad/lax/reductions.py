@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,8 +18,9 @@ from funcgrad.core.primitives import Primitive
 from funcgrad.core.staging import trace_to_jaxpr
 from funcgrad.errors import ArgumentError
 from funcgrad.lax.operands import with_dtype
+from funcgrad.lax.shapes import slice_in_dim
 from funcgrad.ops import reductions as ops
-from funcgrad.ops import shapes, slicing
+from funcgrad.ops import shapes
 from funcgrad.ops.arithmetic import add_p, max_p, min_p, mul_p
 from funcgrad.ops.logic import and_p, or_p, xor_p
 from funcgrad.transforms.vmap import vmap
@@ -103,7 +106,7 @@ def reduce(operands: Any, init_values: Any, computation: Operation, dimensions: 
 
     `operands` and `init_values` are arrays and scalars, or pytrees of them with the structure that `computation` takes
     and returns. The initial values are the first operand. Sums, products, maxima, minima and logical operations become
-    the corresponding primitives; any other computation is applied to pairs, in log₂ n vectorized steps.
+    the corresponding primitives; any other computation combines eight neighbors at a time, in log₈ n steps.
 
     >>> import funcgrad.numpy as jnp
     >>> reduce(jnp.array([3.0, 1.0, 2.0]), -jnp.inf, lambda a, b: jnp.maximum(a, b), (0,))
@@ -127,7 +130,8 @@ def reduce(operands: Any, init_values: Any, computation: Operation, dimensions: 
         reduced = [primitive.bind(flat[0], axes=axes)]
         out = reduced if is_identity(primitive, inits[0]) else combine(inits, reduced)
     else:
-        out = _reduce_pairwise(combine, [_merge_to_front(x, axes) for x in flat], inits)
+        merged = [_merged(x, axes) for x in flat]
+        out = _reduce_along(combine, [x for x, _ in merged], inits, merged[0][1])
     return structure.unflatten(out)
 
 
@@ -186,37 +190,36 @@ def is_identity(primitive: Primitive, init: Any) -> bool:
     return bool(value == lowering.identity(aval.dtype))
 
 
-def _merge_to_front(x: Any, axes: tuple[int, ...]) -> Any:
-    """Bring the reduced dimensions to the front and merge them into one."""
+def _merged(x: Any, axes: tuple[int, ...]) -> tuple[Any, int]:
+    """Merge the reduced dimensions into one, the last where they include the last, otherwise the first; return it."""
     shape = aval_of(x).shape
     kept = [d for d in range(len(shape)) if d not in axes]
-    moved = shapes.transpose(x, (*axes, *kept))
-    return shapes.reshape(moved, (int(np.prod([shape[d] for d in axes])), *(shape[d] for d in kept)))
+    last = len(shape) - 1 in axes
+    moved = shapes.transpose(x, (*kept, *axes) if last else (*axes, *kept))
+    rest, count = [shape[d] for d in kept], math.prod(shape[d] for d in axes)
+    return shapes.reshape(moved, (*rest, count) if last else (count, *rest)), len(kept) if last else 0
 
 
-def _reduce_pairwise(combine: Callable[..., list[Any]], xs: list[Any], inits: list[Any]) -> list[Any]:
-    """Combine neighboring rows until one is left. If their number is odd, the last is combined at the end, in order."""
-    first = [shapes.broadcast_in_dim(i, aval_of(x).shape[1:], ()) for i, x in zip(inits, xs, strict=True)]
-    for_row = combine
-    for _ in aval_of(first[0]).shape:
-        for_row = vmap(for_row)
-    for_rows = vmap(for_row)
-    waiting = []
-    while (n := aval_of(xs[0]).shape[0]) > 1:
-        if n % 2:
-            waiting.append([_row(x, n - 1) for x in xs])
-        xs = for_rows([_rows(x, 0, n - n % 2, 2) for x in xs], [_rows(x, 1, n, 2) for x in xs])
-    if aval_of(xs[0]).shape[0]:
-        waiting.append([_row(x, 0) for x in xs])
-    for row in reversed(waiting):
-        first = for_row(first, row)
-    return first
+_TOGETHER = 8
 
 
-def _rows(x: Any, start: int, stop: int, step: int = 1) -> Any:
-    shape = aval_of(x).shape
-    return slicing.slice_(x, (start, *(0 for _ in shape[1:])), (stop, *shape[1:]), (step, *(1 for _ in shape[1:])))
+def _reduce_along(combine: Callable[..., list[Any]], xs: list[Any], inits: list[Any], axis: int) -> list[Any]:
+    """Combine `_TOGETHER` neighbors along an axis until one is left. What is left over is combined last, in order."""
 
+    def part(start: int, stop: int, step: int = 1) -> list[Any]:
+        return [slice_in_dim(x, start, stop, step, axis) for x in xs]
 
-def _row(x: Any, i: int) -> Any:
-    return shapes.squeeze(_rows(x, i, i + 1), (0,))
+    for_all = combine
+    for _ in aval_of(xs[0]).shape:
+        for_all = vmap(for_all)
+    waiting: list[list[Any]] = []
+    while (n := aval_of(xs[0]).shape[axis]) > 1:
+        width = min(n, _TOGETHER)
+        end = n - n % width
+        waiting += [part(i, i + 1) for i in reversed(range(end, n))]
+        xs = functools.reduce(for_all, [part(i, end, width) for i in range(width)])
+    waiting += [xs] if aval_of(xs[0]).shape[axis] else []
+    shape = list(aval_of(xs[0]).shape)
+    shape[axis] = 1
+    first = [shapes.broadcast_in_dim(i, shape, ()) for i in inits]
+    return [shapes.squeeze(x, (axis,)) for x in functools.reduce(for_all, reversed(waiting), first)]

@@ -62,6 +62,9 @@ from funcgrad.core.lowering import (
 )
 from funcgrad.ops.accumulation import accumulator
 
+# Rows of so few elements that are cut into pieces are unrolled.
+_UNROLLED = 16
+
 
 def lower_group(fusion: Fusion, group: Group, stored: set[Var]) -> list[Launch]:
     """Return the kernels of a loop group: one, or two where a long fold is cut."""
@@ -191,9 +194,17 @@ class Writer(PhaseWriter):
             return
         place = len(self.info.group.domain) - 1
         bounds = [0, *self.info.cuts, self.nest.dimensions[last].extent]
+        unrolled = not self.nest.block and bounds[-1] <= _UNROLLED
+        if unrolled:  # strides are numbers, so that rows become interleaved vectors
+            self.largest_fixed_stride = _UNROLLED
         for k, (start, stop) in enumerate(itertools.pairwise(bounds)):
             self.pieces[place] = (start, stop)
             first, width = f"k{k}_start", f"k{k}_width"
+            self.position[last] = ((first, 1), ("j", 1))
+            if unrolled:
+                self.define(Const(start, INT64), first)
+                self.body.append(For("j", stop - start, tuple(self._points(positions)), "vector"))
+                continue
             begin, end = (size_value(self.offset(x)) for x in (start, stop))
             if self.nest.block:  # what the piece and this iteration's block have in common
                 block = Name("j_start", INT64)
@@ -201,7 +212,6 @@ class Writer(PhaseWriter):
                 begin, end = op("max", begin, block), op("min", end, block_end)
             begin = self.define(begin, first)
             self.define(op("max", op("sub", end, begin), Const(0, INT64)), width)
-            self.position[last] = ((first, 1), ("j", 1))
             self.body.append(For("j", width, tuple(self._points(positions)), "vector"))
         del self.pieces[place]
 

@@ -18,6 +18,9 @@ from funcgrad.compiler.lowering.nest import NestWriter
 from funcgrad.core.jaxprs import JaxprEqn, Literal
 from funcgrad.core.lowering import Gather, contiguous
 
+# Divisors below this one are part of the kernel's form, since dividing by a constant is fast.
+_FIXED = 16
+
 
 def iota(w: NestWriter, eqn: JaxprEqn) -> Expr:
     place = domain_dimensions(eqn).get(eqn.params["dimension"])
@@ -38,7 +41,7 @@ def pad(w: NestWriter, eqn: JaxprEqn, operands: Sequence[Expr]) -> Expr:
         start, stop = w.pieces.get(place[d], (0, shape[d])) if d in place else (0, 1)
         if interior:
             at = w.define(op("add", at, size_value(w.offset(-low))))
-            step = size_value(w.new_size("d", interior + 1))
+            step = Const(interior + 1, INT64) if interior < _FIXED else size_value(w.new_size("d", interior + 1))
             conditions += [op("ge", at, Const(0, INT64)), op("eq", op("rem", at, step), Const(0, INT64))]
             at = w.define(op("div", at, step))
             conditions.append(op("lt", at, size_value(w.new_size("m", n))))

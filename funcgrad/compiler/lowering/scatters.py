@@ -5,7 +5,7 @@ result has the same bits for every number of threads. Three forms, chosen by siz
 
 - *apart*: one window, or windows that are promised not to overlap. All elements of all windows are independent.
 - *in order*: windows may overlap. They are written one after the other. Where windows are rows, each thread goes over
-  all of them and writes those that begin in its ranges of the operand.
+  all of them and writes those that begin in its ranges of the operand; where they are columns, it writes some rows.
 - *partial*: many updates for each place. Blocks of windows, whose number depends on sizes alone, are folded into
   arrays of their own, sums in float64, and these are then combined with the operand.
 """
@@ -118,9 +118,11 @@ class _Writer(KernelBuilder):
 
     def in_order(self, scheduling: Scheduling) -> Launch:
         """One window after the other; the parallel loop is over ranges of the operand, or parts that windows share."""
-        length, axis = math.prod(self.window), self.axis_of_ranges(scheduling)
+        length, columns = math.prod(self.window), self.columns()
+        axis = None if columns else self.axis_of_ranges(scheduling)
         # Along a dimension that windows move in, one part of a window may be another one of the next.
-        outer = [d for d in self.dims[:-1] if d not in self.form.axes] if axis is None else []
+        inner = [] if axis is not None else [d for d in self.dims[:-1] if d not in self.form.axes]
+        outer = columns or inner
         loops = {"part": _RANGES} if axis is not None else {f"i{d}": self.window[d] for d in outer}
         names = self.parallel(loops)
         within = None if axis is None else self.range_of(axis, names["part"])
@@ -130,6 +132,11 @@ class _Writer(KernelBuilder):
         self.body.append(For("b", self.size("windows", self.count), tuple(body), "serial"))
         extent = math.prod(loops.values())
         return self.finish(extent, self.count * length // extent, scheduling)
+
+    def columns(self) -> list[int]:
+        """The dimensions of windows, if they are outside of all that windows move in and are worth threads."""
+        outside = all(d < min(self.form.axes, default=0) for d in self.dims)
+        return self.dims if outside and math.prod(self.window) >= _RANGES else []
 
     def axis_of_ranges(self, scheduling: Scheduling) -> int | None:
         """The longest dimension that can be cut into ranges, each of which has all of a window or nothing of it."""

@@ -15,7 +15,7 @@ import numpy as np
 from funcgrad import dtypes
 from funcgrad.core.jaxprs import Atom, JaxprEqn, Literal, Var
 from funcgrad.core.lowering import Elementwise, Reduce, View
-from funcgrad.ops.arithmetic import add_p, div_p, mul_p, neg_p, sub_p
+from funcgrad.ops.arithmetic import add_p, div_p, mul_p, neg_p, pow_p, sub_p
 from funcgrad.ops.casts import convert_element_type_p, copy_p, stop_gradient_p
 from funcgrad.ops.dynamic_slices import dynamic_slice_p, dynamic_update_slice_p
 from funcgrad.ops.selection import select_n_p
@@ -61,6 +61,15 @@ def drop_unit_factor(eqn: JaxprEqn, defined: Definitions) -> Atom | None:
             return x
         if eqn.primitive is mul_p and constant(x, defined) == 1 and _same_type(y, eqn):
             return y
+    return None
+
+
+def square(eqn: JaxprEqn, defined: Definitions) -> JaxprEqn | None:
+    """x² by pow = x·x. Exact for real numbers, since products are rounded correctly."""
+    if eqn.primitive is pow_p and dtypes.is_float(eqn.outvars[0].aval.dtype):
+        x, y = eqn.invars
+        if constant(y, defined) == 2 and _same_type(x, eqn):
+            return eqn.replace(invars=[x, x], primitive=mul_p, params={})
     return None
 
 
@@ -183,6 +192,7 @@ RULES: tuple[Rule, ...] = (
     slice_one_part,
     drop_identity,
     drop_unit_factor,
+    square,
     drop_equal_cases,
     drop_zero_term,
     cancel_negations,

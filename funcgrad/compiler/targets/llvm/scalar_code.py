@@ -159,6 +159,8 @@ class ScalarCode(Conversions):
     def _safe_divisor(self, x: ir.Value, y: ir.Value, signed: bool) -> tuple[ir.Value, ir.Value]:
         """Return (y is zero, y or 1 where the machine would trap): zero, and -1 under the least integer."""
         b, one, width = self.b, ir.Constant(x.type, 1), x.type.width
+        if isinstance(y, ir.Constant) and y.constant not in (0, -1, (1 << width) - 1):
+            return ir.Constant(I1, 0), y
         zero = b.icmp_unsigned("==", y, ir.Constant(x.type, 0))
         traps = zero
         if signed:
@@ -167,7 +169,8 @@ class ScalarCode(Conversions):
         return zero, b.select(traps, one, y)
 
     def _quotient(self, x: ir.Value, y: ir.Value, signed: bool) -> ir.Value:
-        """Divide. CPUs have no vector integer division; below 64 bits the truncated float quotient is exact.
+        """Divide. CPUs have no vector integer division; below 64 bits the truncated float quotient is exact. LLVM makes
+        products of a constant divisor.
 
         For n-bit integers x/y differs from the integer above by 1/x of its size at least, which n + 1 bits of
         mantissa resolve: float holds 16-bit quotients, double 32-bit ones.
