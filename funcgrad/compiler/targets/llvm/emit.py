@@ -45,8 +45,9 @@ from funcgrad.compiler.targets.llvm.scalar_code import ScalarCode
 POINTER = ir.PointerType()
 VOID = ir.VoidType()
 KERNEL_TYPE = ir.FunctionType(VOID, [POINTER, POINTER, I64, I64, I64])
-# The order of a reduction's operations is free; which of two zeros a maximum returns is too.
-_REDUCTION = ("contract", "nsz", "reassoc")
+# The order of a fold's operations is free; which of two zeros a maximum returns is too. A sum of −0 is −0.
+_FOLD = ("contract", "reassoc")
+_EXTREME = (*_FOLD, "nsz")
 
 
 def emit(kernels: Sequence[Kernel]) -> str:
@@ -286,7 +287,8 @@ class _LoopNest:
         if statement.op != "set":
             dtype = statement.value.dtype
             old = self.b.load(place, typ=value.type)
-            value = self.code.operation(statement.op, [old, value], dtype, dtype, flags=_REDUCTION)
+            flags = _EXTREME if statement.op in ("max", "min") else _FOLD
+            value = self.code.operation(statement.op, [old, value], dtype, dtype, flags=flags)
         self.b.store(value, place)
 
     # ------------------------------------------------------------------------------------------- safepoints

@@ -30,7 +30,7 @@ _OF_PYTHON = {
 }
 _EXTREMES = {"max": "maximum", "min": "minimum"}
 # How a reduction combines: here alone may LLVM change the order of sums, which lets it use vectors.
-_REORDERED = '@njit(error_model="numpy", fastmath={"reassoc", "contract", "nsz"})'
+_REORDERED = '@njit(error_model="numpy", fastmath={"reassoc", "contract"})'
 _EXACT = '@njit(error_model="numpy")'
 # Loops that call formulas are vectorized only when those are inlined.
 _INLINED = '@njit(error_model="numpy", forceinline=True)'
