@@ -116,13 +116,36 @@ def test_reduce_precision_to_the_formats_there_are():
     assert_close(lax.reduce_precision(x, 8, 7), x.astype(BFLOAT16).astype(np.float32), rtol=0, atol=0)
     assert_close(lax.reduce_precision(x, 8, 23), x, rtol=0, atol=0)
     edges = np.float32([65519, 65520, -1e9, 2.0**-15, 0.0, np.nan, np.inf])
+    for dtype in (np.float16, BFLOAT16, np.float32, np.float64):
+        with fg.enable_x64(True):
+            with np.errstate(over="ignore"):
+                values = np.concatenate([x, -x, edges, -edges, [-0.0, 6e-8, 1e-45]]).astype(dtype)
+            for bits in ((5, 10), (3, 2), (8, 7), (2, 1), (5, 0)):
+                round_ = lambda x, bits=bits: lax.reduce_precision(x, *bits)  # noqa: E731
+                found, expected = fg.jit(round_)(values), round_(values)
+                np.testing.assert_array_equal(np.asarray(found).view(np.uint8), np.asarray(expected).view(np.uint8))
     assert_close(lax.reduce_precision(edges, 5, 10), np.float32([65504, np.inf, -np.inf, 0, 0, np.nan, np.inf]))
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "int32", "uint32", "int64", "uint64"])
+def test_compiled_division_by_a_constant(dtype: str):
+    with fg.enable_x64(True):
+        limits = np.iinfo(dtype)
+        steps = np.linspace(float(limits.min), float(limits.max), 301)[1:-1].astype(dtype)
+        x = np.concatenate([np.array([limits.min, limits.max, 0, 1, limits.max - 1], dtype), steps])
+        divisors = {0, 1, 2, 3, 7, 10, 100, limits.max, limits.min, -1 % 256 if limits.min == 0 else -1}
+        divisors |= set() if limits.min == 0 else {-2, -7}
+        for d in divisors:
+            y = np.asarray(d).astype(dtype)[()]
+            program = lambda x, y=y: (lax.div(x, y), lax.rem(x, y), x // y, x % y)  # noqa: E731
+            for found, expected in zip(fg.jit(program)(x), program(jnp.asarray(x)), strict=True):
+                np.testing.assert_array_equal(found, expected)
 
 
 # ---------------------------------------------------------------- reduce
 
 
-@pytest.mark.parametrize("n", range(7))
+@pytest.mark.parametrize("n", [*range(7), 8, 9, 16, 63, 71])
 def test_reduce_by_any_associative_operation(n: int):
     a, b = np.random.default_rng(n).normal(size=(2, n, 3)).astype(np.float32)
 
@@ -137,6 +160,16 @@ def test_reduce_by_any_associative_operation(n: int):
         expected = compose(expected, (a[i], b[i]))
     assert_close(program(a, b), expected, rtol=1e-5, atol=1e-6)
     assert_close(fg.jit(program)(a, b), expected, rtol=1e-5, atol=1e-6)
+    rows = lambda a, b: lax.reduce((a, b), (np.float32(1), np.float32(0)), compose, (1,))  # noqa: E731
+    assert_close(fg.jit(rows)(a.T, b.T), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_reduce_over_several_dimensions_keeps_the_order_of_elements():
+    x = np.random.default_rng(0).normal(size=(3, 4, 5, 2)).astype(np.float32)
+    last = lambda a, b: b  # noqa: E731
+    for axes in ((1, 3), (0, 2), (0, 1, 2, 3)):
+        index = tuple(-1 if d in axes else slice(None) for d in range(4))
+        assert_close(fg.jit(lambda x, axes=axes: lax.reduce(x, 0.0, last, axes))(x), x[index])
 
 
 @pytest.mark.parametrize(

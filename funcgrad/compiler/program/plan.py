@@ -189,7 +189,7 @@ class Planner:
         division = self.target.division(call)
         if division is None:
             lower = _KERNELS.get(lowering.routine)
-            return self._kernel(lower(eqn, sources, self.scheduling)) if lower else _host(fusion, eqn)
+            return self._kernel(lower(eqn, sources, self.scheduling), _NONE)[0] if lower else _host(fusion, eqn)
         starts = [a.view.offset * v.dtype.itemsize for a, v in zip(accesses, in_avals, strict=True)]
         scratch = [division.scratch * self.threads] if division.scratch else []
         values, offsets = (

@@ -58,6 +58,11 @@ FORMS: dict[str, tuple[Callable[..., Any], tuple[Any, ...], str]] = {
         "scatter_add",
     ),
     "columns": (lambda x, i, u: x.at[:, i].multiply(u), (floats(9, 5), ints(5, 40), floats(9, 40)), "scatter_mul"),
+    "outer columns": (
+        lambda x, i, u: x.at[:, i].set(u),
+        (floats(30, 50), ints(80, 200), floats(30, 200)),
+        "scatter_set",
+    ),
     "unique": (
         lambda x, i, u: x.at[i].add(u, unique_indices=True),
         (floats(MANY), RNG.permutation(MANY).astype(np.int32), floats(MANY)),

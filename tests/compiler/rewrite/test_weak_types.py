@@ -11,6 +11,7 @@ import pytest
 import funcgrad as fg
 import funcgrad.numpy as jnp
 from funcgrad import lax, tree
+from funcgrad.compiler.rewrite import windows
 from funcgrad.compiler.rewrite.rules import RULES
 from funcgrad.compiler.rewrite.simplify import simplify
 from funcgrad.core.array_types import aval_of
@@ -115,6 +116,9 @@ OF_RULES: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "slice_one_part": (lambda x: jnp.concatenate([ROW, x])[4:6], (jnp.full((3,), 2.0),)),
     "drop_identity": PROGRAMS["cast"],
     "drop_unit_factor": PROGRAMS["strong factor"],
+    "square": (lambda x: lax.pow(x, 2.0), (3.0,)),
+    "accumulate_into_operand": (fg.grad(lambda x, i: jnp.sum(x[i] * x)), (jnp.full((3,), 2.0), np.array([1, 1, 0]))),
+    "select_in_window": (lambda p, x, i: jnp.where(p, x, x.at[i].set(1.0)), (True, jnp.full((3,), 2.0), 1)),
     "drop_equal_cases": (lambda p, x: lax.select(p, x, x), (True, 2.0)),
     "drop_zero_term": PROGRAMS["strong term"],
     "cancel_negations": (lambda x: lax.neg(lax.neg(x)), (2.0,)),
@@ -126,7 +130,7 @@ OF_RULES: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
 }
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+@pytest.mark.parametrize("rule", [*RULES, *windows.RULES], ids=lambda rule: rule.__name__)
 def test_every_rule_of_simplify_keeps_types(rule: Callable[..., Any]) -> None:
     applied = []
 
