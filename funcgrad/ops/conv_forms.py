@@ -8,6 +8,8 @@
   products for each window. The compiler makes loops of either.
 - Anything else is an implicit matrix product (`ops.implicit_gemm`). Its rows are windows, its depth is what a window
   sees, both in the order in which the operand has them in memory; the kernel is packed into panels of output features.
+  One to three output features would fill a part of a vector. If there are many input features side by side, the product
+  is made of dot products along these; otherwise, output features are its rows, and windows side by side its columns.
 
 16-bit floats are convolved in float32, complex numbers by their parts. Integers wrap around.
 """
@@ -36,6 +38,9 @@ from funcgrad.ops.window_views import by_phases, places, taps, zero_of
 
 _MOST_TERMS = 64  # of a sum of shifted views
 _MOST_FEATURES = 4  # of a group that such a sum has: more fill a vector of an implicit product
+_FEW_ROWS = 3  # output features that are rows of a product, whose columns are windows
+_LONG_RUN = 16  # input features that fill vectors
+_MANY_COLUMNS = 16  # windows in a row that it takes
 _DEEP = 256  # terms of a sum from which on it costs little to write neighboring features apart
 
 
@@ -43,7 +48,7 @@ class Convolution(NamedTuple):
     """The operands of a convolution and which of their dimensions are which.
 
     `lhs_spec`, `out_spec`: (batch, feature, *spatial); `rhs_spec`: (output feature, input feature, *spatial). Groups
-    are by feature or by batch.
+    are by feature or by batch. `pads` is more padding than windows need, of each dimension.
     """
 
     lhs: Any
@@ -54,6 +59,7 @@ class Convolution(NamedTuple):
     geometry: Sequence[Window]
     groups: int
     by_batch: bool
+    pads: Sequence[tuple[int, int]] = ()
 
     def lhs_size(self, i: int) -> int:
         """Return the size of batch (0), features (1) or a spatial dimension (2…) of lhs."""
@@ -107,7 +113,10 @@ def _phased(c: Convolution) -> Any:
     """The convolution, `(batch, *spatial, features)`, by its phases."""
     if all(w.base_dilation == 1 for w in c.geometry):
         return _plain(c)
-    parts = [phases(c.lhs_size(2 + d), w) for d, w in enumerate(c.geometry)]
+    parts = [phases(c.lhs_size(2 + d), w, even=True) for d, w in enumerate(c.geometry)]
+    # The phases pad alike where windows are columns, so that the operand is copied once.
+    pads = [(max(p.window.low for p in of_d), max(p.window.high for p in of_d)) for of_d in parts]
+    c = c._replace(pads=pads)
     c = c._replace(out_spec=_channels_last(len(c.geometry)))  # long runs are interleaved
     whole = Phase(0, 1, slice(0, 1), Window(1))  # the batch is the first dimension, and has one phase
     return by_phases([[whole], *parts], [c.batch, *c.counts], lambda chosen, _: _of_phase(c, chosen[1:]))
@@ -128,7 +137,7 @@ def _of_phase(c: Convolution, chosen: Sequence[Phase]) -> Any:
 
 def _plain(c: Convolution) -> Any:
     """A convolution without dilation of lhs, `(batch, *spatial, features)`."""
-    c = _cropped(c)
+    whole, c = c, _cropped(c)
     shape = (c.batch, *c.counts, c.rhs_size(0))
     terms = math.prod(w.size for w in c.geometry)
     if not math.prod(shape) or not terms or not c.rhs_size(1):
@@ -142,7 +151,10 @@ def _plain(c: Convolution) -> Any:
     single = math.prod(c.counts) == 1 or (terms == 1 and all(w.stride == 1 for w in c.geometry))
     if c.groups == 1 and single and not padded:
         return _product(c)
-    return _implicit(c)
+    side_by_side = c.geometry and c.geometry[-1].stride == 1 and c.counts[-1] >= _MANY_COLUMNS
+    if features <= _FEW_ROWS and side_by_side and not c.by_batch and not _is_few_dots(c):
+        return _windows_as_columns(whole)
+    return _implicit(whole)
 
 
 def _cropped(c: Convolution) -> Convolution:
@@ -157,12 +169,18 @@ def _cropped(c: Convolution) -> Convolution:
     return c._replace(lhs=slice_(c.lhs, start, limit), geometry=geometry)
 
 
-def _padded(c: Convolution) -> Any:
-    """Lhs with padding, in its own order."""
+def _padded(c: Convolution, more: int = 0) -> tuple[Any, int]:
+    """Lhs with padding, in its own order, and where its first window begins; `more` elements behind the last ones."""
     config = [(0, 0, 0)] * aval_of(c.lhs).ndim
-    for d, w in zip(c.lhs_spec[2:], c.geometry, strict=True):
-        config[d] = (w.low, w.high, 0)
-    return pad(c.lhs, zero_of(c.lhs), config)
+    before = [0] * len(config)
+    for d, w, (low, high) in zip(
+        c.lhs_spec[2:], c.geometry, c.pads or [(w.low, w.high) for w in c.geometry], strict=True
+    ):
+        config[d], before[d] = (max(w.low, low), max(w.high, high), 0), max(w.low, low) - w.low
+    low, high, _ = config[-1]
+    config[-1] = (low, high + more, 0)
+    x = pad(c.lhs, zero_of(c.lhs), config)
+    return x, sum(n * s for n, s in zip(before, contiguous(aval_of(x).shape).strides, strict=True))
 
 
 def _product(c: Convolution) -> Any:
@@ -248,10 +266,10 @@ class _Loop(NamedTuple):
 
 def _implicit(c: Convolution) -> Any:
     """The convolution as a product whose rows are windows."""
-    c = _with_long_rows(c)
-    if c.rhs_size(1) * math.prod(w.size for w in c.geometry) < _DEEP:
+    c, dots = _with_long_rows(c), _is_few_dots(c)
+    if dots or c.rhs_size(1) * math.prod(w.size for w in c.geometry) < _DEEP:
         c = c._replace(out_spec=_channels_last(len(c.geometry)))
-    x = _padded(c)
+    x, start = _padded(c)
     steps = contiguous(aval_of(x).shape).strides
     batch, feature, *space = (steps[d] for d in c.lhs_spec)
     groups, features = c.groups, c.rhs_size(0) // c.groups
@@ -270,18 +288,55 @@ def _implicit(c: Convolution) -> Any:
         *(_Loop(2 + i, w.size, s * w.dilation) for i, (s, w) in enumerate(zip(space, c.geometry, strict=True))),
     ]
     depth.sort(key=lambda loop: -loop.step)
-    right, panel, steps_b = _panels(c, depth, features)
+    right, panel, steps_b, column_b = _packed(c, depth, features, 1 if dots else PANEL)
     group_a = c.batch * batch if c.by_batch else c.rhs_size(1) * feature
-    group_b = -(-features // PANEL) * panel
+    group_b = features * column_b if dots else -(-features // PANEL) * panel
     form = Form(
         _merged([(loop.size, loop.step, loop.step_out) for loop in rows]),
         _merged([(loop.size, loop.step, s) for loop, s in zip(depth, steps_b, strict=True)]),
-        (groups, group_a, group_b, features * column_c) if groups > 1 else (1, 0, 0, 0),
-        (features, column_c if features > 1 else 1),
+        ((groups, group_a, group_b, features * column_c) if groups > 1 else (1, 0, 0, 0),),
+        (features, column_c if features > 1 else 1, column_b),
         panel,
+        (start, 0),
     )
     out = reshape(implicit_gemm(x, right, form), shape)
     return transpose(out, (c.out_spec[0], *c.out_spec[2:], c.out_spec[1]))
+
+
+def _windows_as_columns(c: Convolution) -> Any:
+    """The convolution as a product whose rows are output features and whose columns are windows side by side."""
+    batch, features, in_features = c.batch, c.rhs_size(0) // c.groups, c.rhs_size(1)
+    columns = c.counts[-1]
+    c = c._replace(lhs=transpose(c.lhs, c.lhs_spec), lhs_spec=range(len(c.lhs_spec)))
+    x, start = _padded(c, -columns % PANEL)  # panels are read whole
+    batch_b, feature_b, *space_b = contiguous(aval_of(x).shape).strides
+    kernel = transpose(c.rhs, c.rhs_spec)  # (output features, input features, *window)
+    feature_a, *depth_a = contiguous(aval_of(kernel).shape).strides
+    shape = (batch, c.rhs_size(0), *c.counts)
+    batch_c, feature_c, *space_c = contiguous(shape).strides
+    groups = [
+        (c.groups, features * feature_a, in_features * feature_b, features * feature_c),
+        (batch, 0, batch_b, batch_c),
+        *((n, 0, s * w.stride, t) for n, s, t, w in zip(c.counts[:-1], space_b, space_c, c.geometry, strict=False)),
+    ]
+    depth_b = (feature_b, *(s * w.dilation for s, w in zip(space_b, c.geometry, strict=True)))
+    sizes = (in_features, *(w.size for w in c.geometry))
+    form = Form(
+        ((features, feature_a, feature_c),),
+        _merged(list(zip(sizes, depth_a, depth_b, strict=True))),
+        tuple(g for g in groups if g[0] > 1) or ((1, 0, 0, 0),),
+        (columns, 1, 1),
+        PANEL,
+        (0, start),
+    )
+    out = reshape(implicit_gemm(kernel, x, form), shape)
+    return transpose(out, (0, *range(2, len(shape)), 1))
+
+
+def _is_few_dots(c: Convolution) -> bool:
+    """Whether output features are too few to fill a vector, but what a window sees is long runs of elements."""
+    few = c.rhs_size(0) // c.groups <= _FEW_ROWS and not c.by_batch
+    return few and c.lhs_spec[1] == len(c.lhs_spec) - 1 and c.rhs_size(1) >= _LONG_RUN
 
 
 def _with_long_rows(c: Convolution) -> Convolution:
@@ -306,15 +361,18 @@ def _merged(loops: Sequence[tuple[int, int, int]]) -> tuple[tuple[int, int, int]
     return tuple(out) or ((1, 1, 1),)
 
 
-def _panels(c: Convolution, depth: Sequence[_Loop], features: int) -> tuple[Any, int, list[int]]:
-    """The kernel in panels in the order of the depth, the distance of panels, and that of each loop in depth."""
+def _packed(c: Convolution, depth: Sequence[_Loop], features: int, side: int) -> tuple[Any, int, list[int], int]:
+    """The kernel in panels of `side` output features, in the order of the depth.
+
+    Return also the distances of panels, of the indices of each loop in depth, and of output features.
+    """
     out_feature = c.rhs_spec[0]
     sizes = [loop.size for loop in depth]
     ordered = transpose(c.rhs, [out_feature, *(c.rhs_spec[loop.dimension] for loop in depth)])
     ordered = reshape(ordered, (c.groups, features, *sizes))
-    panels = -(-features // PANEL)
-    config = [(0, 0, 0), (0, panels * PANEL - features, 0), *((0, 0, 0) for _ in sizes)]
-    whole = reshape(pad(ordered, zero_of(c.rhs), config), (c.groups, panels, PANEL, *sizes))
+    panels = -(-features // side)
+    config = [(0, 0, 0), (0, panels * side - features, 0), *((0, 0, 0) for _ in sizes)]
+    whole = reshape(pad(ordered, zero_of(c.rhs), config), (c.groups, panels, side, *sizes))
     packed = transpose(whole, (0, 1, *range(3, 3 + len(sizes)), 2))
     steps = contiguous(aval_of(packed).shape).strides
-    return packed, math.prod(sizes) * PANEL, list(steps[2 : 2 + len(sizes)])
+    return packed, math.prod(sizes) * side, list(steps[2 : 2 + len(sizes)]), math.prod(sizes) if side == 1 else 1

@@ -2,8 +2,9 @@
 
     out[group(g) + row(m) + column(j)] = Σₖ a[group(g) + row(m) + depth(k)] · b[group(g) + depth(k) + column(j)]
 
-Each of these functions is a sum of indices times distances. So the rows of a convolution, its windows, are never copied
-side by side, as they would be for a product by BLAS, and the result is written in any order of its dimensions.
+Each of these functions is a sum of indices times distances. So the windows of a convolution, which are rows or columns,
+are never copied side by side, as they would be for a product by BLAS, and the result is written in any order of its
+dimensions.
 
 The compiler puts this in the place of convolutions. It is no operation of users, and has no derivative: it comes after
 all transforms.
@@ -33,16 +34,20 @@ class Form(NamedTuple):
 
     - `rows`: (size, distance in a, distance in the result), outermost first.
     - `depth`: (size, distance in a, distance in b), outermost first.
-    - `groups`: how many, their distance in a, in b, and in the result.
-    - `columns`: of each group, and their distance in the result.
+    - `groups`: (size, distance in a, in b, and in the result), outermost first.
+    - `columns`: (size, distance in the result, distance in b). If the last is 1, b is in panels.
     - `panel`: the distance in b of panels of `PANEL` columns; b has whole panels in memory, whatever `columns` is.
+    - `starts`: where a and b begin.
+
+    If columns are apart in b, they are few, and neighbors in the last loop of the depth are neighbors in a and b.
     """
 
     rows: tuple[tuple[int, int, int], ...]
     depth: tuple[tuple[int, int, int], ...]
-    groups: tuple[int, int, int, int]
-    columns: tuple[int, int]
+    groups: tuple[tuple[int, int, int, int], ...]
+    columns: tuple[int, int, int]
     panel: int
+    starts: tuple[int, int] = (0, 0)
 
     @property
     def m(self) -> int:
@@ -55,9 +60,14 @@ class Form(NamedTuple):
         return math.prod(n for n, *_ in self.depth)
 
     @property
+    def number_of_groups(self) -> int:
+        """How many groups there are."""
+        return math.prod(n for n, *_ in self.groups)
+
+    @property
     def size(self) -> int:
         """How many elements the result has."""
-        return self.m * self.columns[0] * self.groups[0]
+        return self.m * self.columns[0] * self.number_of_groups
 
 
 def _infer(a: ShapedArray, b: ShapedArray, *, form: Form) -> ShapedArray:
@@ -65,20 +75,26 @@ def _infer(a: ShapedArray, b: ShapedArray, *, form: Form) -> ShapedArray:
 
 
 def _evaluate(a: Any, b: Any, *, form: Form) -> Any:
-    (groups, group_a, group_b, group_c), (columns, column_c) = form.groups, form.columns
+    columns, column_c, column_b = form.columns
     size = a.dtype.itemsize
-    panels = -(-columns // PANEL)
     out = np.empty(form.size, a.dtype)
     a, b = np.ascontiguousarray(a).reshape(-1), np.ascontiguousarray(b).reshape(-1)
     rows, depth = ([n for n, *_ in loops] for loops in (form.rows, form.depth))
-    for g in range(groups):
+    for at in np.ndindex(*(n for n, *_ in form.groups)):
+        places = [
+            sum(i * s for i, s in zip(at, steps, strict=True)) for steps in list(zip(*form.groups, strict=True))[1:]
+        ]
+        group_a, group_b, group_c = places
         steps = [s for _, s, _ in (*form.rows, *form.depth)]
-        left = as_strided(a[g * group_a :], (*rows, *depth), [s * size for s in steps])
-        steps = [*(s for *_, s in form.depth), form.panel, 1]
-        right = as_strided(b[g * group_b :], (*depth, panels, PANEL), [s * size for s in steps])
-        right = right.reshape(form.k, panels * PANEL)[:, :columns]
+        left = as_strided(a[form.starts[0] + group_a :], (*rows, *depth), [s * size for s in steps])
+        width = PANEL if column_b == 1 else columns
+        steps = [*(s for *_, s in form.depth), form.panel, column_b]
+        right = as_strided(
+            b[form.starts[1] + group_b :], (*depth, -(-columns // width), width), [s * size for s in steps]
+        )
+        right = right.reshape(form.k, -1)[:, :columns]
         steps = [*(s for *_, s in form.rows), column_c]
-        into = as_strided(out[g * group_c :], (*rows, columns), [s * size for s in steps])
+        into = as_strided(out[group_c:], (*rows, columns), [s * size for s in steps])
         block = max(1, _COPIED * rows[0] // (form.k * form.m))
         for start in range(0, rows[0], block):
             part = into[start : start + block]

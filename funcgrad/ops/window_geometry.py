@@ -213,12 +213,13 @@ class Phase(NamedTuple):
     window: Window
 
 
-def phases(n: int, w: Window) -> list[Phase]:
+def phases(n: int, w: Window, even: bool = False) -> list[Phase]:
     """Split the windows over a dilated operand of `n` elements into such that see no gap between its elements.
 
     With base dilation b, element k of window p is at p·stride + k·dilation − low, and this is an element of the operand
     where it is a multiple of b. For p = first + step·i and k = tap + gap·j it stays one or none, with step =
     b / gcd(b, stride) and gap = b / gcd(b, dilation). A phase without elements has `taps` that select nothing.
+    `even`: all phases have equally many windows, of which the last may be beyond the `w.count(n)`.
     """
     base, count = w.base_dilation, w.count(n)
     step, gap = base // math.gcd(base, w.stride), base // math.gcd(base, w.dilation)
@@ -228,7 +229,7 @@ def phases(n: int, w: Window) -> list[Phase]:
         here = [k for k in range(min(gap, w.size)) if (start + k * w.dilation) % base == 0]
         tap = here[0] if here else w.size
         taps = slice(tap, w.size, gap)
-        size, many = len(range(w.size)[taps]), len(range(first, count, step))
+        size, many = len(range(w.size)[taps]), -(-count // min(step, count)) if even else len(range(first, count, step))
         stride, dilation = step * w.stride // base, gap * w.dilation // base
         low = -(start + tap * w.dilation) // base
         high = (many - 1) * stride + dilated(size, dilation) - n - low

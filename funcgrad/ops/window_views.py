@@ -62,23 +62,14 @@ def by_phases(
 ) -> Any:
     """Compute windows phase by phase and interleave them; each dimension has a list of phases and a number of windows.
 
-    `compute` gets a phase for each dimension and how many windows there are of it, and returns those. The phases of a
-    dimension have the same number of windows; the last one may be beyond those that are wanted.
+    `compute` gets a phase for each dimension and how many windows there are of it, and returns those. All phases of a
+    dimension have the same number of windows.
     """
     factors = [len(of_dimension) for of_dimension in parts]
     sizes = [-(-n // f) for n, f in zip(counts, factors, strict=True)]
-    even = [
-        [_with_windows(phase, size - len(range(phase.first, n, phase.step))) for phase in of_dimension]
-        for of_dimension, size, n in zip(parts, sizes, counts, strict=True)
-    ]
-    each = [compute(list(chosen), sizes) for chosen in itertools.product(*even)]
+    each = [compute(list(chosen), sizes) for chosen in itertools.product(*parts)]
     more = aval_of(each[0]).shape[len(sizes) :]
     return interleave(each, [*factors, *(1 for _ in more)], [*counts, *more])
-
-
-def _with_windows(phase: Phase, more: int) -> Phase:
-    window = phase.window
-    return phase._replace(window=window._replace(high=window.high + more * window.stride))
 
 
 def zero_of(x: Any) -> Any:

@@ -130,7 +130,7 @@ def _reducer(
             return out
 
         sizes, counts = aval_of(x).shape, _counts(x, geometry)
-        parts = [phases(n, w) for n, w in zip(sizes, geometry, strict=True)]
+        parts = [phases(n, w, even=True) for n, w in zip(sizes, geometry, strict=True)]
         return convert_element_type(by_phases(parts, counts, of_phase), dtype)
 
     primitive = Primitive(
@@ -315,7 +315,7 @@ def _scatter_expand(source: Any, operand: Any, *, select_prim: Primitive, **para
             total = term if total is None else add_any(total, term)
         return full(shape, 0, wide) if total is None else total
 
-    parts = [phases(n, w) for n, w in zip(counts, back, strict=True)]
+    parts = [phases(n, w, even=True) for n, w in zip(counts, back, strict=True)]
     return convert_element_type(by_phases(parts, shape, of_phase), dtype)
 
 

@@ -16,6 +16,8 @@ from funcgrad.ops.implicit_gemm import PANEL, Form
 
 _ROWS = 4
 
+Term = tuple[str, int | str]
+
 
 def lower_implicit_gemm(eqn: JaxprEqn, operands: Sequence[Var], scheduling: Scheduling) -> Launch:
     """Return the kernel, an iteration of which computes one tile."""
@@ -31,15 +33,20 @@ class _Writer(KernelBuilder):
 
     def kernel(self, grain: int) -> Launch:
         form = self.form
-        groups, group_a, group_b, group_c = form.groups
-        columns, column_c = form.columns
+        columns, column_c, column_b = form.columns
+        self.width = PANEL if column_b == 1 else columns
         panels, tiles = -(-columns // PANEL), -(-form.m // _ROWS)
         extents = self.size("panels", panels), self.size("tiles", tiles)
-        group, panel, tile = self.unravel(["group", "panel", "tile"], extents)
-        rows = [self._row(tile, r, (group, group_a), (group, group_c)) for r in range(_ROWS)]
+        names = [f"g{i}" for i in range(len(form.groups))]
+        within = [self.size(f"groups{i}", n) for i, (n, *_) in enumerate(form.groups[1:])]
+        *groups, panel, tile = self.unravel([*names, "panel", "tile"], [*within, *extents])
+        in_a, in_b, in_c = (
+            [(g, self.stride(steps[i])) for g, steps in zip(groups, form.groups, strict=True)] for i in (1, 2, 3)
+        )
+        rows = [self._row(tile, r, in_a, in_c) for r in range(_ROWS)]
         self.body.append(For("z", _ROWS * PANEL, (Store(self.sums, at("z"), Const(0, self.dtype)),), "vector"))
         self._multiply(
-            [start for _, start, _ in rows], [(group, self.stride(group_b)), (panel, self.stride(form.panel))]
+            [start for _, start, _ in rows], self.stride(column_b), [*in_b, (panel, self.stride(form.panel))]
         )
         first = self.define(op("mul", index_value(panel), Const(PANEL, INT64)))
         rest = op("sub", size_value(self.size("columns", columns)), first)
@@ -52,15 +59,19 @@ class _Writer(KernelBuilder):
             self.body.append(If(op("lt", number, size_value("m")), (store,)))
         work = _ROWS * PANEL * form.k
         return self.launch(
-            "implicit", ("gemm",), self.body, extent=groups * panels * tiles, grain=max(1, grain // max(1, work))
+            "implicit",
+            ("gemm",),
+            self.body,
+            extent=form.number_of_groups * panels * tiles,
+            grain=max(1, grain // max(1, work)),
         )
 
-    def _row(self, tile: str, r: int, group_a: tuple[str, int], group_c: tuple[str, int]) -> tuple[Name, Name, Name]:
+    def _row(self, tile: str, r: int, in_a: Sequence[Term], in_c: Sequence[Term]) -> tuple[Name, Name, Name]:
         """The number of a row of a tile, and its place in `a` and in the result; past the end, that of the last."""
         number = self.define(IndexValue(Index(((tile, _ROWS),), r)))
         last = op("sub", size_value(self.size("m", self.form.m)), Const(1, INT64))
         rest: Name = self.define(op("min", number, last))
-        in_a, in_c = [(group_a[0], self.stride(group_a[1]))], [(group_c[0], self.stride(group_c[1]))]
+        in_a, in_c = [*in_a], [*in_c]
         for n, step_a, step_c in reversed(self.form.rows[1:]):
             extent = size_value(self.new_size("n", n))
             index, rest = self.define(op("rem", rest, extent)), self.define(op("div", rest, extent))
@@ -72,20 +83,23 @@ class _Writer(KernelBuilder):
         start, place = (self.define(IndexValue(Index(tuple(terms)))) for terms in (in_a, in_c))
         return number, start, place
 
-    def _multiply(self, rows: Sequence[Name], in_b: list[tuple[str, int | str]]) -> None:
+    def _multiply(self, rows: Sequence[Name], column_b: int | str, in_b: list[Term]) -> None:
         """Add all products to the sums."""
         names = [f"k{d}" for d in range(len(self.form.depth))]
         in_a = [(name, self.stride(step)) for name, (_, step, _) in zip(names, self.form.depth, strict=True)]
         in_b += [(name, self.stride(step)) for name, (*_, step) in zip(names, self.form.depth, strict=True)]
+        start_a = self.offset(self.form.starts[0])
         with self.block() as body:
-            factors = [self.define(Load(self.a, Index(((row.name, 1), *in_a)), self.dtype)) for row in rows]
+            factors = [self.define(Load(self.a, Index(((row.name, 1), *in_a), start_a), self.dtype)) for row in rows]
             with self.block() as inner:
-                right = self.define(Load(self.b, Index((*in_b, ("i", 1))), self.dtype))
+                right = self.define(
+                    Load(self.b, Index((*in_b, ("i", column_b)), self.offset(self.form.starts[1])), self.dtype)
+                )
                 for r, factor in enumerate(factors):
                     place = Index((("i", 1),), r * PANEL)
                     total = op("add", Load(self.sums, place, self.dtype), op("mul", factor, right))
                     self.body.append(Store(self.sums, place, total))
-            self.body.append(For("i", PANEL, tuple(inner), "vector"))
+            self.body.append(For("i", self.width, tuple(inner), "vector"))
         for name, (n, _, _) in reversed(list(zip(names, self.form.depth, strict=True))):
             body = [For(name, self.new_size("d", n), tuple(body))]
         self.body += body

@@ -16,13 +16,14 @@ import numpy as np
 from funcgrad.compiler.program.target import Division
 from funcgrad.compiler.targets.llvm import cache, toolchain
 from funcgrad.compiler.targets.llvm.implicit_gemm_tile import Tile
-from funcgrad.ops.implicit_gemm import Form
+from funcgrad.ops.implicit_gemm import PANEL, Form
 
 _FIXED = (1, 2)  # distances in a that code is specialized to
 _BLOCK_BYTES = 1 << 14  # of the first-level cache, for the part of a panel that every tile of a block reads
 _DEEP_BLOCK_BYTES = 1 << 13  # likewise where there are more terms than rows: the tiles of a block read more of a
 _TASK = 1 << 21  # multiply-adds: about 50 µs
 _TASKS_PER_THREAD = 4
+_FEW_ROWS = 3
 
 
 class Routine(NamedTuple):
@@ -37,6 +38,7 @@ class _Plan(NamedTuple):
     tile: Tile
     sizes: tuple[int, ...]
     tasks: int
+    grain: int
 
 
 def supports(dtype: Any) -> bool:
@@ -46,7 +48,10 @@ def supports(dtype: Any) -> bool:
 
 def division(dtype: Any, threads: int, form: Form) -> Division | None:
     """Return how many tasks a product is, or None for other element types."""
-    return Division(_plan(np.dtype(dtype), threads, form).tasks, 1) if supports(dtype) else None
+    if not supports(dtype):
+        return None
+    plan = _plan(np.dtype(dtype), threads, form)
+    return Division(plan.tasks, plan.grain)
 
 
 def routine(dtype: Any, threads: int, form: Form) -> Routine:
@@ -60,25 +65,33 @@ def routine(dtype: Any, threads: int, form: Form) -> Routine:
 def _plan(dtype: np.dtype, threads: int, form: Form) -> _Plan:
     lanes = toolchain.vector_bytes() // dtype.itemsize
     wide = toolchain.vector_bytes() == 64  # and 32 registers
-    width, distance = form.columns
+    width, distance, column_b = form.columns
     vectors = 1 if width <= lanes else 2
     rows = (14 if vectors == 2 else 28) if wide else (6 if vectors == 2 else 12)
-    columns = lanes * vectors
-    blocks, chunk = _blocks(dtype, form, columns)
+    if form.m <= _FEW_ROWS and form.panel == PANEL and width > 2 * lanes:  # b is no panels, and its columns are windows
+        vectors, rows = min(PANEL // lanes, 8 if wide else 4), form.m
+    dots = column_b != 1
+    if dots:
+        vectors, rows = width, (28 if wide else 12) // width
+    columns = width if dots else lanes * vectors
+    blocks, chunk = _blocks(dtype, form, columns) if form.m > rows and not dots else (0, form.depth[0][0])
     (inner, step, _) = form.depth[-1]
     # More steps at once, where their elements of a have no fixed distance, run out of registers.
     whole = chunk if len(form.depth) - 1 == blocks else inner
-    unroll = next(u for u in (4, 3, 2, 1) if inner % u == whole % u == 0) if step in _FIXED else 1
+    unrolled = step in _FIXED and not dots
+    unroll = next(u for u in (4, 3, 2, 1) if inner % u == whole % u == 0) if unrolled else 1
     panels = -(-width // columns)
     in_blocks = blocks > 0 or chunk < form.depth[blocks][0]
     height = _rows_of_a_task(form, rows, columns, panels, threads, in_blocks)
     chunks = -(-form.m // height)
-    whole_b = form.k * width * form.groups[0] * dtype.itemsize
+    groups = form.number_of_groups
+    whole_b = form.k * width * groups * dtype.itemsize
     tile = Tile(
         dtype,
         lanes,
         rows,
         vectors,
+        len(form.groups),
         len(form.rows),
         blocks,
         len(form.depth) - blocks,
@@ -86,11 +99,12 @@ def _plan(dtype: np.dtype, threads: int, form: Form) -> _Plan:
         step if step in _FIXED else 0,
         distance == 1,
         whole_b <= _BLOCK_BYTES and not in_blocks,
+        dots,
     )
-    groups, *by_group = form.groups
-    sizes = (form.m, height, chunks, panels, width, form.panel, distance, *by_group, chunk)
-    loops = [n for loop in (*form.rows, *form.depth) for n in loop]
-    return _Plan(tile, (*sizes, *loops), groups * chunks * panels)
+    sizes = (form.m, height, chunks, panels, width, form.panel, column_b, distance, *form.starts, chunk)
+    loops = [n for loop in (*form.groups, *form.rows, *form.depth) for n in loop]
+    grain = max(1, _TASK // (height * columns * form.k) // 2)
+    return _Plan(tile, (*sizes, *loops), groups * chunks * panels, grain)
 
 
 def _blocks(dtype: np.dtype, form: Form, columns: int) -> tuple[int, int]:
@@ -115,7 +129,7 @@ def _rows_of_a_task(form: Form, rows: int, columns: int, panels: int, threads: i
     if in_blocks:
         worth = max(worth, 16 * rows)
     if threads > 1:
-        wanted = -(-threads * _TASKS_PER_THREAD // (panels * form.groups[0]))
+        wanted = -(-threads * _TASKS_PER_THREAD // (panels * form.number_of_groups))
         worth = min(worth, -(-form.m // wanted))
     pieces = max(1, round(form.m / max(worth, rows)))
     return max(rows, math.ceil(form.m / pieces / rows) * rows)
@@ -123,7 +137,17 @@ def _rows_of_a_task(form: Form, rows: int, columns: int, panels: int, threads: i
 
 @functools.cache
 def _library(tile: Tile) -> toolchain.Library:
-    from funcgrad.compiler.targets.llvm import implicit_gemm_code  # llvmlite's IR builder, which takes long to import
+    return toolchain.link(cache.compiled(emit(tile), optimize=True), ["implicit_gemm"])
 
-    text = implicit_gemm_code.emit(tile)
-    return toolchain.link(cache.compiled(text, optimize=True), ["implicit_gemm"])
+
+def emit(tile: Tile) -> str:
+    """Return the text of a module that defines `implicit_gemm`."""
+    # llvmlite's IR builder takes long to import.
+    from llvmlite import ir
+
+    from funcgrad.compiler.targets.llvm.implicit_gemm_code import Writer
+    from funcgrad.compiler.targets.llvm.implicit_gemm_dots import DotsWriter
+
+    module = ir.Module("implicit_gemm")
+    (DotsWriter if tile.dots else Writer)(module, tile)
+    return str(module)

@@ -8,6 +8,7 @@ anywhere; the last tile of a task computes its last row again and again.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 
@@ -19,21 +20,15 @@ from funcgrad.compiler.targets.llvm.implicit_gemm_tile import Tile
 from funcgrad.compiler.targets.llvm.registers import CONTRACT, I32, I64
 from funcgrad.ops.implicit_gemm import PANEL
 
-_HEAD = ("m", "height", "chunks", "panels", "columns", "panel", "column_c", "group_a", "group_b", "group_c", "chunk")
+_HEAD = ("m", "height", "chunks", "panels", "columns", "panel", "column_b", "column_c", "start_a", "start_b", "chunk")
 
 
-def emit(tile: Tile) -> str:
-    """Return the text of a module that defines `implicit_gemm`."""
-    module = ir.Module("implicit_gemm")
-    _Writer(module, tile)
-    return str(module)
-
-
-def _number(n: int) -> ir.Constant:
+def integer(n: int) -> ir.Constant:
+    """A 64-bit integer."""
     return ir.Constant(I64, n)
 
 
-class _Writer:
+class Writer:
     """Writes the function of one tile."""
 
     def __init__(self, module: ir.Module, tile: Tile):
@@ -46,6 +41,7 @@ class _Writer:
         self.out, self.left, self.right = (self._item(arguments, i, POINTER) for i in range(3))
         values = (self._item(sizes, i, I64) for i in itertools.count())
         self.size = dict(zip(_HEAD, values, strict=False))
+        self.groups = [tuple(next(values) for _ in range(4)) for _ in range(tile.group_loops)]
         self.rows = [(next(values), next(values), next(values)) for _ in range(tile.row_loops)]
         depth = [(next(values), next(values), next(values)) for _ in range(tile.block_loops + tile.depth_loops)]
         self.blocks, self.depth = depth[: tile.block_loops], depth[tile.block_loops :]
@@ -57,7 +53,7 @@ class _Writer:
         self.b.ret_void()
 
     def _item(self, table: ir.Value, i: int, kind: ir.Type) -> ir.Value:
-        return self.b.load(self.b.gep(table, [_number(i)], source_etype=kind), typ=kind)
+        return self.b.load(self.b.gep(table, [integer(i)], source_etype=kind), typ=kind)
 
     def _at(self, pointer: ir.Value, *offsets: ir.Value) -> ir.Value:
         for offset in offsets:
@@ -73,7 +69,7 @@ class _Writer:
         head, body, after = (self.b.append_basic_block(name) for name in ("head", "body", "after"))
         self.b.branch(head)
         self.b.position_at_end(head)
-        steps = [(start, _number(step)), *moving]
+        steps = [(start, integer(step)), *moving]
         places = [self.b.phi(I64) for _ in steps]
         for place, (first, _) in zip(places, steps, strict=True):
             place.add_incoming(first, before)
@@ -94,16 +90,25 @@ class _Writer:
         first, second = b.urem(task, inner), b.urem(b.udiv(task, inner), outer)
         group = b.udiv(task, b.mul(inner, outer))
         panel, chunk = (first, second) if tile.panels_last else (second, first)
-        column = b.mul(panel, _number(tile.columns))
-        left = self._at(self.left, b.mul(group, size["group_a"]))
-        within = b.and_(column, _number(PANEL - 1))
+        column = b.mul(panel, integer(tile.columns))
+        in_a, in_b, in_c = self._group(group)
+        left = self._at(self.left, size["start_a"], in_a)
+        within = b.and_(column, integer(PANEL - 1))
         right = self._at(
-            self.right, b.mul(group, size["group_b"]), b.mul(b.udiv(column, _number(PANEL)), size["panel"]), within
+            self.right, size["start_b"], in_b, b.mul(b.udiv(column, integer(PANEL)), size["panel"]), within
         )
-        out = self._at(self.out, b.mul(group, size["group_c"]), b.mul(column, size["column_c"]))
+        out = self._at(self.out, in_c, b.mul(column, size["column_c"]))
         start = b.mul(chunk, size["height"])
         stop = self._least(b.add(start, size["height"]), size["m"])
-        self._block(left, right, out, start, stop, b.sub(size["columns"], column), _number(0))
+        self._block(left, right, out, start, stop, b.sub(size["columns"], column), integer(0))
+
+    def _group(self, number: ir.Value) -> list[ir.Value]:
+        """The place of a group in `a`, in `b` and in the result."""
+        b, at = self.b, [integer(0)] * 3
+        for n, *steps in reversed(self.groups):
+            i, number = b.urem(number, n), b.udiv(number, n)
+            at = [b.add(x, b.mul(i, step)) for x, step in zip(at, steps, strict=True)]
+        return at
 
     def _least(self, x: ir.Value, y: ir.Value) -> ir.Value:
         return self.b.select(self.b.icmp_signed("<", x, y), x, y)
@@ -123,17 +128,17 @@ class _Writer:
         b = self.b
         if outer < len(self.blocks):
             n, step_a, step_b = self.blocks[outer]
-            with self._loop(_number(0), n, 1, [(_number(0), step_a), (_number(0), step_b)]) as (i, to_a, to_b):
+            with self._loop(integer(0), n, 1, [(integer(0), step_a), (integer(0), step_b)]) as (i, to_a, to_b):
                 left, right = self._at(left, to_a), self._at(right, to_b)
                 self._block(left, right, out, start, stop, columns, b.or_(number, i), outer + 1)
             return
         n, step_a, step_b = self.depth[0]
-        blocks = b.udiv(b.sub(b.add(n, self.size["chunk"]), _number(1)), self.size["chunk"])
-        with self._loop(_number(0), blocks) as (i,):
+        blocks = b.udiv(b.sub(b.add(n, self.size["chunk"]), integer(1)), self.size["chunk"])
+        with self._loop(integer(0), blocks) as (i,):
             first = b.mul(i, self.size["chunk"])
             count = self._least(self.size["chunk"], b.sub(n, first))
             left, right = self._at(left, b.mul(first, step_a)), self._at(right, b.mul(first, step_b))
-            starts = b.icmp_unsigned("==", b.or_(number, i), _number(0))
+            starts = b.icmp_unsigned("==", b.or_(number, i), integer(0))
             self._set_odometer(start)
             with self._loop(start, stop, self.tile.rows) as (row,):
                 self._tile(left, right, out, row, stop, columns, starts, count)
@@ -142,7 +147,7 @@ class _Writer:
 
     def _set_odometer(self, row: ir.Value) -> None:
         """Find the indices of a row, and its place in `a` and in the result."""
-        b, at = self.b, [_number(0), _number(0)]
+        b, at = self.b, [integer(0), integer(0)]
         for (n, *steps), index in zip(reversed(self.rows), reversed(self.odometer), strict=True):
             i = b.urem(row, n)
             row = b.udiv(row, n)
@@ -153,7 +158,7 @@ class _Writer:
 
     def _advance(self, moves: ir.Value) -> None:
         """Go to the next row if the bit `moves` is set."""
-        b, carry, zero = self.b, moves, _number(0)
+        b, carry, zero = self.b, moves, integer(0)
         at = [b.load(place, typ=I64) for place in self.places]
         for d, ((n, *steps), index) in reversed(list(enumerate(zip(self.rows, self.odometer, strict=True)))):
             i = b.add(b.load(index, typ=I64), b.zext(carry, I64))
@@ -178,22 +183,27 @@ class _Writer:
         starts: ir.Value,
         count: ir.Value,
     ) -> None:
-        b, last = self.b, self.b.sub(stop, _number(1))
+        b, last = self.b, self.b.sub(stop, integer(1))
         sources, places = [], []
         for r in range(self.tile.rows):
             at_a, at_c = (b.load(place, typ=I64) for place in self.places)
             sources.append(self._at(left, at_a))
             places.append(self._at(out, at_c))
-            self._advance(b.icmp_signed("<", b.add(row, _number(r)), last))
-        full = b.icmp_signed(">=", columns, _number(self.tile.columns))
+            self._advance(b.icmp_signed("<", b.add(row, integer(r)), last))
         with b.if_else(starts) as (zeros, earlier):
             with zeros:
                 for total in itertools.chain(*self.sums):
                     b.store(ir.Constant(self.vector, None), total)
             with earlier:
-                self._for_each_vector(full, columns, places, self._load_sums)
-        self._multiply(sources, right, self.depth, count, _number(0), _number(0))
-        self._for_each_vector(full, columns, places, self._store_sums)
+                self._load_sums_of_tile(columns, places)
+        self._multiply(sources, right, self.depth, count, integer(0), integer(0))
+        self._store_sums_of_tile(columns, places)
+
+    def _load_sums_of_tile(self, columns: ir.Value, places: Sequence[ir.Value]) -> None:
+        self._for_each_vector(columns, places, self._load_sums)
+
+    def _store_sums_of_tile(self, columns: ir.Value, places: Sequence[ir.Value]) -> None:
+        self._for_each_vector(columns, places, self._store_sums)
 
     # ------------------------------------------------------------------ sums
 
@@ -209,44 +219,61 @@ class _Writer:
         """Add products to the sums, over the loops in depth; the outermost runs `count` times."""
         b, (_, step_a, step_b) = self.b, loops[0]
         unroll = self.tile.unroll if len(loops) == 1 else 1
-        steps = [(at_a, b.mul(step_a, _number(unroll))), (at_b, b.mul(step_b, _number(unroll)))]
-        with self._loop(_number(0), count, unroll, steps) as (_, here_a, here_b):
+        steps = [(at_a, b.mul(step_a, integer(unroll))), (at_b, b.mul(step_b, integer(unroll)))]
+        with self._loop(integer(0), count, unroll, steps) as (_, here_a, here_b):
             if len(loops) > 1:
                 self._multiply(sources, right, loops[1:], loops[1][0], here_a, here_b)
                 return
-            step = _number(self.tile.step) if self.tile.step else step_a
+            step = integer(self.tile.step) if self.tile.step else step_a
             for u in range(unroll):
                 self._step(
-                    sources, right, b.add(here_a, b.mul(step, _number(u))), b.add(here_b, b.mul(step_b, _number(u)))
+                    sources, right, b.add(here_a, b.mul(step, integer(u))), b.add(here_b, b.mul(step_b, integer(u)))
                 )
 
     def _step(self, sources: Sequence[ir.Value], right: ir.Value, at_a: ir.Value, at_b: ir.Value) -> None:
-        b, row = self.b, self._at(right, at_b)
-        factors = [self._load_vector(self._at(row, _number(v * self.tile.lanes))) for v in range(self.tile.vectors)]
-        for source, sums in zip(sources, self.sums, strict=True):
-            x = b.load(self._at(source, at_a), typ=self.element)
-            one = b.insert_element(ir.Constant(self.vector, ir.Undefined), x, ir.Constant(I32, 0))
-            lanes = ir.Constant(ir.VectorType(I32, self.tile.lanes), [0] * self.tile.lanes)
-            repeated = b.shuffle_vector(one, ir.Constant(self.vector, ir.Undefined), lanes)
-            for factor, total in zip(factors, sums, strict=True):
-                product = b.fmul(repeated, factor, flags=CONTRACT)
-                b.store(b.fadd(b.load(total, typ=self.vector), product, flags=CONTRACT), total)
+        """Add the products for one index of the depth; what there is less of, rows or vectors, stays in registers."""
+        row, tile = self._at(right, at_b), self.tile
+        of_a = (functools.partial(self._repeated, self._at(source, at_a)) for source in sources)
+        of_b = (
+            functools.partial(self._load_vector, self._at(row, integer(v * tile.lanes))) for v in range(tile.vectors)
+        )
+        if tile.vectors <= tile.rows:
+            kept, passing, sums = of_b, of_a, self.sums
+        else:
+            kept, passing, sums = of_a, of_b, list(zip(*self.sums, strict=True))
+        factors = [load() for load in kept]
+        for load, totals in zip(passing, sums, strict=True):
+            x = load()
+            for factor, total in zip(factors, totals, strict=True):
+                product = self.b.fmul(x, factor, flags=CONTRACT)
+                self.b.store(self.b.fadd(self.b.load(total, typ=self.vector), product, flags=CONTRACT), total)
 
-    def _load_vector(self, place: ir.Value) -> ir.Value:
-        return self.b.load(place, typ=self.vector, align=self.tile.dtype.itemsize)
+    def _repeated(self, place: ir.Value) -> ir.Value:
+        """An element in all lanes of a vector."""
+        b, lanes = self.b, ir.Constant(ir.VectorType(I32, self.tile.lanes), [0] * self.tile.lanes)
+        x = b.load(place, typ=self.element)
+        one = b.insert_element(ir.Constant(self.vector, ir.Undefined), x, ir.Constant(I32, 0))
+        return b.shuffle_vector(one, ir.Constant(self.vector, ir.Undefined), lanes)
 
-    def _for_each_vector(
-        self, full: ir.Value, columns: ir.Value, places: Sequence[ir.Value], action: Callable[..., None]
-    ) -> None:
+    def _load_vector(self, place: ir.Value, mask: ir.Value | None = None) -> ir.Value:
+        """The elements from a place on; zero where the mask is false, and nothing is read."""
+        if mask is None:
+            return self.b.load(place, typ=self.vector, align=self.tile.dtype.itemsize)
+        kind = ir.FunctionType(self.vector, [POINTER, I32, mask.type, self.vector])
+        align, nothing = ir.Constant(I32, self.tile.dtype.itemsize), ir.Constant(self.vector, None)
+        return self.b.call(self._masked("load", kind), [place, align, mask, nothing])
+
+    def _for_each_vector(self, columns: ir.Value, places: Sequence[ir.Value], action: Callable[..., None]) -> None:
         """Move every vector of the tile, whole or, in the last panel, as far as there are columns."""
         lanes = self.tile.lanes
+        full = self.b.icmp_signed(">=", columns, integer(self.tile.columns))
         with self.b.if_else(full) as (whole, partly):
             for branch, masked in ((whole, False), (partly, True)):
                 with branch:
                     masks = [self._mask(columns, v) if masked else None for v in range(self.tile.vectors)]
                     for place, sums in zip(places, self.sums, strict=True):
                         for v, (mask, total) in enumerate(zip(masks, sums, strict=True)):
-                            action(self._at(place, self.b.mul(_number(v * lanes), self.size["column_c"])), total, mask)
+                            action(self._at(place, self.b.mul(integer(v * lanes), self.size["column_c"])), total, mask)
 
     def _mask(self, columns: ir.Value, v: int) -> ir.Value:
         """Which lanes of a vector are columns."""
@@ -265,7 +292,7 @@ class _Writer:
     def _lanes(self, place: ir.Value, mask: ir.Value | None) -> Iterator[tuple[ir.Constant, ir.Value]]:
         """Yield the lanes of a vector whose columns are apart, and their places; skip those that are no columns."""
         for i in range(self.tile.lanes):
-            lane, at = ir.Constant(I32, i), self._at(place, self.b.mul(_number(i), self.size["column_c"]))
+            lane, at = ir.Constant(I32, i), self._at(place, self.b.mul(integer(i), self.size["column_c"]))
             if mask is None:
                 yield lane, at
             else:
@@ -279,12 +306,8 @@ class _Writer:
             for lane, at in self._lanes(place, mask):
                 x = b.load(at, typ=self.element)
                 b.store(b.insert_element(b.load(total, typ=self.vector), x, lane), total)
-        elif mask is None:
-            b.store(self._load_vector(place), total)
         else:
-            kind = ir.FunctionType(self.vector, [POINTER, I32, mask.type, self.vector])
-            align = ir.Constant(I32, self.tile.dtype.itemsize)
-            b.store(b.call(self._masked("load", kind), [place, align, mask, nothing]), total)
+            b.store(self._load_vector(place, mask), total)
 
     def _store_sums(self, place: ir.Value, total: ir.Value, mask: ir.Value | None) -> None:
         b, value = self.b, self.b.load(total, typ=self.vector)

@@ -14,6 +14,7 @@ class Tile(NamedTuple):
     lanes: int
     rows: int
     vectors: int
+    group_loops: int
     row_loops: int
     block_loops: int
     depth_loops: int
@@ -21,8 +22,9 @@ class Tile(NamedTuple):
     step: int  # distance in a of neighbors in depth, 0 if that is left open
     dense: bool  # columns are neighbors in the result
     panels_last: bool  # tasks run through panels first: all of b stays in cache
+    dots: bool = False  # the lanes of a vector are neighbors in depth, and `vectors` is the number of columns
 
     @property
     def columns(self) -> int:
         """How many columns a tile has."""
-        return self.lanes * self.vectors
+        return self.vectors if self.dots else self.lanes * self.vectors

@@ -49,7 +49,7 @@ def product(name: str, dtype: type) -> tuple[np.ndarray, np.ndarray, Form]:
     steps = itertools.accumulate([n for n, _ in rows[:0:-1]], lambda s, n: s * n, initial=row)
     with_c = tuple((n, s, t) for (n, s), t in zip(rows, [*steps][::-1], strict=True))
     group_c = columns * column
-    return a, b, Form(with_c, with_b, (groups, group_a, panels * panel, group_c), (columns, column), panel)
+    return a, b, Form(with_c, with_b, ((groups, group_a, panels * panel, group_c),), (columns, column, 1), panel)
 
 
 def by_definition(a: np.ndarray, b: np.ndarray, form: Form) -> np.ndarray:
@@ -60,10 +60,11 @@ def by_definition(a: np.ndarray, b: np.ndarray, form: Form) -> np.ndarray:
     rows, depth_a = (offsets([(n, s) for n, s, _ in loops]) for loops in (form.rows, form.depth))
     depth_b, columns = offsets([(n, s) for n, _, s in form.depth]), np.arange(form.columns[0])
     parts = []
-    for g in range(form.groups[0]):
-        left = a[g * form.groups[1] + rows[:, None] + depth_a]
+    ((groups, group_a, group_b, _),) = form.groups
+    for g in range(groups):
+        left = a[g * group_a + rows[:, None] + depth_a]
         places = columns // PANEL * form.panel + columns % PANEL
-        parts.append(left.astype(float) @ b[g * form.groups[2] + depth_b[:, None] + places].astype(float))
+        parts.append(left.astype(float) @ b[g * group_b + depth_b[:, None] + places].astype(float))
     whole = np.concatenate(parts, 1)
     return (whole if form.columns[1] == 1 else whole.T).reshape(-1)
 
@@ -154,6 +155,39 @@ def test_programs_of_convolutions_have_no_host_call(name: str, dtype: type):
             assert "host" not in fg.jit(function).lower(x, k).as_text("groups")
     tolerance = 1e-4 if dtype is not np.float16 else 2e-2
     assert_close(fg.jit(layer)(x, k), layer(x, k), rtol=tolerance, atol=tolerance)
+
+
+FEW = {
+    # lhs and rhs in the layout, channels first or last
+    "channels last": ((3, 9, 20, 19), (3, 3, 19, 2), NHWC, 1),
+    "channels last, in groups": ((3, 9, 8, 34), (2, 3, 17, 6), NHWC, 2),
+    "channels first": ((3, 5, 9, 20), (3, 5, 3, 3), ("NCHW", "OIHW", "NCHW"), 1),
+    "channels first, in groups": ((3, 6, 9, 70), (2, 3, 3, 2), ("NCHW", "OIHW", "NCHW"), 2),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32])
+@pytest.mark.parametrize("dilation", [1, 2, 3])
+@pytest.mark.parametrize("name", FEW)
+def test_few_output_features(name: str, dilation: int, dtype: type):
+    x, k, numbers, groups = FEW[name]
+    rng = np.random.default_rng(0)
+    with enable_x64():
+        x, k = ((9 * rng.normal(size=shape)).astype(dtype) for shape in (x, k))
+
+        def layer(x: object, k: object) -> object:
+            options = {
+                "lhs_dilation": (dilation, dilation),
+                "feature_group_count": groups,
+                "dimension_numbers": numbers,
+            }
+            return lax.conv_general_dilated(x, k, (1, 1), ((2, -1), (0, 3)), **options)
+
+        compiled = fg.jit(layer)
+        groups_of_kernels = compiled.lower(x, k).as_text("groups")
+        assert "implicit_gemm" in groups_of_kernels and groups_of_kernels.count(": pad") <= 1  # one copy for all phases
+        tolerance = 0 if dtype is np.int32 else 300 * np.finfo(dtype).eps
+        assert_close(compiled(x, k), layer(x, k), rtol=tolerance, atol=100 * tolerance)
 
 
 def test_convolutions_that_are_one_product():
