@@ -19,7 +19,7 @@ from funcgrad.compiler.targets.llvm.implicit_gemm_tile import Tile
 from funcgrad.ops.implicit_gemm import PANEL, Form
 
 _FIXED = (1, 2)  # distances in a that code is specialized to
-_BLOCK_BYTES = 1 << 14  # of the first-level cache, for the part of a panel that every tile of a block reads
+_BLOCK_BYTES = 3 << 13  # of the first-level cache, for the part of a panel that every tile of a block reads
 _DEEP_BLOCK_BYTES = 1 << 13  # likewise where there are more terms than rows: the tiles of a block read more of a
 _TASK = 1 << 21  # multiply-adds: about 50 µs
 _TASKS_PER_THREAD = 4
@@ -84,8 +84,6 @@ def _plan(dtype: np.dtype, threads: int, form: Form) -> _Plan:
     in_blocks = blocks > 0 or chunk < form.depth[blocks][0]
     height = _rows_of_a_task(form, rows, columns, panels, threads, in_blocks)
     chunks = -(-form.m // height)
-    groups = form.number_of_groups
-    whole_b = form.k * width * groups * dtype.itemsize
     tile = Tile(
         dtype,
         lanes,
@@ -98,13 +96,12 @@ def _plan(dtype: np.dtype, threads: int, form: Form) -> _Plan:
         unroll,
         step if step in _FIXED else 0,
         distance == 1,
-        whole_b <= _BLOCK_BYTES and not in_blocks,
         dots,
     )
     sizes = (form.m, height, chunks, panels, width, form.panel, column_b, distance, *form.starts, chunk)
     loops = [n for loop in (*form.groups, *form.rows, *form.depth) for n in loop]
     grain = max(1, _TASK // (height * columns * form.k) // 2)
-    return _Plan(tile, (*sizes, *loops), groups * chunks * panels, grain)
+    return _Plan(tile, (*sizes, *loops), form.number_of_groups * chunks * panels, grain)
 
 
 def _blocks(dtype: np.dtype, form: Form, columns: int) -> tuple[int, int]:

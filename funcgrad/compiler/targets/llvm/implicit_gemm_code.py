@@ -86,10 +86,9 @@ class Writer:
 
     def _task(self, task: ir.Value) -> None:
         b, size, tile = self.b, self.size, self.tile
-        inner, outer = (size["panels"], size["chunks"]) if tile.panels_last else (size["chunks"], size["panels"])
-        first, second = b.urem(task, inner), b.urem(b.udiv(task, inner), outer)
-        group = b.udiv(task, b.mul(inner, outer))
-        panel, chunk = (first, second) if tile.panels_last else (second, first)
+        # The panels of a run of rows follow each other: what the rows read is in the second-level cache.
+        panel, number = b.urem(task, size["panels"]), b.udiv(task, size["panels"])
+        chunk, group = b.urem(number, size["chunks"]), b.udiv(number, size["chunks"])
         column = b.mul(panel, integer(tile.columns))
         in_a, in_b, in_c = self._group(group)
         left = self._at(self.left, size["start_a"], in_a)
@@ -172,6 +171,37 @@ class Writer:
         for x, place in zip(at, self.places, strict=True):
             b.store(x, place)
 
+    def _places_of_rows(self, row: ir.Value, stop: ir.Value) -> list[list[ir.Value]]:
+        """The places in `a` and in the result of the rows of a tile; go to the next one."""
+        b, rows, (n, *steps), index = self.b, self.tile.rows, self.rows[-1], self.odometer[-1]
+        end = b.add(b.load(index, typ=I64), integer(rows))
+        together = b.and_(b.icmp_signed("<=", end, n), b.icmp_signed("<=", b.add(row, integer(rows)), stop))
+        found: list[tuple[list[list[ir.Value]], ir.Block]] = []
+        with b.if_else(together) as (run, apart):
+            with run:  # they are at equal distances
+                first = [b.load(place, typ=I64) for place in self.places]
+                pairs = list(zip(first, steps, strict=True))
+                at = [[b.add(x, b.mul(step, integer(r))) for r in range(rows)] for x, step in pairs]
+                for place, (*_, last) in zip(self.places, at, strict=True):
+                    b.store(last, place)
+                b.store(b.sub(end, integer(1)), index)
+                self._advance(b.icmp_signed("<", b.add(row, integer(rows)), stop))
+                found.append((at, b.block))
+            with apart:
+                at = [[], []]
+                for r in range(rows):
+                    for of_x, place in zip(at, self.places, strict=True):
+                        of_x.append(b.load(place, typ=I64))
+                    self._advance(b.icmp_signed("<", b.add(row, integer(r + 1)), stop))
+                found.append((at, b.block))
+        return [[self._either(x, r, found) for r in range(rows)] for x in range(2)]
+
+    def _either(self, x: int, r: int, found: Sequence[tuple[list[list[ir.Value]], ir.Block]]) -> ir.Value:
+        value = self.b.phi(I64)
+        for at, block in found:
+            value.add_incoming(at[x][r], block)
+        return value
+
     def _tile(
         self,
         left: ir.Value,
@@ -183,13 +213,9 @@ class Writer:
         starts: ir.Value,
         count: ir.Value,
     ) -> None:
-        b, last = self.b, self.b.sub(stop, integer(1))
-        sources, places = [], []
-        for r in range(self.tile.rows):
-            at_a, at_c = (b.load(place, typ=I64) for place in self.places)
-            sources.append(self._at(left, at_a))
-            places.append(self._at(out, at_c))
-            self._advance(b.icmp_signed("<", b.add(row, integer(r)), last))
+        b = self.b
+        found = self._places_of_rows(row, stop)
+        sources, places = ([self._at(x, at) for at in of_x] for x, of_x in zip((left, out), found, strict=True))
         with b.if_else(starts) as (zeros, earlier):
             with zeros:
                 for total in itertools.chain(*self.sums):

@@ -21,7 +21,6 @@ class Tile(NamedTuple):
     unroll: int
     step: int  # distance in a of neighbors in depth, 0 if that is left open
     dense: bool  # columns are neighbors in the result
-    panels_last: bool  # tasks run through panels first: all of b stays in cache
     dots: bool = False  # the lanes of a vector are neighbors in depth, and `vectors` is the number of columns
 
     @property
