@@ -68,17 +68,19 @@ def in_blocks(closed: ClosedJaxpr, scheduling: Scheduling, inside: bool = False)
 
     `inside`: it computes one element of a batch.
     """
-    return closed.memo(("blocks", scheduling, inside), lambda: _in_blocks(closed, scheduling, inside))
+    changed = closed.memo(("blocks", scheduling, inside), lambda: _in_blocks(closed, scheduling, inside))
+    return changed or closed
 
 
-def _in_blocks(closed: ClosedJaxpr, scheduling: Scheduling, inside: bool) -> ClosedJaxpr:
+def _in_blocks(closed: ClosedJaxpr, scheduling: Scheduling, inside: bool) -> ClosedJaxpr | None:
+    """The jaxpr in blocks, or None if nothing is: a jaxpr does not refer to itself."""
     jaxpr = closed.jaxpr
     eqns = [_with_bodies(e, scheduling) if is_control(e.primitive.lowering) else e for e in jaxpr.eqns]
     if not any(e.effectful for e in eqns):
         found = [r for r in regions(eqns, scheduling) if inside or _is_worth_it(r)]
         eqns = _rewritten(eqns, jaxpr.outvars, found, scheduling)
     same = len(eqns) == len(jaxpr.eqns) and all(a is b for a, b in zip(eqns, jaxpr.eqns, strict=True))
-    return closed if same else ClosedJaxpr(jaxpr.replace(eqns=eqns), closed.consts)
+    return None if same else ClosedJaxpr(jaxpr.replace(eqns=eqns), closed.consts)
 
 
 def _with_bodies(eqn: JaxprEqn, scheduling: Scheduling) -> JaxprEqn:
@@ -87,10 +89,13 @@ def _with_bodies(eqn: JaxprEqn, scheduling: Scheduling) -> JaxprEqn:
     def made(value: Any) -> Any:
         if isinstance(value, ClosedJaxpr):
             return in_blocks(value, scheduling)
-        return tuple(map(made, value)) if isinstance(value, tuple) else value
+        if not isinstance(value, tuple):
+            return value
+        new = tuple(map(made, value))
+        return value if all(a is b for a, b in zip(new, value, strict=True)) else new
 
     params = {name: made(value) for name, value in eqn.params.items()}
-    same = all(params[name] is value or params[name] == value for name, value in eqn.params.items())
+    same = all(params[name] is value for name, value in eqn.params.items())
     return eqn if same else eqn.replace(params=params)
 
 
@@ -112,14 +117,14 @@ def _rewritten(
     eqns: Sequence[JaxprEqn], outvars: Sequence[Atom], found: list[Region], scheduling: Scheduling
 ) -> Sequence[JaxprEqn]:
     """The equations, those of regions as loops."""
-    while found:
-        order = _ordered(eqns, found)
-        read = _read(order, outvars)
-        kept = [r for r in found if _saves(r, read)]
-        if len(kept) == len(found):
-            return [e for node in order for e in _emitted(node, read, scheduling)]
-        found = kept
-    return eqns
+    if found:
+        read = _read(_ordered(eqns, found), outvars)
+        found = [r for r in found if _saves(r, read)]
+    if not found:
+        return eqns
+    order = _ordered(eqns, found)
+    read = _read(order, outvars)
+    return [e for node in order for e in _emitted(node, read, scheduling)]
 
 
 def _saves(region: Region, read: set[Var]) -> bool:

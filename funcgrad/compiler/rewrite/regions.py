@@ -24,6 +24,8 @@ from funcgrad.core.lowering import Elementwise, Iota, View
 # A product with a longer contraction is not worth computing again, one with fewer columns is not a table of scores.
 _MOST_CONTRACTED = 256
 _LEAST_COLUMNS = 48
+# What takes more equations is not computed again: random bits, for example.
+_MOST_AGAIN = 48
 
 
 @dataclass(eq=False)
@@ -190,6 +192,9 @@ class _Former:
     def again(self, region: Region, v: Var, cut: Cut, known: dict[tuple[Var, Cut], Flow | None]) -> Flow | None:
         """How to compute a value inside the region: views, and large values that small ones or inputs make."""
         if (v, cut) not in known:
+            if len(known) >= _MOST_AGAIN:
+                return None
+            known[v, cut] = None  # until it is known; the number of values is what counts
             known[v, cut] = self._again(region, v, cut, known)
         return known[v, cut]
 
@@ -205,7 +210,9 @@ class _Former:
             return flow
         operands = zip(eqn.invars, flow.operands, strict=True)
         large = [(x, its) for x, its in operands if isinstance(x, Var) and is_large(x, its, region.grid)]
-        made = [(x, its) for x, its in large if x in self.defined and (x, its) not in region.flows]
+        # Results of regions may read what comes from outside, which is in memory for them anyway.
+        made = [x for x in large if x not in region.flows and (x[0] in self.cuts or v not in self.cuts)]
+        made = [(x, its) for x, its in made if x in self.defined]
         return flow if all(self.again(region, x, its, known) is not None for x, its in made) else None
 
 

@@ -277,6 +277,20 @@ def test_blocks_on_the_numba_target():
         assert_close([np.asarray(x) for x in fg.tree.leaves(compiled(*args))], expected)
 
 
+def test_random_bits_are_not_computed_again():
+    def dropped(q: Any, k: Any, v: Any) -> Any:
+        p = nn.softmax(q @ k.mT)
+        return jnp.where(fg.random.bernoulli(fg.random.key(0), 0.9, p.shape), p / 0.9, 0) @ v
+
+    args = qkv(2, 3, 64, 16)
+    closed = simplify(fg.make_jaxpr(gradient(dropped, args))(*args))
+    blocked = in_blocks(closed, SMALL)
+    assert " blocks[" in str(blocked)
+    assert str(blocked).count("shift_left") == str(closed).count("shift_left") > 0
+    assert_close(evaluated(blocked, args), evaluated(closed, args))
+    assert bytes_needed(gradient(dropped, args), args, SMALL) < bytes_needed(gradient(dropped, args), args, WHOLE)
+
+
 def test_layers_of_a_perceptron_stay_whole():
     def perceptron(x: Any, w: Any, u: Any) -> Any:
         return nn.relu(x @ w) @ u
