@@ -55,6 +55,29 @@ def maxima(x):
     return lax.reduce_window(x, -jnp.inf, lax.max, (1, 3, 2, 1), (1, 2, 2, 1), "SAME")
 
 
+def waves(x, y):
+    z = lax.complex(x, y)
+    return z * jnp.conj(z.T[:5, :5].sum()) / (1 + z), jnp.abs(jnp.exp(1j * z)), jnp.sum(z, 0), jnp.sqrt(z)[::-1].T
+
+
+def complex_movement(x, y):
+    z, i = lax.complex(x, y), jnp.array([3, 0, 3])
+    joined = jnp.concatenate([z, jnp.pad(z[:, 2:], ((0, 1), (2, 0)))], 0)
+    return joined, z[i], z.at[i].add(1j), jnp.sort(z, 1), jnp.cumsum(z, 0), z.reshape(7, 5) == z.T
+
+
+def complex_loop(x, y):
+    z = lax.complex(x, y)
+    turned = lax.fori_loop(1, 7, lambda i, z: z.at[i].set(0.5j * z[i - 1] + z[i]), z)
+    last, all_of_them = lax.scan(lambda c, z: (c * 0.5j + z, c * jnp.conj(z)), z[0], z)
+    steps = fg.vmap(lambda c: lax.while_loop(lambda s: (abs(s[0]) < 2) & (s[1] < 9), lambda s: step(c, *s), (c, 0)))
+    return turned, last, all_of_them, steps(z)
+
+
+def step(c, z, n):
+    return z * z + c, n + 1
+
+
 # What the whole compiler makes of functions, and the shapes of their arguments.
 PROGRAMS = {
     "gelu": (gelu, (37,)),
@@ -76,6 +99,9 @@ PROGRAMS = {
     "wide_lookup_gradient": (gradients(lookup, 1), (3, 200), (5,), (5, 200)),
     "histogram": (lambda x: jnp.zeros(3).at[(2 * x).astype(int)].add(x), (700,)),
     "marks": (lambda x, y: x.at[(2 * y).astype(int)].set(y), (9,), (6,)),
+    "complex": (waves, (5, 7), (5, 7)),
+    "complex_movement": (complex_movement, (5, 7), (5, 7)),
+    "complex_loop": (complex_loop, (7,), (7,)),
     "scalars": (lambda x, y: jnp.mean(x[::-2] * y), (7,), ()),
     "empty": (lambda x: (x + 1, jnp.sum(x, 0)), (0, 4)),
     "convolution": (convolved, (2, 6, 5, 3), (3, 2, 3, 4)),

@@ -52,11 +52,25 @@ class Elementwise(Lowering):
 @dataclass(frozen=True)
 class View(Lowering):
     """out[i] = x[affine(i)]: `apply(view, **params)` maps the operand's access to the result's, or None when the result
-    is not an affine access of the operand (a reshape that mixes strides)."""
+    is not an affine access of the operand (a reshape that mixes strides).
+
+    Accesses count elements of the result's dtype: the real part of a complex operand has twice its strides.
+    """
 
     moves_only = True
 
     apply: Callable[..., Strided | None]
+
+
+@dataclass(frozen=True)
+class Complex(Lowering):
+    """out[i] = x[i] + i·y[i]: in memory, the parts of a complex number are side by side.
+
+    The compiler computes with the parts of complex numbers, each of which is an array of real numbers. The parts of an
+    array in memory are views of it.
+    """
+
+    moves_only = True
 
 
 @dataclass(frozen=True)

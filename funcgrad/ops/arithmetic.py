@@ -10,6 +10,7 @@ import numpy as np
 from funcgrad import dtypes
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.avals import ShapedArray
+from funcgrad.core.lowering import Complex, Strided, View
 from funcgrad.core.symbolic import Zero, is_undefined
 from funcgrad.core.tracers import Tracer
 from funcgrad.errors import DTypeError
@@ -193,13 +194,13 @@ square_p = elementwise(
 def _integer_power(x: Any, *, y: int) -> Any:
     if y < 0:
         return (x.dtype.type(1) / _integer_power(x, y=-y)).astype(x.dtype)
-    result, base = np.ones_like(x), x
+    result, base = None, x
     while y:
-        if y & 1:
-            result = result * base
+        if y & 1:  # 1·x is not x where x is complex and infinite
+            result = base if result is None else result * base
         y >>= 1
         base = base * base if y else base
-    return result
+    return np.ones_like(x) if result is None else result
 
 
 def _integer_power_scalar(b: Any, x: Any, *, y: int) -> Any:
@@ -276,10 +277,25 @@ def _as_base_dtype(x: Any, y: Any) -> Any:
 
 def _power(x: Any, y: Any) -> Any:
     y = y.astype(x.dtype)
+    if x.dtype.kind == "c":
+        return _complex_power(x, y)
     if not y.ndim and x.dtype.kind == "f" and y == 0.5:
         # NumPy computes the square root, which differs from the power at −0 and −∞.
         return np.where(x == -np.inf, x.dtype.type(np.inf), np.sqrt(x) + x.dtype.type(0))
     return np.power(x, y)
+
+
+def _complex_power(x: Any, y: Any) -> Any:
+    """|x|ᶜ e^(−d arg x) at the angle c arg x + d log |x|, for y = c + id; NumPy's has NaN at many infinities."""
+    c, d, length, angle = y.real, y.imag, np.abs(x), np.angle(x)
+    growth = np.power(length, c) * np.exp(-(d * angle))
+    turn = c * angle + np.where(d == 0, 0, d * np.log(length))
+    # A growth of 0 makes 0 of any angle.
+    turn = np.where(growth == 0, np.where(turn < 0, -1, 1), turn)
+    out = np.empty(np.broadcast_shapes(x.shape, y.shape), x.dtype)
+    out.real, out.imag = growth * np.cos(turn), np.where(turn == 0, turn, growth * np.sin(turn))
+    out = np.where(x == 0, np.where(c > 0, 0, np.nan), out)
+    return np.where(y == 0, 1, out).astype(x.dtype)
 
 
 pow_p = elementwise(
@@ -293,6 +309,10 @@ pow_p = elementwise(
 
 def _logistic(x: Any) -> Any:
     one = x.dtype.type(1)
+    if x.dtype.kind == "c":
+        left = x.real < 0
+        e = np.exp(np.where(left, x, -x))
+        return np.where(left, e, one) / (one + e)
     return one / (one + np.exp(-x))
 
 
@@ -323,12 +343,18 @@ def _other_part(ct: Any) -> Any:
     return full(aval_of(ct).shape, 0, aval_of(ct).dtype)
 
 
+def _part(place: int) -> View:
+    """The access to one part of the complex numbers in memory."""
+    return View(lambda view: Strided(view.shape, tuple(2 * s for s in view.strides), 2 * view.offset + place))
+
+
 real_p = linear(
     "real",
     lambda x: np.real(x).copy(),
     lambda ct, x: complex_p.bind(ct, _other_part(ct)),
     kinds=("complex",),
     result=dtypes.real_dtype,
+    lowering=_part(0),
     may_make_nan=False,
 )
 imag_p = linear(
@@ -337,6 +363,7 @@ imag_p = linear(
     lambda ct, x: complex_p.bind(_other_part(ct), -ct),
     kinds=("complex",),
     result=dtypes.real_dtype,
+    lowering=_part(1),
     may_make_nan=False,
 )
 
@@ -364,6 +391,7 @@ complex_p = elementwise(
     jvp=_complex_jvp,
     kinds=("float",),
     result=_complex_of,
+    lowering=Complex(),
     may_make_nan=False,
     transpose=lambda ct, x, y: [
         unbroadcast(real_p.bind(ct), aval_of(x)) if is_undefined(x) else None,

@@ -66,10 +66,10 @@ def column(indices: Any, j: int) -> Any:
 
 def has_loops(operand: ShapedArray, *_: ShapedArray, **params: Any) -> bool:
     """Whether kernels compute gathers from this operand, or scatters to it."""
-    return operand.size > 0 and operand.dtype != dtypes.float0 and not dtypes.is_complex(operand.dtype)
+    return operand.size > 0 and operand.dtype != dtypes.float0
 
 
-def _number(value: Any, dtype: np.dtype) -> bool | int | float:
+def _number(value: Any, dtype: np.dtype) -> bool | int | float | complex:
     """Return a number of the given dtype as Python's."""
     found = np.asarray(value).astype(dtype)
     plain = float(found) if dtypes.is_float(dtype) else found.item()

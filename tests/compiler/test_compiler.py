@@ -345,7 +345,7 @@ def test_outputs_that_are_inputs_cost_nothing() -> None:
     assert float(constant) == 2
 
 
-@pytest.mark.parametrize("dtype", [d for d in dtypes.ALL if not dtypes.is_complex(d)], ids=str)
+@pytest.mark.parametrize("dtype", dtypes.ALL, ids=str)
 def test_fused_chains_of_every_dtype(dtype: np.dtype) -> None:
     with config.override("enable_x64", True):
         values = np.arange(60).reshape(4, 15).astype(dtype)

@@ -19,6 +19,7 @@ from funcgrad.core.lowering import (
     HOST,
     KERNELS,
     Barrier,
+    Complex,
     Concatenate,
     Cond,
     Contract,
@@ -82,6 +83,7 @@ _COSTS: LoweringTable[Callable[[JaxprEqn], dict[str, int]]] = LoweringTable(
     # Movement, and what runs elsewhere: a call of NumPy, code that is not ours. Control flow is counted by its bodies.
     rest=(
         View,
+        Complex,
         Pad,
         Concatenate,
         Interleave,

@@ -25,6 +25,7 @@ from funcgrad.core.lowering import (
     HOST,
     KERNELS,
     Barrier,
+    Complex,
     Concatenate,
     Contract,
     Elementwise,
@@ -41,6 +42,7 @@ from funcgrad.core.lowering import (
     View,
     contiguous,
 )
+from funcgrad.ops.arithmetic import complex_p, imag_p, real_p
 from funcgrad.ops.shapes import reshape_p
 
 
@@ -172,10 +174,25 @@ class _Resolver:
         eqn = self._definition[var]
         if isinstance(eqn.primitive.lowering, Barrier):
             params = {"new_sizes": var.aval.shape, "dimensions": None}
-            copy = JaxprEqn([_behind_barrier(var, eqn)], [var], reshape_p, params, eqn.source)
-            self.position[copy] = self.position[eqn]
-            eqn = self._definition[var] = copy
-        self.add(eqn, "loops" if is_loop(eqn) else "host", copies=True)
+            eqn = self._instead(eqn, JaxprEqn([_behind_barrier(var, eqn)], [var], reshape_p, params, eqn.source))
+        if dtypes.is_complex(var.aval.dtype):
+            self._copy_parts(var, eqn)
+        else:
+            self.add(eqn, "loops" if is_loop(eqn) else "host", copies=True)
+
+    def _copy_parts(self, var: Var, eqn: JaxprEqn) -> None:
+        """Copy a view of complex numbers: x = real x + i·imag x."""
+        shown, parts = Var(var.aval), [Var(var.aval.update(dtype=dtypes.real_dtype(var.aval.dtype))) for _ in range(2)]
+        self._definition[shown] = eqn.replace(outvars=[shown])
+        for primitive, part in zip((real_p, imag_p), parts, strict=True):
+            self._definition[part] = JaxprEqn([shown], [part], primitive, {}, eqn.source)
+        self.add(self._instead(eqn, JaxprEqn(parts, [var], complex_p, {}, eqn.source)), "loops", copies=True)
+
+    def _instead(self, eqn: JaxprEqn, other: JaxprEqn) -> JaxprEqn:
+        """Let another equation define the result of one."""
+        self.position[other] = self.position[eqn]
+        self._definition[other.outvars[0]] = other
+        return other
 
     def add(self, eqn: JaxprEqn, kind: Kind, copies: bool = False) -> None:
         accesses = [self.access(v) for v in eqn.invars]
@@ -191,7 +208,7 @@ class _Resolver:
     def is_stored(self, atom: Atom) -> bool:
         """Whether an operand is in memory, all of it and in order."""
         source, view = self.access(atom)
-        return isinstance(source, Var) and is_whole(view, source.aval.shape)
+        return self.is_alone(atom) and is_whole(view, source.aval.shape)
 
     def has_rows(self, atom: Atom, axis: int) -> bool:
         """Whether an operand is in memory and its rows along an axis are at regular distances."""
@@ -200,8 +217,12 @@ class _Resolver:
 
     def is_run(self, atom: Atom) -> bool:
         """Whether an operand's elements are side by side in memory, in order."""
-        source, view = self.access(atom)
-        return isinstance(source, Var) and is_contiguous(view)
+        return self.is_alone(atom) and is_contiguous(self.access(atom).view)
+
+    def is_alone(self, atom: Atom) -> bool:
+        """Whether an operand is in memory, and no part of complex numbers."""
+        source = self.access(atom).source
+        return isinstance(source, Var) and source.aval.dtype == atom.aval.dtype
 
     # ------------------------------------------------------------------ through views
 
@@ -280,7 +301,7 @@ _RULES: LoweringTable[Callable[[_Resolver, JaxprEqn], None]] = LoweringTable(
         **dict.fromkeys(KERNELS, _Resolver.kernels),
     },
     # Those of these that the loop language can express never get here.
-    rest=(Elementwise, Pad, Interleave, Iota, Reduce, Gather, *CALLS, *HOST),
+    rest=(Elementwise, Complex, Pad, Interleave, Iota, Reduce, Gather, *CALLS, *HOST),
     otherwise=_Resolver.host,
 )
 

@@ -16,6 +16,7 @@ from funcgrad.core.lowering import (
     HOST,
     KERNELS,
     Barrier,
+    Complex,
     Concatenate,
     Contract,
     Elementwise,
@@ -46,7 +47,7 @@ _EXPRESSIBLE: LoweringTable[Callable[[JaxprEqn], bool]] = LoweringTable(
     {
         Elementwise: _has_formula,
         Concatenate: lambda eqn: len(eqn.invars) <= MOST_PARTS,
-        **dict.fromkeys((View, Pad, Interleave, Iota, Reduce, Gather), lambda eqn: True),
+        **dict.fromkeys((View, Complex, Pad, Interleave, Iota, Reduce, Gather), lambda eqn: True),
     },
     rest=(Contract, Scatter, LibraryRoutine, Native, Barrier, *CALLS, *CONTROL, *KERNELS, *HOST),
     otherwise=lambda eqn: False,
@@ -54,9 +55,10 @@ _EXPRESSIBLE: LoweringTable[Callable[[JaxprEqn], bool]] = LoweringTable(
 
 
 def is_loop(eqn: JaxprEqn) -> bool:
-    """Whether the loop language can express an equation."""
+    """Whether the loop language can express an equation. It moves complex numbers, and computes with their parts."""
     dtypes_of = {v.aval.dtype for v in (*eqn.invars, *eqn.outvars)}
-    if any(dtypes.is_complex(d) or d == dtypes.float0 for d in dtypes_of):
+    moves = isinstance(eqn.primitive.lowering, (View, Complex))
+    if dtypes.float0 in dtypes_of or (not moves and any(map(dtypes.is_complex, dtypes_of))):
         return False
     return _EXPRESSIBLE[eqn.primitive.lowering](eqn)
 

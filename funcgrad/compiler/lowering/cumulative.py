@@ -92,7 +92,7 @@ class _Writer(RowKernel):
         self.restarts = rounds and dtype == dtypes.float64
         self.identity = Const(lowering.identity(self.wide), self.wide)
         self.carry: Expr = self.identity
-        self.x = self.buffer(self.input(access.source), dtype, self.layout)
+        self.x = self.rows_of(access.source, self.layout)
         self.length = self.size("n", self.layout.length)
         self.inner = self.size("inner", self.layout.inner) if self.layout.inner > 1 else 1
 

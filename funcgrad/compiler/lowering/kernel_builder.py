@@ -98,7 +98,7 @@ class KernelBuilder:
     # ------------------------------------------------------------------ parameters
 
     def input(self, var: Var) -> str:
-        """The parameter that reads a variable; each variable has one."""
+        """The parameter that reads a variable; each variable has one. Complex numbers are pairs."""
         return self._parameter_of("x", var, "in")
 
     def output(self, var: Var) -> str:
@@ -115,7 +115,7 @@ class KernelBuilder:
 
     def _parameter_of(self, letter: str, var: Var, intent: Intent) -> str:
         if (intent, var) not in self._bound:
-            self._bound[intent, var] = self._parameter(letter, var.aval.dtype, intent, var)
+            self._bound[intent, var] = self._parameter(letter, dtypes.real_dtype(var.aval.dtype), intent, var)
         return self._bound[intent, var]
 
     def _parameter(

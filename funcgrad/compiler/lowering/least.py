@@ -32,7 +32,7 @@ class _Writer(RowKernel):
         self.eqn, (self.rows,) = eqn, operand_rows(eqn, [access])
         self.dtype = eqn.invars[0].aval.dtype
         (source,) = stored_sources([access])
-        self.x = self.buffer(self.input(source), self.dtype, self.rows)
+        self.x = self.rows_of(source, self.rows)
         self.length = size_value(self.size("n", self.rows.length))
         self.k = size_value(self.size("k", eqn.params["k"]))
         self.keys, self.positions = self.scratch(self.dtype, "k"), self.scratch(int32, "k")

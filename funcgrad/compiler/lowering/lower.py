@@ -45,6 +45,7 @@ from funcgrad.core.lowering import (
     HOST,
     KERNELS,
     Barrier,
+    Complex,
     Concatenate,
     Contract,
     Elementwise,
@@ -109,7 +110,7 @@ _EXPRESSIONS: LoweringTable[Callable[[Any, JaxprEqn, Sequence[Expr]], Expr] | No
         Reduce: _operand,
     },
     # No value at a point, or no part of loops; see `is_loop`.
-    rest=(Interleave, Contract, Scatter, LibraryRoutine, Native, Barrier, *CALLS, *CONTROL, *KERNELS, *HOST),
+    rest=(Complex, Interleave, Contract, Scatter, LibraryRoutine, Native, Barrier, *CALLS, *CONTROL, *KERNELS, *HOST),
     otherwise=None,
 )
 
@@ -305,6 +306,9 @@ class Writer(PhaseWriter):
             operands = [self.operand(u, "full", env, rows, eqn, i) for i, u in enumerate(eqn.invars)]
             if isinstance(eqn.primitive.lowering, Interleave):
                 positional.interleave(self, eqn, operands)
+                continue
+            if isinstance(eqn.primitive.lowering, Complex):
+                self.store_parts(v, operands)
                 continue
             env[v] = self.define(self.expression(eqn, operands), name)
             if v in kept:

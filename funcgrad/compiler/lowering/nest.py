@@ -222,13 +222,19 @@ class NestWriter(KernelBuilder):
             return self.literal(access.source)
         strides = self.by_loop(self.info.full_strides(access, level))
         param = self.input(access.source)
-        return Load(param, self.address(access.source, strides, access.view.offset), access.source.aval.dtype)
+        dtype = dtypes.real_dtype(access.source.aval.dtype)
+        return Load(param, self.address(access.source, strides, access.view.offset), dtype)
 
     def store(self, var: Var, value: Expr) -> None:
         """Write a value of the group to memory, if it is stored at all."""
         if var in self.info.stored:
             index = self.address(var, self.by_loop(self.info.store_strides(var)), 0)
             self.body.append(Store(self.output(var), index, value))
+
+    def store_parts(self, var: Var, parts: Sequence[Expr]) -> None:
+        """Write complex values of the group to memory."""
+        strides = self.by_loop([2 * s for s in self.info.store_strides(var)])
+        self.body += [Store(self.output(var), self.address(var, strides, place), x) for place, x in enumerate(parts)]
 
     def loop_of(self, domain_dim: int) -> int:
         """The loop that runs over one dimension of the domain (callers do not collapse dimensions)."""

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from funcgrad import dtypes
 from funcgrad.compiler.fusion.access import Access, Rows, row_axis, rows
 from funcgrad.compiler.loops.language import Const, Expr, Index, IndexValue, Load, Name, Stmt, Store, op
 from funcgrad.compiler.lowering.kernel_builder import INT64, KernelBuilder, size_value
@@ -67,6 +68,10 @@ def result_rows(var: Var, axis: int) -> Rows:
 
 class RowKernel(KernelBuilder):
     """Writes a kernel over rows."""
+
+    def rows_of(self, source: Var, layout: Rows) -> Buffer:
+        """The rows of an operand."""
+        return self.buffer(self.input(source), dtypes.real_dtype(source.aval.dtype), layout)
 
     def buffer(self, param: str, dtype: np.dtype, layout: Rows) -> Buffer:
         """The rows in a parameter."""

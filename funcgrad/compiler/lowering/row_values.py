@@ -12,7 +12,7 @@ from funcgrad.compiler.lowering.analysis import is_rounded_sum, reduction_of
 from funcgrad.compiler.lowering.kernel_builder import build
 from funcgrad.compiler.lowering.nest import NestWriter
 from funcgrad.core.jaxprs import Atom, JaxprEqn, Var
-from funcgrad.core.lowering import contiguous
+from funcgrad.core.lowering import Complex, contiguous
 from funcgrad.dtypes import float64
 
 
@@ -85,6 +85,9 @@ class RowValues:
             if info.level[v] != "row" or info.phase[v] != phase or eqn in info.folds:
                 continue
             operands = [self.w.operand(u, "row", self.env, self, eqn, i) for i, u in enumerate(eqn.invars)]
+            if isinstance(eqn.primitive.lowering, Complex):
+                self.w.store_parts(v, operands)
+                continue
             name = self.w.fresh()
             self.env[v] = self.w.define(self.w.expression(eqn, operands), name)
             self.w.store(v, self.env[v])
@@ -153,6 +156,9 @@ class ColumnValues:
             for i, u in enumerate(eqn.invars):
                 source: Any = info.fusion.accesses[eqn][i].source
                 operands.append(env[source] if source in env else self._row_operand(u, eqn, i))
+            if isinstance(eqn.primitive.lowering, Complex):
+                self.w.store_parts(v, operands)
+                continue
             name = self.w.fresh()
             env[v] = self.w.define(self.w.expression(eqn, operands), name)
             self.arrays[v] = self._array(v.aval.dtype)

@@ -35,6 +35,7 @@ from funcgrad.core.lowering import (
     HOST,
     KERNELS,
     Barrier,
+    Complex,
     Concatenate,
     Contract,
     Cumulative,
@@ -438,7 +439,7 @@ _RULES: LoweringTable[Callable[[Any, JaxprEqn, Sequence[Scalars]], Scalars] | No
         Scatter: lambda writer, eqn, operands: writer.scatter(eqn, eqn.primitive.lowering, *operands),
     },
     # What keeps a loop from being computed with scalars; `scalar_loops` writes barriers and control flow.
-    rest=(LibraryRoutine, Native, Barrier, *CALLS, *CONTROL, *KERNELS, *HOST),
+    rest=(Complex, LibraryRoutine, Native, Barrier, *CALLS, *CONTROL, *KERNELS, *HOST),
     otherwise=None,
 )
 

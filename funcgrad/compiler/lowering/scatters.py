@@ -258,4 +258,4 @@ class _Writer(KernelBuilder):
         if isinstance(source, Literal):
             return Const(np.asarray(source.val).item(), source.aval.dtype)
         index = Index(tuple(t for t in terms if t[1] != 0), self.offset(access.view.offset))
-        return Load(self.input(source), index, source.aval.dtype)
+        return Load(self.input(source), index, dtypes.real_dtype(source.aval.dtype))

@@ -133,14 +133,17 @@ def schedule(dimensions: tuple[Dimension, ...], scheduling: Scheduling, strides:
 
 
 def _transposed(dimensions: tuple[Dimension, ...], strides: Sequence[Sequence[int]], side: int) -> int | None:
-    """The dimension that some access walks through contiguously instead of the last one, where both are long."""
+    """The dimension that some access walks through contiguously instead of the last one, where both are long.
+
+    The parts of complex numbers are as good as contiguous.
+    """
     if len(dimensions) < 2 or dimensions[-1].extent < side:
         return None
     last = dimensions[-1].members[-1]
     for access in strides:
-        if access[last] not in (0, 1, -1):
+        if abs(access[last]) > 2:
             for i, dim in enumerate(dimensions[:-1]):
-                if access[dim.members[-1]] in (1, -1) and dim.extent >= side:
+                if abs(access[dim.members[-1]]) in (1, 2) and dim.extent >= side:
                     return i
     return None
 

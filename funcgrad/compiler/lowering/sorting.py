@@ -159,7 +159,7 @@ class SortKernel(RowKernel):
 
     def read(self, k: int) -> Buffer:
         """The rows of the k-th operand."""
-        return self.buffer(self.input(self.sources[k]), self.sources[k].aval.dtype, self.layouts[k])
+        return self.rows_of(self.sources[k], self.layouts[k])
 
     def written(self, results: Sequence[Var | None], layouts: Sequence[Rows]) -> list[Buffer | None]:
         """The rows of the results, None for those that nobody reads."""

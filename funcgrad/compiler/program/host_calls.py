@@ -8,10 +8,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from funcgrad import dtypes
 from funcgrad.compiler.fusion.access import Access, is_whole
 from funcgrad.compiler.program.instructions import HostCall, Number
 from funcgrad.core.avals import ShapedArray
-from funcgrad.core.jaxprs import JaxprEqn, Var
+from funcgrad.core.jaxprs import Atom, JaxprEqn, Var
 from funcgrad.core.lowering import Strided, View
 
 
@@ -22,9 +23,18 @@ def host_call(eqn: JaxprEqn, accesses: Sequence[Access]) -> HostCall:
         eqn.params,
         tuple(v.aval for v in eqn.invars),
         tuple(v.aval for v in eqn.outvars),
-        tuple(a.source.aval if isinstance(a.source, Var) else None for a in accesses),
+        tuple(_stored(v, a.source) for v, a in zip(eqn.invars, accesses, strict=True)),
         tuple(a.view if isinstance(a.source, Var) else Number(np.asarray(a.source.val).item()) for a in accesses),
     )
+
+
+def _stored(operand: Atom, source: Atom) -> ShapedArray | None:
+    """The type of the memory that an operand reads: complex numbers as pairs, if it is a part of them."""
+    if not isinstance(source, Var):
+        return None
+    aval, dtype = source.aval, operand.aval.dtype
+    pairs = dtypes.is_complex(aval.dtype) and not dtypes.is_complex(dtype)
+    return aval.update(shape=(*aval.shape, 2), dtype=dtype) if pairs else aval
 
 
 def run(call: HostCall, pointers: Sequence[int]) -> None:

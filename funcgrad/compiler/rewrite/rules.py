@@ -15,7 +15,7 @@ import numpy as np
 from funcgrad import dtypes
 from funcgrad.core.jaxprs import Atom, JaxprEqn, Literal, Var
 from funcgrad.core.lowering import Elementwise, Reduce, View
-from funcgrad.ops.arithmetic import add_p, div_p, mul_p, neg_p, pow_p, sub_p
+from funcgrad.ops.arithmetic import add_p, complex_p, div_p, imag_p, mul_p, neg_p, pow_p, real_p, sub_p
 from funcgrad.ops.casts import convert_element_type_p, copy_p, stop_gradient_p
 from funcgrad.ops.dynamic_slices import dynamic_slice_p, dynamic_update_slice_p
 from funcgrad.ops.selection import select_n_p
@@ -135,10 +135,38 @@ def _is_repetition(eqn: JaxprEqn) -> bool:
 
 
 def _repetition(literal: Literal | None, out: Var, eqn: JaxprEqn) -> Atom | JaxprEqn | None:
-    if literal is None or not out.aval.shape:
-        return literal
+    return literal if literal is None or not out.aval.shape else _repeated_scalar(literal, out, eqn)
+
+
+def _repeated_scalar(atom: Atom, out: Var, eqn: JaxprEqn) -> JaxprEqn:
     params = {"shape": out.aval.shape, "broadcast_dimensions": ()}
-    return JaxprEqn([literal], [out], broadcast_in_dim_p, params, eqn.source)
+    return JaxprEqn([atom], [out], broadcast_in_dim_p, params, eqn.source)
+
+
+def take_part(eqn: JaxprEqn, defined: Definitions) -> Atom | JaxprEqn | None:
+    """real (complex x y) = x, imag (complex x y) = y, and likewise for complex constants. Exact."""
+    if eqn.primitive not in (real_p, imag_p):
+        return None
+    (z,), (out,), place = eqn.invars, eqn.outvars, (real_p, imag_p).index(eqn.primitive)
+    literal = _repeated(z, defined)
+    if literal is not None:
+        value = eqn.primitive.evaluate_eagerly([literal.val], {})
+        return _repetition(Literal(value, out.aval.update(shape=())), out, eqn)
+    made = defined.get(z) if isinstance(z, Var) else None
+    if made is None or made.primitive is not complex_p:
+        return None
+    part = made.invars[place]
+    return part if part.aval.shape == out.aval.shape else _repeated_scalar(part, out, eqn)
+
+
+def join_parts(eqn: JaxprEqn, defined: Definitions) -> Atom | None:
+    """complex (real z) (imag z) = z. Exact."""
+    if eqn.primitive is not complex_p:
+        return None
+    re, im = (defined.get(v) if isinstance(v, Var) else None for v in eqn.invars)
+    if re is None or im is None or (re.primitive, im.primitive) != (real_p, imag_p):
+        return None
+    return re.invars[0] if re.invars[0] is im.invars[0] else None
 
 
 def drop_unit_fold(eqn: JaxprEqn, _: Definitions) -> JaxprEqn | None:
@@ -189,6 +217,8 @@ def slice_one_part(eqn: JaxprEqn, defined: Definitions) -> JaxprEqn | None:
 
 
 RULES: tuple[Rule, ...] = (
+    take_part,
+    join_parts,
     slice_one_part,
     drop_identity,
     drop_unit_factor,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.compiler.rewrite import control, products, windows
+from funcgrad.compiler.rewrite import control, pairs, products, windows
 from funcgrad.compiler.rewrite.fission import products_of_slices, without
 from funcgrad.compiler.rewrite.rotate import rotate
 from funcgrad.compiler.rewrite.rules import RULES, Definitions, Rule
@@ -49,6 +49,8 @@ class _Simplifier:
             lowering = eqn.primitive.lowering
             if isinstance(lowering, Inline):
                 self.splice(eqn.params[lowering.param], eqn)
+            elif (inner := pairs.real_form(traced, eqn, self.defined)) is not None:
+                self.splice(inner, eqn)
             elif control.is_control(lowering):
                 self.control(eqn, [v.aval for v in traced.invars])
             elif isinstance(lowering, Rewrite) and lowering.applies(*(v.aval for v in traced.invars), **eqn.params):

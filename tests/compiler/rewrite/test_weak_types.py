@@ -113,6 +113,8 @@ def test_a_cast_integer_does_not_wrap() -> None:
 
 # One program for each rule of `simplify`; the rule is applied in it, with a change of weak type where it can make one.
 OF_RULES: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
+    "take_part": (lambda x: lax.real(lax.complex(x, ROW)), (jnp.full((3,), 2.0),)),
+    "join_parts": (lambda z: lax.complex(lax.real(z), lax.imag(z)) * 1, (2j,)),
     "slice_one_part": (lambda x: jnp.concatenate([ROW, x])[4:6], (jnp.full((3,), 2.0),)),
     "drop_identity": PROGRAMS["cast"],
     "drop_unit_factor": PROGRAMS["strong factor"],

@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from funcgrad import dtypes
 from funcgrad.compiler.program.instructions import Instruction, KernelCall, Output, Plan, Value
 from funcgrad.compiler.program.interpret import execute
 from funcgrad.compiler.targets.cuda import target
 from funcgrad.compiler.targets.cuda.emit import launch
 from funcgrad.core.arrays import Array
+from funcgrad.core.avals import ShapedArray
 
 
 def run(plan: Plan, arrays: Sequence[Array]) -> list[Array]:
@@ -26,7 +28,7 @@ def run(plan: Plan, arrays: Sequence[Array]) -> list[Array]:
     """
     routine = plan.routine
     given = [*arrays, *plan.consts]
-    values = _Values(routine.values, {n: np.ravel(np.asarray(x)) for n, x in zip(routine.slots, given, strict=False)})
+    values = _Values(routine.values, {n: _flat(np.asarray(x)) for n, x in zip(routine.slots, given, strict=False)})
     buffers = routine.slots[len(given) :]
     last = {n: i for i, instruction in enumerate(routine.instructions) for n in _touched(instruction)}
     for i, instruction in enumerate(routine.instructions):
@@ -57,8 +59,7 @@ class _Values:
         if number not in self.host and number in self.device:
             self.host[number] = self.device[number].copy_to_host()
         if number not in self.host:  # it is written, or is memory of the callee's own
-            aval = self.types[number].aval
-            self.host[number] = np.empty(math.prod(aval.shape), aval.dtype)
+            self.host[number] = np.empty(*_memory(self.types[number].aval))
         return self.host[number]
 
     def forget(self, number: int) -> None:
@@ -73,8 +74,8 @@ def _on_device(instruction: Instruction, values: _Values) -> None:
         values.device[out] = values.on_device(old)
     for number in instruction.writes:
         if number not in values.host and number not in values.device:
-            aval = values.types[number].aval
-            values.device[number] = target.device_array(math.prod(aval.shape), dtype=aval.dtype)
+            count, dtype = _memory(values.types[number].aval)
+            values.device[number] = target.device_array(count, dtype=dtype)
     parameters = zip(call.kernel.params, instruction.operands, strict=True)
     launch(call.kernel, [values.on_device(o.value) for p, o in parameters if p.intent != "scratch"], call.sizes)
     for number in instruction.writes:
@@ -83,8 +84,7 @@ def _on_device(instruction: Instruction, values: _Values) -> None:
 
 def _on_host(instruction: Instruction, values: _Values) -> None:
     for number in instruction.writes:
-        aval = values.types[number].aval
-        values.host[number] = np.empty(math.prod(aval.shape), aval.dtype)
+        values.host[number] = np.empty(*_memory(values.types[number].aval))
     held = [(values.on_host(o.value), o.offset) for o in instruction.operands]
     execute(instruction, [x.ctypes.data + offset for x, offset in held])
 
@@ -95,4 +95,16 @@ def _result(output: Output, arrays: Sequence[Array], buffers: Sequence[int], val
     if output.input is not None:
         return Array(output.aval, np.asarray(arrays[output.input]).reshape(output.aval.shape))
     assert output.buffer is not None
-    return Array(output.aval, values.on_host(buffers[output.buffer]).reshape(output.aval.shape))
+    flat = values.on_host(buffers[output.buffer])
+    return Array(output.aval, flat.view(output.aval.dtype).reshape(output.aval.shape))
+
+
+def _flat(x: np.ndarray) -> np.ndarray:
+    """The memory of an array as kernels see it: complex numbers are pairs."""
+    return np.ravel(x).view(dtypes.real_dtype(x.dtype))
+
+
+def _memory(aval: ShapedArray) -> tuple[int, np.dtype]:
+    """The size and dtype of the memory of a value, as kernels see it."""
+    dtype = dtypes.real_dtype(aval.dtype)
+    return math.prod(aval.shape) * (1 + dtypes.is_complex(aval.dtype)), dtype
