@@ -66,18 +66,6 @@ def complex_movement(x, y):
     return joined, z[i], z.at[i].add(1j), jnp.sort(z, 1), jnp.cumsum(z, 0), z.reshape(7, 5) == z.T
 
 
-def complex_loop(x, y):
-    z = lax.complex(x, y)
-    turned = lax.fori_loop(1, 7, lambda i, z: z.at[i].set(0.5j * z[i - 1] + z[i]), z)
-    last, all_of_them = lax.scan(lambda c, z: (c * 0.5j + z, c * jnp.conj(z)), z[0], z)
-    steps = fg.vmap(lambda c: lax.while_loop(lambda s: (abs(s[0]) < 2) & (s[1] < 9), lambda s: step(c, *s), (c, 0)))
-    return turned, last, all_of_them, steps(z)
-
-
-def step(c, z, n):
-    return z * z + c, n + 1
-
-
 # What the whole compiler makes of functions, and the shapes of their arguments.
 PROGRAMS = {
     "gelu": (gelu, (37,)),
@@ -101,7 +89,6 @@ PROGRAMS = {
     "marks": (lambda x, y: x.at[(2 * y).astype(int)].set(y), (9,), (6,)),
     "complex": (waves, (5, 7), (5, 7)),
     "complex_movement": (complex_movement, (5, 7), (5, 7)),
-    "complex_loop": (complex_loop, (7,), (7,)),
     "scalars": (lambda x, y: jnp.mean(x[::-2] * y), (7,), ()),
     "empty": (lambda x: (x + 1, jnp.sum(x, 0)), (0, 4)),
     "convolution": (convolved, (2, 6, 5, 3), (3, 2, 3, 4)),

@@ -145,8 +145,24 @@ def large_branches(x):
     return lax.cond(x[0, 0] > 0, lambda y: y @ y, lambda y: y + 1, jnp.tile(x[:, :1], (10, 50)) * 0.01)
 
 
+def host_call(x):
+    return fg.pure_callback(lambda x: np.sort(x), fg.ShapeDtypeStruct(x.shape, x.dtype), x)
+
+
 def constants(x):
     return x * np.arange(60, dtype=np.float32).reshape(5, 12) + np.float32([[1], [2], [3], [4], [5]])
+
+
+def complex_numbers(x):
+    z = lax.complex(x[0], x[1])
+    turned = lax.fori_loop(1, 12, lambda i, z: z.at[i].set(0.5j * z[i - 1] + z[i]), z)
+    last, all_of_them = lax.scan(lambda c, z: (c * 0.5j + z, c * jnp.conj(z)), z[0], z)
+    steps = fg.vmap(lambda c: lax.while_loop(lambda s: (abs(s[0]) < 2) & (s[1] < 9), lambda s: step(c, *s), (c, 0)))
+    return turned, last, all_of_them, steps(z)
+
+
+def step(c, z, n):
+    return z * z + c, n + 1
 
 
 LOOPS = {
@@ -158,8 +174,9 @@ LOOPS = {
     "windows": heat,
     "branches": small_branches,
     "large branches": large_branches,
-    "a host call in a loop": lambda x: lax.scan(lambda c, a: (lax.sort(c + a + 0j).real, c), x[0], x),
+    "a host call in a loop": lambda x: lax.scan(lambda c, a: (host_call(c + a), c), x[0], x),
     "constants": constants,
+    "complex numbers": complex_numbers,
 }
 
 
