@@ -25,6 +25,7 @@ from funcgrad.core.lowering import (
     CALLS,
     HOST,
     Barrier,
+    Blocks,
     Complex,
     Concatenate,
     Cond,
@@ -247,7 +248,7 @@ _RULES: LoweringTable[Rule] = LoweringTable(
         Barrier: _barrier,
         **dict.fromkeys((Elementwise, Reduce, Cumulative, Sort, Scatter), _by_rule),
     },
-    # What reads and writes memory; calls are expanded first.
-    rest=(Complex, LibraryRoutine, Native, Least, *CALLS, *HOST),
+    # What reads and writes memory, and what is made of real numbers; calls are expanded first.
+    rest=(Blocks, Complex, LibraryRoutine, Native, Least, *CALLS, *HOST),
     otherwise=lambda eqn, operands, defined: None,
 )
