@@ -241,14 +241,14 @@ _RULES: LoweringTable[Rule] = LoweringTable(
         Gather: _gather,
         Contract: _product,
         Iota: _iota,
-        Scan: _scan,
+        **dict.fromkeys((Scan, Blocks), _scan),
         WhileLoop: _while,
         Cond: _cond,
         **dict.fromkeys((Pad, Interleave), _by_parts),
         Barrier: _barrier,
         **dict.fromkeys((Elementwise, Reduce, Cumulative, Sort, Scatter), _by_rule),
     },
-    # What reads and writes memory, and what is made of real numbers; calls are expanded first.
-    rest=(Blocks, Complex, LibraryRoutine, Native, Least, *CALLS, *HOST),
+    # What reads and writes memory; calls are expanded first.
+    rest=(Complex, LibraryRoutine, Native, Least, *CALLS, *HOST),
     otherwise=lambda eqn, operands, defined: None,
 )
