@@ -1,0 +1,1 @@
+"""funcgrad.scipy: the parts of SciPy that JAX has, on funcgrad arrays."""
