@@ -374,3 +374,19 @@ def test_subsets_of_spectra(operation: str):
     part = getattr(lax.linalg, operation)(a, subset_by_index=(1, 3), **options)
     assert_close(part[1], whole[1][1:3])
     assert_close(part[0], whole[0][:, 1:3])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_small_matrices_have_the_pivots_of_lapack(dtype: str):
+    for n in (1, 2, 3, 8, 16, 17):
+        a = random(4, n, n, dtype=dtype)
+        native, expected = apply("llvm", lax.linalg.lu, a), apply("eager", lax.linalg.lu, a)
+        for ours, theirs in zip(native, expected, strict=True):
+            assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
+        a = regular(4, n, n, dtype=dtype)
+        for m in (1, 5, 20):
+            b = random(4, n, m, dtype=dtype)
+            near(apply("llvm", jnp.linalg.solve, a, b), np.linalg.solve(a, b))
+    lu, pivots, _ = apply("llvm", lax.linalg.lu, np.ones((3, 3), dtype))
+    assert_close(lu, np.array([[1, 1, 1], [1, 0, 0], [1, 0, 0]], dtype))
+    assert pivots.tolist() == [0, 1, 2]

@@ -22,7 +22,19 @@ from funcgrad.compiler.targets.llvm import blas, cache, runtime, toolchain
 _CHUNK_MULTIPLY_ADDS = 100_000  # what is worth handing to another thread
 _SAFEPOINT_MULTIPLY_ADDS = 1_000_000
 _MOST_ARGUMENTS = 24
-_HELPERS = ("transpose", "copy", "clear", "triangle", "finite", "permutation", "from_zero", "gather", "scatter")
+_HELPERS = (
+    "transpose",
+    "copy",
+    "clear",
+    "triangle",
+    "finite",
+    "permutation",
+    "from_zero",
+    "gather",
+    "scatter",
+    "small_getrf",
+    "small_getrs",
+)
 _HERMITIAN = {"orgqr": "ungqr", "ormqr": "unmqr", "syevd": "heevd", "sytrd": "hetrd"}
 
 

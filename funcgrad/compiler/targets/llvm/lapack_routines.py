@@ -14,12 +14,17 @@ import numpy as np
 from funcgrad.compiler.targets.llvm.lapack import INTEGER_WORK, REAL_WORK, WORK, Batch, Matrix, Memory
 
 _INTEGER = np.dtype(np.int32)
+_SMALL = 16  # sizes of real matrices up to which loops in lapack.ll are faster than OpenBLAS
 ROUTINES: dict[str, Callable[..., None]] = {}
 
 
 def _routine(record: FunctionType) -> Callable[..., None]:
     ROUTINES[record.__name__] = record
     return record
+
+
+def _is_small(t: Batch, a: Matrix) -> bool:
+    return not t.complex and a.shape[0] == a.shape[1] <= _SMALL
 
 
 def _upper(t: Batch, r: Matrix) -> None:
@@ -49,9 +54,14 @@ def trsm(t: Batch, x: Matrix, a: Matrix, b: Matrix, left_side: bool, lower: bool
 @_routine
 def getrf(t: Batch, lu: Matrix, pivots: Matrix, permutation: Matrix, a: Matrix) -> None:
     m, n = a.shape
-    columns = t.columns(a)
-    t.lapack("getrf", m, n, columns, m, pivots, may_fail=False)
-    t.rows(columns, m, lu)
+    if _is_small(t, a):
+        t.check_finite(a)
+        t.helper("copy", m * n * t.dtype.itemsize, a, lu)
+        t.helper("small_getrf", n, lu, pivots)
+    else:
+        columns = t.columns(a)
+        t.lapack("getrf", m, n, columns, m, pivots, may_fail=False)
+        t.rows(columns, m, lu)
     t.helper("permutation", m, min(m, n), pivots, permutation)
 
 
@@ -64,6 +74,9 @@ def getrs(t: Batch, x: Matrix, a: Matrix, lu: Matrix, permutation: Matrix, b: Ma
         t.helper("copy", n * m * size, b, y)
     else:
         t.helper("gather", n, m * size, permutation, b, y)
+    if _is_small(t, a) and not transpose_a:
+        t.helper("small_getrs", n, m, lu, y)
+        return
     for triangle, diagonal in factors:
         t.blas("trsm", "R", triangle, op, diagonal, m, n, t.one(), lu, n, y, m)
     if transpose_a:
