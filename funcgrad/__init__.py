@@ -89,6 +89,7 @@ _SUBMODULES = {
     "debug",
     "experimental",
     "flatten_util",
+    "image",
     "lax",
     "interop",
     "nn",

@@ -146,6 +146,24 @@ def finfo(dtype: Any) -> Any:
     return ml_dtypes.finfo(as_dtype(dtype)) if as_dtype(dtype) == bfloat16 else np.finfo(as_dtype(dtype))
 
 
+def iinfo(dtype: Any) -> np.iinfo:
+    """Return the limits of an integer dtype, like `numpy.iinfo`."""
+    return np.iinfo(as_dtype(dtype))
+
+
+def itemsize_bits(dtype: Any) -> int:
+    """Return the number of bits of an element."""
+    return 8 * as_dtype(dtype).itemsize
+
+
+def scalar_type_of(x: Any) -> type:
+    """Return the Python type of the kind of a number or array: bool, int, float or complex."""
+    dtype = as_dtype(getattr(x, "dtype", type(x)))
+    return bool if dtype == bool_ else int if is_integer(dtype) else float if is_float(dtype) else complex
+
+
+canonicalize_dtype = canonicalize
+
 # The lattice: each type and the types directly above it. "i*", "f*", "c*" are the weak types of Python scalars.
 _ABOVE: dict[Any, tuple[Any, ...]] = {
     bool_: ("i*",),

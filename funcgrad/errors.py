@@ -212,7 +212,11 @@ class ConcretizationError(FuncgradError, TypeError):
     """A tracer was used where a concrete Python value is needed."""
 
 
-class LeakedTracerError(FuncgradError):
+class NonConcreteBooleanIndexError(ConcretizationError, IndexError):
+    """An array was indexed with a traced mask: the shape of the result depends on its values."""
+
+
+class LeakedTracerError(FuncgradError, TypeError):
     """A tracer outlived the transform that made it."""
 
 
@@ -240,5 +244,12 @@ class DependencyError(FuncgradError, ImportError):
     """An optional part of the library needs a package that is not installed."""
 
 
-class JaxprError(FuncgradError):
+class JaxprError(FuncgradError, TypeError):
     """A jaxpr breaks a rule of the intermediate form; a bug in a transform, not in user code."""
+
+
+# The names of JAX, for programs that catch them.
+ConcretizationTypeError = TracerArrayConversionError = TracerBoolConversionError = ConcretizationError
+TracerIntegerConversionError = ConcretizationError
+UnexpectedTracerError, JaxprTypeError = LeakedTracerError, JaxprError
+JAXIndexError, JAXTypeError, JaxRuntimeError = IndexError, TypeError, RuntimeError

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import funcgrad
+import funcgrad.numpy as fg_numpy
 from funcgrad import errors
 from funcgrad.config import config
 from funcgrad.core.array_types import aval_of
@@ -297,6 +298,11 @@ CASES = {
         leak_through(jit),
         ["f32[]", "outlived its transform (tracing jit(leak))", "computed at test_errors.py:"],
     ),
+    "mask": (
+        errors.NonConcreteBooleanIndexError,
+        lambda: jit(lambda x: x[x > 0])(X),
+        ["indexing f32[3] with the traced mask", "use jnp.where(mask, x, other)"],
+    ),
     "leak from grad": (errors.LeakedTracerError, leak_through(grad), ["outlived its transform (differentiating leak)"]),
     "leak from vmap": (
         errors.LeakedTracerError,
@@ -531,3 +537,22 @@ def test_aval_of_strange_objects():
 def test_config_names_the_options():
     with pytest.raises(AttributeError, match="unknown config option 'jit_everything'; known: .*enable_x64"):
         funcgrad.config.update("jit_everything", True)
+
+
+def test_the_names_of_jax():
+    """A program that catches JAX's exceptions catches ours."""
+    x = fg_numpy.ones(3)
+    cases = [
+        (errors.TracerBoolConversionError, lambda: jit(lambda x: 1 if x[0] else 0)(x)),
+        (errors.TracerIntegerConversionError, lambda: jit(lambda x: list(range(int(x[0]))))(x)),
+        (errors.TracerArrayConversionError, lambda: jit(np.asarray)(x)),
+        (errors.ConcretizationTypeError, lambda: jit(lambda x: float(x[0]))(x)),
+        (errors.NonConcreteBooleanIndexError, lambda: jit(lambda x: x[x > 0])(x)),
+        (errors.JAXIndexError, lambda: jit(lambda x: x[x > 0])(x)),
+        (errors.UnexpectedTracerError, lambda: [jit(lambda x: kept.append(x))(x), kept[0] + 1]),
+        (errors.JAXTypeError, lambda: jit(lambda x: x[x > 0])(x)),
+    ]
+    kept = []
+    for kind, function in cases:
+        with pytest.raises(kind):
+            function()

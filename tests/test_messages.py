@@ -253,7 +253,7 @@ def test_warnings_point_at_the_users_line(call):
         ("funcgrad.numpy.linalg", "choleski", "cholesky"),
         ("funcgrad.lax.linalg", "choleski", "cholesky"),
         ("funcgrad.lax", "while_lop", "while_loop"),
-        ("funcgrad.random", "poisson", ""),
+        ("funcgrad.random", "poison", "poisson"),
         ("funcgrad.nn", "Seqential", "Sequential"),
         ("funcgrad.nn.initializers", "he_norml", "he_normal"),
         ("funcgrad.optim", "adamm", "adam"),

@@ -147,6 +147,7 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
             "import math\n\nfg.grad(lambda x: x * math.exp(x))(1.0)",
         ),
     ),
+    "NonConcreteBooleanIndexError": (Example("The mask is traced.", "fg.jit(lambda x: x[x > 0])(fnp.ones(3))"),),
     "LeakedTracerError": (
         Example(
             "A value that stood for an array within a transform is used after it.",
@@ -213,8 +214,8 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
 
 def classes() -> list[type[FuncgradError]]:
     """Return the error classes in order of declaration."""
-    found = vars(fg.errors).values()
-    return [c for c in found if inspect.isclass(c) and issubclass(c, FuncgradError) and c is not FuncgradError]
+    found = [c for c in vars(fg.errors).values() if inspect.isclass(c) and issubclass(c, FuncgradError)]
+    return [c for c in dict.fromkeys(found) if c is not FuncgradError]  # some have a second name
 
 
 @contextlib.contextmanager

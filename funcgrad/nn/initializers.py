@@ -140,6 +140,53 @@ def variance_scaling(
     return init
 
 
+def orthogonal(scale: Any = 1.0, column_axis: int = -1, dtype: Any = None) -> Initializer:
+    """A random orthogonal matrix times `scale`: of shape (size of the other axes, size of `column_axis`), reshaped.
+
+    Source: Saxe, McClelland, Ganguli, "Exact solutions to the nonlinear dynamics of learning in deep linear neural
+    networks", 2014.
+
+    >>> orthogonal()(random.key(0), (4, 2)).shape
+    (4, 2)
+    """
+
+    def init(key: Any, shape: Sequence[int], dtype: Any = dtype) -> Any:
+        result_dtype = _dtype(dtype, "orthogonal")
+        if len(shape) < 2:
+            raise ShapeError(f"orthogonal: shape {tuple(shape)} has less than two axes", fix="pass a shape of a matrix")
+        if 0 in shape:
+            return jnp.zeros(shape, result_dtype)
+        columns, rest = shape[column_axis], list(shape)
+        del rest[column_axis]
+        q = random.orthogonal(key, math.prod(rest), (), result_dtype, columns)
+        return jnp.array(scale, result_dtype) * jnp.moveaxis(jnp.reshape(q, (*rest, columns)), -1, column_axis)
+
+    return init
+
+
+def delta_orthogonal(scale: Any = 1.0, column_axis: int = -1, dtype: Any = None) -> Initializer:
+    """A kernel of shape (*window, in, out) that is an orthogonal matrix at the center of the window, and 0 elsewhere.
+
+    Source: Xiao et al., "Dynamical isometry and a mean field theory of CNNs", 2018.
+
+    >>> delta_orthogonal()(random.key(0), (3, 3, 2, 4)).shape
+    (3, 3, 2, 4)
+    """
+
+    def init(key: Any, shape: Sequence[int], dtype: Any = dtype) -> Any:
+        result_dtype = _dtype(dtype, "delta_orthogonal")
+        if not 3 <= len(shape) <= 5 or shape[-1] < shape[-2]:
+            raise ShapeError(
+                f"delta_orthogonal: shape {tuple(shape)} is not (*window, in, out) with in <= out",
+                fix="use it for kernels of convolutions in one to three dimensions",
+            )
+        matrix = orthogonal(scale, column_axis, result_dtype)(key, tuple(shape[-2:]))
+        center = tuple((size - 1) // 2 for size in shape[:-2])
+        return jnp.zeros(shape, result_dtype).at[center].set(matrix)
+
+    return init
+
+
 def _scaled(name: str, scale: float, mode: str, distribution: str, doc: str) -> Callable[..., Initializer]:
     def initializer(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None) -> Initializer:
         return variance_scaling(scale, mode, distribution, in_axis, out_axis, batch_axis, dtype)

@@ -32,11 +32,12 @@ def view(x: Any, dtype: Any = None) -> Any:
     return ops_bits.view(x, dtypes.requested(dtype or x.aval.dtype, "view"))
 
 
-def _bit_order(bitorder: str, operation: str) -> Any:
+def _bit_order(bitorder: str, operation: str, ndim: int) -> Any:
+    """Return the place of each bit in a byte, along the last of `ndim` axes."""
     if bitorder not in ("big", "little"):
         raise ArgumentError(f"{operation}: bitorder={bitorder!r}", fix="use 'big' or 'little'")
-    places = slicing.iota(dtypes.uint8, (8,), 0)
-    return places if bitorder == "little" else shapes.rev(places, (0,))
+    places = slicing.iota(dtypes.uint8, (1,) * (ndim - 1) + (8,), ndim - 1)
+    return places if bitorder == "little" else shapes.rev(places, (ndim - 1,))
 
 
 def packbits(a: Any, axis: int | None = None, bitorder: str = "big") -> Any:
@@ -59,7 +60,9 @@ def packbits(a: Any, axis: int | None = None, bitorder: str = "big") -> Any:
     *lead, n = aval_of(bits).shape
     bits = slicing.pad(bits, np.zeros((), np.uint8), [*[(0, 0, 0)] * len(lead), (0, -n % 8, 0)])
     grouped = shapes.reshape(bits, (*lead, -(-n // 8), 8))
-    packed = shapes.reduce_sum(uf.left_shift(grouped, _bit_order(bitorder, "packbits")), (len(lead) + 1,))
+    packed = shapes.reduce_sum(
+        uf.left_shift(grouped, _bit_order(bitorder, "packbits", len(lead) + 2)), (len(lead) + 1,)
+    )
     return shapes.move_axis(packed, len(lead), axis)
 
 
@@ -82,7 +85,7 @@ def unpackbits(a: Any, axis: int | None = None, count: int | None = None, bitord
     moved = shapes.move_axis(a, axis, a.aval.ndim - 1)
     *lead, n = aval_of(moved).shape
     wide = broadcast_to(shapes.expand_dims(moved, (len(lead) + 1,)), (*lead, n, 8))
-    bits = uf.bitwise_and(uf.right_shift(wide, _bit_order(bitorder, "unpackbits")), 1)
+    bits = uf.bitwise_and(uf.right_shift(wide, _bit_order(bitorder, "unpackbits", len(lead) + 2)), 1)
     bits = shapes.reshape(bits, (*lead, 8 * n))
     if count is not None:
         size = count if count >= 0 else 8 * n + count

@@ -89,7 +89,8 @@ def isin(
     if not known.aval.size or not x.aval.size:
         found = uf.not_equal(x, x) if not dtypes.is_inexact(x.aval.dtype) else uf.less(uf.absolute(x), 0)
     elif known.aval.size <= 16 or dtypes.is_complex(x.aval.dtype):
-        found = any(uf.equal(x[..., None], known), axis=-1)
+        row = known.reshape((1,) * len(x.aval.shape) + (-1,))
+        found = any(uf.equal(x[..., None], row), axis=-1)
     else:
         known = sort(known)
         place = searchsorted(known, ravel(x))

@@ -20,7 +20,7 @@ from funcgrad.core.arrays import Array
 from funcgrad.core.avals import ShapedArray
 from funcgrad.core.tracers import Tracer
 from funcgrad.core.traces import eval_trace, state
-from funcgrad.errors import ConcretizationError, IndexingError, ShapeError
+from funcgrad.errors import IndexingError, NonConcreteBooleanIndexError, ShapeError
 from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.dynamic_slices import dynamic_slice_p
 from funcgrad.ops.gather_scatter import gather
@@ -111,7 +111,7 @@ def _item(item: Any, k: int, aval: ShapedArray) -> Any:
             return item if aval_of(item).shape or isinstance(item, Tracer) else int(item)
         if dtype == dtypes.bool_:
             if isinstance(item, Tracer):
-                raise ConcretizationError(
+                raise NonConcreteBooleanIndexError(
                     f"indexing {aval} with the traced mask {item.aval}: how many elements it selects is not known "
                     f"while {item._trace.description or 'tracing'}{item.origin()}",
                     fix="use jnp.where(mask, x, other), or jnp.nonzero(mask, size=…, fill_value=…) for indices",

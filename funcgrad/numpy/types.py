@@ -237,17 +237,17 @@ def isrealobj(x: Any) -> builtins.bool:
 
 def shape(a: Any) -> tuple[int, ...]:
     """Shape of an array or scalar."""
-    return aval_of(a).shape
+    return np.shape(a) if isinstance(a, (list, tuple)) else aval_of(a).shape
 
 
 def ndim(a: Any) -> int:
     """Number of dimensions."""
-    return len(aval_of(a).shape)
+    return len(shape(a))
 
 
 def size(a: Any, axis: Any = None) -> int:
     """Number of elements, in total or along the given axes."""
-    sizes = aval_of(a).shape
+    sizes = shape(a)
     axes = range(len(sizes)) if axis is None else (axis,) if isinstance(axis, int) else axis
     return math.prod(sizes[d] for d in axes)
 

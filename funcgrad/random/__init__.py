@@ -25,6 +25,9 @@ from funcgrad.random.continuous import truncated_normal as truncated_normal
 from funcgrad.random.continuous import uniform as uniform
 from funcgrad.random.continuous import wald as wald
 from funcgrad.random.continuous import weibull_min as weibull_min
+from funcgrad.random.counts import binomial as binomial
+from funcgrad.random.counts import multinomial as multinomial
+from funcgrad.random.counts import poisson as poisson
 from funcgrad.random.discrete import bernoulli as bernoulli
 from funcgrad.random.discrete import categorical as categorical
 from funcgrad.random.discrete import choice as choice
@@ -32,6 +35,17 @@ from funcgrad.random.discrete import geometric as geometric
 from funcgrad.random.discrete import permutation as permutation
 from funcgrad.random.discrete import rademacher as rademacher
 from funcgrad.random.discrete import randint as randint
+from funcgrad.random.gammas import ball as ball
+from funcgrad.random.gammas import beta as beta
+from funcgrad.random.gammas import chisquare as chisquare
+from funcgrad.random.gammas import dirichlet as dirichlet
+from funcgrad.random.gammas import double_sided_maxwell as double_sided_maxwell
+from funcgrad.random.gammas import f as f
+from funcgrad.random.gammas import gamma as gamma
+from funcgrad.random.gammas import generalized_normal as generalized_normal
+from funcgrad.random.gammas import loggamma as loggamma
+from funcgrad.random.gammas import multivariate_normal as multivariate_normal
+from funcgrad.random.gammas import t as t
 from funcgrad.random.keys import KeyArray as KeyArray
 from funcgrad.random.keys import PRNGKey as PRNGKey
 from funcgrad.random.keys import bits as bits
@@ -43,5 +57,6 @@ from funcgrad.random.keys import key_dtype as key_dtype
 from funcgrad.random.keys import key_impl as key_impl
 from funcgrad.random.keys import split as split
 from funcgrad.random.keys import wrap_key_data as wrap_key_data
+from funcgrad.random.matrices import orthogonal as orthogonal
 
 _explain_missing_names(__name__)

@@ -400,3 +400,51 @@ def test_weighted_choice_sums_probabilities_in_blocks(n):
     expected = np.searchsorted(total, total[-1] * (1 - np.asarray(random.uniform(KEY, (5000,)))))
     assert random.choice(KEY, n, (5000,), p=p).tolist() == expected.tolist()
     assert fg.jit(lambda p: random.choice(KEY, n, (5000,), p=p))(p).tolist() == expected.tolist()
+
+
+# ---------------------------------------------------------------- matrices
+
+ORTHOGONAL = [{"n": 3}, {"n": 4, "shape": (2,)}, {"n": 3, "m": 5}, {"n": 5, "m": 3}, {"n": 3, "dtype": "complex64"}]
+
+
+@pytest.mark.parametrize("arguments", ORTHOGONAL, ids=str)
+def test_orthogonal_matrices(arguments):
+    q = np.asarray(random.orthogonal(KEY, **arguments))
+    q = q if q.shape[-2] >= q.shape[-1] else np.swapaxes(q, -1, -2)
+    product = np.swapaxes(q, -1, -2).conj() @ q
+    np.testing.assert_allclose(product, np.broadcast_to(np.eye(q.shape[-1]), product.shape), atol=1e-5)
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("arguments", ORTHOGONAL, ids=str)
+def test_jax_orthogonal_matrices(arguments):
+    ours, theirs = _sampled("orthogonal", arguments, compiled=False), _jax_sampled("orthogonal", arguments)
+    assert ours.dtype == theirs.dtype
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize(
+    "name, shape, options",
+    [
+        ("orthogonal", (6, 3), {}),
+        ("orthogonal", (2, 3, 4), {"scale": 2.0, "column_axis": 0}),
+        ("delta_orthogonal", (3, 3, 2, 4), {"scale": 0.5}),
+        ("delta_orthogonal", (4, 3, 3), {}),
+    ],
+)
+def test_jax_orthogonal_initializers(name, shape, options):
+    import jax
+
+    ours = getattr(fg.nn.initializers, name)(**options)(KEY, shape)
+    theirs = getattr(jax.nn.initializers, name)(**options)(jax.random.key(42), shape)
+    np.testing.assert_allclose(np.asarray(ours), np.asarray(theirs), atol=1e-5)
+
+
+def test_what_orthogonal_rejects():
+    with pytest.raises(DTypeError, match="orthogonal: dtype int32 is not a float or complex type"):
+        random.orthogonal(KEY, 3, dtype="int32")
+    with pytest.raises(ShapeError, match=r"orthogonal: shape \(3,\) has less than two axes"):
+        fg.nn.initializers.orthogonal()(KEY, (3,))
+    with pytest.raises(ShapeError, match="delta_orthogonal: shape .* is not"):
+        fg.nn.initializers.delta_orthogonal()(KEY, (3, 4, 2))
