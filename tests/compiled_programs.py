@@ -93,6 +93,9 @@ PROGRAMS = {
     "empty": (lambda x: (x + 1, jnp.sum(x, 0)), (0, 4)),
     "convolution": (convolved, (2, 6, 5, 3), (3, 2, 3, 4)),
     "maxima_gradient": (gradients(maxima, 1), (9, 6, 5, 3), (9, 3, 3, 3)),
+    "products": (lambda x, y, z: (x @ y, jnp.swapaxes(y, 1, 2) @ z), (5, 3, 4), (5, 4, 6), (5, 4, 7)),
+    "transposed_products": (lambda x, y: x @ jnp.swapaxes(y, 1, 2), (2, 17, 18), (2, 19, 18)),
+    "integer_products": (lambda x, y: (4 * x).astype(int) @ (9 * y).astype(int), (40, 21), (21, 33)),
     "host_steps": (dense, (4, 6), (6, 5), (5,)),
 }
 

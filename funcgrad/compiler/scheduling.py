@@ -55,3 +55,11 @@ class Scheduling:
     min_blocked: int = 1 << 18
     min_block: int = 1 << 14
     max_block: int = 1 << 18
+
+    # Matrix products as kernels. BLAS is faster for matrices larger than the largest. Tiles of up to so many rows by so
+    # many bytes of columns leave a few of 16 registers of 32 bytes, or of 32 of 16 bytes, for operands. Rows of a chunk
+    # stay in the second-level cache.
+    largest_product: int = 96
+    tile_rows: int = 6
+    tile_bytes: int = 64
+    product_chunk_bytes: int = 128 << 10

@@ -37,7 +37,7 @@ class Fusion:
 
 def fuse(eqns: Sequence[JaxprEqn], outvars: Sequence[Atom], scheduling: Scheduling, apart: bool = False) -> Fusion:
     """Group equations. `apart`: each result is a value of its own, not an operand or a part of another result."""
-    resolution = resolve(eqns, outvars, apart)
+    resolution = resolve(eqns, outvars, apart, scheduling)
     grouping = form(resolution, scheduling)
     merge_siblings(grouping)
     order = _ordered(grouping, resolution)

@@ -18,6 +18,7 @@ from funcgrad.compiler.fusion.groups import Kind
 from funcgrad.compiler.loops.equations import is_loop
 from funcgrad.compiler.loops.scalars import DTYPES
 from funcgrad.compiler.rewrite import products
+from funcgrad.compiler.scheduling import Scheduling
 from funcgrad.core.jaxprs import Atom, JaxprEqn, Literal, Var
 from funcgrad.core.lowering import (
     CALLS,
@@ -44,6 +45,8 @@ from funcgrad.core.lowering import (
 )
 from funcgrad.ops.arithmetic import complex_p, imag_p, real_p
 from funcgrad.ops.shapes import reshape_p
+
+_DEFAULT = Scheduling()
 
 
 class Computed(NamedTuple):
@@ -75,12 +78,14 @@ class Resolution:
         return "\n".join(map(str, self.computed))
 
 
-def resolve(eqns: Sequence[JaxprEqn], outvars: Sequence[Atom], apart: bool = False) -> Resolution:
+def resolve(
+    eqns: Sequence[JaxprEqn], outvars: Sequence[Atom], apart: bool = False, scheduling: Scheduling = _DEFAULT
+) -> Resolution:
     """Decide what is computed, and how each operand is read.
 
     `apart`: each result is a value of its own, not an operand or a part of another result.
     """
-    resolver = _Resolver(eqns)
+    resolver = _Resolver(eqns, scheduling)
     for eqn in eqns:
         resolver.compute(eqn)
     # A result that is a view of another result is copied, whichever comes first.
@@ -98,7 +103,8 @@ class _Resolver:
     """One walk over the equations. An access is fixed when its equation is reached: a copy of a view that is made later
     is read only by later equations."""
 
-    def __init__(self, eqns: Sequence[JaxprEqn]):
+    def __init__(self, eqns: Sequence[JaxprEqn], scheduling: Scheduling):
+        self.scheduling = scheduling
         self.position = {e: i for i, e in enumerate(eqns)}
         self.computed: list[Computed] = []
         self.made: set[Var] = set()  # results of the computed equations
@@ -126,6 +132,10 @@ class _Resolver:
             self.copy(operand)
 
     def product(self, eqn: JaxprEqn) -> None:
+        if products.is_kernel(eqn, self.scheduling.largest_product):
+            self.copy_unless(eqn.invars, lambda v: isinstance(self.access(v).source, Var))
+            self.add(eqn, "kernels")
+            return
         self.copy_unless(eqn.invars, lambda v: products.matrix(self.access(v).view) is not None)
         self.add(eqn, "contract")
 

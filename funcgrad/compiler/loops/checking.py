@@ -91,9 +91,13 @@ class _Checker:
             self.where = statement
             match statement:
                 case For(index, extent, inner, kind):
-                    self._require(kind in ("parallel", "vector", "serial"), f"{kind!r} is not a kind of loop")
+                    self._require(kind in ("parallel", "vector", "serial", "lanes"), f"{kind!r} is not a kind of loop")
                     self._require(not (nested and kind == "parallel"), "the parallel loop is the outermost one")
                     self._extent(extent, kind, scope)
+                    self._require(
+                        kind != "lanes" or _fits_lanes(inner),
+                        "a loop of lanes has only values, accumulators, stores and loops",
+                    )
                     inside = dict(scope)
                     self._define(inside, index, "index", int64)
                     self._block(inner, inside)
@@ -117,6 +121,7 @@ class _Checker:
         return scope
 
     def _extent(self, extent: int | str, kind: str, scope: dict) -> None:
+        self._require(kind != "lanes" or isinstance(extent, int), f"a loop of lanes has {extent} iterations, a size")
         if isinstance(extent, str):
             role = scope.get(extent, ("undefined", None))
             good = role == ("size", int64) or (role == ("let", int64) and kind != "parallel")
@@ -195,3 +200,10 @@ class _Checker:
     def _size(self, size: int | str, scope: dict) -> None:
         known = not isinstance(size, str) or scope.get(size, ("",))[0] == "size"
         self._require(known, f"{size} in an index is not a size")
+
+
+def _fits_lanes(body: tuple[Stmt, ...]) -> bool:
+    loops = [s for s in body if isinstance(s, For)]
+    return not any(isinstance(s, If | While) for s in body) and all(
+        loop.kind in ("serial", "vector") and _fits_lanes(loop.body) for loop in loops
+    )

@@ -12,6 +12,8 @@ The grammar, on one page (every node is frozen and hashable: a kernel is its own
              kind "parallel": the outermost loop, iterations independent
                   "vector":   iterations independent but for Updates (other than "set"): vectorized
                   "serial":   in order
+                  "lanes":    like "vector", but LLVM is given vectors: each statement runs for all iterations, of which
+                              there are a constant number, before the next; loops inside are common to them
          | Let(name, value)         an immutable scalar, in scope for the rest of its block
          | Init(name, value)        a mutable accumulator, in scope for the rest of its block
          | Update(name, op, value)  name = op(name, value); op: add mul max min and or xor, or set: it = value
@@ -49,7 +51,7 @@ from funcgrad.dtypes import int64, is_float, short_name
 from funcgrad.errors import FuncgradError
 
 Intent = Literal["in", "out", "inout", "scratch"]
-Kind = Literal["parallel", "vector", "serial"]
+Kind = Literal["parallel", "vector", "serial", "lanes"]
 Offset = int | str | tuple[int | str, ...]
 
 UPDATE_OPS = ("add", "mul", "max", "min", "and", "or", "xor", "set")
@@ -242,6 +244,13 @@ def at(*terms: str | tuple[str, int | str], offset: Offset = 0) -> Index:
     Index(terms=(('i', 'n'), ('j', 1)), offset=0)
     """
     return Index(tuple((t, 1) if isinstance(t, str) else t for t in terms), offset)
+
+
+def moved(index: Index, by: int) -> Index:
+    """Return an index a number of elements further on."""
+    known = sum(o for o in index.offsets if isinstance(o, int)) + by
+    symbols = tuple(o for o in index.offsets if isinstance(o, str))
+    return Index(index.terms, (*symbols, known) if symbols else known)
 
 
 def op(name: str, *args: Expr, dtype: np.dtype | None = None) -> Op:

@@ -9,9 +9,10 @@ from funcgrad.compiler.fusion.groups import Group
 from funcgrad.compiler.lowering.cumulative import lower_cumulative
 from funcgrad.compiler.lowering.kernel_builder import Launch
 from funcgrad.compiler.lowering.least import lower_least
+from funcgrad.compiler.lowering.matrix_products import lower_product
 from funcgrad.compiler.lowering.sorting import lower_sort
 from funcgrad.core.jaxprs import JaxprEqn
-from funcgrad.core.lowering import Cumulative, Least, Lowering, Sort
+from funcgrad.core.lowering import Contract, Cumulative, Least, Lowering, Sort
 
 
 def _cumulative(fusion: Fusion, eqn: JaxprEqn) -> list[Launch]:
@@ -30,6 +31,7 @@ _WRITERS: dict[type[Lowering], Callable[[Fusion, JaxprEqn], list[Launch]]] = {
     Cumulative: _cumulative,
     Sort: _sort,
     Least: _least,
+    Contract: lambda fusion, eqn: lower_product(eqn, fusion.accesses[eqn], fusion.scheduling),
 }
 
 

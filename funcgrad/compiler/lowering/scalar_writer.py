@@ -304,17 +304,17 @@ class ScalarWriter(KernelBuilder):
         return list(moved[: len(operands)])
 
     def product(self, eqn: JaxprEqn, operands: Sequence[Scalars]) -> Scalars:
-        """out[b, m, n] = Σₖ left[b, m, k] · right[b, k, n]: equations are in this canonical form."""
-        (left, right), dtype = operands, eqn.outvars[0].aval.dtype
+        """out[…, m, n] = Σₖ left[…, m, k] · right[…, k, n]: equations are in this canonical form."""
+        (left, right), aval = operands, eqn.outvars[0].aval
         self.operations.setdefault(eqn.primitive.name)
-        batch, m, k = left.shape
-        n = right.shape[2]
+        add, mul = ("or", "and") if aval.dtype == dtypes.bool_ else ("add", "mul")
         out = []
-        for b, i, j in itertools.product(range(batch), range(m), range(n)):
-            self.spend(2 * k)
-            terms = [op("mul", left[b, i, q], right[b, q, j]) for q in range(k)] or [Const(0, dtype)]
-            out.append(self.let(_chain(terms)))
-        return shaped(out, (batch, m, n))
+        for *b, i, j in np.ndindex(aval.shape):
+            pairs = zip(left[*b, i], right[*b, :, j], strict=True)
+            terms = [op(mul, *(build.cast(x, aval.dtype) for x in pair)) for pair in pairs] or [Const(0, aval.dtype)]
+            self.spend(2 * len(terms))
+            out.append(self.let(functools.reduce(functools.partial(op, add), terms)))
+        return shaped(out, aval.shape)
 
     def starts(self, shape: Sequence[int], starts: Sequence[Value], sizes: Sequence[int]) -> list[Name | None]:
         """Where a window begins, moved inside; None in dimensions in which it cannot move."""
@@ -466,10 +466,6 @@ def _numbered(shape: tuple[int, ...]) -> np.ndarray:
 def _taken(flat: np.ndarray, places: Any) -> Scalars:
     """Elements at given places, as an array of their shape."""
     return flat[np.ravel(places).astype(np.int64)].reshape(np.shape(places))
-
-
-def _chain(terms: Sequence[Expr]) -> Expr:
-    return functools.reduce(lambda a, b: op("add", a, b), terms)
 
 
 def python_value(value: Any) -> Any:

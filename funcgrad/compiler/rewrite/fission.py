@@ -63,7 +63,7 @@ def products_of_slices(body: Jaxpr, layout: ScanLayout, length: int) -> list[Pro
         out = eqn.outvars[0].aval
         (x, views_of_slice), (w, views_of_const) = (_views(v, defined) for v in eqn.invars)
         small = length * out.nbytes <= _MOST_BYTES
-        if x in xs_place and w in const_place and out.shape[0] == 1 and small:
+        if x in xs_place and w in const_place and out.ndim == 3 and out.shape[0] == 1 and small:
             found.append(Product(eqn, xs_place[x], const_place[w], views_of_slice, views_of_const))
     return found
 

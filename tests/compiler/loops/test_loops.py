@@ -56,6 +56,11 @@ BROKEN = {
         kernel(COPY, before=(For("h", "n", (), "parallel"),)),
     ],
     "the parallel loop is the outermost one": [kernel(For("j", "n", (), "parallel"))],
+    "a loop of lanes has n iterations, a size": [kernel(For("j", "n", (), "lanes"))],
+    "a loop of lanes has only values, accumulators, stores and loops": [
+        kernel(For("j", 4, (If(Const(True, bool_), ()),), "lanes")),
+        kernel(For("j", 4, (For("k", 4, (For("l", 4, (), "lanes"),)),), "lanes")),
+    ],
     "'diagonal' is not a kind of loop": [kernel(For("j", "n", (), "diagonal"))],
     "i is defined twice": [kernel(For("i", "n", ())), kernel(Let("i", ONE)), kernel(COPY, sizes=("i", "n"))],
     "x is defined twice": [kernel(COPY, params=(Param("x", float32, "in"),))],

@@ -38,6 +38,7 @@ def products_in(jaxpr: Jaxpr) -> list[JaxprEqn]:
         ("i,i->", ((4,), (4,)), (1, 1, 4, 1)),
         ("bij,bjk->bik", ((2, 3, 4), (2, 4, 5)), (2, 3, 4, 5)),
         ("abij,abjk->abik", ((2, 3, 4, 5), (2, 3, 5, 6)), (6, 4, 5, 6)),
+        ("ij,abjk->abik", ((4, 5), (2, 3, 5, 6)), (6, 4, 5, 6)),
         ("ijk,jkl->il", ((2, 3, 4), (3, 4, 5)), (1, 2, 12, 5)),
     ],
 )
@@ -56,14 +57,23 @@ def test_halves_are_multiplied_in_float32():
     assert jaxpr.outvars[0].aval.dtype == np.dtype("float16")
 
 
-def test_integers_are_multiplied_in_a_loop():
-    jaxpr = jaxpr_of(jnp.matmul, *(values(4, 4, dtype="int32") for _ in range(2)))
-    assert [e.primitive.name for e in jaxpr.eqns if e.primitive.name in ("mul", "reduce_sum")] == ["mul", "reduce_sum"]
-    assert not products_in(jaxpr)
+@pytest.mark.parametrize(
+    ("shapes", "dtype", "found"),
+    [
+        (((4, 4), (4, 4)), "int32", ["dot_general"]),
+        (((4, 4), (4,)), "int32", ["mul", "reduce_sum"]),
+        (((4,), (4, 4)), "int32", ["mul", "reduce_sum"]),
+        (((5, 1, 4), (5, 4, 1)), "float32", ["mul", "reduce_sum"]),
+        (((4, 1), (1, 4)), "float32", ["mul"]),
+    ],
+)
+def test_vectors_are_multiplied_and_summed_in_loops(shapes, dtype, found):
+    jaxpr = jaxpr_of(jnp.matmul, *(values(*s, dtype=dtype) for s in shapes))
+    assert [e.primitive.name for e in jaxpr.eqns if e.primitive.name in ("mul", "reduce_sum", "dot_general")] == found
 
 
 def test_a_long_contraction_is_a_batch_of_products_and_their_sum():
-    k = 100_003
+    k = 100_005
     whole, rest = products_in(jaxpr_of(jnp.matmul, np.ones((2, k), np.float32), np.ones((k, 2), np.float32)))
     blocks, _, length = whole.invars[0].aval.shape
     assert blocks > 1 and blocks * length + rest.invars[0].aval.shape[2] == k

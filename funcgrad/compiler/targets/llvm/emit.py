@@ -37,9 +37,10 @@ from funcgrad.compiler.loops.language import (
     Store,
     Update,
     While,
+    moved,
 )
-from funcgrad.compiler.targets.llvm import safepoints, toolchain, vector_math
-from funcgrad.compiler.targets.llvm.registers import CONTRACT, I32, I64, constant, memory_type, register_type
+from funcgrad.compiler.targets.llvm import lanes, safepoints, toolchain, vector_math
+from funcgrad.compiler.targets.llvm.registers import CONTRACT, I32, I64, constant, memory_type
 from funcgrad.compiler.targets.llvm.scalar_code import ScalarCode
 
 POINTER = ir.PointerType()
@@ -148,6 +149,7 @@ class _LoopNest:
         self.full = ir.Constant(I64, safepoints.fuel(kernel))
         self.fuel: ir.Value | None = None
         self.in_long = False
+        self.lane, self.lanes = "", 0  # the loop of lanes around the code, if there is one
         start = self.b.block
         self._block(kernel.body)
         self.b.ret_void()
@@ -156,22 +158,25 @@ class _LoopNest:
 
     # ------------------------------------------------------------------------------------------- statements
     def _block(self, body: tuple[Stmt, ...]) -> None:
-        for statement in body:
+        for statement in self._with_neighbors(body) if self.lanes else body:
             match statement:
                 case For():
                     self._for(statement)
                 case Let(name, value):
                     self._bind(name, self._expr(value))
+                case list():
+                    self._load_neighbors(statement)
                 case Init(name, value):
                     start = self._expr(value)
+                    if self.lanes:
+                        start = lanes.splat(self.b, start, self.lanes)
                     self.scope[name] = ir.IRBuilder(self.entry).alloca(start.type, name=name)
                     self.b.store(start, self.scope[name])
                 case Update():
                     self._update(statement)
                 case Store(name, index, value):
                     param, _ = self.params[name]
-                    stored = self.code.to_memory(self._expr(value), param.dtype)
-                    self._tag(self.b.store(stored, self._address(name, index), align=param.dtype.itemsize), param)
+                    self._store(param, index, self.code.to_memory(self._expr(value), param.dtype))
                 case If(condition, inner):
                     with self.b.if_then(self._expr(condition)):
                         self._block(inner)
@@ -185,6 +190,12 @@ class _LoopNest:
     def _for(self, loop: For) -> None:
         if loop.kind == "parallel":
             self._counted(loop, self.begin, self.end)
+            return
+        if loop.kind == "lanes":
+            assert isinstance(loop.extent, int)
+            self.lane, self.lanes = loop.index, loop.extent
+            self._block(loop.body)
+            self.lane, self.lanes = "", 0
             return
         start, extent = ir.Constant(I64, 0), self._size(loop.extent)
         if not safepoints.is_long(loop):
@@ -286,10 +297,10 @@ class _LoopNest:
         place, value = self.scope[statement.name], self._expr(statement.value)
         if statement.op != "set":
             dtype = statement.value.dtype
-            old = self.b.load(place, typ=value.type)
-            flags = _EXTREME if statement.op in ("max", "min") else _FOLD
-            value = self.code.operation(statement.op, [old, value], dtype, dtype, flags=flags)
-        self.b.store(value, place)
+            old = self.b.load(place, typ=place.allocated_type)
+            flags = _EXTREME if statement.op in ("max", "min") else CONTRACT if self.lanes else _FOLD
+            value = self.code.operation(statement.op, self._alike([old, value]), dtype, dtype, flags=flags)
+        self.b.store(lanes.splat(self.b, value, self.lanes) if self.lanes else value, place)
 
     # ------------------------------------------------------------------------------------------- safepoints
     @contextlib.contextmanager
@@ -324,10 +335,10 @@ class _LoopNest:
         match expr:
             case Const(value, dtype):
                 return constant(value, dtype)
-            case Name(name, dtype):
+            case Name(name):
                 value = self.scope[name]
                 accumulator = isinstance(value, ir.instructions.AllocaInstr)
-                return self.b.load(value, typ=register_type(dtype)) if accumulator else value
+                return self.b.load(value, typ=value.allocated_type) if accumulator else value
             case IndexValue(index):
                 return self._index(index)
             case Load():
@@ -336,7 +347,8 @@ class _LoopNest:
                 number = self.code.operation("cast", [self._expr(a) for a in expr.args], expr.args[0].dtype, dtype)
                 return self.b.xor(number, self._zero(number.type))
             case Op(name, args, dtype):
-                return self.code.operation(name, [self._expr(a) for a in args], args[-1].dtype, dtype, CONTRACT)
+                values = self._alike([self._expr(a) for a in args])
+                return self.code.operation(name, values, args[-1].dtype, dtype, CONTRACT)
         raise TypeError(f"{expr!r} is not an expression")
 
     def _zero(self, kind: ir.Type) -> ir.Value:
@@ -351,10 +363,66 @@ class _LoopNest:
 
     def _load(self, load: Load) -> ir.Value:
         param, _ = self.params[load.param]
-        address = self._address(load.param, load.index)
-        value = self.b.load(address, typ=memory_type(load.dtype), align=load.dtype.itemsize)
-        return self.code.from_memory(self._tag(value, param), load.dtype)
+        kind, step = memory_type(load.dtype), self._lane_step(load.index)
+        if step == 0:
+            return self.code.from_memory(self._read(param, load.index, kind), load.dtype)
+        if step == 1:
+            value = self._read(param, load.index, ir.VectorType(kind, self.lanes))
+        else:
+            value = lanes.gathered(self.b, [self._read(param, load.index, kind, i) for i in range(self.lanes)])
+        return self.code.from_memory(value, load.dtype)
 
+    def _read(self, param: Param, index: Index, kind: ir.Type, lane: int = 0) -> ir.Value:
+        value = self.b.load(self._address(param.name, index, lane), typ=kind, align=param.dtype.itemsize)
+        return self._tag(value, param)
+
+    def _store(self, param: Param, index: Index, value: ir.Value) -> None:
+        elements = [value]
+        if self.lanes:
+            value = lanes.splat(self.b, value, self.lanes)
+            apart = self._lane_step(index) != 1
+            elements = (
+                [self.b.extract_element(value, ir.Constant(I32, i)) for i in range(self.lanes)] if apart else [value]
+            )
+        for i, element in enumerate(elements):
+            place = self._address(param.name, index, i)
+            self._tag(self.b.store(element, place, align=param.dtype.itemsize), param)
+
+    # ---------------------------------------------------------------------------------------------- lanes
+    def _alike(self, values: list[ir.Value]) -> list[ir.Value]:
+        return lanes.alike(self.b, values, self.lanes) if self.lanes else values
+
+    def _lane_step(self, index: Index) -> int | str:
+        """The distance of what neighboring lanes access; 0 where there are no lanes."""
+        return next((stride for name, stride in index.terms if name == self.lane), 0)
+
+    def _with_neighbors(self, body: Sequence[Stmt]) -> Iterator[Stmt | list[Let]]:
+        """The statements of a block; Lets that read neighbors in memory, where lanes are apart, are a list."""
+        at = 0
+        while at < len(body):
+            found = self._neighbors(body[at:])
+            yield found or body[at]
+            at += len(found) or 1
+
+    def _neighbors(self, body: Sequence[Stmt]) -> list[Let]:
+        """As many Lets as are read together, or none."""
+        match body[0]:
+            case Let(_, Load(param, index, dtype, None)) if self._lane_step(index) not in (0, 1):
+                count = lanes.part(dtype.itemsize)
+                lets = [s for s in body[:count] if isinstance(s, Let)]
+                together = [s.value for s in lets] == [Load(param, moved(index, i), dtype) for i in range(count)]
+                return lets if together and self.lanes % count == 0 else []
+        return []
+
+    def _load_neighbors(self, lets: Sequence[Let]) -> None:
+        load = lets[0].value
+        assert isinstance(load, Load)
+        param, kind = self.params[load.param][0], ir.VectorType(memory_type(load.dtype), len(lets))
+        rows = [self._read(param, load.index, kind, i) for i in range(self.lanes)]
+        for let, value in zip(lets, lanes.transposed(self.b, rows), strict=True):
+            self._bind(let.name, self.code.from_memory(value, load.dtype))
+
+    # ------------------------------------------------------------------------------------------ addresses
     def _masked(self, load: Load) -> ir.Value:
         """Load under a branch, which LLVM turns into a masked vector load."""
         assert load.mask is not None and load.other is not None
@@ -368,15 +436,19 @@ class _LoopNest:
         phi.add_incoming(other, skipped)
         return phi
 
-    def _address(self, name: str, index: Index) -> ir.Value:
+    def _address(self, name: str, index: Index, lane: int = 0) -> ir.Value:
         param, pointer = self.params[name]
-        return self.b.gep(pointer, [self._index(index)], inbounds=True, source_etype=memory_type(param.dtype))
+        kind, place = memory_type(param.dtype), self._index(index)
+        if lane:
+            step = self.b.mul(ir.Constant(I64, lane), self._size(self._lane_step(index)), flags=("nsw",))
+            place = self.b.add(place, step, flags=("nsw",))
+        return self.b.gep(pointer, [place], inbounds=True, source_etype=kind)
 
     def _index(self, index: Index) -> ir.Value:
         """Emit an index, outer loops' terms first so that LLVM hoists their sum."""
         b, signed = self.b, ("nsw",)
         total = None
-        terms = sorted((t for t in index.terms if t[1] != 0), key=lambda t: self.depth[t[0]])
+        terms = sorted((t for t in index.terms if t[1] != 0 and t[0] != self.lane), key=lambda t: self.depth[t[0]])
         addends = [self._size(o) for o in index.offsets]
         for name, stride in terms:
             addends.append(

@@ -32,6 +32,16 @@ def memory_type(dtype: np.dtype) -> ir.Type:
     return {bool_: I8, float16: HALF, bfloat16: I16}.get(dtype, register_type(dtype))
 
 
+def like(kind: ir.Type, value: ir.Value) -> ir.Type:
+    """Return a type for each element, where a value is a vector."""
+    return ir.VectorType(kind, value.type.count) if isinstance(value.type, ir.VectorType) else kind
+
+
+def number(kind: ir.Type, value: bool | int | float) -> ir.Constant:
+    """Return a number of a type, in each element of a vector."""
+    return ir.Constant(kind, [value] * kind.count if isinstance(kind, ir.VectorType) else value)
+
+
 def constant(value: bool | int | float, dtype: np.dtype) -> ir.Constant:
     """Return a constant in its register type."""
     return ir.Constant(register_type(dtype), value)
@@ -46,21 +56,23 @@ class Conversions:
     def from_memory(self, value: ir.Value, dtype: np.dtype) -> ir.Value:
         """Return the register form of a loaded value."""
         if dtype == bool_:
-            return self.b.icmp_unsigned("!=", value, ir.Constant(I8, 0))
+            return self.b.icmp_unsigned("!=", value, number(value.type, 0))
         if dtype == float16:
-            return self.b.fpext(value, FLOAT)
+            return self.b.fpext(value, like(FLOAT, value))
         if dtype == bfloat16:
-            return self.b.bitcast(self.b.shl(self.b.zext(value, I32), ir.Constant(I32, 16)), FLOAT)
+            wide = like(I32, value)
+            return self.b.bitcast(self.b.shl(self.b.zext(value, wide), number(wide, 16)), like(FLOAT, value))
         return value
 
     def to_memory(self, value: ir.Value, dtype: np.dtype) -> ir.Value:
         """Return the form of a value that is stored."""
         if dtype == bool_:
-            return self.b.zext(value, I8)
+            return self.b.zext(value, like(I8, value))
         if dtype == float16:
-            return self.b.fptrunc(value, HALF)
+            return self.b.fptrunc(value, like(HALF, value))
         if dtype == bfloat16:
-            return self.b.trunc(self.b.lshr(self.b.bitcast(value, I32), ir.Constant(I32, 16)), I16)
+            wide = like(I32, value)
+            return self.b.trunc(self.b.lshr(self.b.bitcast(value, wide), number(wide, 16)), like(I16, value))
         return value
 
     def bits(self, value: ir.Value, dtype: np.dtype) -> ir.Value:
@@ -77,15 +89,16 @@ class Conversions:
     def rounded(self, value: ir.Value, dtype: np.dtype) -> ir.Value:
         """Round a float to the nearest float16 or bfloat16, ties to even; other dtypes need no rounding."""
         if dtype == float16:
-            return self.b.fpext(self.b.fptrunc(value, HALF), FLOAT)
+            return self.b.fpext(self.b.fptrunc(value, like(HALF, value)), like(FLOAT, value))
         if dtype != bfloat16:
             return value
-        b, bits = self.b, self.b.bitcast(value, I32)
-        odd = b.and_(b.lshr(bits, ir.Constant(I32, 16)), ir.Constant(I32, 1))
-        up = b.add(b.add(bits, ir.Constant(I32, 0x7FFF)), odd)
+        b, wide = self.b, like(I32, value)
+        bits = b.bitcast(value, wide)
+        odd = b.and_(b.lshr(bits, number(wide, 16)), number(wide, 1))
+        up = b.add(b.add(bits, number(wide, 0x7FFF)), odd)
         # Rounding up could carry a NaN's mantissa into infinity.
-        up = b.select(b.fcmp_unordered("uno", value, value), b.or_(bits, ir.Constant(I32, 0x400000)), up)
-        return b.bitcast(b.and_(up, ir.Constant(I32, 0xFFFF0000)), FLOAT)
+        up = b.select(b.fcmp_unordered("uno", value, value), b.or_(bits, number(wide, 0x400000)), up)
+        return b.bitcast(b.and_(up, number(wide, 0xFFFF0000)), like(FLOAT, value))
 
     def compare(self, sign: str, x: ir.Value, y: ir.Value, dtype: np.dtype) -> ir.Value:
         """Compare two values; NaN is unequal to everything."""
@@ -98,23 +111,24 @@ class Conversions:
         if source == target:
             return value
         if target == bool_:
-            return self.compare("!=", value, ir.Constant(value.type, 0), source)
+            return self.compare("!=", value, number(value.type, 0), source)
         if is_float(source):
             return self._float_to_float(value, source, target) if is_float(target) else self._saturate(value, target)
         if is_float(target):
             convert = self.b.sitofp if source.kind == "i" else self.b.uitofp
-            return self.rounded(convert(value, register_type(target)), target)
+            return self.rounded(convert(value, like(register_type(target), value)), target)
+        kind = like(register_type(target), value)
         if target.itemsize < source.itemsize and source != bool_:
-            return self.b.trunc(value, register_type(target))
+            return self.b.trunc(value, kind)
         if target.itemsize == source.itemsize and source != bool_:
             return value
-        return (self.b.sext if source.kind == "i" else self.b.zext)(value, register_type(target))
+        return (self.b.sext if source.kind == "i" else self.b.zext)(value, kind)
 
     def _float_to_float(self, value: ir.Value, source: np.dtype, target: np.dtype) -> ir.Value:
         if target == float64:
-            return self.b.fpext(value, DOUBLE)
+            return self.b.fpext(value, like(DOUBLE, value))
         if source == float64:
-            value = self._truncate_to_odd(value) if target == float16 else self.b.fptrunc(value, FLOAT)
+            value = self._truncate_to_odd(value) if target == float16 else self.b.fptrunc(value, like(FLOAT, value))
         return self.rounded(value, target)
 
     def _truncate_to_odd(self, value: ir.Value) -> ir.Value:

@@ -51,7 +51,7 @@ class NumbaTarget:
 
     name = "numba"
     # About 30 µs of work: a thread of Python claims a chunk in some microseconds, and begins after tens of them.
-    scheduling = Scheduling(grain=1 << 18, lane_grain=64)
+    scheduling = Scheduling(grain=1 << 18, lane_grain=64, largest_product=16)
 
     def threads(self) -> int:
         """Return the number of threads, including the caller."""
