@@ -121,7 +121,8 @@ class _Writer(KernelBuilder):
             stride if size <= _UNROLLED and abs(stride) <= _UNROLLED**2 else self.stride(stride)
             for stride, size in zip((row, column), sizes, strict=True)
         )
-        return Matrices(parameter(source), source.aval.dtype, by_batch, *inner, self.offset(offset))
+        dtype = dtypes.real_dtype(source.aval.dtype)  # a view of real parts
+        return Matrices(parameter(source), dtype, by_batch, *inner, self.offset(offset))
 
     # ------------------------------------------------------------------ elements
 

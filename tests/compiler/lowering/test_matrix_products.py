@@ -99,6 +99,13 @@ def test_sixteen_bit_floats_are_rounded_once():
     np.testing.assert_allclose(fg.jit(jnp.matmul)(a, b), expected, rtol=1e-3)
 
 
+def test_parts_of_complex_matrices_are_read_where_they_are():
+    a, b = (values(6, 5, 5) + 1j * values(6, 5, 5) for _ in range(2))
+    function = lambda a, b: a.real @ b.imag.swapaxes(-1, -2)  # noqa: E731
+    assert groups(function, a, b) == ["kernels"]
+    np.testing.assert_allclose(fg.jit(function)(a, b), function(a, b), rtol=1e-4, atol=1e-4)
+
+
 def test_many_rows_are_cut_into_chunks():
     a, b = values(5000, 12), values(12, 20)
     assert kernels(jnp.matmul, a, b) == ["product"]
