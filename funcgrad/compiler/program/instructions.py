@@ -79,15 +79,11 @@ class LibraryCall:
     - `gemm`: C, A, B; C[b] = A[b] @ B[b]; arguments as in `targets.llvm.blas.gemm`.
     - routines of LAPACK, with its names: results and arguments of a batch of matrices by rows; arguments dtype, batch,
       the operands' shapes without the batch and their dtypes, how many of them are results, and the options.
-
-    `epilogue` is a kernel that runs on each tile of the result while that is in cache; the planner makes none yet, and
-    a target refuses what it cannot run.
     """
 
     routine: str
     arguments: tuple[tuple[str, Any], ...]
     fallback: HostCall
-    epilogue: KernelCall | None = None
 
     def __str__(self) -> str:
         return self.routine

@@ -47,12 +47,12 @@ class LlvmTarget:
     def division(self, call: LibraryCall) -> Division | None:
         """Return how a routine is distributed over threads: products by tiles, factorizations by matrices."""
         match call:
-            case LibraryCall("gemm", arguments, _, None):
+            case LibraryCall("gemm", arguments, _):
                 product = blas.divided(**dict(arguments))
                 return Division(product.extent, product.grain)
-            case LibraryCall("implicit_gemm", arguments, _, None):
+            case LibraryCall("implicit_gemm", arguments, _):
                 return implicit_gemm.division(**dict(arguments))
-            case LibraryCall(name, arguments, _, None) if name in ROUTINES:
+            case LibraryCall(name, arguments, _) if name in ROUTINES:
                 return lapack.division(ROUTINES[name], dict(arguments))
         return None
 
@@ -90,13 +90,13 @@ class _Linker:
                 code, origin = kernels.get(kernel)
                 self.origins.append(origin)
                 return code.address, sizes, code
-            case LibraryCall("gemm", arguments, _, None):
+            case LibraryCall("gemm", arguments, _):
                 product = blas.gemm(**dict(arguments))
                 return product.function, product.sizes, product.library
-            case LibraryCall("implicit_gemm", arguments, _, None):
+            case LibraryCall("implicit_gemm", arguments, _):
                 routine = implicit_gemm.routine(**dict(arguments))
                 return routine.function, routine.sizes, routine.library
-            case LibraryCall(name, arguments, _, None) if name in ROUTINES:
+            case LibraryCall(name, arguments, _) if name in ROUTINES:
                 return lapack.call(ROUTINES[name], dict(arguments))
             case CopyCall():
                 return runtime.native_functions().copy, (), None
