@@ -390,3 +390,11 @@ def test_small_matrices_have_the_pivots_of_lapack(dtype: str):
     lu, pivots, _ = apply("llvm", lax.linalg.lu, np.ones((3, 3), dtype))
     assert_close(lu, np.array([[1, 1, 1], [1, 0, 0], [1, 0, 0]], dtype))
     assert pivots.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_infinite_right_hand_sides_of_tridiagonal_systems(n: int):
+    d, b = np.full(n, -2, np.float32), np.full((n, 1), np.inf, np.float32)
+    x = apply("llvm", lax.linalg.tridiagonal_solve, -d / 8, d, -d / 8, b)
+    assert x[-1] == -np.inf
+    assert_close(x, apply("eager", lax.linalg.tridiagonal_solve, -d / 8, d, -d / 8, b))

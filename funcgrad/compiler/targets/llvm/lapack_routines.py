@@ -217,6 +217,6 @@ def gtsv(t: Batch, x: Matrix, lower: Matrix, diagonal: Matrix, upper: Matrix, b:
         copies.append(t.scratch(n))
         memory = vector.memory._replace(offset=skipped * size)
         t.helper("copy", count * size, memory, copies[-1])
-    columns = t.columns(b)
+    columns = t.columns(b, finite=False)
     t.lapack("gtsv", n, m, *copies, columns, n)
     t.rows(columns, n, x)
