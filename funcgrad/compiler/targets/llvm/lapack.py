@@ -22,6 +22,7 @@ from funcgrad.compiler.targets.llvm import blas, cache, runtime, toolchain
 _CHUNK_MULTIPLY_ADDS = 100_000  # what is worth handing to another thread
 _SAFEPOINT_MULTIPLY_ADDS = 1_000_000
 _MOST_ARGUMENTS = 24
+_PARTS = ("lapack", "lapack_small")  # the files of the code, in this order
 _HELPERS = (
     "transpose",
     "copy",
@@ -231,7 +232,8 @@ def _matrices(arguments: Arguments, multiply_adds: int) -> int:
 @functools.cache
 def _library(element: blas.Element) -> toolchain.Library:
     bytes_of_real = {"float": 4, "double": 8}[element.real]
-    template = string.Template(Path(__file__).with_suffix(".ll").read_text(encoding="utf-8"))
+    here = Path(__file__).parent
+    template = string.Template("\n".join((here / f"{name}.ll").read_text(encoding="utf-8") for name in _PARTS))
     loads, passed = [], []
     for i in range(_MOST_ARGUMENTS):
         loads.append(f"  %p{i}.at = getelementptr i64, ptr %values, i64 {i}\n  %p{i} = load i64, ptr %p{i}.at")

@@ -14,7 +14,7 @@ import numpy as np
 from funcgrad.compiler.targets.llvm.lapack import INTEGER_WORK, REAL_WORK, WORK, Batch, Matrix, Memory
 
 _INTEGER = np.dtype(np.int32)
-_SMALL = 16  # sizes of real matrices up to which loops in lapack.ll are faster than OpenBLAS
+_SMALL = 16  # sizes of real matrices up to which loops in lapack_small.ll are faster than OpenBLAS
 ROUTINES: dict[str, Callable[..., None]] = {}
 
 
