@@ -168,7 +168,8 @@ def _random_gamma_grad(a: Any, x: Any) -> Any:
     """∂x/∂a of a sample of the gamma distribution at a fixed quantile: −(∂P/∂a) / (∂P/∂x)."""
     from scipy import special
 
-    return -_igamma_by_a(a, x) * np.exp(x - special.xlogy(a - 1, x) + special.gammaln(a))
+    grad = -_igamma_by_a(a, x) * np.exp(x - special.xlogy(a - 1, x) + special.gammaln(a))
+    return np.where((a > 0) & (x == 0), 0.0, grad)
 
 
 igamma_grad_a_p = elementwise(
@@ -205,9 +206,15 @@ def _beta_density(ans: Any, a: Any, b: Any, x: Any) -> Any:
     return of_x * of_rest * exp_p.bind(log_of_x + log_of_rest - log_beta)
 
 
+def _incomplete_beta(a: Any, b: Any, x: Any) -> Any:
+    from scipy import special
+
+    return np.where((a > 0) & (b > 0), special.betainc(a, b, x), np.nan)
+
+
 regularized_incomplete_beta_p = elementwise(
     "regularized_incomplete_beta",
-    _in_double(_scipy("betainc")),
+    _in_double(_incomplete_beta),
     derivative=(Unknown("betainc in a"), Unknown("betainc in b"), _beta_density),
     kinds=REAL_ONLY,
 )

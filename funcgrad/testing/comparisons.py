@@ -67,7 +67,7 @@ def _assert_leaf_close(
         near = np.isfinite(y.astype(float) if y.dtype == object else y) & (np.abs(x - y) <= atol + rtol * np.abs(y))
         same = (x == y) | near | ((x != x) & (y != y))
         if signed_zeros:
-            same &= _signs_of_zeros(x) == _signs_of_zeros(y)
+            same &= _negative_zeros_are_negative(x, y) & _negative_zeros_are_negative(y, x)
     if not np.all(same):
         index = tuple(int(i) for i in np.argwhere(~same)[0]) if x.ndim else ()
         raise AssertionError(
@@ -76,11 +76,11 @@ def _assert_leaf_close(
         )
 
 
-def _signs_of_zeros(x: np.ndarray) -> np.ndarray:
-    """An integer for each element that encodes which of its parts are −0."""
+def _negative_zeros_are_negative(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Whether y is negative, be it −0, where x is −0; both parts of complex numbers."""
     if x.dtype.kind == "c":
-        return _signs_of_zeros(x.real) + 2 * _signs_of_zeros(x.imag)
-    return ((x == 0) & np.signbit(x)).astype(int) if x.dtype.kind == "f" else np.zeros(x.shape, int)
+        return _negative_zeros_are_negative(x.real, y.real) & _negative_zeros_are_negative(x.imag, y.imag)
+    return (x != 0) | ~np.signbit(x) | np.signbit(y) if x.dtype.kind == "f" else np.ones(x.shape, bool)
 
 
 def _wide(x: np.ndarray) -> np.ndarray:

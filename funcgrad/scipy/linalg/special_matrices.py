@@ -73,7 +73,8 @@ def toeplitz(c: Any, r: Any = None) -> Any:
 
     r is conj(c) by default.
 
-    >>> toeplitz([1, 2, 3])
+    >>> import funcgrad.numpy as jnp
+    >>> toeplitz(jnp.array([1, 2, 3]))
     Array([[1, 2, 3],
            [2, 1, 2],
            [3, 2, 1]], dtype=int32)

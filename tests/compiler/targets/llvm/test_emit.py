@@ -46,6 +46,7 @@ from funcgrad.dtypes import (
     is_float,
     uint8,
 )
+from funcgrad.testing.special import FINITE_DIFFERENCES, ORDINARY_PARAMETERS
 from tests.kernels import concatenate, elementwise, loads, row_reduction, softmax
 
 KERNEL = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
@@ -247,7 +248,10 @@ def test_vector_math_is_reached_from_every_float_dtype(name):
         x = np.linspace(1.0, 2.0, 40).astype(dtype) if name == "acosh" else np.linspace(0.05, 0.95, 40).astype(dtype)
         native, interpreted = both(kernel, [x] * SCALARS[name].arity + [np.zeros_like(x)], [x.size], x.size)
         # The bounds proper are vector_math's tests; here a few units in the last place tell a wrong function.
-        tolerance = 8 * float(np.finfo(dtype).eps if dtype != bfloat16 else 2**-7)
+        units = 64 if name in ORDINARY_PARAMETERS else 8  # of SciPy's, which are not better
+        tolerance = units * float(np.finfo(dtype).eps if dtype != bfloat16 else 2**-7)
+        if name in FINITE_DIFFERENCES:
+            tolerance = max(tolerance, 1e-10)
         actual, expected = native[0].astype(float64), interpreted[0].astype(float64)
         np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance / 8)
 

@@ -63,7 +63,7 @@ def fraction(a: Scalar, b: Scalar, x: Scalar, active: Scalar, precision: float) 
     return top / bottom
 
 
-@math_function(f32=1.0, f64=24.0, loops=True)
+@math_function(f32=1.0, f64=40.0, loops=True)
 def regularized_incomplete_beta(a: Scalar, b: Scalar, x: Scalar) -> Scalar:
     """I(x; a, b) by a continued fraction, of I(1 - x; b, a) where that converges faster; float32 in float64.
 

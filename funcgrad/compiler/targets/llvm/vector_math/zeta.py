@@ -74,8 +74,8 @@ def zeta_in_f64(s: Scalar, q: Scalar, short: bool) -> Scalar:
     limit = select(pole, select(even(s), q.like(INF), NAN), limit)
     limit = select(~pole & (q < 0.0) & ~floor(s).same(s), NAN, limit)
     limit = select(s < 1.0, NAN, limit)
-    limit = select(s.same(1.0), INF, limit)
-    return select(s.is_nan() | q.is_nan(), NAN, limit)
+    limit = select(s.is_nan() | q.is_nan(), NAN, limit)
+    return select(s.same(1.0), INF, limit)
 
 
 @math_function(f32=1.0, f64=6.0, loops=True)
