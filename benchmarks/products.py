@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy
 
 from benchmarks.frameworks import load
+from benchmarks.timing import best_in_turns
 
 ROUNDS, BATCH_SECONDS = 10, 0.01
 ONE_CORE = len(os.sched_getaffinity(0)) == 1 if hasattr(os, "sched_getaffinity") else False
@@ -84,30 +85,14 @@ def _calls(case: Case) -> dict[str, Callable[[], Any]]:
     return calls
 
 
-def _timed(calls: dict[str, Callable[[], Any]]) -> dict[str, float]:
-    clock = time.process_time if ONE_CORE else time.perf_counter
-    best = dict.fromkeys(calls, float("inf"))
-    for call in calls.values():
-        call()
-        call()
-    for _ in range(ROUNDS):
-        for name, call in calls.items():
-            start, times = time.perf_counter(), 0
-            while times == 0 or time.perf_counter() - start < BATCH_SECONDS:
-                begin = clock()
-                call()
-                best[name] = min(best[name], clock() - begin)
-                times += 1
-    return best
-
-
 def table(cases: list[Case], words: Sequence[str]) -> None:
     """Print the table of the cases whose names have all words."""
+    clock = time.process_time if ONE_CORE else time.perf_counter
     print(f"load {os.getloadavg()[0]:.1f}\n{'':26}{'funcgrad':>10}{'JAX':>10}{'ratio':>8}{'torch':>10}{'ratio':>8}")
     for case in cases:
         if not all(word in case.name for word in words):
             continue
-        t = _timed(_calls(case))
+        t = best_in_turns(_calls(case), ROUNDS, BATCH_SECONDS, clock)
         ours = t["funcgrad"]
         others = "".join(f"{t[n] * 1e3:10.3f}{t[n] / ours:8.2f}" for n in ("jax", "torch") if n in t)
         print(f"{case.name:26}{ours * 1e3:10.3f}{others}", flush=True)

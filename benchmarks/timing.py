@@ -72,3 +72,22 @@ def alternate(calls: dict[str, tuple[Framework, Callable[[], Any]]], repetitions
         for name, (fw, call) in order if i % 2 == 0 else reversed(order):
             samples[name].append(seconds_of(fw, call, counts[name], wait))
     return {name: Times.of(s) for name, s in samples.items()}
+
+
+def best_in_turns(
+    calls: dict[str, Callable[[], Any]], rounds: int, batch_seconds: float, clock: Callable[[], float]
+) -> dict[str, float]:
+    """Return the least time of each call, by the given clock: batches of the calls take turns."""
+    best = dict.fromkeys(calls, float("inf"))
+    for call in calls.values():
+        call()
+        call()
+    for _ in range(rounds):
+        for name, call in calls.items():
+            start, times = time.perf_counter(), 0
+            while times == 0 or time.perf_counter() - start < batch_seconds:
+                begin = clock()
+                call()
+                best[name] = min(best[name], clock() - begin)
+                times += 1
+    return best

@@ -248,9 +248,10 @@ def test_vector_math_is_reached_from_every_float_dtype(name):
         x = np.linspace(1.0, 2.0, 40).astype(dtype) if name == "acosh" else np.linspace(0.05, 0.95, 40).astype(dtype)
         native, interpreted = both(kernel, [x] * SCALARS[name].arity + [np.zeros_like(x)], [x.size], x.size)
         # The bounds proper are vector_math's tests; here a few units in the last place tell a wrong function.
-        units = 64 if name in ORDINARY_PARAMETERS else 8  # of SciPy's, which are not better
+        # SciPy's incomplete gamma and beta functions are wrong by some tens of units in float64.
+        units = 64 if dtype == float64 and name in ORDINARY_PARAMETERS else 8
         tolerance = units * float(np.finfo(dtype).eps if dtype != bfloat16 else 2**-7)
-        if name in FINITE_DIFFERENCES:
+        if dtype == float64 and name in FINITE_DIFFERENCES:
             tolerance = max(tolerance, 1e-10)
         actual, expected = native[0].astype(float64), interpreted[0].astype(float64)
         np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance / 8)
