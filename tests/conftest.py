@@ -35,14 +35,22 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["FUNCGRAD_TRACEBACK_FILTERING"] = "off"
 
 
-# Marker -> the optional module that its tests need; .ci/run installs both and runs them.
-_NEEDS = {"oracle": "jax", "cuda": "numba_cuda"}
+# Marker -> the optional module that its tests need. .ci/run installs all but PyTorch and runs them.
+_NEEDS = {"oracle": "jax", "torch": "torch", "cuda": "numba_cuda"}
 
 
 @pytest.fixture(scope="session")
 def jax() -> ModuleType:
     """JAX, for tests that are marked as comparisons with it."""
     return importlib.import_module("jax")
+
+
+@pytest.fixture(scope="session")
+def torch() -> ModuleType:
+    """PyTorch, for tests that are marked as comparisons with it. It runs on one thread."""
+    torch = importlib.import_module("torch")
+    torch.set_num_threads(1)
+    return torch
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
