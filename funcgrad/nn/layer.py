@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ParamSpec
 
 import numpy as np
@@ -20,31 +21,48 @@ Shape = tuple[int, ...]
 P = ParamSpec("P")
 
 FROM_INIT = "pass the params of `out_shape, params = model.init(key, in_shape)`"
+STATE_FROM_INIT = "pass the state of `out_shape, params, state = model.init(key, in_shape)`, or of the last apply"
 
 
 class Layer:
     """A layer: a function that initializes parameters and one that applies them, `init, apply = layer`.
 
     `init` maps (key, in_shape) to (out_shape, params); `apply` maps (params, x, key=None, train=False) to the output.
-    `layers` are the parts of a composed layer, and the repr shows them:
+    A layer with state, such as batch normalization, has `stateful` True. Its `init` returns (out_shape, params, state),
+    and its `apply` maps (params, x, state=state, key=None, train=False) to (output, state). The state is unchanged
+    without `train`. `init_with_state` and `apply_with_state` have these results for every layer; the state of a layer
+    without state is ().
+
+    `layers` are the parts of a composed layer, `labels` their names or positions, and the repr shows them. `kind` is
+    the name of the function that made the layer, and `options` are its arguments.
 
     >>> Layer(lambda key, in_shape: (in_shape, ()), lambda params, x, **options: 2 * x, "Double()")
     Double()
     """
 
-    __slots__ = ("_apply", "_init", "layers", "name")
+    __slots__ = ("_apply", "_init", "kind", "labels", "layers", "name", "options", "stateful")
 
     def __init__(
         self,
-        init: Callable[..., tuple[Shape, Any]],
+        init: Callable[..., tuple[Any, ...]],
         apply: Callable[..., Any],
         name: str = "Layer",
         layers: Sequence[Layer] = (),
+        *,
+        labels: Sequence[int | str] | None = None,
+        stateful: bool | None = None,
     ):
-        self._init, self._apply, self.name, self.layers = init, apply, name, tuple(layers)
+        self._init, self._apply, self.name, self.kind = init, apply, name, name
+        self.layers = tuple(layers)
+        self.labels = tuple(range(len(self.layers)) if labels is None else labels)
+        self.stateful = any(layer.stateful for layer in self.layers) if stateful is None else stateful
+        self.options: Mapping[str, Any] = {}
 
-    def init(self, key: Any, in_shape: Any) -> tuple[Shape, Any]:
-        """Return (out_shape, params). `in_shape` is the shape of one example, a single size, or an example."""
+    def init(self, key: Any, in_shape: Any) -> tuple[Any, ...]:
+        """Return (out_shape, params), or (out_shape, params, state) for a layer with state.
+
+        `in_shape` is the shape of one example, a single size, or an example; a tuple of these for several inputs.
+        """
         operation = f"{self.name}: init"
         if isinstance(in_shape, KeyArray):
             raise ArgumentError(f"{operation}: in_shape is a key", fix="the order of arguments is init(key, in_shape)")
@@ -52,9 +70,36 @@ class Layer:
             words_of(operation, key)
         return self._init(key, _shape_of_example(in_shape, operation))
 
-    def apply(self, params: Any, x: Any, *, key: Any = None, train: bool = False) -> Any:
-        """Return the output for a batch of examples, x of shape (batch, *in_shape)."""
+    def apply(self, params: Any, x: Any, *, state: Any = None, key: Any = None, train: bool = False) -> Any:
+        """Return the output for a batch of examples, x of shape (batch, *in_shape); with state, (output, state)."""
+        if self.stateful:
+            if state is None:
+                raise ArgumentError(
+                    f"{self.name}: apply: no state was passed to a layer with state",
+                    fix="`y, state = model.apply(params, x, state=state)`, where init returned the first state: "
+                    "`out_shape, params, state = model.init(key, in_shape)`",
+                )
+            return self._apply(params, x, state=state, key=key, train=train)
+        if state is not None:
+            raise ArgumentError(
+                f"{self.name}: apply: a state of type {type(state).__name__} was passed to a layer without state",
+                fix="`y = model.apply(params, x)`, or call apply_with_state, which takes and returns a state always",
+            )
         return self._apply(params, x, key=key, train=train)
+
+    def init_with_state(self, key: Any, in_shape: Any) -> tuple[Any, Any, Any]:
+        """Return (out_shape, params, state); the state is () for a layer without state."""
+        shape, params, *state = self.init(key, in_shape)
+        return shape, params, state[0] if state else ()
+
+    def apply_with_state(
+        self, params: Any, x: Any, state: Any = (), *, key: Any = None, train: bool = False
+    ) -> tuple[Any, Any]:
+        """Return (output, state); the state is () for a layer without state."""
+        if self.stateful:
+            return self.apply(params, x, state=state, key=key, train=train)
+        empty = isinstance(state, Sequence) and not state
+        return self.apply(params, x, state=None if empty else state, key=key, train=train), state
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Raise: a layer has no parameters of its own, so it cannot be called."""
@@ -67,16 +112,22 @@ class Layer:
         return iter((self.init, self.apply))
 
     def __repr__(self) -> str:
-        parts = [f"[{i}] {layer}" for i, layer in enumerate(self.layers)]
+        parts = [self._labeled(label, layer) for label, layer in zip(self.labels, self.layers, strict=True)]
         return f"{self.name}(\n{textwrap.indent(chr(10).join(parts), '  ')}\n)" if parts else self.name
 
-    def scope(self, i: int) -> named_scope:
+    def scope(self, label: int | str) -> named_scope:
         """Return the named scope of one part; errors in it name the part as in the repr."""
-        return named_scope(f"[{i}] {self.layers[i].name}")
+        return named_scope(self._labeled(label, self.layers[self.labels.index(label)].name))
+
+    @staticmethod
+    def _labeled(label: int | str, layer: Any) -> str:
+        return f"{label}: {layer}" if isinstance(label, str) else f"[{label}] {layer}"
 
 
-def _shape_of_example(given: Any, operation: str) -> Shape:
-    """Return the shape given by a size, a shape, or an example."""
+def _shape_of_example(given: Any, operation: str) -> Any:
+    """Return the shape given by a size, a shape, or an example; a tuple of shapes for several inputs."""
+    if isinstance(given, tuple | list) and any(isinstance(x, tuple | list) or hasattr(x, "aval") for x in given):
+        return tuple(_shape_of_example(x, operation) for x in given)
     return as_shape(given if isinstance(given, np.integer) else getattr(given, "shape", given), operation)
 
 
@@ -86,12 +137,17 @@ _constructors: set[Callable[..., Any]] = set()
 def constructor(make: Callable[P, Layer]) -> Callable[P, Layer]:
     """Decorate a function that makes layers: name each layer by the call that made it, `Linear(3, bias=False)`."""
 
+    signature, kind = inspect.signature(make), name_of(make)
+
     @functools.wraps(make)
     def construct(*args: P.args, **kwargs: P.kwargs) -> Layer:
         layer = make(*args, **kwargs)
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        layer.kind, layer.options = kind, bound.arguments
         if not layer.layers:
             options = [*map(_option_repr, args), *(f"{name}={_option_repr(value)}" for name, value in kwargs.items())]
-            layer.name = f"{name_of(make)}({', '.join(options)})"
+            layer.name = f"{kind}({', '.join(options)})"
         return layer
 
     _constructors.add(construct)

@@ -318,7 +318,7 @@ def test_a_function_is_an_activation_layer():
     model = nn.Sequential(nn.Linear(6), nn.glu, lambda x: x**2)
     shape, params = model.init(KEY, (4,))
     kernel = np.asarray(params[0]["kernel"])
-    assert shape == (3,) and params[1:] == [(), ()]
+    assert shape == (3,) and params[1:] == ((), ())
     assert np.allclose(model.apply(params, X), nn.glu(X @ kernel) ** 2, rtol=1e-5)
 
 

@@ -1,0 +1,21 @@
+"""Layers: pairs of pure functions, `init(key, in_shape) → (out_shape, params)` and `apply(params, x) → y`.
+
+Shapes are those of one example; `apply` takes a batch, x of shape (batch, *in_shape). Parameters are a pytree, which is
+() for layers without parameters. `apply` also takes `key=` and `train=`, for layers that behave differently in
+training. A layer with state has a third result of `init` and a second of `apply`: see `funcgrad.nn.Layer`.
+"""
+
+from funcgrad.nn.layers.activations import Activation as Activation
+from funcgrad.nn.layers.activations import Gelu as Gelu
+from funcgrad.nn.layers.activations import LogSoftmax as LogSoftmax
+from funcgrad.nn.layers.activations import Relu as Relu
+from funcgrad.nn.layers.activations import Sigmoid as Sigmoid
+from funcgrad.nn.layers.activations import Silu as Silu
+from funcgrad.nn.layers.activations import Softmax as Softmax
+from funcgrad.nn.layers.activations import Tanh as Tanh
+from funcgrad.nn.layers.containers import Sequential as Sequential
+from funcgrad.nn.layers.dropout import Dropout as Dropout
+from funcgrad.nn.layers.embedding import Embedding as Embedding
+from funcgrad.nn.layers.linear import Linear as Linear
+from funcgrad.nn.layers.normalization import LayerNorm as LayerNorm
+from funcgrad.nn.layers.shapes import Flatten as Flatten
