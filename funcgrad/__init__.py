@@ -96,6 +96,7 @@ _SUBMODULES = {
     "optim",
     "random",
     "ref",
+    "scipy",
     "stages",
     "testing",
 }

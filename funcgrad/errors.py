@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import difflib
 import functools
+import importlib
 import os
 import re
 import sys
 import threading
 import warnings
-from collections.abc import Callable
-from types import FrameType
-from typing import NamedTuple, NoReturn
+from collections.abc import Callable, Sequence
+from types import FrameType, ModuleType
+from typing import NamedTuple
 
 import numpy as np
 import optree
@@ -125,16 +126,21 @@ def missing_name(module: str, name: str) -> AttributeError:
     return AttributeError(message, name=name, obj=sys.modules[module])
 
 
-def explain_missing_names(module: str) -> None:
-    """Give a public module a `__getattr__` that raises `missing_name`.
+def explain_missing_names(module: str, submodules: Sequence[str] = ()) -> None:
+    """Give a public module a `__getattr__` that imports `submodules` when first used, and raises `missing_name`.
 
     A `__getattr__` in the source of the module would make type checkers accept every name.
     """
 
-    def __getattr__(name: str) -> NoReturn:
+    def __getattr__(name: str) -> ModuleType:
+        if name in submodules:
+            return importlib.import_module(f"{module}.{name}")
         raise missing_name(module, name)
 
-    vars(sys.modules[module])["__getattr__"] = __getattr__
+    names = vars(sys.modules[module])
+    names["__getattr__"] = __getattr__
+    if submodules:
+        names["__dir__"] = lambda: sorted({*names, *submodules})
 
 
 _hooks: list[Callable[[], str]] = []

@@ -176,11 +176,17 @@ def _convolve(a: Any, v: Any, mode: str, preferred: Any, operation: str) -> Any:
         a, v = v, a
     n, m = a.aval.size, v.aval.size
     first, stop = {"full": (0, n + m - 1), "same": ((m - 1) // 2, (m - 1) // 2 + n), "valid": (m - 1, n)}[mode]
+    dtype = None if preferred is None else dtypes.requested(preferred, operation)
+    return convolve_vectors(a, v, first, stop, dtype)
+
+
+def convolve_vectors(a: Any, v: Any, first: int, stop: int, dtype: Any = None) -> Any:
+    """Elements `first` to `stop` of the full convolution of two vectors, the second of which is not longer."""
+    n, m = a.aval.size, v.aval.size
     kernel, block = _side_by_side(shapes.rev(v, (0,)))
     low, span, windows = m - 1 - first, kernel.aval.shape[0], -(-(stop - first) // block)
     padding = [(low, (windows - 1) * block + span - n - low)]
     numbers = ConvDimensionNumbers((0, 2, 1), (2, 1, 0), (0, 2, 1))
-    dtype = None if preferred is None else dtypes.requested(preferred, operation)
     out = conv_general_dilated(
         a.reshape(1, n, 1), kernel, (block,), padding, (1,), (1,), numbers, preferred_element_type=dtype
     )
