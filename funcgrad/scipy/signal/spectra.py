@@ -190,7 +190,7 @@ def csd(
         raise ArgumentError(f"csd: average={average!r}", fix="use 'mean' or 'median'")
     given, axis = axis, as_axis(axis, jnp.ndim(x), "csd")
     signals = _signals("csd", axis, x, *([] if y is None else [y]))
-    options = {"fs": fs, "window": window, "nperseg": nperseg, "noverlap": noverlap, "nfft": nfft}
+    options: dict[str, Any] = {"fs": fs, "window": window, "nperseg": nperseg, "noverlap": noverlap, "nfft": nfft}
     options |= {"detrend": detrend, "return_onesided": return_onesided, "scaling": scaling}
     if not all(s.size for s in signals):
         return _nothing(signals, axis, y is None)
@@ -271,7 +271,14 @@ def stft(
     if not signals[0].size:
         real, zeros = _nothing(signals, axis, False)
         return real, real, zeros
-    options = {"fs": fs, "window": window, "nperseg": nperseg, "noverlap": noverlap, "nfft": nfft, "detrend": detrend}
+    options: dict[str, Any] = {
+        "fs": fs,
+        "window": window,
+        "nperseg": nperseg,
+        "noverlap": noverlap,
+        "nfft": nfft,
+        "detrend": detrend,
+    }
     options |= {"return_onesided": return_onesided, "boundary": boundary, "padded": padded}
     spectra = _spectra("stft", signals, given, scaling="spectrum", **options)
     return spectra.frequencies, spectra.times, jnp.moveaxis(spectra.signals[0] * jnp.sqrt(spectra.scale), -1, axis)

@@ -177,12 +177,12 @@ class Rotation(NamedTuple):
             )
         return Rotation(self.quat[indexer])
 
-    def __len__(self) -> int:
+    def __len__(self) -> int:  # ty: ignore[incompatible-method-override]
         if self.single:
             raise ArgumentError("Rotation: a single rotation has no length", fix="use .single to tell them apart")
         return aval_of(self.quat).shape[0]
 
-    def __mul__(self, other: Rotation) -> Rotation:  # ty: ignore[invalid-method-override]
+    def __mul__(self, other: Rotation) -> Rotation:  # ty: ignore[incompatible-method-override]
         """The rotation `other` followed by this one."""
         return Rotation(_unit(_product(self.quat, other.quat)))
 
