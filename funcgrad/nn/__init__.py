@@ -60,11 +60,11 @@ from funcgrad.nn.losses import huber as huber
 from funcgrad.nn.losses import kl_divergence as kl_divergence
 from funcgrad.nn.losses import mae as mae
 from funcgrad.nn.losses import mse as mse
-from funcgrad.nn.normalizers import log_softmax as log_softmax
 from funcgrad.nn.normalizers import logmeanexp as logmeanexp
-from funcgrad.nn.normalizers import logsumexp as logsumexp
 from funcgrad.nn.normalizers import one_hot as one_hot
-from funcgrad.nn.normalizers import softmax as softmax
 from funcgrad.nn.normalizers import standardize as standardize
+from funcgrad.numpy.exponential_sums import log_softmax as log_softmax
+from funcgrad.numpy.exponential_sums import logsumexp as logsumexp
+from funcgrad.numpy.exponential_sums import softmax as softmax
 
 _explain_missing_names(__name__)

@@ -16,7 +16,7 @@ import numpy as np
 import funcgrad.numpy as jnp
 from funcgrad import dtypes
 from funcgrad.errors import ArgumentError, FuncgradError, ShapeError
-from funcgrad.nn.normalizers import logsumexp, softmax
+from funcgrad.numpy.exponential_sums import logsumexp, softmax
 from funcgrad.ops.casts import stop_gradient_p
 
 _NAME = "dot_product_attention"

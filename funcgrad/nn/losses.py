@@ -18,7 +18,7 @@ from funcgrad.arguments.promotion import as_operand, broadcast_to, promote_inexa
 from funcgrad.errors import ArgumentError, ShapeError
 from funcgrad.nn.activations import softplus
 from funcgrad.nn.labels import concrete_or_none, validity, widen
-from funcgrad.nn.normalizers import log_softmax
+from funcgrad.numpy.exponential_sums import log_softmax
 from funcgrad.ops.slicing import iota
 
 REDUCTIONS = ("mean", "sum", "none")

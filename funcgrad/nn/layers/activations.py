@@ -7,8 +7,9 @@ from typing import Any
 
 from funcgrad import dtypes
 from funcgrad.core.avals import ShapeDtypeStruct
-from funcgrad.nn import activations, normalizers
+from funcgrad.nn import activations
 from funcgrad.nn.layer import Layer, Shape, constructor
+from funcgrad.numpy import exponential_sums
 from funcgrad.transforms.flattening import name_of
 from funcgrad.transforms.make_jaxpr import eval_shape
 
@@ -65,10 +66,10 @@ def Silu() -> Layer:
 @constructor
 def Softmax(axis: int = -1) -> Layer:
     """eˣ / Σ eˣ along an axis."""
-    return _elementwise(normalizers.softmax, axis=axis)
+    return _elementwise(exponential_sums.softmax, axis=axis)
 
 
 @constructor
 def LogSoftmax(axis: int = -1) -> Layer:
     """log(eˣ / Σ eˣ) along an axis."""
-    return _elementwise(normalizers.log_softmax, axis=axis)
+    return _elementwise(exponential_sums.log_softmax, axis=axis)
