@@ -250,6 +250,10 @@ class DependencyError(FuncgradError, ImportError):
     """An optional part of the library needs a package that is not installed."""
 
 
+class WorkerError(FuncgradError, RuntimeError):
+    """A worker process of a DataLoader raised, was killed, or did not answer in time."""
+
+
 class JaxprError(FuncgradError, TypeError):
     """A jaxpr breaks a rule of the intermediate form; a bug in a transform, not in user code."""
 

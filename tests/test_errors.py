@@ -456,8 +456,9 @@ def test_error_names_operation_values_line_and_remedy(name: str):
 
 def test_every_error_class_is_tested():
     classes = {c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, errors.FuncgradError)}
-    # A missing package is tested with the part that needs it, in test_cuda.py.
-    assert classes - {kind for kind, *_ in CASES.values()} == {errors.DependencyError}
+    # These are tested with the parts that raise them: missing packages in test_cuda.py, workers in test_loader.py.
+    elsewhere = {errors.DependencyError, errors.WorkerError}
+    assert classes - {kind for kind, *_ in CASES.values()} == elsewhere
 
 
 @pytest.mark.parametrize(
@@ -478,6 +479,7 @@ def test_every_error_class_is_tested():
         (errors.DeletedArrayError, (RuntimeError,)),
         (errors.AllocationError, (MemoryError,)),
         (errors.DependencyError, (ImportError,)),
+        (errors.WorkerError, (RuntimeError,)),
     ],
 )
 def test_errors_are_also_the_builtin_classes(kind, builtins):

@@ -198,6 +198,21 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
             'fg.jit(fnp.sin).lower(1.0).as_text("ptx")',
         ),
     ),
+    "WorkerError": (
+        Example(
+            "A worker process of a DataLoader fails.",
+            """
+            class Records(fg.data.Dataset):
+                def __len__(self):
+                    return 4
+
+                def __getitem__(self, index):
+                    return {"x": 1 / (3 - index)}
+
+            list(fg.data.DataLoader(Records(), 1, workers=1))
+            """,
+        ),
+    ),
     "JaxprError": (
         Example(
             "A jaxpr is not well formed: a mistake in a transform, or in code that makes jaxprs.",
