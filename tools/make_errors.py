@@ -209,6 +209,7 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
                 def __getitem__(self, index):
                     return {"x": 1 / (3 - index)}
 
+
             list(fg.data.DataLoader(Records(), 1, workers=1))
             """,
         ),
