@@ -99,6 +99,7 @@ _SUBMODULES = {
     "scipy",
     "stages",
     "testing",
+    "train",
 }
 
 

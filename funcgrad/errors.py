@@ -254,6 +254,10 @@ class WorkerError(FuncgradError, RuntimeError):
     """A worker process of a DataLoader raised, was killed, or did not answer in time."""
 
 
+class CheckpointError(FuncgradError, ValueError):
+    """A checkpoint is damaged, is not one of funcgrad, or does not fit the structure to restore."""
+
+
 class JaxprError(FuncgradError, TypeError):
     """A jaxpr breaks a rule of the intermediate form; a bug in a transform, not in user code."""
 

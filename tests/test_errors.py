@@ -456,8 +456,8 @@ def test_error_names_operation_values_line_and_remedy(name: str):
 
 def test_every_error_class_is_tested():
     classes = {c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, errors.FuncgradError)}
-    # These are tested with the parts that raise them: missing packages in test_cuda.py, workers in test_loader.py.
-    elsewhere = {errors.DependencyError, errors.WorkerError}
+    # Tested with the parts that raise them: in test_cuda.py, test_loader.py and test_checkpoint.py.
+    elsewhere = {errors.DependencyError, errors.WorkerError, errors.CheckpointError}
     assert classes - {kind for kind, *_ in CASES.values()} == elsewhere
 
 
@@ -480,6 +480,7 @@ def test_every_error_class_is_tested():
         (errors.AllocationError, (MemoryError,)),
         (errors.DependencyError, (ImportError,)),
         (errors.WorkerError, (RuntimeError,)),
+        (errors.CheckpointError, (ValueError,)),
     ],
 )
 def test_errors_are_also_the_builtin_classes(kind, builtins):

@@ -14,6 +14,7 @@ import importlib.util
 import inspect
 import re
 import sys
+import tempfile
 import textwrap
 import warnings
 from collections.abc import Iterator
@@ -214,6 +215,23 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
             """,
         ),
     ),
+    "CheckpointError": (
+        Example(
+            "A checkpoint does not have the structure to restore.",
+            """
+            fg.train.save("model.safetensors", {"kernel": fnp.ones((3, 2)), "bias": fnp.ones(2)})
+            fg.train.load("model.safetensors", like={"weight": fnp.ones((3, 2)), "bias": fnp.ones(2)})
+            """,
+        ),
+        Example(
+            "A checkpoint is damaged.",
+            """
+            with open("model.safetensors", "r+b") as file:
+                file.truncate(400)
+            fg.train.load("model.safetensors")
+            """,
+        ),
+    ),
     "JaxprError": (
         Example(
             "A jaxpr is not well formed: a mistake in a transform, or in code that makes jaxprs.",
@@ -232,6 +250,13 @@ def classes() -> list[type[FuncgradError]]:
     """Return the error classes in order of declaration."""
     found = [c for c in vars(fg.errors).values() if inspect.isclass(c) and issubclass(c, FuncgradError)]
     return [c for c in dict.fromkeys(found) if c is not FuncgradError]  # some have a second name
+
+
+@contextlib.contextmanager
+def _in_a_folder_of_its_own() -> Iterator[None]:
+    """Run the examples in a temporary folder, where they write files."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        yield
 
 
 @contextlib.contextmanager
@@ -281,7 +306,8 @@ def _also(kind: type[FuncgradError]) -> str:
 
 def page() -> str:
     """Return the page."""
-    return "\n".join([HEAD, *map(section, classes())])
+    with _in_a_folder_of_its_own():
+        return "\n".join([HEAD, *map(section, classes())])
 
 
 def main(arguments: list[str]) -> int:
