@@ -6,6 +6,7 @@ https://huggingface.co/docs/safetensors.
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -109,7 +110,7 @@ def _entry(value: Any) -> Entry:
     return Entry(_BY_NAME[value["dtype"]], shape, start, end)
 
 
-def read_array(file: BinaryIO, entry: Entry, path: str) -> np.ndarray:
+def read_array(file: io.BufferedReader, entry: Entry, path: str) -> np.ndarray:
     """Read one array."""
     [length] = struct.unpack("<Q", os.pread(file.fileno(), 8, 0))
     array = np.empty(entry.shape, entry.dtype)
