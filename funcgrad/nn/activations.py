@@ -83,6 +83,9 @@ def soft_sign(x: Any) -> Any:
     return x / (jnp.abs(x) + 1)
 
 
+softsign = soft_sign
+
+
 def silu(x: Any) -> Any:
     """x·sigmoid(x), also called swish."""
     x = _inexact(x, "silu")

@@ -82,7 +82,7 @@ CASES = {
         lambda: nn.cross_entropy(LOGITS, LABELS, class_weights=jnp.ones(3)),
         ["class_weights have shape (3,)", "f32[5,2]", "each of the 2 classes"],
     ),
-    "weights": (lambda: nn.mse(X, X, weights=jnp.ones(3)), ["weights of a loss", "(3,)", "(5, 4)"]),
+    "weights": (lambda: nn.mse(X, X, weights=jnp.ones(3)), ["mse: weights", "(3,)", "(5, 4)"]),
     "delta": (lambda: nn.huber(X, X, -1.0), ["huber: delta is -1.0", "[0, inf)"]),
     # making layers
     "layer without its call": (lambda: nn.Sequential(nn.Linear(3), nn.Relu), ["Sequential: layer 1", "Relu", "Relu()"]),
