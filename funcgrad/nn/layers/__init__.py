@@ -6,12 +6,26 @@ training. A layer with state has a third result of `init` and a second of `apply
 """
 
 from funcgrad.nn.layers.activations import Activation as Activation
+from funcgrad.nn.layers.activations import Celu as Celu
+from funcgrad.nn.layers.activations import Elu as Elu
 from funcgrad.nn.layers.activations import Gelu as Gelu
+from funcgrad.nn.layers.activations import Glu as Glu
+from funcgrad.nn.layers.activations import HardSigmoid as HardSigmoid
+from funcgrad.nn.layers.activations import HardSwish as HardSwish
+from funcgrad.nn.layers.activations import HardTanh as HardTanh
+from funcgrad.nn.layers.activations import LeakyRelu as LeakyRelu
+from funcgrad.nn.layers.activations import LogSigmoid as LogSigmoid
 from funcgrad.nn.layers.activations import LogSoftmax as LogSoftmax
+from funcgrad.nn.layers.activations import Mish as Mish
 from funcgrad.nn.layers.activations import Relu as Relu
+from funcgrad.nn.layers.activations import Relu6 as Relu6
+from funcgrad.nn.layers.activations import Selu as Selu
 from funcgrad.nn.layers.activations import Sigmoid as Sigmoid
 from funcgrad.nn.layers.activations import Silu as Silu
 from funcgrad.nn.layers.activations import Softmax as Softmax
+from funcgrad.nn.layers.activations import Softplus as Softplus
+from funcgrad.nn.layers.activations import SoftSign as SoftSign
+from funcgrad.nn.layers.activations import Squareplus as Squareplus
 from funcgrad.nn.layers.activations import Tanh as Tanh
 from funcgrad.nn.layers.containers import Sequential as Sequential
 from funcgrad.nn.layers.dropout import Dropout as Dropout

@@ -64,6 +64,84 @@ def Silu() -> Layer:
 
 
 @constructor
+def Relu6() -> Layer:
+    """min(max(x, 0), 6)."""
+    return _elementwise(activations.relu6)
+
+
+@constructor
+def LeakyRelu(negative_slope: float = 0.01) -> Layer:
+    """x for x ≥ 0, and negative_slope·x for x < 0."""
+    return _elementwise(activations.leaky_relu, negative_slope=negative_slope)
+
+
+@constructor
+def Elu(alpha: float = 1.0) -> Layer:
+    """x for x > 0, and alpha·(eˣ − 1) for x ≤ 0."""
+    return _elementwise(activations.elu, alpha=alpha)
+
+
+@constructor
+def Selu() -> Layer:
+    """The scaled elu of self-normalizing networks."""
+    return _elementwise(activations.selu)
+
+
+@constructor
+def Celu(alpha: float = 1.0) -> Layer:
+    """max(x, 0) + alpha·(e^(min(x, 0)/alpha) − 1)."""
+    return _elementwise(activations.celu, alpha=alpha)
+
+
+@constructor
+def Mish() -> Layer:
+    """x·tanh(softplus(x))."""
+    return _elementwise(activations.mish)
+
+
+@constructor
+def Softplus() -> Layer:
+    """log(1 + eˣ)."""
+    return _elementwise(activations.softplus)
+
+
+@constructor
+def Squareplus(b: float = 4.0) -> Layer:
+    """(x + √(x² + b)) / 2."""
+    return _elementwise(activations.squareplus, b=b)
+
+
+@constructor
+def SoftSign() -> Layer:
+    """x / (|x| + 1)."""
+    return _elementwise(activations.soft_sign)
+
+
+@constructor
+def LogSigmoid() -> Layer:
+    """log(sigmoid(x))."""
+    return _elementwise(activations.log_sigmoid)
+
+
+@constructor
+def HardSigmoid() -> Layer:
+    """relu6(x + 3) / 6."""
+    return _elementwise(activations.hard_sigmoid)
+
+
+@constructor
+def HardTanh() -> Layer:
+    """min(max(x, −1), 1)."""
+    return _elementwise(activations.hard_tanh)
+
+
+@constructor
+def HardSwish() -> Layer:
+    """x·relu6(x + 3) / 6."""
+    return _elementwise(activations.hard_swish)
+
+
+@constructor
 def Softmax(axis: int = -1) -> Layer:
     """eˣ / Σ eˣ along an axis."""
     return _elementwise(exponential_sums.softmax, axis=axis)
@@ -73,3 +151,9 @@ def Softmax(axis: int = -1) -> Layer:
 def LogSoftmax(axis: int = -1) -> Layer:
     """log(eˣ / Σ eˣ) along an axis."""
     return _elementwise(exponential_sums.log_softmax, axis=axis)
+
+
+@constructor
+def Glu(axis: int = -1) -> Layer:
+    """a·sigmoid(b), where a and b are the halves of the input along an axis: (…, 2n) → (…, n)."""
+    return Activation(activations.glu, axis=axis)
