@@ -40,6 +40,9 @@ from funcgrad.nn.activations import swish as swish
 from funcgrad.nn.activations import tanh as tanh
 from funcgrad.nn.attention import dot_product_attention as dot_product_attention
 from funcgrad.nn.layer import Layer as Layer
+from funcgrad.nn.layers import GRU as GRU
+from funcgrad.nn.layers import LSTM as LSTM
+from funcgrad.nn.layers import RNN as RNN
 from funcgrad.nn.layers import Activation as Activation
 from funcgrad.nn.layers import Celu as Celu
 from funcgrad.nn.layers import Dropout as Dropout
@@ -48,6 +51,7 @@ from funcgrad.nn.layers import Embedding as Embedding
 from funcgrad.nn.layers import Flatten as Flatten
 from funcgrad.nn.layers import Gelu as Gelu
 from funcgrad.nn.layers import Glu as Glu
+from funcgrad.nn.layers import GRUCell as GRUCell
 from funcgrad.nn.layers import HardSigmoid as HardSigmoid
 from funcgrad.nn.layers import HardSwish as HardSwish
 from funcgrad.nn.layers import HardTanh as HardTanh
@@ -56,9 +60,11 @@ from funcgrad.nn.layers import LeakyRelu as LeakyRelu
 from funcgrad.nn.layers import Linear as Linear
 from funcgrad.nn.layers import LogSigmoid as LogSigmoid
 from funcgrad.nn.layers import LogSoftmax as LogSoftmax
+from funcgrad.nn.layers import LSTMCell as LSTMCell
 from funcgrad.nn.layers import Mish as Mish
 from funcgrad.nn.layers import Relu as Relu
 from funcgrad.nn.layers import Relu6 as Relu6
+from funcgrad.nn.layers import RNNCell as RNNCell
 from funcgrad.nn.layers import Selu as Selu
 from funcgrad.nn.layers import Sequential as Sequential
 from funcgrad.nn.layers import Sigmoid as Sigmoid

@@ -34,13 +34,25 @@ class Layer:
     without state is ().
 
     `layers` are the parts of a composed layer, `labels` their names or positions, and the repr shows them. `kind` is
-    the name of the function that made the layer, and `options` are its arguments.
+    the name of the function that made the layer, and `options` are its arguments. `keywords` are the names of further
+    arguments of `apply`, such as the mask of an attention layer.
 
     >>> Layer(lambda key, in_shape: (in_shape, ()), lambda params, x, **options: 2 * x, "Double()")
     Double()
     """
 
-    __slots__ = ("_apply", "_init", "kind", "labels", "layers", "name", "options", "stateful")
+    __slots__ = (
+        "_apply",
+        "_init",
+        "_init_cache",
+        "keywords",
+        "kind",
+        "labels",
+        "layers",
+        "name",
+        "options",
+        "stateful",
+    )
 
     def __init__(
         self,
@@ -51,11 +63,14 @@ class Layer:
         *,
         labels: Sequence[int | str] | None = None,
         stateful: bool | None = None,
+        keywords: Sequence[str] = (),
+        init_cache: Callable[[Any, int, int], Any] | None = None,
     ):
         self._init, self._apply, self.name, self.kind = init, apply, name, name
         self.layers = tuple(layers)
         self.labels = tuple(range(len(self.layers)) if labels is None else labels)
         self.stateful = any(layer.stateful for layer in self.layers) if stateful is None else stateful
+        self.keywords, self._init_cache = tuple(keywords), init_cache
         self.options: Mapping[str, Any] = {}
 
     def init(self, key: Any, in_shape: Any) -> tuple[Any, ...]:
@@ -70,8 +85,14 @@ class Layer:
             words_of(operation, key)
         return self._init(key, _shape_of_example(in_shape, operation))
 
-    def apply(self, params: Any, x: Any, *, state: Any = None, key: Any = None, train: bool = False) -> Any:
+    def apply(
+        self, params: Any, x: Any, *, state: Any = None, key: Any = None, train: bool = False, **keywords: Any
+    ) -> Any:
         """Return the output for a batch of examples, x of shape (batch, *in_shape); with state, (output, state)."""
+        for keyword in keywords:
+            if keyword not in self.keywords:
+                fix = f"further keyword arguments are {', '.join(self.keywords)}" if self.keywords else "it has none"
+                raise ArgumentError(f"{self.name}: apply has no argument {keyword!r}", fix=fix)
         if self.stateful:
             if state is None:
                 raise ArgumentError(
@@ -79,13 +100,13 @@ class Layer:
                     fix="`y, state = model.apply(params, x, state=state)`, where init returned the first state: "
                     "`out_shape, params, state = model.init(key, in_shape)`",
                 )
-            return self._apply(params, x, state=state, key=key, train=train)
+            return self._apply(params, x, state=state, key=key, train=train, **keywords)
         if state is not None:
             raise ArgumentError(
                 f"{self.name}: apply: a state of type {type(state).__name__} was passed to a layer without state",
                 fix="`y = model.apply(params, x)`, or call apply_with_state, which takes and returns a state always",
             )
-        return self._apply(params, x, key=key, train=train)
+        return self._apply(params, x, key=key, train=train, **keywords)
 
     def init_with_state(self, key: Any, in_shape: Any) -> tuple[Any, Any, Any]:
         """Return (out_shape, params, state); the state is () for a layer without state."""
@@ -93,13 +114,20 @@ class Layer:
         return shape, params, state[0] if state else ()
 
     def apply_with_state(
-        self, params: Any, x: Any, state: Any = (), *, key: Any = None, train: bool = False
+        self, params: Any, x: Any, state: Any = (), *, key: Any = None, train: bool = False, **keywords: Any
     ) -> tuple[Any, Any]:
         """Return (output, state); the state is () for a layer without state."""
         if self.stateful:
-            return self.apply(params, x, state=state, key=key, train=train)
+            return self.apply(params, x, state=state, key=key, train=train, **keywords)
         empty = isinstance(state, Sequence) and not state
-        return self.apply(params, x, state=None if empty else state, key=key, train=train), state
+        return self.apply(params, x, state=None if empty else state, key=key, train=train, **keywords), state
+
+    def init_cache(self, params: Any, batch: int, size: int) -> Any:
+        """Return an empty cache of keys and values for `size` positions, of layers that attend to earlier positions."""
+        if self._init_cache is None:
+            fix = "MultiHeadAttention and the encoders and decoders of transformers have one"
+            raise ArgumentError(f"{self.name}: init_cache: the layer has no cache", fix=fix)
+        return self._init_cache(params, as_size(batch, "batch", self.name), as_size(size, "size", self.name))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Raise: a layer has no parameters of its own, so it cannot be called."""

@@ -32,4 +32,10 @@ from funcgrad.nn.layers.dropout import Dropout as Dropout
 from funcgrad.nn.layers.embedding import Embedding as Embedding
 from funcgrad.nn.layers.linear import Linear as Linear
 from funcgrad.nn.layers.normalization import LayerNorm as LayerNorm
+from funcgrad.nn.layers.recurrent import GRU as GRU
+from funcgrad.nn.layers.recurrent import LSTM as LSTM
+from funcgrad.nn.layers.recurrent import RNN as RNN
+from funcgrad.nn.layers.recurrent_cells import GRUCell as GRUCell
+from funcgrad.nn.layers.recurrent_cells import LSTMCell as LSTMCell
+from funcgrad.nn.layers.recurrent_cells import RNNCell as RNNCell
 from funcgrad.nn.layers.shapes import Flatten as Flatten

@@ -15,7 +15,7 @@ from funcgrad.nn.layer import FROM_INIT, STATE_FROM_INIT, Layer, constructor, is
 from funcgrad.nn.layers.activations import Activation
 
 Label = int | str
-Call = Callable[[Label, Any], Any]
+Call = Callable[..., Any]
 
 
 @constructor
@@ -50,12 +50,18 @@ def Sequential(*layers: Layer | Callable[[Any], Any], **named: Layer | Callable[
 
 
 def composed(
-    name: str, parts: Mapping[Any, Layer], infer: Callable[[Call, Any], Any], forward: Callable[[Call, Any], Any]
+    name: str,
+    parts: Mapping[Any, Layer],
+    infer: Callable[[Call, Any], Any],
+    forward: Callable[..., Any],
+    *,
+    keywords: Sequence[str] = (),
+    init_cache: Callable[[Any, int, int], Any] | None = None,
 ) -> Layer:
     """Return a layer made of parts, which are labeled 0, 1, … or have names.
 
     `infer(call, in_shape)` returns the output shape, where `call(label, in_shape)` is that of a part. It calls each
-    part. `forward(call, x)` returns the output, where `call(label, x)` is that of a part.
+    part. `forward(call, x, **keywords)` returns the output, where `call(label, x, **keywords)` is that of a part.
     """
     labels = tuple(parts)
     positional = all(isinstance(label, int) for label in labels)
@@ -80,21 +86,21 @@ def composed(
         shape = infer(call, in_shape)
         return (shape, packed(params), packed(state)) if model.stateful else (shape, packed(params))
 
-    def apply(params: Any, x: Any, *, state: Any = None, key: Any = None, train: bool = False) -> Any:
+    def apply(params: Any, x: Any, *, state: Any = None, key: Any = None, train: bool = False, **keywords: Any) -> Any:
         own = unpacked(params, "params", FROM_INIT)
         after = dict(unpacked(state, "state", STATE_FROM_INIT)) if model.stateful else dict.fromkeys(labels, ())
         keys = _split(key, labels)
 
-        def call(label: Label, x: Any) -> Any:
-            options = {"key": keys[label], "train": train}
+        def call(label: Label, x: Any, **keywords: Any) -> Any:
+            options = {"key": keys[label], "train": train, **keywords}
             with model.scope(label):
                 x, after[label] = parts[label].apply_with_state(own[label], x, after[label], **options)
             return x
 
-        y = forward(call, x)
+        y = forward(call, x, **keywords)
         return (y, packed(after)) if model.stateful else y
 
-    model = Layer(init, apply, name, tuple(parts.values()), labels=labels)
+    model = Layer(init, apply, name, tuple(parts.values()), labels=labels, keywords=keywords, init_cache=init_cache)
     return model
 
 
