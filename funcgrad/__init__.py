@@ -73,7 +73,7 @@ from funcgrad.transforms.refs.functions import new_ref as new_ref
 from funcgrad.transforms.refs.ref import Ref as Ref
 from funcgrad.transforms.vmap import vmap as vmap
 
-Array = _array_types.AnyArray
+Array = _array_types.ArrayLike
 typeof = _array_types.aval_of
 check_tracer_leaks = checking_leaks
 checkpoint_policies = _policies

@@ -27,6 +27,44 @@ complex64, complex128 = np.dtype(np.complex64), np.dtype(np.complex128)
 # The tangent dtype of integers, a void NumPy dtype as in JAX.
 float0 = np.dtype([("float0", np.void, 0)])
 
+
+class extended(np.generic):
+    """The abstract scalar type of elements that are not numbers."""
+
+
+class prng_key(extended):
+    """The abstract scalar type of random keys.
+
+    >>> from funcgrad import random
+    >>> issubdtype(random.key(0).dtype, prng_key)
+    True
+    """
+
+
+class KeyDType:
+    """The dtype of random keys. NumPy converts it to `dtype`, that of the two words of a key in memory."""
+
+    name = "key<fry>"
+    type = prng_key
+    kind = "V"
+    itemsize = 8
+    dtype = np.dtype([("fry", np.uint32, (2,))])
+
+    def __eq__(self, other: object) -> bool:
+        return other is self or (isinstance(other, np.dtype) and other == self.dtype)
+
+    def __hash__(self) -> int:
+        return hash(self.dtype)
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def __reduce__(self) -> str:
+        return "key"
+
+
+key: Any = KeyDType()
+
 ALL = (
     bool_,
     int8,
@@ -67,6 +105,8 @@ def as_dtype(dtype: Any) -> np.dtype:
     >>> as_dtype("bfloat16"), as_dtype(float)
     (dtype(bfloat16), dtype('float64'))
     """
+    if dtype is key:
+        return key
     if isinstance(dtype, np.dtype):
         found = dtype
     elif isinstance(dtype, str) and dtype in _KNOWN:
@@ -184,9 +224,11 @@ _ABOVE: dict[Any, tuple[Any, ...]] = {
     "c*": (complex64,),
     complex64: (complex128,),
     complex128: (),
+    key: (),
 }
 _WEAK_NODE = {"i": "i*", "u": "i*", "f": "f*", "c": "c*", "V": "f*"}
 _WEAK_DTYPE = {"i*": int64, "f*": float64, "c*": complex128}
+_WEAK_NAMES = {"i*": "a Python int", "f*": "a Python float", "c*": "a Python complex"}
 
 
 @functools.cache
@@ -199,6 +241,10 @@ def _join(nodes: frozenset[Any]) -> Any:
     """Least upper bound: the common upper bound that is below all others."""
     common = frozenset.intersection(*(_upper_bounds(n) for n in nodes))
     least = [n for n in common if common <= _upper_bounds(n)]
+    if not least:
+        names = " and ".join(sorted(_WEAK_NAMES[n] if isinstance(n, str) else n.name for n in nodes))
+        fix = "compute with random.key_data(keys)" if key in nodes else "cast one with .astype(...)"
+        raise TypePromotionError(f"{names} have no common type to promote to", fix=fix)
     return least[0]
 
 

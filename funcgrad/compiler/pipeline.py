@@ -27,6 +27,7 @@ from funcgrad.compiler.program.plan import plan
 from funcgrad.compiler.program.target import Target
 from funcgrad.compiler.rewrite.blocks import in_blocks
 from funcgrad.compiler.rewrite.checks import with_checks
+from funcgrad.compiler.rewrite.keys import as_integers
 from funcgrad.compiler.rewrite.simplify import simplify
 from funcgrad.compiler.rewrite.sink import sink
 from funcgrad.compiler.targets.llvm import kernels, toolchain
@@ -99,7 +100,7 @@ def _front(closed: ClosedJaxpr, target: Target) -> tuple[ClosedJaxpr, Fusion]:
 
 
 def _simplified(closed: ClosedJaxpr, target: Target) -> ClosedJaxpr:
-    return sink(in_blocks(simplify(closed), target.scheduling))
+    return sink(in_blocks(simplify(as_integers(closed)), target.scheduling))
 
 
 def statistics(closed: ClosedJaxpr) -> Statistics:

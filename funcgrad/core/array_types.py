@@ -44,26 +44,6 @@ class ArrayLike:
         return self
 
 
-class ExtendedArray:
-    """Base class of arrays whose elements are not numbers, such as `random.KeyArray`; primitives do not accept them."""
-
-    __slots__ = ()
-
-
-class _AnyArrayType(type):
-    def __instancecheck__(cls, instance: Any) -> bool:
-        return isinstance(instance, (ArrayLike, ExtendedArray))
-
-    def __subclasscheck__(cls, subclass: type) -> bool:
-        return issubclass(subclass, (ArrayLike, ExtendedArray))
-
-
-class AnyArray(ArrayLike, metaclass=_AnyArrayType):
-    """The public type `funcgrad.Array`, for isinstance checks: arrays, tracers, and arrays of keys."""
-
-    __slots__ = ()
-
-
 class Reference:
     """Base of `transforms.refs.Ref`, a cell whose contents change; `aval` is the type of the contents.
 

@@ -9,7 +9,7 @@ import numpy as np
 from funcgrad import dtypes
 from funcgrad.core import buffers
 from funcgrad.core.array_types import ArrayLike, aval_of
-from funcgrad.core.avals import ShapedArray, ShapeDtypeStruct
+from funcgrad.core.avals import ShapedArray, ShapeDtypeStruct, refuse_keys
 from funcgrad.core.quiet import quiet
 from funcgrad.core.tracers import Tracer, check_not_leaked
 from funcgrad.errors import ArgumentError, DeletedArrayError, DTypeError
@@ -62,54 +62,60 @@ class Array(ArrayLike):
         """Whether the array was donated or deleted."""
         return self._host is None and self._buffer is None
 
+    @property
+    def numbers(self) -> np.ndarray:
+        """The value as a NumPy array; raise for keys."""
+        refuse_keys("conversion", self.aval)
+        return self.host
+
     def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
-        value = self.host
+        value = self.numbers
         if dtype is not None and value.dtype != dtype:
             return value.astype(dtype)
         return value.copy() if copy else read_only(value)
 
     def __dlpack__(self, **kwargs: Any) -> Any:
-        return self.host.__dlpack__(**kwargs)
+        return self.numbers.__dlpack__(**kwargs)
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        return self.host.__dlpack_device__()
+        return self.numbers.__dlpack_device__()
 
     def __bool__(self) -> bool:
-        return bool(self.host)
+        return bool(self.numbers)
 
     def __int__(self) -> int:
-        return int(self.host[()])
+        return int(self.numbers[()])
 
     def __float__(self) -> float:
-        return float(self.host[()])
+        return float(self.numbers[()])
 
     def __complex__(self) -> complex:
-        return complex(self.host[()])
+        return complex(self.numbers[()])
 
     def __index__(self) -> int:
         if self.aval.shape or not dtypes.is_integer(self.aval.dtype):
             raise DTypeError(
                 f"only 0-d integer arrays are indices, but this is {self.aval}", fix="use int(x) or x.astype(int)"
             )
-        return int(self.host[()])
+        return int(self.numbers[()])
 
     def __format__(self, spec: str) -> str:
-        return format(self.host[()], spec) if not self.aval.shape else format(str(self), spec)
+        return format(str(self) if self.aval.shape or self.aval.dtype is dtypes.key else self.host[()], spec)
 
     def item(self, *args: int) -> Any:
         """Return one element as a Python scalar."""
-        return self.host.item(*args)
+        return self.numbers.item(*args)
 
     def tolist(self) -> Any:
         """Return the values as nested Python lists."""
-        return self.host.tolist()
+        return self.numbers.tolist()
 
     def tobytes(self) -> bytes:
         """Return the values as bytes in C order."""
-        return self.host.tobytes()
+        return self.numbers.tobytes()
 
     def __reduce__(self) -> tuple:
-        return _unpickle, (self.aval, np.asarray(self))
+        return _unpickle, (self.aval, read_only(self.host))
 
     def __copy__(self) -> Array:
         return self
@@ -120,6 +126,8 @@ class Array(ArrayLike):
     def __repr__(self) -> str:
         if self.is_deleted():
             return f"Array<deleted, {self.aval}>"
+        if self.aval.dtype is dtypes.key:
+            return f"Array({self.aval.shape}, dtype={dtypes.key}) overlaying:\n{self.host['fry']}"
         text = np.array2string(self.host, separator=", ", prefix="Array(", max_line_width=88)
         weak = ", weak_type=True" if self.aval.weak_type else ""
         if self.aval.size == 0:
@@ -127,7 +135,7 @@ class Array(ArrayLike):
         return f"Array({text}, dtype={self.aval.dtype.name}{weak})"
 
     def __str__(self) -> str:
-        return str(self.host)
+        return repr(self) if self.aval.dtype is dtypes.key else str(self.host)
 
 
 def _unpickle(aval: ShapedArray, value: np.ndarray) -> Array:

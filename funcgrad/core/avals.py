@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
-from funcgrad.errors import ArgumentError
+from funcgrad.errors import ArgumentError, DTypeError
 
 
 class ShapedArray:
@@ -74,6 +74,16 @@ class ShapedArray:
 
     def __repr__(self) -> str:
         return self.short() + ("{weak_type=True}" if self.weak_type else "")
+
+
+def refuse_keys(operation: str, *avals: ShapedArray) -> None:
+    """Raise if one of the types is that of random keys, which are not numbers."""
+    for aval in avals:
+        if aval.dtype is dtypes.key:
+            raise DTypeError(
+                f"{operation}: {aval} holds random keys, which are not numbers",
+                fix="compute with random.key_data(keys), uint32[*shape, 2], and convert back with random.wrap_key_data",
+            )
 
 
 class ShapeDtypeStruct:

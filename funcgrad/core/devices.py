@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad import tree
+from funcgrad import dtypes, tree
 from funcgrad.core.array_types import ArrayLike
 from funcgrad.core.arrays import Array, as_array
 from funcgrad.errors import ArgumentError
@@ -82,12 +82,13 @@ def device_put(x: Any, device: Any = None, *, src: Any = None, donate: bool = Fa
 
 
 def device_get(x: Any) -> Any:
-    """Return a pytree's arrays as NumPy arrays.
+    """Return a pytree's arrays as NumPy arrays. Arrays of keys stay.
 
     >>> device_get(device_put(np.arange(2)))
     array([0, 1], dtype=int32)
     """
-    return tree.map(lambda leaf: np.asarray(leaf) if isinstance(leaf, ArrayLike) else leaf, x)
+    is_number = lambda leaf: isinstance(leaf, ArrayLike) and leaf.aval.dtype is not dtypes.key  # noqa: E731
+    return tree.map(lambda leaf: np.asarray(leaf) if is_number(leaf) else leaf, x)
 
 
 def block_until_ready(x: Any) -> Any:

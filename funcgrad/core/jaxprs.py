@@ -304,6 +304,6 @@ def literal_of(value: Any) -> Literal | None:
     if isinstance(value, Tracer):
         return None
     aval = aval_of(value)
-    if aval.shape or aval.dtype == dtypes.float0:
+    if aval.shape or aval.dtype in (dtypes.float0, dtypes.key):
         return None
     return Literal(value if isinstance(value, Array) else Array(aval, quiet.run(np.asarray, value, aval.dtype)), aval)

@@ -14,7 +14,7 @@ from funcgrad.arguments.axes import as_int, as_shape
 from funcgrad.arguments.promotion import as_operand
 from funcgrad.core.scopes import named_scope
 from funcgrad.errors import ArgumentError, ShapeError
-from funcgrad.random.keys import KeyArray, words_of
+from funcgrad.random.keys import is_key, words_of
 from funcgrad.transforms.flattening import name_of
 
 Shape = tuple[int, ...]
@@ -79,7 +79,7 @@ class Layer:
         `in_shape` is the shape of one example, a single size, or an example; a tuple of these for several inputs.
         """
         operation = f"{self.name}: init"
-        if isinstance(in_shape, KeyArray):
+        if is_key(in_shape):
             raise ArgumentError(f"{operation}: in_shape is a key", fix="the order of arguments is init(key, in_shape)")
         if key is not None:  # layers without parameters need no key
             words_of(operation, key)

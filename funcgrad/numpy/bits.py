@@ -10,6 +10,7 @@ from funcgrad import dtypes
 from funcgrad.arguments.axes import as_axis
 from funcgrad.arguments.promotion import as_operand, broadcast_to
 from funcgrad.core.array_types import aval_of
+from funcgrad.core.avals import refuse_keys
 from funcgrad.errors import ArgumentError, DTypeError
 from funcgrad.numpy import ufuncs as uf
 from funcgrad.ops import bits as ops_bits
@@ -29,6 +30,7 @@ def view(x: Any, dtype: Any = None) -> Any:
     Array([    0, 16256,     0, 16256], dtype=uint16)
     """
     x = as_operand(x, "view")
+    refuse_keys("view", x.aval)
     return ops_bits.view(x, dtypes.requested(dtype or x.aval.dtype, "view"))
 
 

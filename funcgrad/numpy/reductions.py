@@ -12,6 +12,7 @@ import numpy as np
 from funcgrad import dtypes
 from funcgrad.arguments.axes import as_axes, as_axis
 from funcgrad.arguments.promotion import as_operand, broadcast_to, promote_inexact
+from funcgrad.core.avals import refuse_keys
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 from funcgrad.numpy import ufuncs as uf
 from funcgrad.numpy.composite import where
@@ -187,6 +188,7 @@ def _minmax(a: Any, axis: Any, keepdims: bool, initial: Any, mask: Any, operatio
     if dtypes.is_complex(x.aval.dtype):
         out = _complex_minmax(x, axes, keepdims, mask, operation)
         return out if initial is None else (uf.maximum if largest else uf.minimum)(out, initial)
+    refuse_keys(operation, x.aval)
     identity = (rd.lowest if largest else rd.highest)(x.aval.dtype)
     out = (rd.reduce_max if largest else rd.reduce_min)(_masked(x, mask, identity, operation), axes)
     if initial is not None:

@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 
 from funcgrad import dtypes
-from funcgrad.core.array_types import AnyArray, ArrayLike, aval_of
+from funcgrad.core.array_types import ArrayLike, aval_of
 from funcgrad.errors import DTypeError
 from funcgrad.numpy.creation import asarray
 
@@ -75,7 +75,7 @@ __all__ = [
 ]
 
 pi, e, inf, nan, euler_gamma, newaxis = math.pi, math.e, math.inf, math.nan, np.euler_gamma, None
-ndarray = AnyArray
+ndarray = ArrayLike
 dtype = np.dtype
 
 

@@ -15,7 +15,7 @@ from funcgrad.core.quiet import quiet
 from funcgrad.core.symbolic import Zero
 from funcgrad.core.tracers import Tracer
 from funcgrad.errors import DTypeError
-from funcgrad.ops.elementwise import ANY, elementwise, linear
+from funcgrad.ops.elementwise import MOVABLE, elementwise, linear
 
 
 def cast(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -39,6 +39,11 @@ def _cast(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 
 def _convert_infer(x: ShapedArray, *, new_dtype: np.dtype, weak_type: bool) -> ShapedArray:
+    if dtypes.key in (x.dtype, new_dtype):
+        raise DTypeError(
+            f"convert_element_type: {x} does not convert to {new_dtype.name}",
+            fix="use random.key_data(keys) and random.wrap_key_data(words)",
+        )
     return ShapedArray(x.shape, new_dtype, weak_type)
 
 
@@ -65,7 +70,7 @@ def convert_element_type(x: Any, dtype: np.dtype, weak_type: bool = False) -> An
     aval = aval_of(x)
     if aval.dtype == dtype and aval.weak_type == weak_type:
         return x
-    if not aval.shape and not isinstance(x, Tracer):
+    if not aval.shape and not isinstance(x, Tracer) and dtypes.key not in (aval.dtype, dtype):
         # A constant scalar becomes a literal of the new dtype instead of an equation.
         value = quiet.run(np.asarray, x, aval.dtype)
         return Array(ShapedArray((), dtype, weak_type), cast(value, dtype))
@@ -87,5 +92,6 @@ bitcast_convert_type_p = elementwise(
     scalar=lambda b, x, *, new_dtype: b.op("bitcast", x, dtype=new_dtype),
     modes=(),
 )
-stop_gradient_p = elementwise("stop_gradient", np.array, kinds=ANY, scalar=lambda b, x: x, moves_only=True, modes=())
-copy_p = linear("copy", np.array, lambda ct, x: ct, kinds=ANY, scalar=lambda b, x: x, moves_only=True)
+_SAME: dict[str, Any] = {"kinds": MOVABLE, "scalar": lambda b, x: x, "moves_only": True}
+stop_gradient_p = elementwise("stop_gradient", np.array, modes=(), **_SAME)
+copy_p = linear("copy", np.array, lambda ct, x: ct, **_SAME)

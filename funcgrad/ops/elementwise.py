@@ -28,12 +28,14 @@ _KINDS: dict[str, Callable[[np.dtype], bool]] = {
     "int": dtypes.is_integer,
     "float": dtypes.is_float,
     "complex": dtypes.is_complex,
+    "key": lambda d: d is dtypes.key,
 }
 NUMBER = ("int", "float", "complex")
 REAL = ("int", "float")
 INEXACT = ("float", "complex")
 BITS = ("bool", "int")
 ANY = ("bool", "int", "float", "complex")
+MOVABLE = (*ANY, "key")
 
 
 def check_operands(name: str, avals: Sequence[ShapedArray], kinds: Sequence[str]) -> tuple[int, ...]:
@@ -41,9 +43,10 @@ def check_operands(name: str, avals: Sequence[ShapedArray], kinds: Sequence[str]
     first = avals[0]
     for i, aval in enumerate(avals):
         if not any(_KINDS[k](aval.dtype) for k in kinds):
+            is_key = aval.dtype is dtypes.key
             raise DTypeError(
                 f"{name}: operand {i} has type {aval}; {name} takes {', '.join(kinds)} operands",
-                fix="cast it with .astype(...)",
+                fix="compute with random.key_data(keys)" if is_key else "cast it with .astype(...)",
             )
         if aval.dtype != first.dtype:
             raise DTypeError(

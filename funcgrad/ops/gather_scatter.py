@@ -20,10 +20,10 @@ from funcgrad.core.avals import ShapedArray
 from funcgrad.core.lowering import Rewrite
 from funcgrad.core.primitives import AxisData, Primitive
 from funcgrad.core.symbolic import Zero, is_undefined
-from funcgrad.errors import NotDifferentiableError, ShapeError
+from funcgrad.errors import DTypeError, NotDifferentiableError, ShapeError
 from funcgrad.ops.arithmetic import mul_p, neg_p
 from funcgrad.ops.casts import convert_element_type
-from funcgrad.ops.elementwise import ANY, NUMBER, add_tangents, check_operands
+from funcgrad.ops.elementwise import ANY, MOVABLE, NUMBER, add_tangents, check_operands
 from funcgrad.ops.indexed_access import has_loops, load_windows, update_windows
 from funcgrad.ops.indexing import (
     GatherDimensionNumbers,
@@ -150,8 +150,12 @@ def gather(
            [0, 1]], dtype=int32)
     """
     mode = GatherScatterMode.from_any(mode)
-    if mode is GatherScatterMode.FILL_OR_DROP and fill_value is None:
-        fill_value = default_fill(aval_of(operand).dtype)
+    dtype = aval_of(operand).dtype
+    if dtype is dtypes.key:  # the default differs between keys and the integers that stand for them
+        if fill_value is not None:
+            raise DTypeError(f"gather: fill_value={fill_value!r:.40} for keys", fix="leave out fill_value")
+    elif mode is GatherScatterMode.FILL_OR_DROP and fill_value is None:
+        fill_value = default_fill(dtype)
     return gather_p.bind(
         operand,
         indices,
@@ -329,7 +333,7 @@ def _extreme_jvp(
     return ans, scatter_add_p.bind(of_operand, indices, of_updates, **params) / number
 
 
-scatter_p = _scatter("scatter", assign, ANY, jvp=_linear_jvp, transpose=_assign_transpose)
+scatter_p = _scatter("scatter", assign, MOVABLE, jvp=_linear_jvp, transpose=_assign_transpose)
 scatter_add_p = _scatter(
     "scatter-add", accumulate(np.add, np.add), NUMBER, "add", jvp=_linear_jvp, transpose=_sum_transpose
 )

@@ -107,7 +107,7 @@ def default_fill(dtype: np.dtype) -> Any:
         return math.nan
     if dtype == dtypes.bool_:
         return True
-    limits = np.iinfo(dtype)
+    limits = np.iinfo(np.uint32 if dtype == dtypes.key else dtype)
     return int(limits.min if dtype.kind == "i" else limits.max)
 
 

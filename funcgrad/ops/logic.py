@@ -8,15 +8,19 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes
-from funcgrad.ops.elementwise import ANY, BITS, elementwise
+from funcgrad.ops.elementwise import BITS, MOVABLE, elementwise
 
 
 def _comparison(name: str, evaluate: Any, kinds: Sequence[str] = ("bool", "int", "float")) -> Any:
     return elementwise(name, evaluate, derivative=(None, None), kinds=kinds, result=lambda d: dtypes.bool_)
 
 
-eq_p = _comparison("eq", np.equal, ANY)
-ne_p = _comparison("ne", np.not_equal, ANY)
+def _comparable(x: Any) -> Any:
+    return x.view(np.uint64) if x.dtype == dtypes.key else x
+
+
+eq_p = _comparison("eq", lambda x, y: np.equal(_comparable(x), _comparable(y)), MOVABLE)
+ne_p = _comparison("ne", lambda x, y: np.not_equal(_comparable(x), _comparable(y)), MOVABLE)
 lt_p = _comparison("lt", np.less)
 le_p = _comparison("le", np.less_equal)
 gt_p = _comparison("gt", np.greater)

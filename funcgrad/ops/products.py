@@ -12,7 +12,7 @@ import numpy as np
 
 from funcgrad import dtypes
 from funcgrad.core.array_types import aval_of
-from funcgrad.core.avals import ShapedArray
+from funcgrad.core.avals import ShapedArray, refuse_keys
 from funcgrad.core.lowering import Contract
 from funcgrad.core.primitives import AxisData, ParamStyle, Primitive
 from funcgrad.core.symbolic import is_undefined
@@ -103,6 +103,7 @@ def _infer(
     preferred_element_type: np.dtype | None = None,
 ) -> ShapedArray:
     (lc, rc), (lb, rb) = dimension_numbers
+    refuse_keys("dot_general", lhs, rhs)
     if lhs.dtype != rhs.dtype:
         raise DTypeError(
             f"dot_general: operands have different dtypes: {lhs} and {rhs}",

@@ -1,4 +1,4 @@
-"""Random bits: the Threefry-2x32 hash.
+"""Random keys, and random bits: the Threefry-2x32 hash.
 
 A counter-based generator: block i of a stream is hash(key, i), so that bits need no state, may be drawn in any order
 and in parallel, and independent streams are other keys.
@@ -27,6 +27,76 @@ from funcgrad.ops.arithmetic import add_p
 from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.elementwise import batch_elementwise, common_shape
 from funcgrad.ops.logic import or_p, shift_left_p, shift_right_logical_p, xor_p
+
+# ---------------------------------------------------------------- keys and their words
+
+
+def _move_batch_first(primitive: Primitive, args: Sequence[Any], dims: Sequence[Any]) -> tuple[Any, int]:
+    return primitive.bind(*shapes.leading(args, dims)), 0
+
+
+def _without_derivative(primitive: Primitive, primals: Sequence[Any]) -> tuple[Any, Any]:
+    out = primitive.bind(*primals)
+    return out, Zero(aval_of(out).tangent())
+
+
+def _wrap_infer(words: ShapedArray) -> ShapedArray:
+    if words.dtype != dtypes.uint32 or words.shape[-1:] != (2,):
+        raise DTypeError(f"random_wrap: {words} is not uint32[..., 2]", fix="make keys with funcgrad.random.key")
+    return ShapedArray(words.shape[:-1], dtypes.key)
+
+
+def _wrap_expand(words: Any) -> Any:
+    low, high = (convert_element_type(_word_of(words, i), dtypes.uint64) for i in range(2))
+    return or_p.bind(low, shift_left_p.bind(high, shapes.full((), 32, dtypes.uint64)))
+
+
+def _word_of(words: Any, i: int) -> Any:
+    """Return word 0 or 1 of keys, from an array of words, uint32[*shape, 2]."""
+    shape = aval_of(words).shape[:-1]
+    word = slicing.slice_(words, (*[0] * len(shape), i), (*shape, i + 1))
+    return shapes.squeeze(word, (len(shape),))
+
+
+random_wrap_p = Primitive(
+    "random_wrap",
+    infer=_wrap_infer,
+    evaluate=lambda words: np.ascontiguousarray(words).view(dtypes.key)[..., 0],
+    jvp=lambda primals, tangents: _without_derivative(random_wrap_p, primals),
+    batch=lambda axis, args, dims: _move_batch_first(random_wrap_p, args, dims),
+    lowering=Rewrite(_wrap_expand),
+    may_make_nan=False,
+)
+"""words: uint32[*shape, 2] → keys: key<fry>[*shape]. To the compiler, a key is a uint64 with the same bytes."""
+
+
+def _unwrap_infer(keys: ShapedArray) -> ShapedArray:
+    if keys.dtype is not dtypes.key:
+        raise DTypeError(f"random_unwrap: {keys} has no keys", fix="make keys with funcgrad.random.key")
+    return ShapedArray((*keys.shape, 2), dtypes.uint32)
+
+
+def _unwrap_expand(keys: Any) -> Any:
+    high = shift_right_logical_p.bind(keys, shapes.full((), 32, dtypes.uint64))
+    words = (convert_element_type(x, dtypes.uint32) for x in (keys, high))
+    rank = aval_of(keys).ndim
+    return slicing.concatenate([shapes.expand_dims(word, (rank,)) for word in words], rank)
+
+
+random_unwrap_p = Primitive(
+    "random_unwrap",
+    infer=_unwrap_infer,
+    evaluate=lambda keys: keys["fry"],
+    jvp=lambda primals, tangents: _without_derivative(random_unwrap_p, primals),
+    batch=lambda axis, args, dims: _move_batch_first(random_unwrap_p, args, dims),
+    lowering=Rewrite(_unwrap_expand),
+    may_make_nan=False,
+)
+"""keys: key<fry>[*shape] → words: uint32[*shape, 2]."""
+
+
+# ---------------------------------------------------------------- the hash
+
 
 ROUNDS = 20
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))

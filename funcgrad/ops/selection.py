@@ -13,7 +13,7 @@ from funcgrad.core.avals import ShapedArray
 from funcgrad.core.symbolic import Zero, is_undefined
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 from funcgrad.ops.casts import convert_element_type
-from funcgrad.ops.elementwise import ANY, check_operands, elementwise
+from funcgrad.ops.elementwise import MOVABLE, check_operands, elementwise
 from funcgrad.ops.logic import and_p, gt_p, lt_p
 from funcgrad.ops.shapes import broadcast_scalar, zeros_of
 
@@ -31,7 +31,7 @@ def _select_infer(which: ShapedArray, *cases: ShapedArray) -> ShapedArray:
             f"select_n: selector {which} and cases {', '.join(map(repr, cases))} differ in shape",
             fix="cases must have one shape, the selector that shape or be a scalar",
         )
-    check_operands("select_n", cases, ANY)
+    check_operands("select_n", cases, MOVABLE)
     return ShapedArray(cases[0].shape, cases[0].dtype, all(c.weak_type for c in cases))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from funcgrad import dtypes
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.arrays import Array
-from funcgrad.core.avals import ShapedArray
+from funcgrad.core.avals import ShapedArray, refuse_keys
 from funcgrad.core.lowering import Lowering, Reduce, Strided, View
 from funcgrad.core.primitives import AxisData, ParamStyle, Primitive
 from funcgrad.core.quiet import quiet
@@ -196,6 +196,7 @@ def reduction(
     """
 
     def infer(x: ShapedArray, *, axes: tuple[int, ...]) -> ShapedArray:
+        refuse_keys(name, x)
         check(x)
         check_axes(name, x, axes)
         return ShapedArray(reduced(x.shape, axes), x.dtype, x.weak_type)

@@ -9,7 +9,7 @@ import numpy as np
 
 from funcgrad import dtypes
 from funcgrad.core.array_types import aval_of
-from funcgrad.core.avals import ShapedArray
+from funcgrad.core.avals import ShapedArray, refuse_keys
 from funcgrad.core.lowering import Least, Rewrite, Sort
 from funcgrad.core.primitives import AxisData, Primitive
 from funcgrad.core.symbolic import Zero
@@ -55,6 +55,7 @@ def _sort_infer(*operands: ShapedArray, dimension: int, is_stable: bool = True, 
         raise ArgumentError(
             f"sort: num_keys={num_keys} with {len(operands)} operands", fix="the keys are the first num_keys operands"
         )
+    refuse_keys("sort", *operands[:num_keys])
     if any(x.shape != first.shape for x in operands):
         raise ShapeError(
             f"sort: operands have different shapes: {', '.join(x.short() for x in operands)}",

@@ -46,7 +46,6 @@ from funcgrad.random.gammas import generalized_normal as generalized_normal
 from funcgrad.random.gammas import loggamma as loggamma
 from funcgrad.random.gammas import multivariate_normal as multivariate_normal
 from funcgrad.random.gammas import t as t
-from funcgrad.random.keys import KeyArray as KeyArray
 from funcgrad.random.keys import PRNGKey as PRNGKey
 from funcgrad.random.keys import bits as bits
 from funcgrad.random.keys import clone as clone

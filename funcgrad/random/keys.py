@@ -1,171 +1,46 @@
 """Keys, and the random bits derived from them.
 
-A key has 64 bits, stored as two uint32 words. `key` returns a `KeyArray`, which hides the words; `PRNGKey` returns the
-words, uint32[2]. Every function accepts both kinds.
+A key has 64 bits, which are two uint32 words. `key` returns an array of dtype `key<fry>`, whose elements are keys;
+`PRNGKey` returns the words, uint32[2]. Every function accepts both kinds.
+
+>>> keys = split(key(0), 3)
+>>> keys.shape, keys.dtype, keys[0].shape
+((3,), key<fry>, ())
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from funcgrad import dtypes, tree_registry
-from funcgrad.arguments.axes import as_axis, as_shape
+from funcgrad import dtypes
+from funcgrad.arguments.axes import as_shape
 from funcgrad.arguments.promotion import as_operand
-from funcgrad.core.array_types import ArrayLike, ExtendedArray, aval_of
+from funcgrad.core.array_types import ArrayLike, aval_of
 from funcgrad.core.arrays import as_array
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
-from funcgrad.numpy import creation, joining, reductions, shapes
+from funcgrad.numpy import creation, joining
 from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.logic import or_p, shift_left_p, shift_right_logical_p, xor_p
-from funcgrad.ops.random_bits import counters, threefry2x32
+from funcgrad.ops.random_bits import counters, random_unwrap_p, random_wrap_p, threefry2x32
 from funcgrad.ops.shapes import full
 
 IMPLEMENTATION = "threefry2x32"
 
 
-class KeyDType:
-    """The dtype of key arrays. There is only one, because there is only one generator."""
-
-    name = "key<fry>"
-    itemsize = 8
-
-    def __repr__(self) -> str:
-        return self.name
-
-
-KEY_DTYPE = KeyDType()
-
-
-class KeyArray(ExtendedArray):
-    """An immutable array of keys.
-
-    It is a pytree whose leaf is the array of words, uint32[*shape, 2]. Transforms see that array, and `tree.map` calls
-    its function with it; every function of this package accepts the words as a key.
-
-    >>> keys = split(key(0), 3)
-    >>> keys.shape, keys[0].shape, len(keys)
-    ((3,), (), 3)
-    """
-
-    __slots__ = ("_words",)
-    _words: Any
-
-    def __init__(self, words: Any):
-        self._words = words
-
-    shape = property(lambda self: tuple(self._words.shape[:-1]))
-    ndim = property(lambda self: len(self._words.shape) - 1)
-    size = property(lambda self: math.prod(self.shape))
-    dtype = property(lambda self: KEY_DTYPE)
-    itemsize = property(lambda self: KEY_DTYPE.itemsize)
-    nbytes = property(lambda self: self.size * KEY_DTYPE.itemsize)
-
-    def __len__(self) -> int:
-        if not self.ndim:
-            raise ArgumentError("len() of a single key", fix="split it: random.split(key, n)")
-        return self.shape[0]
-
-    def __getitem__(self, index: Any) -> KeyArray:
-        index = index if isinstance(index, tuple) else (index,)
-        rest = () if any(i is Ellipsis for i in index) else (Ellipsis,)
-        return KeyArray(self._words[(*index, *rest, slice(None))])
-
-    def __iter__(self) -> Iterator[KeyArray]:
-        return (KeyArray(self._words[i]) for i in range(len(self)))
-
-    def __eq__(self, other: object) -> Any:
-        if not isinstance(other, KeyArray):
-            return NotImplemented
-        return reductions.all(self._words == other._words, axis=-1)
-
-    def __ne__(self, other: object) -> Any:
-        equal = self.__eq__(other)
-        return equal if equal is NotImplemented else ~equal
-
-    def __hash__(self) -> int:
-        raise ArgumentError("keys do not hash", fix="use random.key_data(key).tobytes() as a dictionary key")
-
-    def reshape(self, *shape: Any) -> KeyArray:
-        """Reshape to a shape passed as one tuple or as separate sizes; one size may be −1."""
-        sizes = as_sizes(shape)
-        if -1 in sizes:
-            known = math.prod(n for n in sizes if n != -1)
-            sizes = tuple(self.size // max(known, 1) if n == -1 else n for n in sizes)
-        return KeyArray(shapes.reshape(self._words, (*sizes, 2)))
-
-    def ravel(self) -> KeyArray:
-        """Flatten to a vector of keys."""
-        return self.reshape(-1)
-
-    flatten = ravel
-
-    def squeeze(self, axis: Any = None) -> KeyArray:
-        """Remove the given axes of size 1, by default all of them."""
-        given = range(self.ndim) if axis is None else axis if isinstance(axis, Sequence) else (axis,)
-        axes = tuple(as_axis(a, self.ndim, "squeeze") for a in given)
-        return KeyArray(shapes.squeeze(self._words, tuple(a for a in axes if axis is not None or self.shape[a] == 1)))
-
-    def transpose(self, *axes: Any) -> KeyArray:
-        """Permute the axes; reverse them by default."""
-        order = as_sizes(axes) if axes else range(self.ndim)[::-1]
-        return KeyArray(
-            shapes.transpose(self._words, (*(as_axis(a, self.ndim, "transpose") for a in order), self.ndim))
-        )
-
-    T = property(lambda self: self.transpose())
-
-    def block_until_ready(self) -> KeyArray:
-        """Wait until the keys are computed, and return them."""
-        self._words.block_until_ready()
-        return self
-
-    def __jax_array__(self) -> Any:
-        raise DTypeError(
-            f"keys of shape {self.shape} are not numbers",
-            fix="compute with random.key_data(keys), uint32[*shape, 2], and convert back with random.wrap_key_data",
-        )
-
-    def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
-        return self.__jax_array__()
-
-    def __repr__(self) -> str:
-        return f"Array({self.shape}, dtype={KEY_DTYPE}) overlaying:\n{self._words}"
-
-    def __reduce__(self) -> tuple:
-        return KeyArray, (self._words,)
-
-
-def as_sizes(shape: tuple[Any, ...]) -> tuple[int, ...]:
-    """Return sizes that were passed as one sequence or as separate arguments."""
-    return tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], Sequence) else shape
-
-
-def _rebuild(_: None, children: Sequence[Any]) -> Any:
-    """Return a KeyArray for words, and any other leaf, as `tree.map` may compute one, unchanged."""
-    (words,) = children
-    shape = getattr(words, "shape", None)
-    is_words = getattr(words, "dtype", None) == dtypes.uint32 and isinstance(shape, tuple) and shape[-1:] == (2,)
-    return KeyArray(words) if is_words else words
-
-
-tree_registry.register_pytree_node(KeyArray, lambda keys: ((keys._words,), None), _rebuild)
-
-
 # ---------------------------------------------------------------- creating and unwrapping keys
 
 
-def key(seed: Any, *, impl: Any = None, dtype: Any = None) -> KeyArray:
+def key(seed: Any, *, impl: Any = None, dtype: Any = None) -> Any:
     """Make a key from an integer seed.
 
     >>> key_data(key(42))
     Array([ 0, 42], dtype=uint32)
     """
     _check_implementation("key", impl if dtype is None else dtype)
-    return KeyArray(_words_of_seed("key", seed))
+    return random_wrap_p.bind(_words_of_seed("key", seed))
 
 
 def PRNGKey(seed: Any, *, impl: Any = None) -> Any:
@@ -180,7 +55,7 @@ def PRNGKey(seed: Any, *, impl: Any = None) -> Any:
 
 def _words_of_seed(name: str, seed: Any) -> Any:
     """The high and low 32 bits of the seed; the high bits of a narrower seed are 0."""
-    if isinstance(seed, KeyArray):
+    if is_key(seed):
         raise ArgumentError(f"{name}: the seed is a key", fix="pass an integer, or use the key itself")
     if isinstance(seed, int) and not isinstance(seed, bool):
         # Python integers wrap, so that hash values can be seeds.
@@ -200,7 +75,7 @@ def _words_of_seed(name: str, seed: Any) -> Any:
 
 
 def _check_implementation(name: str, implementation: Any) -> None:
-    if implementation not in (None, IMPLEMENTATION, KEY_DTYPE):
+    if implementation not in (None, IMPLEMENTATION, dtypes.key):
         raise ArgumentError(
             f"{name}: unknown generator {implementation!r}",
             fix=f"the only generator is {IMPLEMENTATION!r}: leave out impl",
@@ -212,10 +87,10 @@ def key_data(keys: Any) -> Any:
     return words_of("key_data", keys)
 
 
-def wrap_key_data(key_bits_array: Any, *, impl: Any = None, dtype: Any = None) -> KeyArray:
+def wrap_key_data(key_bits_array: Any, *, impl: Any = None, dtype: Any = None) -> Any:
     """Return the keys with the given words, uint32[*shape, 2]; the inverse of `key_data`."""
     _check_implementation("wrap_key_data", impl if dtype is None else dtype)
-    return KeyArray(words_of("wrap_key_data", key_bits_array))
+    return random_wrap_p.bind(words_of("wrap_key_data", key_bits_array))
 
 
 def key_impl(keys: Any) -> str:
@@ -224,21 +99,33 @@ def key_impl(keys: Any) -> str:
     return IMPLEMENTATION
 
 
-def key_dtype(impl: Any = None) -> KeyDType:
+def key_dtype(impl: Any = None) -> Any:
     """Return the dtype of key arrays."""
     _check_implementation("key_dtype", impl)
-    return KEY_DTYPE
+    return dtypes.key
 
 
 def clone(key: Any) -> Any:
     """Return the same key, to document that it is reused on purpose."""
     words = words_of("clone", key)
-    return KeyArray(words) if isinstance(key, KeyArray) else words
+    return _like(key, words)
+
+
+def is_key(x: Any) -> bool:
+    """Whether `x` is an array of keys, rather than of words."""
+    return isinstance(x, ArrayLike) and x.aval.dtype is dtypes.key
+
+
+def _like(key: Any, words: Any) -> Any:
+    """Return the keys with the given words, as words where `key` is given by words."""
+    return random_wrap_p.bind(words) if is_key(key) else words
 
 
 def words_of(name: str, keys: Any) -> Any:
     """Return the words of keys of either kind; raise for anything else."""
-    words = keys._words if isinstance(keys, KeyArray) else keys
+    if is_key(keys):
+        return random_unwrap_p.bind(keys)
+    words = keys
     if not isinstance(words, (ArrayLike, np.ndarray)):
         raise ArgumentError(f"{name}: {keys!r:.60} is not a key", fix="make one with funcgrad.random.key(seed)")
     aval = aval_of(words)
@@ -282,7 +169,7 @@ def split(key: Any, num: int | Sequence[int] = 2) -> Any:
     (2, 3)
     """
     words = joining.stack(_hash(single("split", key), as_shape(num, "split")), axis=-1)
-    return KeyArray(words) if isinstance(key, KeyArray) else words
+    return _like(key, words)
 
 
 def fold_in(key: Any, data: Any) -> Any:
@@ -296,7 +183,7 @@ def fold_in(key: Any, data: Any) -> Any:
     if data.aval.shape:
         raise ShapeError(f"fold_in: data has shape {data.aval.shape}", fix="pass a scalar, and use vmap for several")
     words = joining.stack(threefry2x32(words[0], words[1], full((), 0, dtypes.uint32), data))
-    return KeyArray(words) if isinstance(key, KeyArray) else words
+    return _like(key, words)
 
 
 def bits(key: Any, shape: Any = (), dtype: Any = None) -> Any:

@@ -73,17 +73,21 @@ def _outputs(closed: ClosedJaxpr, fusion: Fusion, avals: Sequence[ShapedArray]) 
     outputs = []
     for source, aval in zip(fusion.results, avals, strict=True):
         if isinstance(source, Literal):
-            outputs.append(Output(aval, Array(aval, np.asarray(source.val).reshape(aval.shape)), None, None))
+            outputs.append(Output(aval, _typed(source.val, aval), None, None))
         elif source in inputs:
             outputs.append(Output(aval, None, inputs[source], None))
         elif source in consts:
-            held = consts[source]
-            outputs.append(Output(aval, Array(aval, np.asarray(held).reshape(aval.shape)), None, None))
+            outputs.append(Output(aval, _typed(consts[source], aval), None, None))
         else:
             assert isinstance(source, Var)
             place = buffers.setdefault(source, len(buffers))
             outputs.append(Output(aval, None, None, place))
     return outputs, list(buffers)
+
+
+def _typed(constant: Any, aval: ShapedArray) -> Array:
+    """Return a constant of the simplified jaxpr as a value of the traced type, such as keys for integers."""
+    return Array(aval, np.asarray(constant).reshape(aval.shape).view(aval.dtype))
 
 
 class Planner:

@@ -43,6 +43,8 @@ WITHOUT_LAWS = {
     "indexed_load": "the compiler inserts it into programs, after all transforms",
     "indexed_update": "the compiler inserts it into programs, after all transforms",
     "custom_lin": "a linear map that is only transposed and never evaluated",
+    "random_unwrap": "keys are not NumPy arrays; see tests/random/test_keys.py",
+    "random_wrap": "keys are not NumPy arrays; see tests/random/test_keys.py",
     "ref_get": "bound to a Ref, which transforms never see; see transforms.refs",
     "ref_set": "bound to a Ref, which transforms never see; see transforms.refs",
 }

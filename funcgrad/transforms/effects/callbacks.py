@@ -23,6 +23,7 @@ from funcgrad.errors import (
     ShapeError,
     user_location,
 )
+from funcgrad.ops.random_bits import random_unwrap_p, random_wrap_p
 from funcgrad.ops.shapes import broadcast_in_batch, expand_dims, move_axis
 from funcgrad.transforms.control_flow import scan
 from funcgrad.transforms.flattening import callable_or_error, name_of
@@ -53,7 +54,10 @@ class HostFunction:
         leaves, self.in_tree = tree.flatten(arguments)
         flags = [is_array(x) for x in leaves]
         self.fun, self.operation, self.location = fun, operation, user_location()
-        self.arrays = [x for x, dynamic in zip(leaves, flags, strict=True) if dynamic]
+        arrays = [x for x, dynamic in zip(leaves, flags, strict=True) if dynamic]
+        # Compiled programs have no keys: the operands are their words.
+        self._are_keys = [aval_of(x).dtype is dtypes.key for x in arrays]
+        self.arrays = [random_unwrap_p.bind(x) if k else x for x, k in zip(arrays, self._are_keys, strict=True)]
         self._static = {i: x for i, x in enumerate(leaves) if not flags[i]}
         self.out_tree = tree.structure(result)
         self._floating_point_errors = np.geterr()
@@ -68,9 +72,9 @@ class HostFunction:
 
     def __call__(self, *operands: Any) -> Any:
         """Call the function with NumPy operands, which are copied: memory of a program is used again."""
-        rest = iter(operands)
+        rest = map(_argument, operands, self._are_keys)
         n = len(self._static) + len(operands)
-        leaves = [self._static[i] if i in self._static else _argument(next(rest)) for i in range(n)]
+        leaves = [self._static[i] if i in self._static else next(rest) for i in range(n)]
         args, kwargs = self.in_tree.unflatten(leaves)
         with np.errstate(**self._floating_point_errors):
             return self.fun(*args, **kwargs)
@@ -108,8 +112,9 @@ class HostFunction:
         return np.array(value, wanted.dtype)
 
 
-def _argument(x: Any) -> Array:
-    return Array(ShapedArray(x.shape, x.dtype), np.array(x))
+def _argument(x: Any, is_key: bool) -> Array:
+    array = Array(ShapedArray(x.shape, x.dtype), np.array(x))
+    return random_wrap_p.evaluate_eagerly([array], {}) if is_key else array
 
 
 def promised(result_shape_dtypes: Any, operation: str) -> tuple[ShapedArray, ...]:
