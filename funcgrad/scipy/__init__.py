@@ -2,6 +2,17 @@
 
 from funcgrad.errors import explain_missing_names as _explain_missing_names
 
-_SUBMODULES = ("cluster", "fft", "integrate", "interpolate", "linalg", "ndimage", "signal", "spatial")
+_SUBMODULES = (
+    "cluster",
+    "fft",
+    "integrate",
+    "interpolate",
+    "linalg",
+    "ndimage",
+    "optimize",
+    "signal",
+    "sparse",
+    "spatial",
+)
 
 _explain_missing_names(__name__, _SUBMODULES)
