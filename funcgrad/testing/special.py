@@ -26,9 +26,6 @@ selections between a number and its function, for which LLVM may return the 0 of
 CANCELING = {"logaddexp", "logaddexp2", "gelu", "eig"}
 """Functions whose error is relative to the terms of a sum with cancellation, or to the norm of a matrix."""
 
-REDUCED_BELOW = dict.fromkeys(("sin", "cos", "tan"), 2.0**48)
-"""Limits of the argument reduction of compiled float64 functions; beyond, neighboring floats are 1/16 or more apart."""
-
 ORDINARY_PARAMETERS = {
     *("igamma", "igammac", "igamma_grad_a", "random_gamma_grad", "regularized_incomplete_beta"),
     *("zeta", "polygamma", "bessel_ive"),
@@ -112,8 +109,7 @@ def _values(name: str, dtype: np.dtype) -> np.ndarray:
     if name in ORDINARY_PARAMETERS:
         sizes = abs(values.astype(np.float64))
         values = values[(sizes == 0) | (sizes >= 0.25) & (sizes <= 3) | np.isnan(sizes)]
-    limit = REDUCED_BELOW.get(name)
-    return values if limit is None or dtype != dtypes.float64 else values[~(abs(values) > limit) | np.isinf(values)]
+    return values
 
 
 def _replace_some(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:

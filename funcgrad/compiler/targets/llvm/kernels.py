@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import re
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 
 from funcgrad.compiler.loops import language as loops
@@ -26,6 +28,9 @@ class CompiledKernel:
 
 
 _loaded: weakref.WeakValueDictionary[Kernel, CompiledKernel] = weakref.WeakValueDictionary()
+# Symbols of functions for far arguments, in object code, and what keeps their code loaded.
+_FAR = re.compile(rb"fg\.\w+\.far")
+_resident: list[toolchain.Library] = []
 # What compiling cost in this process, by origin: "compiled" from source, "disk", or "reused" from memory.
 origins = {"compiled": 0, "disk": 0, "reused": 0}
 
@@ -36,17 +41,45 @@ def get(kernel: Kernel) -> tuple[CompiledKernel, str]:
     if found is not None:
         origins["reused"] += 1
         return found, "reused"
-    imports = runtime.safepoint()
     with toolchain.lock:
-        key = cache.key(f"{_sources()}\n{loops.format(kernel)}")
-        code, origin = cache.get(key), "disk"
-        if code is None:
-            code, origin = toolchain.compile_ir(llvm_text(kernel)), "compiled"
-            cache.put(key, code)
-        found = CompiledKernel(kernel, toolchain.link(code, [kernel.name], imports))
+        code, origin = _cached(loops.format(kernel), lambda: llvm_text(kernel))
+        found = CompiledKernel(kernel, linked(code, kernel.name))
         _loaded[kernel] = found
         origins[origin] += 1
         return found, origin
+
+
+def linked(code: bytes, name: str) -> toolchain.Library:
+    """Load the object code of a kernel, with the functions that it calls."""
+    far = _far_functions() if _FAR.search(code) else {}
+    return toolchain.link(code, [name], runtime.safepoint() | far)
+
+
+@functools.cache
+def _far_functions() -> dict[str, int]:
+    """The addresses of the functions for far arguments, which are compiled once: see `vector_math.choices`."""
+    code, _ = _cached("far functions", _far_text)
+    symbols = {name.decode() for name in _FAR.findall(code)}
+    library = toolchain.link(code, symbols)
+    _resident.append(library)
+    return {name: library.address(name) for name in symbols}
+
+
+def _cached(name: str, text: Callable[[], str]) -> tuple[bytes, str]:
+    """Object code from the disk, or compiled from LLVM IR, and its origin."""
+    key = cache.key(f"{_sources()}\n{name}")
+    code = cache.get(key)
+    if code is not None:
+        return code, "disk"
+    code = toolchain.compile_ir(text())
+    cache.put(key, code)
+    return code, "compiled"
+
+
+def _far_text() -> str:
+    from funcgrad.compiler.targets.llvm import vector_math  # as in `llvm_text`
+
+    return vector_math.far_functions()
 
 
 def llvm_text(kernel: Kernel) -> str:

@@ -19,7 +19,8 @@ import numpy as np
 from llvmlite import ir
 
 from funcgrad.compiler.targets.llvm.vector_math import registry
-from funcgrad.compiler.targets.llvm.vector_math.scalar import F32, F64, FORMATS, Scalar
+from funcgrad.compiler.targets.llvm.vector_math.constants import NAN
+from funcgrad.compiler.targets.llvm.vector_math.scalar import F32, F64, FORMATS, Scalar, absolute, select
 
 I1, I32 = ir.IntType(1), ir.IntType(32)
 _TYPES = {np.dtype(np.float32): F32, np.dtype(np.float64): F64}
@@ -40,10 +41,18 @@ class Callees(Protocol):
 
 
 def source(name: str, dtype: np.dtype, functions: Callees) -> str:
-    """Return the body of a function; `functions` names and defines those that it calls."""
+    """Return the body of a function; `functions` names and defines those that it calls.
+
+    Beyond the limit of the formula, the result is NaN: numba does not vectorize loops with branches, which takes six
+    times as long.
+    """
     builder = PythonBuilder(functions)
     parameters = [Node(_TYPES[dtype], p, (), ()) for p in PARAMETERS[: registry.arity(name)]]
-    result = registry.formula(name)(*(Scalar(builder, p) for p in parameters))
+    arguments = [Scalar(builder, p) for p in parameters]
+    result = registry.formula(name)(*arguments)
+    far = registry.far(name, _TYPES[dtype])
+    if far is not None:
+        result = select(absolute(*arguments) <= far.limit, result, NAN)
     return "\n".join(_Writer(builder.nodes, result.value).lines)
 
 

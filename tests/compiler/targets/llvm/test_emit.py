@@ -33,7 +33,7 @@ from funcgrad.compiler.loops.language import (
 )
 from funcgrad.compiler.loops.python import compile_python
 from funcgrad.compiler.loops.scalars import DTYPES, SCALARS, kind
-from funcgrad.compiler.targets.llvm import runtime, toolchain
+from funcgrad.compiler.targets.llvm import kernels, toolchain
 from funcgrad.compiler.targets.llvm.emit import emit
 from funcgrad.dtypes import (
     bfloat16,
@@ -56,7 +56,7 @@ KERNEL = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64
 def compiled(kernel: Kernel):
     """Return (arrays, sizes, begin, end, thread) → None, the compiled kernel."""
     check(kernel)
-    library = toolchain.link(toolchain.compile_ir(emit([kernel])), [kernel.name], runtime.safepoint())
+    library = kernels.linked(toolchain.compile_ir(emit([kernel])), kernel.name)
     native = KERNEL(library.address(kernel.name))
 
     def run(arrays, sizes, begin, end, thread=0):
@@ -466,9 +466,9 @@ def vector_width() -> str:
 
 def test_one_module_holds_a_batch_of_kernels():
     params, (x,) = loads(float32)
-    kernels = [elementwise(f"kernel{k}", op("exp", op("mul", x, Const(k, float32))), params) for k in range(4)]
-    library = toolchain.link(toolchain.compile_ir(emit(kernels)), [k.name for k in kernels])
-    assert len({library.address(k.name) for k in kernels}) == 4
+    batch = [elementwise(f"kernel{k}", op("exp", op("mul", x, Const(k, float32))), params) for k in range(4)]
+    library = toolchain.link(toolchain.compile_ir(emit(batch)), [k.name for k in batch])
+    assert len({library.address(k.name) for k in batch}) == 4
 
 
 @pytest.mark.parametrize("update, packed", [("add", "vaddps"), ("max", "vmaxps"), ("min", "vminps"), ("mul", "vmulps")])

@@ -21,7 +21,7 @@ from funcgrad.compiler.targets.llvm.vector_math import (
     trigonometric,
     zeta,
 )
-from funcgrad.compiler.targets.llvm.vector_math.registry import arity, define, names, ulp_bounds
+from funcgrad.compiler.targets.llvm.vector_math.registry import arity, define, far_functions, names, ulp_bounds
 from funcgrad.compiler.targets.llvm.vector_math.sharing import share
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "bessel",
     "define",
     "exponential",
+    "far_functions",
     "hyperbolic",
     "incomplete_beta",
     "incomplete_gamma",

@@ -23,6 +23,20 @@ INF = float("inf")
 NAN = float("nan")
 
 
+def inverse_pi(bits: int) -> Fraction:
+    """1/pi to a number of bits, by Machin's formula pi/4 = 4 atan(1/5) - atan(1/239)."""
+    one = 1 << (bits + 32)
+
+    def inverse_tangent(n: int) -> int:
+        term, total, k = one // n, 0, 1
+        while term:
+            total += term // k if k % 4 == 1 else -(term // k)
+            term, k = term // (n * n), k + 2
+        return total
+
+    return Fraction(one, 16 * inverse_tangent(5) - 4 * inverse_tangent(239))
+
+
 def parts(value: Fraction, x: Scalar, count: int = 2) -> list[float]:
     """Numbers of the type of ``x``, each the rounding of what the ones before leave of ``value``."""
     found = []

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from llvmlite import ir
 
-from funcgrad.compiler.targets.llvm.vector_math.scalar import FORMATS, FormulaBuilder, Scalar, element_type
+from funcgrad.compiler.targets.llvm.vector_math.choices import FAR, choice
+from funcgrad.compiler.targets.llvm.vector_math.scalar import F64, FORMATS, FormulaBuilder, Scalar, element_type
 from funcgrad.errors import ArgumentError, DTypeError
 
 
@@ -28,6 +29,7 @@ class MathFunction:
     ulp_f64: float
     shortcut: Shortcut | None = None
     loops: bool = False
+    far: Far | None = None
 
 
 class Shortcut(NamedTuple):
@@ -37,17 +39,26 @@ class Shortcut(NamedTuple):
     formula: Callable[[Scalar], Scalar]
 
 
+class Far(NamedTuple):
+    """Another formula for float64 arguments of a size beyond a limit, which are rare: see `far`."""
+
+    limit: float
+    formula: Callable[[Scalar], Scalar]
+
+
 _FUNCTIONS: dict[str, MathFunction] = {}
 
 
 def math_function(
-    f32: float, f64: float, shortcut: Shortcut | None = None, loops: bool = False
+    f32: float, f64: float, shortcut: Shortcut | None = None, loops: bool = False, far: Far | None = None
 ) -> Callable[[FunctionType], Callable[..., Scalar]]:
     """Register a formula under its own name with its error bounds; calls of the result emit an LLVM call."""
 
     def register(formula: FunctionType) -> Callable[..., Scalar]:
         name = formula.__name__
-        _FUNCTIONS[name] = MathFunction(name, formula, len(signature(formula).parameters), f32, f64, shortcut, loops)
+        _FUNCTIONS[name] = MathFunction(
+            name, formula, len(signature(formula).parameters), f32, f64, shortcut, loops, far
+        )
 
         def call(*args: Scalar) -> Scalar:
             builder = args[0].builder
@@ -78,6 +89,11 @@ def loops(name: str) -> bool:
 def formula(name: str) -> Callable[..., Scalar]:
     """The function as Python that computes with `Scalar`."""
     return _lookup(name).formula
+
+
+def far(name: str, type: ir.Type) -> Far | None:
+    """The formula for far arguments of a type, if the function has one."""
+    return _lookup(name).far if element_type(type) == F64 else None
 
 
 def ulp_bounds() -> dict[str, tuple[float, float]]:
@@ -114,8 +130,23 @@ def define(module: ir.Module, name: str, type: ir.Type, in_series: bool = False)
         (argument,) = (Scalar(builder, a) for a in result.args)
         with builder.if_then(shortcut.test(argument).value, likely=True):
             builder.ret(shortcut.formula(argument).value)
-    builder.ret(function.formula(*(Scalar(builder, argument) for argument in result.args)).value)
+    value = function.formula(*(Scalar(builder, argument) for argument in result.args)).value
+    beyond = far(name, type)
+    if beyond is not None:
+        value = builder.call(choice(module, name, beyond.limit, type, in_series), [*result.args, value])
+    builder.ret(value)
     return result
+
+
+def far_functions() -> str:
+    """The LLVM IR of the functions out of line that choices call."""
+    module = ir.Module()
+    for function in _FUNCTIONS.values():
+        if function.far is not None:
+            result = ir.Function(module, ir.FunctionType(F64, [F64]), FAR.format(function.name))
+            builder = FormulaBuilder(result.append_basic_block("entry"))
+            builder.ret(function.far.formula(Scalar(builder, result.args[0])).value)
+    return str(module)
 
 
 def _lookup(name: str) -> MathFunction:

@@ -67,11 +67,7 @@ class FormulaBuilder(ir.IRBuilder):
         self.position_at_end(head)
         count, *variables = (self.phi(type) for type in (i64, *(v.type for v in state)))
         active = going(variables)
-        some = active
-        if isinstance(active.type, ir.VectorType):
-            lanes = ir.IntType(active.type.count)
-            some = self.icmp_unsigned("!=", self.bitcast(active, lanes), ir.Constant(lanes, 0))
-        self.cbranch(self.and_(some, self.icmp_unsigned("<", count, ir.Constant(i64, limit))), body, done)
+        self.cbranch(self.and_(self.any(active), self.icmp_unsigned("<", count, ir.Constant(i64, limit))), body, done)
         self.position_at_end(body)
         following = step(variables)
         if isinstance(active.type, ir.VectorType):
@@ -84,6 +80,13 @@ class FormulaBuilder(ir.IRBuilder):
         self.branch(head)
         self.position_at_end(done)
         return variables
+
+    def any(self, condition: ir.Value) -> ir.Value:
+        """Whether a condition holds, of a vector: for any of its elements."""
+        if not isinstance(condition.type, ir.VectorType):
+            return condition
+        lanes = ir.IntType(condition.type.count)
+        return self.icmp_unsigned("!=", self.bitcast(condition, lanes), ir.Constant(lanes, 0))
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from fractions import Fraction
 
 from funcgrad.compiler.targets.llvm.vector_math import coefficients
-from funcgrad.compiler.targets.llvm.vector_math.constants import INVERSE_PI, NAN, PI, part, parts
-from funcgrad.compiler.targets.llvm.vector_math.registry import Shortcut, math_function
+from funcgrad.compiler.targets.llvm.vector_math.constants import INVERSE_PI, PI, inverse_pi, part, parts
+from funcgrad.compiler.targets.llvm.vector_math.registry import Far, Shortcut, math_function
 from funcgrad.compiler.targets.llvm.vector_math.scalar import (
     F32,
     Scalar,
@@ -15,8 +17,10 @@ from funcgrad.compiler.targets.llvm.vector_math.scalar import (
     copysign,
     fma,
     horner,
+    power_of_two,
     quick_two_sum,
     quotient,
+    round_even,
     select,
     sqrt,
     two_product,
@@ -28,6 +32,8 @@ from funcgrad.compiler.targets.llvm.vector_math.scalar import (
 # 2^(24 - limit) contributes whole turns, multiples of 2, to x / pi. Those may go; the rest fits a float64.
 WINDOW_LIMITS = (50, 76, 102)
 F64_LIMIT = 2.0**48
+FAR_STEP = 64
+Reduction = Callable[[Scalar], tuple[Scalar, Scalar, Scalar]]
 
 
 def inverse_pi_windows(x: Scalar, wide: Scalar) -> tuple[Scalar, Scalar]:
@@ -46,8 +52,7 @@ def quarter_turns(x: Scalar) -> tuple[Scalar, Scalar, Scalar]:
     """(r, r_low, n) with x = n pi/2 + r + r_low modulo 2 pi, |r| <= 0.57 pi/2, n an i64, all f64.
 
     f32: 2 x / pi modulo 4 in f64, right for every x; r_low is 0. f64: Cody and Waite's subtraction with 159
-    bits of pi, right for |x| <= 2^48, where neighboring arguments are 1/16 apart; r is NaN beyond, since a
-    wrong value would look like a right one and the right one would cost every element three times the work.
+    bits of pi, right for |x| <= 2^48, where neighboring arguments are 1/16 apart; beyond, see `far_quarter_turns`.
     """
     wide = x.to_f64()
     magic = wide.format.round_magic
@@ -60,13 +65,55 @@ def quarter_turns(x: Scalar) -> tuple[Scalar, Scalar, Scalar]:
     n_float, n = unshift(fma(wide, part(INVERSE_PI * 2, wide), magic))
     high, middle, low = parts(PI / 2, wide, 3)
     partial = fma(n_float, -middle, fma(n_float, -high, wide))
-    r = select(absolute(wide) <= F64_LIMIT, fma(n_float, -low, partial), NAN)
+    r = fma(n_float, -low, partial)
     return r, fma(n_float, -low, partial - r), n
 
 
-def sine_or_cosine(x: Scalar, quarters: int) -> Scalar:
+@functools.cache
+def far_windows() -> list[Fraction]:
+    """2^(64 i) · 2/pi modulo 2^54, for i from 0 to 15: what f64 numbers from 2^(64 i) on are multiplied by."""
+    value = 2 * inverse_pi(64 * 15 + 256)
+    shifted = [value * 2 ** (FAR_STEP * i) for i in range(1024 // FAR_STEP)]
+    return [v - round(v / 2**54) * 2**54 for v in shifted]
+
+
+def far_quarter_turns(x: Scalar) -> tuple[Scalar, Scalar, Scalar]:
+    """`quarter_turns` of an f64 x with |x| >= 1 (after Payne and Hanek).
+
+    x is 2^(64 i) y with 1 <= |y| < 2^64, so y is a multiple of 2^-52. A multiple of 2^54 in 2^(64 i) · 2/pi contributes
+    whole turns, multiples of 4. The rest, to 2^-212, times y is within 2^-148 of the number of quarter turns. No x
+    comes closer to an integer than 2^-62.
+    """
+    size = absolute(x)
+    exponent = (size.bits() >> 52) - x.format.bias
+    y = x * power_of_two(-((exponent >> 6) << 6))
+    digits = [x.like(d) for d in parts(far_windows()[0], x, 5)]
+    for i, window in enumerate(far_windows()[1:], 1):
+        beyond = size >= 2.0 ** (FAR_STEP * i)
+        digits = [select(beyond, d, old) for d, old in zip(parts(window, x, 5), digits, strict=True)]
+    terms = [t for d in digits[:-1] for t in two_product(y, d)] + [y * digits[-1]]
+    terms = [fma(round_even(t * 0.25), -4.0, t) if i < 5 else t for i, t in enumerate(terms)]
+    total, *rest = sum_exactly(terms)
+    n_float, n = unshift(total + x.format.round_magic)
+    total, *rest = sum_exactly([total - n_float, *rest])
+    turns, turns_low = quick_two_sum(total, functools.reduce(Scalar.__add__, reversed(rest)))
+    pi_half, pi_half_low = parts(PI / 2, x)
+    r, r_low = two_product(turns, pi_half)
+    return r, fma(turns, pi_half_low, fma(turns_low, pi_half, r_low)), n
+
+
+def sum_exactly(terms: list[Scalar]) -> list[Scalar]:
+    """The rounded sum and its errors, which together are the exact sum (Ogita, Rump and Oishi's VecSum)."""
+    total, errors = terms[-1], []
+    for term in reversed(terms[:-1]):
+        total, error = two_sum(term, total)
+        errors.append(error)
+    return [total, *reversed(errors)]
+
+
+def sine_or_cosine(x: Scalar, quarters: int, reduce: Reduction = quarter_turns) -> Scalar:
     """sin(x + quarters pi/2)."""
-    wide, r_low, n = quarter_turns(x)
+    wide, r_low, n = reduce(x)
     n = n + quarters
     r = wide.to(x.type)
     if x.type == F32:
@@ -79,6 +126,24 @@ def sine_or_cosine(x: Scalar, quarters: int) -> Scalar:
     odd, negative = (n & 1).same(1), (n & 2).same(2)
     value = select(odd, c, s)
     return select(negative, -value, value)
+
+
+def tangent(x: Scalar, reduce: Reduction = quarter_turns) -> Scalar:
+    """s/c, or -c/s in odd quarter turns; f32 works in f64, f64 in two parts."""
+    r, r_low, n = reduce(x)
+    z = r * r
+    sine, cosine = coefficients.SINE_QUARTER, coefficients.COSINE_QUARTER
+    odd = (n & 1).same(1)
+    if x.type == F32:
+        s = fma(r * z, horner(z, sine.f32), r)
+        c = fma(z * z, horner(z, cosine.f32), fma(z, -0.5, 1.0))
+        return (select(odd, -c, s) / select(odd, s, c)).to_f32()
+    s, s_low = quick_two_sum(r, fma(r * z, horner(z, sine), r_low))
+    half, half_low = two_product(r, r * 0.5)
+    c, c_low = quick_two_sum(r.like(1.0), -half)
+    c, rest_low = quick_two_sum(c, fma(z * z, horner(z, cosine), -half_low) - r * r_low)
+    c_low = c_low + rest_low
+    return quotient(select(odd, -c, s), select(odd, -c_low, s_low), select(odd, s, c), select(odd, s_low, c_low))
 
 
 def within_an_eighth(x: Scalar) -> Scalar:
@@ -99,37 +164,37 @@ def cosine_polynomial(x: Scalar) -> Scalar:
     return c + fma(z * z, horner(z, coefficients.COSINE_QUARTER), fma(z, -0.5, 1.0 - c))
 
 
-@math_function(f32=1.0, f64=1.5, shortcut=Shortcut(within_an_eighth, sine_polynomial))
+def far_sine(x: Scalar) -> Scalar:
+    """sin(x) for huge f64 x, with Payne and Hanek's reduction."""
+    return sine_or_cosine(x, 0, far_quarter_turns)
+
+
+def far_cosine(x: Scalar) -> Scalar:
+    """cos(x) for huge f64 x, with Payne and Hanek's reduction."""
+    return sine_or_cosine(x, 1, far_quarter_turns)
+
+
+def far_tangent(x: Scalar) -> Scalar:
+    """tan(x) for huge f64 x, with Payne and Hanek's reduction."""
+    return tangent(x, far_quarter_turns)
+
+
+@math_function(f32=1.0, f64=1.5, shortcut=Shortcut(within_an_eighth, sine_polynomial), far=Far(F64_LIMIT, far_sine))
 def sin(x: Scalar) -> Scalar:
-    """sin(x): reduction to an eighth of a turn, then the polynomial of sin or cos. f64: NaN above 2^48."""
+    """sin(x): reduction to an eighth of a turn, then the polynomial of sin or cos."""
     return select(x.same(0.0), x, sine_or_cosine(x, 0))
 
 
-@math_function(f32=1.0, f64=1.5, shortcut=Shortcut(within_an_eighth, cosine_polynomial))
+@math_function(f32=1.0, f64=1.5, shortcut=Shortcut(within_an_eighth, cosine_polynomial), far=Far(F64_LIMIT, far_cosine))
 def cos(x: Scalar) -> Scalar:
-    """cos(x) = sin(x + pi/2), the quarter turn added after the reduction. f64: NaN above 2^48."""
+    """cos(x) = sin(x + pi/2), the quarter turn added after the reduction."""
     return sine_or_cosine(x, 1)
 
 
-@math_function(f32=0.6, f64=1.8)
+@math_function(f32=0.6, f64=1.8, far=Far(F64_LIMIT, far_tangent))
 def tan(x: Scalar) -> Scalar:
-    """tan(x) = s/c, or -c/s in odd quarter turns; f32 works in f64, f64 in two parts. f64: NaN above 2^48."""
-    r, r_low, n = quarter_turns(x)
-    z = r * r
-    sine, cosine = coefficients.SINE_QUARTER, coefficients.COSINE_QUARTER
-    odd = (n & 1).same(1)
-    if x.type == F32:
-        s = fma(r * z, horner(z, sine.f32), r)
-        c = fma(z * z, horner(z, cosine.f32), fma(z, -0.5, 1.0))
-        result = (select(odd, -c, s) / select(odd, s, c)).to_f32()
-    else:
-        s, s_low = quick_two_sum(r, fma(r * z, horner(z, sine), r_low))
-        half, half_low = two_product(r, r * 0.5)
-        c, c_low = quick_two_sum(r.like(1.0), -half)
-        c, rest_low = quick_two_sum(c, fma(z * z, horner(z, cosine), -half_low) - r * r_low)
-        c_low = c_low + rest_low
-        result = quotient(select(odd, -c, s), select(odd, -c_low, s_low), select(odd, s, c), select(odd, s_low, c_low))
-    return select(x.same(0.0), x, result)
+    """tan(x): reduction to an eighth of a turn, then a quotient of polynomials."""
+    return select(x.same(0.0), x, tangent(x))
 
 
 def asin_core(x: Scalar) -> tuple[Scalar, Scalar, Scalar]:
