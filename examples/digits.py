@@ -47,7 +47,8 @@ def train(epochs: int, batch: int, seed: int) -> tuple[np.ndarray, dict[str, lis
     """Train; return the class probabilities of the test images, the history per epoch, and test labels and images."""
     training, test, images = digits()
     steps = epochs * (len(training["y"]) // batch)
-    optimizer = optim.adamw(optim.warmup_cosine(3e-3, max(1, steps // 20), max(2, steps)), weight_decay=1e-2)
+    rate = optim.warmup_cosine_decay_schedule(0.0, 3e-3, max(1, steps // 20), max(2, steps))
+    optimizer = optim.adamw(rate, weight_decay=1e-2)
     init_key, order_key, dropout_key = random.split(random.key(seed), 3)
     _, params = MODEL.init(init_key, (64,))
     state = optimizer.init(params)

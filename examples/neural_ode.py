@@ -73,7 +73,7 @@ def train(steps: int, batch: int, noise: float, seed: int, checkpoint: bool) -> 
     sample_key, init_key, start_key = random.split(random.key(seed), 3)
     truth, samples = observe(sample_key, noise)
     _, untrained = MODEL.init(init_key, (2,))
-    optimizer = optim.chain(optim.clip_by_global_norm(1.0), optim.adam(optim.cosine(1e-2, steps)))
+    optimizer = optim.chain(optim.clip_by_global_norm(1.0), optim.adam(optim.cosine_decay_schedule(1e-2, steps)))
     params, state = untrained, optimizer.init(untrained)
 
     def loss(params: Any, starts: Any) -> Any:

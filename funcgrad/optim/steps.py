@@ -1,54 +1,32 @@
-"""The steps that optimizers consist of. g are the incoming updates, θ the parameters, and t = 1, 2, … the step."""
+"""Transformations that add to the updates or average them: momentum, moving averages, weight decay, noise, optimism."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
 import funcgrad.numpy as jnp
-from funcgrad import tree
-from funcgrad.arguments.axes import as_number
+from funcgrad import random, tree
 from funcgrad.errors import ArgumentError
 from funcgrad.optim.base import (
+    EmptyState,
     Optimizer,
     Schedule,
     as_schedule,
+    average,
+    bias_correction,
     check_state,
     each_leaf,
-    global_norm,
-    stateless,
+    increment,
+    leafwise,
+    numbers,
+    require_params,
+    stateless_leafwise,
     value_at,
-    zeros_like_params,
+    zero_count,
+    zeros,
 )
-
-
-def _zero_count() -> Any:
-    return jnp.zeros((), "int32")
-
-
-def scale(factor: Any) -> Optimizer:
-    """Multiply the updates by a factor: factor·g."""
-    as_number(factor, "factor", "scale")
-    return stateless(lambda updates, params: tree.map(lambda g: factor * g, updates))
-
-
-class CountState(NamedTuple):
-    """The number of updates so far."""
-
-    count: Any
-
-
-def scale_by_learning_rate(learning_rate: float | Schedule) -> Optimizer:
-    """Multiply the updates by the negative learning rate, −η·g; η is a number or a schedule."""
-    learning_rate = as_schedule(learning_rate, "learning_rate", "scale_by_learning_rate")
-    if not callable(learning_rate):
-        return scale(-learning_rate)
-
-    def update(updates: Any, state: CountState, params: Any = None) -> tuple[Any, CountState]:
-        check_state("scale_by_learning_rate", state, CountState)
-        rate = value_at(learning_rate, state.count)
-        return tree.map(lambda g: jnp.asarray(-rate, jnp.result_type(g)) * g, updates), CountState(state.count + 1)
-
-    return Optimizer(lambda params: CountState(_zero_count()), update)
+from funcgrad.optim.combine import masked
+from funcgrad.optim.tree import random_like
 
 
 class TraceState(NamedTuple):
@@ -57,116 +35,162 @@ class TraceState(NamedTuple):
     trace: Any
 
 
-def trace(decay: float, nesterov: bool = False) -> Optimizer:
+class EmaState(NamedTuple):
+    """The number of updates, and their moving average."""
+
+    count: Any
+    ema: Any
+
+
+class WeightDecaySchedule(NamedTuple):
+    """The number of updates so far."""
+
+    count: Any
+
+
+class AddNoiseState(NamedTuple):
+    """The number of updates so far, and the key for the next noise."""
+
+    count: Any
+    rng_key: Any
+
+
+class ScaleByOptimisticGradientState(NamedTuple):
+    """Whether there was no update yet, and the last gradient."""
+
+    is_initial_step: Any
+    previous_gradient: Any
+
+
+class ApplyEvery(NamedTuple):
+    """The number of updates since the last that was applied, and their sum."""
+
+    count: Any
+    grad_acc: Any
+
+
+def trace(decay: float, nesterov: bool = False, accumulator_dtype: Any = None) -> Optimizer:
     """Momentum: m ← g + decay·m. The update is m, or g + decay·m with the new m if `nesterov`.
 
     Sources: Polyak, "Some methods of speeding up the convergence of iteration methods", 1964; Nesterov, 1983; in this
     form Sutskever et al., "On the importance of initialization and momentum in deep learning", 2013.
     """
-    as_number(decay, "momentum", "trace", "[0, inf)")
+    numbers("trace", momentum=decay)
 
-    def update(updates: Any, state: TraceState, params: Any = None) -> tuple[Any, TraceState]:
-        check_state("trace", state, TraceState)
+    def step(g: Any, m: Any) -> Any:
+        m = g + decay * m
+        return g + decay * m if nesterov else m, m
 
-        def accumulated(past: Any) -> Any:
-            return each_leaf("trace", lambda g, m: g + decay * m, updates=updates, trace=past)
-
-        moved = accumulated(state.trace)
-        return accumulated(moved) if nesterov else moved, TraceState(moved)
-
-    return Optimizer(lambda params: TraceState(zeros_like_params("trace", params)), update)
+    return leafwise("trace", TraceState, lambda t: step, trace=zeros(accumulator_dtype))
 
 
-class AdamState(NamedTuple):
-    """The number of updates so far, and the moving averages of g and g²."""
+def ema(decay: float, debias: bool = True, accumulator_dtype: Any = None) -> Optimizer:
+    """Exponential moving average: m ← decay·m + (1 − decay)·g. The update is m, or m / (1 − decayᵗ) if `debias`."""
+    numbers("ema", decay=decay)
 
-    count: Any
-    mean: Any
-    square: Any
+    def rule(t: Any) -> Any:
+        correction = bias_correction(decay, t) if debias else 1
 
+        def step(g: Any, m: Any) -> Any:
+            m = average(decay, g, m)
+            return m * correction, m
 
-def check_adam(operation: str, b1: Any, b2: Any, eps: Any) -> None:
-    """Raise unless the hyperparameters of Adam are valid."""
-    as_number(b1, "b1", operation, "[0, 1)")
-    as_number(b2, "b2", operation, "[0, 1)")
-    as_number(eps, "eps", operation, "[0, inf)")
+        return step
 
-
-def scale_by_adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, nesterov: bool = False) -> Optimizer:
-    """Adam: m ← b₁m + (1 − b₁)g and v ← b₂v + (1 − b₂)g²; the update is m̂ / (√v̂ + eps).
-
-    m̂ = m/(1 − b₁ᵗ) and v̂ = v/(1 − b₂ᵗ) correct the bias of the initialization at 0. With `nesterov`,
-    m̂ = b₁m/(1 − b₁ᵗ⁺¹) + (1 − b₁)g/(1 − b₁ᵗ).
-
-    Sources: Kingma, Ba, "Adam: a method for stochastic optimization", 2014; Dozat, "Incorporating Nesterov momentum
-    into Adam", 2016.
-    """
-
-    name = "scale_by_adam"
-    check_adam(name, b1, b2, eps)
-
-    def init(params: Any) -> AdamState:
-        return AdamState(_zero_count(), zeros_like_params(name, params), zeros_like_params(name, params))
-
-    def update(updates: Any, state: AdamState, params: Any = None) -> tuple[Any, AdamState]:
-        check_state(name, state, AdamState)
-        step = state.count + 1
-        mean = each_leaf(name, lambda m, g: b1 * m + (1 - b1) * g, mean=state.mean, updates=updates)
-        square = tree.map(lambda v, g: b2 * v + (1 - b2) * jnp.square(jnp.abs(g)), state.square, updates)
-        t = step.astype(float)
-        first, second, ahead = 1 - b1**t, 1 - b2**t, 1 - b1 ** (t + 1)
-
-        def direction(m: Any, v: Any, g: Any) -> Any:
-            corrected = b1 * m / ahead + (1 - b1) * g / first if nesterov else m / first
-            return (corrected / (jnp.sqrt(v / second) + eps)).astype(jnp.result_type(g))
-
-        return tree.map(direction, mean, square, updates), AdamState(step, mean, square)
-
-    return Optimizer(init, update)
+    return leafwise("ema", EmaState, rule, ema=zeros(accumulator_dtype))
 
 
-def add_decayed_weights(weight_decay: float, mask: Any = None) -> Optimizer:
+def add_decayed_weights(weight_decay: float | Schedule = 0.0, mask: Any = None) -> Optimizer:
     """Add weight decay: g + weight_decay·θ.
 
     `mask` selects the parameters that decay: a pytree of bools, or a function from parameters to one.
     """
     name = "add_decayed_weights"
-    as_number(weight_decay, "weight_decay", name)
+    as_schedule(weight_decay, "weight_decay", name)
 
-    def update(updates: Any, params: Any) -> Any:
-        _require_params(params, name)
-        chosen: Any = mask(params) if callable(mask) else mask
-        if chosen is None:
-            return each_leaf(name, lambda g, p: g + weight_decay * p, updates=updates, params=params)
-        return tree.map(
-            lambda m, g, p: tree.map(lambda g, p: g + weight_decay * p, g, p) if m else g, chosen, updates, params
-        )
+    def init(params: Any) -> Any:
+        return WeightDecaySchedule(zero_count()) if callable(weight_decay) else EmptyState()
 
-    return stateless(update)
+    def update(updates: Any, state: Any, params: Any = None, **_: Any) -> tuple[Any, Any]:
+        require_params(name, params)
+        if callable(weight_decay):
+            check_state(name, state, WeightDecaySchedule)
+        rate = value_at(weight_decay, state.count) if callable(weight_decay) else weight_decay
+        decayed = lambda g, p: g + jnp.asarray(rate, jnp.result_type(g)) * p  # noqa: E731
+        after = WeightDecaySchedule(increment(state.count)) if callable(weight_decay) else state
+        return each_leaf(name, decayed, updates=updates, params=params), after
 
-
-def _require_params(params: Any, name: str) -> None:
-    if params is None:
-        raise ArgumentError(f"{name}: update needs the parameters", fix="call update(grads, state, params)")
-
-
-def clip(limit: float) -> Optimizer:
-    """Clip each element of g to [−limit, limit]."""
-    as_number(limit, "limit", "clip", "[0, inf)")
-    return stateless(lambda updates, params: tree.map(lambda g: jnp.clip(g, -limit, limit), updates))
+    optimizer = Optimizer(init, update)
+    return optimizer if mask is None else masked(optimizer, mask)
 
 
-def clip_by_global_norm(max_norm: float) -> Optimizer:
-    """Scale the updates so that their global norm is at most max_norm: g·min(1, max_norm / ‖g‖).
+def add_noise(eta: float, gamma: float, key: Any) -> Optimizer:
+    """Add normal noise of variance eta / t^gamma. `key` is a key of `funcgrad.random`, or a seed.
 
-    Source: Pascanu, Mikolov, Bengio, "On the difficulty of training recurrent neural networks", 2013.
+    Source: Neelakantan et al., "Adding gradient noise improves learning for very deep networks", 2015.
     """
-    as_number(max_norm, "max_norm", "clip_by_global_norm", "(0, inf)")
+    numbers("add_noise", eta=eta, gamma=gamma)
 
-    def update(updates: Any, params: Any) -> Any:
-        norm = global_norm(updates)
-        # Avoid dividing by a norm of 0.
-        factor = max_norm / jnp.maximum(norm, max_norm)
-        return tree.map(lambda g: (g * factor).astype(jnp.result_type(g)), updates)
+    def init(params: Any) -> AddNoiseState:
+        return AddNoiseState(zero_count(), random.key(key) if isinstance(key, int) else key)
 
-    return stateless(update)
+    def update(updates: Any, state: AddNoiseState, params: Any = None, **_: Any) -> tuple[Any, AddNoiseState]:
+        check_state("add_noise", state, AddNoiseState)
+        count = increment(state.count)
+        deviation = jnp.sqrt(eta / (count * 1.0) ** gamma)
+        following, key = random.split(state.rng_key)
+        noise = random_like(key, updates)
+        noisy = lambda g, n: g + (deviation * n).astype(jnp.result_type(g))  # noqa: E731
+        return each_leaf("add_noise", noisy, updates=updates, noise=noise), AddNoiseState(count, following)
+
+    return Optimizer(init, update)
+
+
+def scale_by_optimistic_gradient(alpha: float = 1.0, beta: float = 1.0) -> Optimizer:
+    """Optimistic gradient: (alpha + beta)·g − beta·g₋₁, where g₋₁ is the last gradient, at first g.
+
+    Source: Mokhtari, Ozdaglar, Pattathil, "A unified analysis of extra-gradient and optimistic gradient methods for
+    saddle point problems: proximal point approach", 2019.
+    """
+    numbers("scale_by_optimistic_gradient", alpha=alpha, beta=beta)
+    name = "scale_by_optimistic_gradient"
+
+    def init(params: Any) -> ScaleByOptimisticGradientState:
+        return ScaleByOptimisticGradientState(jnp.asarray(True), tree.map(jnp.zeros_like, params))
+
+    def update(updates: Any, state: ScaleByOptimisticGradientState, params: Any = None, **_: Any) -> tuple[Any, Any]:
+        check_state(name, state, ScaleByOptimisticGradientState)
+
+        def step(g: Any, last: Any) -> Any:
+            return (alpha + beta) * g - beta * jnp.where(state.is_initial_step, g, last)
+
+        moved = each_leaf(name, step, updates=updates, previous_gradient=state.previous_gradient)
+        return moved, ScaleByOptimisticGradientState(jnp.asarray(False), updates)
+
+    return Optimizer(init, update)
+
+
+def apply_every(k: int = 1) -> Optimizer:
+    """Sum k updates and apply the sum: the updates in between are 0. See `MultiSteps` for means of gradients."""
+    if not isinstance(k, int) or k < 1:
+        raise ArgumentError(f"apply_every: k is {k!r}", fix="give the number of updates to sum, at least 1")
+    inner = leafwise("apply_every", TraceState, lambda t: lambda g, total: (g + total, g + total), trace=zeros())
+
+    def init(params: Any) -> ApplyEvery:
+        return ApplyEvery(zero_count(), inner.init(params).trace)
+
+    def update(updates: Any, state: ApplyEvery, params: Any = None, **_: Any) -> tuple[Any, ApplyEvery]:
+        check_state("apply_every", state, ApplyEvery)
+        total, _state = inner.update(updates, TraceState(state.grad_acc))
+        last = state.count == k - 1
+        applied = tree.map(lambda x: jnp.where(last, x, 0), total)
+        kept = tree.map(lambda x: jnp.where(last, 0, x), total)
+        return applied, ApplyEvery((state.count + 1) % k, kept)
+
+    return Optimizer(init, update)
+
+
+def keep_params_nonnegative() -> Optimizer:
+    """Change the updates so that no parameter becomes negative: −θ where θ + g < 0. The last of a chain."""
+    rule = lambda g, p: jnp.where(p + g < 0, -p, g)  # noqa: E731
+    return stateless_leafwise("keep_params_nonnegative", rule, needs_params=True)

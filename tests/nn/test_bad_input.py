@@ -1,15 +1,13 @@
-"""Bad input to nn, optim and data: each message names the operation, the values, the line and a fix."""
+"""Bad input to nn and data: each message names the operation, the values, the line and a fix."""
 
 from __future__ import annotations
-
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import funcgrad as fg
 import funcgrad.numpy as jnp
-from funcgrad import data, errors, nn, optim, random
+from funcgrad import data, errors, nn, random
 from funcgrad.nn import initializers
 
 KEY = random.key(0)
@@ -20,8 +18,6 @@ MODEL = nn.Sequential(nn.Linear(3), nn.relu, nn.Sequential(nn.Linear(2), nn.Laye
 PARAMS = MODEL.init(KEY, (4,))[1]
 WRONG_LABELS = LABELS + 5
 TABLE = {"table": jnp.ones((5, 3))}
-W = {"w": jnp.ones(3)}
-ADAM = optim.adam(0.1)
 
 
 def with_label(label, loss=nn.cross_entropy, x=LOGITS):
@@ -160,69 +156,6 @@ CASES = {
         lambda: nn.Sequential(nn.Dropout(0.5)).apply([()], X, train=True),
         ["Dropout: training needs a key", "([0] Dropout(0.5))", "key=key"],
     ),
-    # making optimizers
-    "rate of text": (lambda: optim.sgd("0.1"), ["sgd: learning_rate is '0.1' of type str", "pass a number"]),
-    "no rate": (lambda: optim.adam(None), ["adam: learning_rate is None"]),
-    "rate of an array": (lambda: optim.adamw(jnp.ones(2)), ["adamw: learning_rate is Array", "pass a number"]),
-    "momentum as text": (lambda: optim.sgd(0.1, "0.9"), ["sgd: momentum is '0.9'"]),
-    "a schedule as b1": (
-        lambda: optim.adam(0.1, optim.constant(0.9)),
-        ["adam: b1", "only learning rates may be schedules"],
-    ),
-    "b2 of 1": (lambda: optim.adam(0.1, b2=1), ["adam: b2 is 1", "[0, 1)"]),
-    "decay as text": (lambda: optim.adamw(0.1, weight_decay="1e-4"), ["adamw: weight_decay is '1e-4'"]),
-    "limit as text": (lambda: optim.clip("1"), ["clip: limit is '1'"]),
-    "norm of 0": (lambda: optim.clip_by_global_norm(0), ["clip_by_global_norm: max_norm is 0", "(0, inf)"]),
-    "chain of numbers": (lambda: optim.chain(0.1), ["chain: part 0 is 0.1 of type float", "scale(number)"]),
-    "chain of a list": (lambda: optim.chain([ADAM]), ["chain: part 0 is [Optimizer", "as separate arguments"]),
-    # using optimizers
-    "no state": (
-        lambda: ADAM.update(W, None, W),
-        ["a state of type NoneType for a chain of 2", "optimizer.init(params)"],
-    ),
-    "no state of one step": (
-        lambda: optim.scale_by_adam().update(W, None),
-        ["scale_by_adam: the state is None", "not AdamState", "optimizer.init(params)"],
-    ),
-    "state of momentum": (lambda: optim.trace(0.9).update(W, W), ["trace: the state is of type dict, not TraceState"]),
-    "state of a schedule": (
-        lambda: optim.scale_by_learning_rate(optim.constant(1)).update(W, ()),
-        ["scale_by_learning_rate: the state is of type tuple, not CountState"],
-    ),
-    "params for state": (lambda: ADAM.update(W, W), ["a state of type dict for a chain of 2"]),
-    "integers in Adam": (
-        lambda: ADAM.init({"w": X, "n": jnp.arange(3)}),
-        ["scale_by_adam: params['n'] is i32[3]", ".astype(float)"],
-    ),
-    "integers in momentum": (lambda: optim.sgd(0.1, 0.9).init({"n": 3}), ["trace: params['n'] is i32[]"]),
-    "text in Adam": (lambda: ADAM.init({"name": "x"}), ["params['name'] is 'x' of type str", "pytrees of arrays"]),
-    "integers updated": (
-        lambda: optim.apply_updates({"n": jnp.arange(3)}, {"n": jnp.ones(3)}),
-        ["apply_updates", "i32[3]", "f32[3]", ".astype(float)"],
-    ),
-    "update of another shape": (
-        lambda: optim.apply_updates(W, {"w": X}),
-        ["apply_updates: shapes differ: params['w'] is f32[3], updates['w'] is f32[5,4]"],
-    ),
-    "update of another key": (
-        lambda: optim.apply_updates(W, {"v": X}),
-        ["apply_updates", "params is a dict with key 'w'", "updates a dict with key 'v'"],
-    ),
-    "all that update returned": (
-        lambda: optim.apply_updates([X], ADAM.update([X], ADAM.init([X]))),
-        ["params is a list of 1", "updates a tuple of 2"],
-    ),
-    "gradients of another shape": (lambda: ADAM.update({"w": X}, ADAM.init(W)), ["mean['w'] is f32[3]", "f32[5,4]"]),
-    "gradients of other keys": (lambda: ADAM.update({"v": X}, ADAM.init(W)), ["mean is a dict with key 'w'"]),
-    "norm of text": (lambda: optim.global_norm({"w": "x"}), ["global_norm: updates['w'] is 'x' of type str"]),
-    # schedules
-    "start as text": (lambda: optim.linear("0", 1, 3), ["linear: start is '0'"]),
-    "steps of 0": (lambda: optim.cosine(0.1, 0), ["cosine: steps is 0", "(0, inf)"]),
-    "exponential over 0": (lambda: optim.exponential(0.1, 0, 0.5), ["exponential: steps is 0"]),
-    "constant of a function": (lambda: optim.constant(optim.constant(1)), ["constant: value is <function"]),
-    "warmup longer than all": (lambda: optim.warmup_cosine(0.1, 100, 50), ["warmup=100 of steps=50", "the warmup"]),
-    "boundaries fall": (lambda: optim.join([1, 2, 3], [5, 3]), ["join: boundaries [5, 3] do not increase", "sort"]),
-    "join of text": (lambda: optim.join(["1", 2], [5]), ["join: schedule 0 is '1'"]),
     # minibatches
     "size above the data": (
         lambda: data.batches(KEY, X, 8),
@@ -348,21 +281,3 @@ def test_layers_print_as_they_were_made_and_unpack():
     assert str(nn.Linear(3, kernel_init=initializers.zeros)) == "Linear(3, kernel_init=zeros)"
     init, apply = nn.Linear(3)
     assert apply(init(KEY, 4)[1], X).shape == (5, 3)
-
-
-def test_schedules_of_constants_and_of_no_steps():
-    joined = optim.join([0.5, optim.linear(1.0, 0.0, 2)], [3])
-    assert [float(joined(n)) for n in (0, 2, 3, 4, 9)] == [0.5, 0.5, 1.0, 0.5, 0.0]
-    assert [float(optim.warmup_cosine(0.0, 2, 4, end=1.0)(n)) for n in (1, 2, 4)] == [0.0, 0.0, 1.0]
-
-
-def test_a_known_rate_may_be_traced_or_an_array():
-    """Hyperparameters are differentiable."""
-    step = lambda rate: optim.sgd(rate, momentum=rate).update(W, optim.sgd(rate, 0.9).init(W))[0]["w"].sum()  # noqa: E731
-    assert fg.jit(fg.grad(step))(0.1) == -3 and step(np.float32(0.1)) == step(jnp.array(0.1))
-
-
-def test_optimizers_from_elsewhere_are_chained():
-    other = SimpleNamespace(init=lambda params: (), update=lambda g, s, p=None: (fg.tree.map(lambda x: 2 * x, g), s))
-    chained = optim.chain(other, optim.sgd(0.5))
-    assert chained.update(W, chained.init(W), W)[0]["w"].tolist() == [-1, -1, -1]
