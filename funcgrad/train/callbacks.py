@@ -101,7 +101,7 @@ class EarlyStopping(_Watch):
         self._best_state: Any = ()
 
     @property
-    def state(self) -> Any:  # ty: ignore[invalid-method-override]
+    def state(self) -> Any:
         """The best value, the number of epochs since, and the best state."""
         return {"best": self.best, "waited": self.waited, "state": self._best_state}
 
@@ -148,7 +148,7 @@ class ReduceOnPlateau(_Watch):
         self._min_rate = as_number(min_rate, "min_rate", "ReduceOnPlateau", "[0, 1]")
 
     @property
-    def state(self) -> Any:  # ty: ignore[invalid-method-override]
+    def state(self) -> Any:
         """The best value, and the number of epochs since."""
         return {"best": self.best, "waited": self.waited}
 
