@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from funcgrad import tree
+from funcgrad import dtypes, random, tree
 from funcgrad.core.array_types import ArrayLike
 from funcgrad.core.arrays import as_array
 from funcgrad.errors import ArgumentError, CheckpointError
+from funcgrad.random.keys import is_key
 from funcgrad.train import tensor_files
 
 _VERSION = 1
@@ -26,10 +27,11 @@ _OTHER_STRUCTURE = "pass a structure like the one that was saved, as `like`; tra
 
 
 class Snapshot(NamedTuple):
-    """The leaves of a pytree on the host, by path."""
+    """The leaves of a pytree on the host, by path; `keys` are the paths of random keys, whose words are arrays."""
 
     arrays: dict[str, np.ndarray]
     values: dict[str, Any]
+    keys: list[str]
 
 
 def save(path: str | os.PathLike[str], state: Any, *, metadata: dict[str, Any] | None = None) -> None:
@@ -69,7 +71,7 @@ def load(path: str | os.PathLike[str], like: Any = None) -> Any:
     leaves = arrays | header["values"]
     if like is None:
         return leaves
-    return tree.map_with_path(lambda keys, leaf: _restored(leaf, leaves[tree.keystr(keys)]), like)
+    return tree.map_with_path(lambda path, leaf: _restored(leaf, leaves[tree.keystr(path)]), like)
 
 
 def load_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -83,9 +85,12 @@ def load_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def snapshot(state: Any, *, copy: bool = False) -> Snapshot:
     """Return the leaves of a pytree by path, as NumPy arrays and Python values; raise for leaves of other types."""
-    result = Snapshot({}, {})
-    for keys, leaf in tree.leaves_with_path(state):
-        name = tree.keystr(keys)
+    result = Snapshot({}, {}, [])
+    for path, leaf in tree.leaves_with_path(state):
+        name = tree.keystr(path)
+        if is_key(leaf):
+            result.keys.append(name)
+            leaf = random.key_data(leaf)
         if isinstance(leaf, (np.ndarray, np.generic, ArrayLike)) and np.asarray(leaf).dtype.kind != "O":
             result.arrays[name] = np.array(leaf) if copy else np.asarray(leaf)
         elif type(leaf) in _VALUES:
@@ -103,6 +108,7 @@ def write(path: Path, state: Snapshot, metadata: dict[str, Any]) -> None:
     header = {
         "version": _VERSION,
         "values": state.values,
+        "keys": state.keys,
         "dtypes": {name: x.dtype.name for name, x in state.arrays.items()},
         "sha256": {name: _digest(x) for name, x in state.arrays.items()},
         "metadata": metadata,
@@ -205,7 +211,7 @@ def _read_leaf(file: Any, path: Path, name: str, entry: tensor_files.Entry, head
 
 def _check_leaves(path: Path, like: Any, entries: dict[str, tensor_files.Entry], header: dict[str, Any]) -> None:
     """Raise unless the file has exactly the leaves of `like`, with their shapes and dtypes, or types."""
-    expected = {tree.keystr(keys): leaf for keys, leaf in tree.leaves_with_path(like)}
+    expected = {tree.keystr(path): leaf for path, leaf in tree.leaves_with_path(like)}
     found = header["dtypes"].keys() | header["values"].keys()
     missing, extra = sorted(expected.keys() - found), sorted(found - expected.keys())
     if missing or extra:
@@ -231,19 +237,24 @@ def _difference(missing: list[str], extra: list[str]) -> str:
 
 
 def _kind(leaf: Any) -> str:
+    """Describe a leaf of `like`: "float32[3, 2]", "int"."""
     if type(leaf) in _VALUES:
         return type(leaf).__name__
     if not hasattr(leaf, "shape"):
         raise ArgumentError(f"load: `like` has a leaf {leaf!r:.60}", fix="it has arrays, numbers, bools and strings")
-    return f"{np.dtype(leaf.dtype).name}{list(leaf.shape)}"
+    return f"{'key' if leaf.dtype is dtypes.key else np.dtype(leaf.dtype).name}{list(leaf.shape)}"
 
 
 def _stored_kind(name: str, entries: dict[str, tensor_files.Entry], header: dict[str, Any]) -> str:
     if name in header["values"]:
         return type(header["values"][name]).__name__
     dtype, shape = header["dtypes"][name], entries[name].shape
+    if name in header["keys"]:
+        return f"key{list(shape[:-1])}"
     return f"{dtype}{list(shape if entries[name].dtype == dtype else shape[:-1])}"
 
 
 def _restored(leaf: Any, value: Any) -> Any:
+    if getattr(leaf, "dtype", None) is dtypes.key:
+        return random.wrap_key_data(value)
     return value if type(leaf) in _VALUES or isinstance(leaf, np.ndarray) else as_array(value)
