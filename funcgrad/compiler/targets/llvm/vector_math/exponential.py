@@ -80,10 +80,14 @@ def logistic(x: Scalar) -> Scalar:
 
 def split_normal(x: Scalar) -> tuple[Scalar, Scalar]:
     """(e, m) with x = 2^e m and sqrt(1/2) <= m < sqrt(2), e an integer, for positive normal x."""
-    shift = x.format.mantissa_bits
-    bits = x.bits()
-    e = (bits - x.like(part(SQRT_HALF, x)).bits()) >> shift
-    return e, from_bits(bits - (e << shift))
+    shift, bits = x.format.mantissa_bits, x.bits()
+    above = bits - x.like(part(SQRT_HALF, x)).bits()
+    if x.type == F32:
+        e = above >> shift
+        return e, from_bits(bits - (e << shift))
+    # AVX2 has no arithmetic shift of 64-bit integers: the exponent is shifted as a positive number.
+    positive = (above + (1022 << shift)) & (0x7FF << shift)
+    return (positive >> shift) - 1022, from_bits(bits - positive + (1022 << shift))
 
 
 def split(x: Scalar) -> tuple[Scalar, Scalar]:
@@ -116,6 +120,15 @@ def log_edges(x: Scalar, result: Scalar) -> Scalar:
     """The limits of a logarithm: -inf at 0, NaN below, inf and NaN as they are."""
     positive = select(x < INF, result, x)
     return select(x > 0.0, positive, select(x.same(0.0), x.like(-INF), NAN))
+
+
+def log_short(x: Scalar) -> Scalar:
+    """log(x) to 2^-50 for positive normal f64 x, from m - 1 to its last place: a step of f32 functions."""
+    e, m = split_normal(x)
+    s = (m - 1.0) / (m + 1.0)
+    z = s * s
+    series = fma(s * z, horner(z, coefficients.ATANH_SHORT), s + s)
+    return fma(integer_to_float(e), part(LN2, x), series)
 
 
 @math_function(f32=1.0, f64=1.2)

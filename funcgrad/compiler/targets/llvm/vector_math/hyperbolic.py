@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from funcgrad.compiler.targets.llvm.vector_math import coefficients
-from funcgrad.compiler.targets.llvm.vector_math.constants import LN2, NAN, part
-from funcgrad.compiler.targets.llvm.vector_math.exponential import exp_parts, log, log1p, log_sum, reduce_exp
+from funcgrad.compiler.targets.llvm.vector_math.constants import INF, LN2, NAN, part
+from funcgrad.compiler.targets.llvm.vector_math.exponential import (
+    exp_parts,
+    log,
+    log1p,
+    log_short,
+    log_sum,
+    reduce_exp,
+    split_normal,
+)
 from funcgrad.compiler.targets.llvm.vector_math.registry import math_function
 from funcgrad.compiler.targets.llvm.vector_math.scalar import (
     F32,
@@ -14,6 +22,7 @@ from funcgrad.compiler.targets.llvm.vector_math.scalar import (
     copysign,
     fma,
     horner,
+    integer_to_float,
     power_of_two,
     quick_two_sum,
     scale,
@@ -63,29 +72,53 @@ def cosh(x: Scalar) -> Scalar:
 
 @math_function(f32=0.6, f64=1.5)
 def asinh(x: Scalar) -> Scalar:
-    """asinh(x): an odd polynomial to 1/2, then log(|x| + sqrt(x² + 1)), sum and root in two parts."""
-    a = absolute(x.to_f64())
+    """asinh(x): near 0 an odd polynomial, then log(|x| + sqrt(x² + 1)).
+
+    f32: in f64, from 2^-10. f64: from 1/2, the sum and the root in two parts.
+    """
+    if x.type == F32:
+        a, wide = absolute(x), absolute(x.to_f64())
+        large = log_short(wide + sqrt(fma(wide, wide, 1.0))).to_f32()
+        large = select(a < INF, large, a)
+        return copysign(select(a < 2.0**-10, fma(a * (a * a), -1 / 6, a), large), x)
+    a = absolute(x)
     square, square_low = two_product(a, a)
     radicand, radicand_low = two_sum(square, a.like(1.0))
     root = sqrt(radicand)
     root_low = (fma(-root, root, radicand) + (radicand_low + square_low)) / (root + root)
     total, total_low = quick_two_sum(root, a)
     large = select(a < 2.0**30, log_sum(total, total_low + root_low), log(a) + part(LN2, a))
-    result = select(a < 0.5, odd_polynomial(a, coefficients.ASINH), large)
-    return copysign(result.to(x.type), x)
+    return copysign(select(a < 0.5, odd_polynomial(a, coefficients.ASINH), large), x)
 
 
 @math_function(f32=0.6, f64=2.5)
 def acosh(x: Scalar) -> Scalar:
-    """acosh(x) = log1p(t + sqrt(t² + 2t)) with t = x - 1; NaN below 1."""
-    wide = x.to_f64()
-    t = wide - 1.0
-    result = select(wide < 2.0**30, log1p(t + sqrt(fma(t, t, t + t))), log(wide) + part(LN2, wide))
-    return select(wide < 1.0, NAN, result).to(x.type)
+    """acosh(x), NaN below 1: f32 log(x + sqrt(x² - 1)) in f64; f64 log1p(t + sqrt(t² + 2t)) with t = x - 1."""
+    if x.type == F32:
+        wide = x.to_f64()
+        result = log_short(wide + sqrt((wide - 1.0) * (wide + 1.0))).to_f32()
+        return select(x < 1.0, NAN, select(x < INF, result, x))
+    t = x - 1.0
+    result = select(x < 2.0**30, log1p(t + sqrt(fma(t, t, t + t))), log(x) + part(LN2, x))
+    return select(x < 1.0, NAN, result)
 
 
 @math_function(f32=0.6, f64=2.5)
 def atanh(x: Scalar) -> Scalar:
-    """atanh(x) = log1p(2|x| / (1 - |x|)) / 2 with the sign of x."""
-    a = absolute(x.to_f64())
-    return copysign((log1p((a + a) / (1.0 - a)) * 0.5).to(x.type), x)
+    """atanh(x) = log((1 + |x|) / (1 - |x|)) / 2 with the sign of x; f64: log1p(2|x| / (1 - |x|)) / 2."""
+    a = absolute(x)
+    if x.type == F32:
+        result = select(a < 2.0**-10, fma(a * (a * a), 1 / 3, a), atanh_large(a))
+        return copysign(select(a < 1.0, result, select(a.same(1.0), a.like(INF), NAN)), x)
+    return copysign(log1p((a + a) / (1.0 - a)) * 0.5, x)
+
+
+def atanh_large(a: Scalar) -> Scalar:
+    """atanh(a) for f32 a from 2^-10, in f64: n log(2)/2 + atanh((p - q) / (p + q)), p = 1 + a and q = 2^n (1 - a)."""
+    n, _ = split_normal((a + 1.0) / (1.0 - a))
+    wide = a.to_f64()
+    p, q = wide + 1.0, (1.0 - wide) * power_of_two(n).to_f64()
+    s = (p - q) / (p + q)
+    z = s * s
+    series = fma(s * z, horner(z, coefficients.ATANH_SHORT) * 0.5, s)
+    return fma(integer_to_float(n).to_f64(), part(LN2 / 2, wide), series).to_f32()

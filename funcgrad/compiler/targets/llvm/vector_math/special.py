@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from funcgrad.compiler.targets.llvm.vector_math import coefficients
 from funcgrad.compiler.targets.llvm.vector_math.constants import DIGAMMA_ROOT, HALF_LOG_2PI, INF, NAN, PI, part, parts
-from funcgrad.compiler.targets.llvm.vector_math.exponential import exp_parts, log, log1p
+from funcgrad.compiler.targets.llvm.vector_math.exponential import exp_parts, log, log1p, log_short
 from funcgrad.compiler.targets.llvm.vector_math.registry import math_function
 from funcgrad.compiler.targets.llvm.vector_math.scalar import (
     F32,
@@ -121,29 +121,36 @@ def sine_of_half_turns(t: Scalar) -> Scalar:
 def lgamma(x: Scalar) -> Scalar:
     """log |gamma(x)|.
 
-    To 7.5, recurrences lead to 1.25 <= x < 2.25, where lgamma is (x - 2) P(x - 2); beyond, Stirling's series;
-    below 0, the reflection log(pi / |x sin(pi x)|) - lgamma(|x|). For x < 0 the f64 bound is in ULP of
+    To 7.5, recurrences lead to 1.25 <= x < 2.25, where lgamma is (x - 2) P(x - 2); beyond, Stirling's series, in f32
+    from 2.25 on; below 0, the reflection log(pi / |x sin(pi x)|) - lgamma(|x|). For x < 0 the f64 bound is in ULP of
     max(1, |result|), since the reflection cannot resolve the zeros between the poles.
     """
     wide = x.to_f64()
     a = absolute(wide)
+    if x.type == F32:
+        log_of, polynomial, tail = log_short, coefficients.LGAMMA_SHORT, coefficients.LGAMMA_STIRLING_SHORT
+        steps, limit = 0, 2.25
+    else:
+        log_of, polynomial, tail = log, coefficients.LGAMMA, coefficients.LGAMMA_STIRLING
+        steps, limit = 6, 7.5
     # gamma(a) = gamma(2 + t) product, or gamma(2 + t) / product below 1.25.
     t = select(a < 0.25, a, select(a < 1.25, a - 1.0, a - 2.0))
     product = select(a < 0.25, a * (a + 1.0), select(a < 1.25, a, 1.0))
-    for step in range(2, 8):
+    for step in range(2, 2 + steps):
         above = a >= step + 0.25
         product = select(above, product * (a - float(step - 1)), product)
         t = select(above, a - float(step + 1), t)
-    stirling = a >= 7.5
-    logarithm = log(select(stirling, a, product))
-    near = fma(t, horner(t, coefficients.LGAMMA), select(a < 1.25, -logarithm, logarithm))
+    stirling = a >= limit
+    logarithm = log_of(select(stirling, a, product))
+    near = fma(t, horner(t, polynomial), select(a < 1.25, -logarithm, logarithm))
     u = 1.0 / a
-    series = fma(horner(u * u, coefficients.LGAMMA_STIRLING), u, part(HALF_LOG_2PI, a))
+    series = fma(horner(u * u, tail), u, part(HALF_LOG_2PI, a))
     far = fma(a - 0.5, logarithm, -a) + series
     positive = select(stirling, far, near)
-    positive = select(a < 2.0**1000, positive, a * (logarithm - 1.0))
+    if x.type != F32:
+        positive = select(a < 2.0**1000, positive, a * (logarithm - 1.0))
     sine = absolute(sine_of_half_turns(a - round_even(a)))
-    reflected = log(part(PI, a) / (a * sine)) - positive
+    reflected = -(log_of(a * sine * part(1 / PI, a)) + positive)
     # Towards 0 the reflection overflows, and gamma(-a) is -gamma(a) to the last place.
     result = select((wide < 0.0) & (a > 2.0**-60), reflected, positive)
     return select(a.same(INF) | (sine.same(0.0) & (wide <= 0.0)), INF, result).to(x.type)
