@@ -70,6 +70,8 @@ MODULES = [
     "jax.experimental.checkify",
     "jax.experimental.jet",
     "jax.experimental.ode",
+    "jax.example_libraries.optimizers",
+    "jax.example_libraries.stax",
 ]
 
 # The public names of modules that also expose the names they import.
@@ -86,7 +88,7 @@ def _is_public(module: types.ModuleType, name: str) -> bool:
     value = getattr(module, name)
     if isinstance(value, types.ModuleType):  # distributions are modules; modules with their own row do not count
         return value.__name__ == f"{module.__name__}.{name}" and value.__name__ not in MODULES
-    if name.endswith("_p"):
+    if name.endswith("_p") or getattr(value, "__name__", "") in ("safe_map", "safe_zip"):
         return False
     home = getattr(value, "__module__", None) or "jax"
     return home.split(".")[0] in ("jax", "jaxlib", "numpy", "ml_dtypes", "builtins")
