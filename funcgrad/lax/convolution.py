@@ -257,7 +257,7 @@ def conv_transpose(
     dilation = as_sizes("conv_transpose", "rhs_dilation", rhs_dilation or (1,) * rank, rank)
     if isinstance(padding, str) or use_consistent_padding:
         window = [dilated(aval_of(rhs).shape[d], n) for d, n in zip(numbers.rhs_spec[2:], dilation, strict=True)]
-        padding = _transposed_padding(window, strides, padding)
+        padding = transposed_padding(window, strides, padding)
     if transpose_kernel:
         out_feature, in_feature, *space = numbers.rhs_spec
         order = list(range(rank + 2))
@@ -276,7 +276,7 @@ def conv_transpose(
     )
 
 
-def _transposed_padding(window: Sequence[int], strides: Sequence[int], padding: Padding) -> list[tuple[int, int]]:
+def transposed_padding(window: Sequence[int], strides: Sequence[int], padding: Padding) -> list[tuple[int, int]]:
     """Padding of a transposed convolution from that of the convolution that it transposes."""
     if isinstance(padding, str):
         if padding not in ("SAME", "VALID"):
@@ -432,7 +432,7 @@ def conv_transpose_shape_tuple(
     """
     lhs_spec, rhs_spec, out_spec = conv_general_permutations(dimension_numbers)
     (batch, _, *space), (features, _, *window) = _of_spec(lhs_shape, lhs_spec), _of_spec(rhs_shape, rhs_spec)
-    pads = _transposed_padding(window, window_strides, padding) if isinstance(padding, str) else padding
+    pads = transposed_padding(window, window_strides, padding) if isinstance(padding, str) else padding
     rows = zip(space, window, window_strides, pads, strict=True)
     counts = [(n - 1) * s - k + 2 + low + high for n, k, s, (low, high) in rows]
     sizes = (batch, features, *counts)

@@ -187,6 +187,43 @@ def delta_orthogonal(scale: Any = 1.0, column_axis: int = -1, dtype: Any = None)
     return init
 
 
+def identity(scale: Any = 1.0, dtype: Any = None) -> Initializer:
+    """A matrix of shape (in, out) that keeps its input times `scale`: `scale` on the diagonal; the key is not used.
+
+    >>> identity()(None, (2, 3)).tolist()
+    [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
+    """
+
+    def init(key: Any, shape: Sequence[int], dtype: Any = dtype) -> Any:
+        if len(shape) != 2:
+            raise ShapeError(f"identity: shape {tuple(shape)} is not of a matrix", fix="use dirac for convolutions")
+        return scale * jnp.eye(*shape, dtype=_dtype(dtype, "identity"))
+
+    return init
+
+
+def dirac(groups: int = 1, dtype: Any = None) -> Initializer:
+    """A kernel of shape (*window, in, out) that keeps its input: the identity at the center of the window, 0 elsewhere.
+
+    Each of `groups` groups of outputs has its own identity, as in PyTorch. The key is not used. Source: Zagoruyko,
+    Komodakis, "DiracNets", 2017.
+
+    >>> dirac()(None, (3, 1, 1))[:, 0, 0].tolist()
+    [0.0, 1.0, 0.0]
+    """
+
+    def init(key: Any, shape: Sequence[int], dtype: Any = dtype) -> Any:
+        if not 3 <= len(shape) <= 5 or shape[-1] % groups:
+            raise ShapeError(
+                f"dirac: shape {tuple(shape)} is not (*window, in, out) with out in {groups} groups",
+                fix="use it for kernels of convolutions in one to three dimensions; groups must divide out",
+            )
+        matrix = jnp.tile(jnp.eye(shape[-2], shape[-1] // groups, dtype=_dtype(dtype, "dirac")), (1, groups))
+        return jnp.zeros(shape, matrix.dtype).at[tuple(size // 2 for size in shape[:-2])].set(matrix)
+
+    return init
+
+
 def _scaled(name: str, scale: float, mode: str, distribution: str, doc: str) -> Callable[..., Initializer]:
     def initializer(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None) -> Initializer:
         return variance_scaling(scale, mode, distribution, in_axis, out_axis, batch_axis, dtype)

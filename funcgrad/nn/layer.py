@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import textwrap
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, ParamSpec
+from typing import Any, NamedTuple, ParamSpec
 
 import numpy as np
 
+from funcgrad import dtypes, tree
 from funcgrad.arguments.axes import as_int, as_shape
 from funcgrad.arguments.promotion import as_operand
+from funcgrad.core.avals import ShapeDtypeStruct
 from funcgrad.core.scopes import named_scope
-from funcgrad.errors import ArgumentError, ShapeError
+from funcgrad.errors import ArgumentError, DTypeError, ShapeError, scopes
 from funcgrad.random.keys import is_key, words_of
+from funcgrad.random.keys import key as random_key
 from funcgrad.transforms.flattening import name_of
+from funcgrad.transforms.make_jaxpr import eval_shape
 
 Shape = tuple[int, ...]
 P = ParamSpec("P")
@@ -100,13 +106,24 @@ class Layer:
                     fix="`y, state = model.apply(params, x, state=state)`, where init returned the first state: "
                     "`out_shape, params, state = model.init(key, in_shape)`",
                 )
-            return self._apply(params, x, state=state, key=key, train=train, **keywords)
+            return self._applied(params, x, state, {"state": state, "key": key, "train": train, **keywords})
         if state is not None:
             raise ArgumentError(
                 f"{self.name}: apply: a state of type {type(state).__name__} was passed to a layer without state",
                 fix="`y = model.apply(params, x)`, or call apply_with_state, which takes and returns a state always",
             )
-        return self._apply(params, x, key=key, train=train, **keywords)
+        return self._applied(params, x, (), {"key": key, "train": train, **keywords})
+
+    def _applied(self, params: Any, x: Any, state: Any, options: dict[str, Any]) -> Any:
+        records = _records.current
+        if records is None:
+            return self._apply(params, x, **options)
+        i = len(records)
+        records.append(None)  # those of the parts come after it
+        y = self._apply(params, x, **options)
+        avals = tree.map(lambda a: ShapeDtypeStruct(a.shape, a.dtype), (params, x, state, y[0] if self.stateful else y))
+        records[i] = Application(scopes.path, self, *avals)
+        return y
 
     def init_with_state(self, key: Any, in_shape: Any) -> tuple[Any, Any, Any]:
         """Return (out_shape, params, state); the state is () for a layer without state."""
@@ -152,11 +169,46 @@ class Layer:
         return f"{label}: {layer}" if isinstance(label, str) else f"[{label}] {layer}"
 
 
+class Application(NamedTuple):
+    """An application of a layer: the path of its scopes, and the avals of its arguments and of its output."""
+
+    path: str
+    layer: Layer
+    params: Any
+    x: Any
+    state: Any
+    y: Any
+
+
+class _Records(threading.local):
+    current: list[Any] | None = None
+
+
+_records = _Records()
+
+
+@contextlib.contextmanager
+def recorded() -> Iterator[list[Application]]:
+    """Record the layers that are applied within a with block, in the order in which they start."""
+    outer, found = _records.current, []
+    _records.current = found
+    try:
+        yield found
+    finally:
+        _records.current = outer
+
+
 def _shape_of_example(given: Any, operation: str) -> Any:
     """Return the shape given by a size, a shape, or an example; a tuple of shapes for several inputs."""
     if isinstance(given, tuple | list) and any(isinstance(x, tuple | list) or hasattr(x, "aval") for x in given):
         return tuple(_shape_of_example(x, operation) for x in given)
     return as_shape(given if isinstance(given, np.integer) else getattr(given, "shape", given), operation)
+
+
+def abstract_init(layer: Layer, in_shape: Any) -> tuple[Any, Any]:
+    """Return the avals of the params and of the state of a layer, () for one without state."""
+    params, state = eval_shape(lambda key: layer.init_with_state(key, in_shape)[1:], random_key(0))
+    return params, state
 
 
 _constructors: set[Callable[..., Any]] = set()
@@ -191,6 +243,35 @@ def is_constructor(x: Any) -> bool:
     return callable(x) and x in _constructors
 
 
+def parameters(params: Any, layer: str, shapes: Mapping[str, tuple[int | None, ...]], what: str = "parameter") -> list:
+    """Return the named arrays of a layer in the order of `shapes`, whose sizes may be None: any.
+
+    Raises:
+      ArgumentError: a name is missing, or there are others.
+      ShapeError, DTypeError: an array has another shape, or is not of floats.
+    """
+    whole, fix = ("params", FROM_INIT) if what == "parameter" else (what, STATE_FROM_INIT)
+    has = f"keys {list(params)}" if isinstance(params, Mapping) else f"type {type(params).__name__}"
+    for name in shapes:
+        if not isinstance(params, Mapping) or name not in params:
+            raise ArgumentError(f"{layer}: no {what} {name!r} in {whole} of {has}", fix=fix)
+    for name in params if isinstance(params, Mapping) else ():
+        if name not in shapes:
+            expected = f"they are {', '.join(shapes)}" if shapes else "it has none"
+            raise ArgumentError(f"{layer}: unknown {what} {name!r} in {whole} of {has}; {expected}", fix=fix)
+    return [_checked(params[name], f"{layer}: {what} {name!r}", shape, fix) for name, shape in shapes.items()]
+
+
+def _checked(value: Any, name: str, shape: tuple[int | None, ...], fix: str) -> Any:
+    value = as_operand(value, name)
+    if len(shape) != value.ndim or any(n not in (None, m) for n, m in zip(shape, value.shape, strict=True)):
+        expected = ", ".join("any" if n is None else str(n) for n in shape)
+        raise ShapeError(f"{name} is {value.aval}, not of shape ({expected})", fix=fix)
+    if not dtypes.is_inexact(value.dtype):
+        raise DTypeError(f"{name} is {value.aval}, not of floats", fix="cast it with .astype(float)")
+    return value
+
+
 def parameter(params: Any, name: str, layer: str) -> Any:
     """Return one of the parameters of a layer."""
     try:
@@ -214,14 +295,24 @@ def initial(initializer: Any, what: str, layer: str, key: Any, shape: Shape, dty
     )
 
 
-def check_features(x: Any, size: int, layer: str, holder: str) -> None:
-    """Raise unless the last axis of `x` has the number of features that a parameter expects."""
-    if not x.ndim or x.shape[-1] != size:
+def check_features(x: Any, size: int, layer: str, holder: str, axis: int = -1) -> None:
+    """Raise unless an axis of `x` has the number of features that a parameter expects."""
+    if not x.ndim or x.shape[axis] != size:
+        place = "its last axis" if axis in (-1, x.ndim - 1) else f"axis {axis}"
         raise ShapeError(
-            f"{layer}: the input {x.aval} has {x.shape[-1] if x.ndim else 'no'} features in its last axis, "
+            f"{layer}: the input {x.aval} has {x.shape[axis] if x.ndim else 'no'} features in {place}, "
             f"but {holder} expects {size}",
             fix="pass inputs of shape (batch, *in_shape), with the in_shape that was passed to init",
         )
+
+
+def infer_shape(apply: Callable[[Any], Any], in_shape: Any) -> Any:
+    """Return the shape of one output of `apply`, a function of a batch of inputs, by tracing it."""
+    dtype = dtypes.canonicalize(float)
+    several = bool(in_shape) and isinstance(in_shape[0], tuple)
+    batches = [ShapeDtypeStruct((1, *shape), dtype) for shape in (in_shape if several else (in_shape,))]
+    out = eval_shape(apply, tuple(batches) if several else batches[0])
+    return tuple(x.shape[1:] for x in out) if isinstance(out, tuple) else out.shape[1:]
 
 
 def as_size(value: Any, what: str, layer: str) -> int:

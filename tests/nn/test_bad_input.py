@@ -129,7 +129,7 @@ CASES = {
     ),
     "layer within a layer": (
         lambda: MODEL.apply([*PARAMS[:2], [PARAMS[0], PARAMS[2][1]]], X),
-        ["has 3 features", "expects 4", "([2] Sequential/[0] Linear(2))"],
+        ["Linear: parameter 'kernel' is f32[4,3], not of shape (any, 2)", "([2] Sequential/[0] Linear(2))"],
     ),
     "error of an activation": (lambda: nn.Sequential(nn.relu, nn.glu).apply([(), ()], X[:, :3]), ["glu", "([1] glu)"]),
     "norm of other features": (
@@ -151,7 +151,10 @@ CASES = {
         ["Linear: no parameter 'kernel' in params of type tuple", "model.init"],
     ),
     "params renamed": (lambda: nn.Linear(3).apply({"weight": X}, X), ["no parameter 'kernel'", "keys ['weight']"]),
-    "params no array": (lambda: nn.Linear(3).apply({"kernel": "w"}, X), ["Linear: parameter 'kernel': operand 'w'"]),
+    "params no array": (
+        lambda: nn.Linear(3, bias=False).apply({"kernel": "w"}, X),
+        ["Linear: parameter 'kernel': operand 'w'"],
+    ),
     "training without key": (
         lambda: nn.Sequential(nn.Dropout(0.5)).apply([()], X, train=True),
         ["Dropout: training needs a key", "([0] Dropout(0.5))", "key=key"],

@@ -9,7 +9,7 @@ import pytest
 import funcgrad as fg
 import funcgrad.numpy as jnp
 from funcgrad import nn, random
-from funcgrad.errors import ArgumentError
+from funcgrad.errors import FuncgradError
 
 KEY = random.key(0)
 X = jnp.ones((2, 4))
@@ -129,10 +129,90 @@ CASES = {
 }
 
 
+# ---------------------------------------------------------------- Residual, Parallel, Compose
+
+
+def test_residual_adds_the_input_or_a_shortcut():
+    twice = nn.Residual(lambda x: x)
+    assert twice.apply({"layer": ()}, X).tolist() == (2 * X).tolist()
+    model = nn.Residual(nn.Linear(3), nn.Linear(3, bias=False))
+    shape, params = model.init(KEY, 4)
+    expected = X @ params["layer"]["kernel"] + params["layer"]["bias"] + X @ params["shortcut"]["kernel"]
+    assert shape == (3,) and jnp.allclose(model.apply(params, X), expected)
+
+
+def test_parallel_merges_outputs():
+    both = {"a": nn.Linear(3), "b": counter()}
+    shape, params, state = nn.Parallel(**both).init(KEY, 4)
+    (a, b), after = nn.Parallel(**both).apply(params, X, state=state, train=True)
+    assert shape == ((3,), (4,)) and a.shape == (2, 3) and after["b"]["count"] == 1
+    joined = nn.Parallel(nn.Linear(3), nn.relu, merge="concatenate")
+    assert joined.init(KEY, 4)[0] == (7,) and joined.apply(joined.init(KEY, 4)[1], X).shape == (2, 7)
+    added = nn.Parallel(nn.relu, nn.relu, nn.relu, merge="sum")
+    assert added.apply(added.init(KEY, 4)[1], X).tolist() == (3 * X).tolist()
+    pair = nn.Sequential(nn.Parallel(nn.Linear(3), nn.Linear(2)), nn.Bilinear(5))
+    assert pair.init(KEY, 4)[0] == (5,) and pair.apply(pair.init(KEY, 4)[1], X).shape == (2, 5)
+
+
+def test_a_function_composes_layers():
+    def block(layers, x):
+        h = nn.relu(layers.expand(layers.norm(x)))
+        return layers.project(h) + (x if layers.train else 0 * x)
+
+    model = nn.Sequential(nn.Linear(4), nn.Compose(block, norm=counter(), expand=nn.Linear(8), project=nn.Linear(4)))
+    shape, params, state = model.init(KEY, 4)
+    assert shape == (4,) and {name: p["kernel"].shape for name, p in params[1].items() if p} == {
+        "expand": (4, 8),
+        "project": (8, 4),
+    }
+    y, after = model.apply(params, X, state=state, train=True)
+    x = X @ params[0]["kernel"] + params[0]["bias"]
+    own = params[1]
+    h = nn.relu(x @ own["expand"]["kernel"] + own["expand"]["bias"])
+    assert jnp.allclose(y, h @ own["project"]["kernel"] + own["project"]["bias"] + x, atol=1e-5)
+    assert after[1]["norm"]["count"] == 1
+    assert "block(\n    norm: Counter()" in str(model)
+
+
+def test_keyword_only_arguments_reach_the_function():
+    def forward(layers, x, *, mask=1.0):
+        return layers.f(x) * mask
+
+    model = nn.Compose(forward, f=nn.relu)
+    assert model.apply({"f": ()}, X, mask=3.0).tolist() == (3 * X).tolist()
+    assert fg.jit(model.apply)({"f": ()}, X, mask=jnp.zeros(4)).tolist() == (0 * X).tolist()
+
+
+def test_a_layer_applied_twice_shares_params_and_draws_twice():
+    def forward(layers, x):
+        return layers.drop(x), layers.drop(x), layers.count(layers.count(x))
+
+    model = nn.Compose(forward, drop=nn.Dropout(0.5), count=counter())
+    x = jnp.zeros((4, 40)) + 1
+    shape, params, state = model.init(KEY, 40)
+    (a, b, c), state = model.apply(params, x, state=state, key=KEY, train=True)
+    assert shape == ((40,),) * 3 and a.tolist() != b.tolist() and c[0, 0] == 2 and state["count"]["count"] == 2
+
+
+CASES |= {
+    "a residual of another shape": (
+        lambda: nn.Residual(nn.Linear(3)).init(KEY, 4),
+        ["Residual: the layer maps (4,) to (3,), and the shortcut to (4,)", "give a shortcut"],
+    ),
+    "an unknown merge": (lambda: nn.Parallel(nn.relu, merge="add"), ["Parallel: merge is 'add'", "sum, concatenate"]),
+    "nothing in parallel": (lambda: nn.Parallel(), ["Parallel: no layers"]),
+    "a layer never applied": (
+        lambda: nn.Compose(lambda layers, x: x, norm=nn.Relu()).init(KEY, 4),
+        ["Compose: <lambda> does not apply norm"],
+    ),
+    "a layer named train": (lambda: nn.Compose(lambda layers, x: x, train=nn.relu), ["a layer is named 'train'"]),
+}
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_wrong_parts_and_states(name):
     call, parts = CASES[name]
-    with pytest.raises(ArgumentError) as error:
+    with pytest.raises(FuncgradError) as error:
         call()
     for part in parts:
         assert re.search(re.escape(part), str(error.value)), str(error.value)

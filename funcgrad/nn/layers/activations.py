@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from funcgrad import dtypes
-from funcgrad.core.avals import ShapeDtypeStruct
-from funcgrad.nn import activations
-from funcgrad.nn.layer import Layer, Shape, constructor
+import funcgrad.numpy as jnp
+from funcgrad.arguments.promotion import as_operand
+from funcgrad.nn import activations, initializers
+from funcgrad.nn.layer import Layer, Shape, as_size, check_features, constructor, infer_shape, parameters
+from funcgrad.nn.layers.spatial import as_channels, channel_axis, per_channel
+from funcgrad.nn.torch import Tensor, torch_tensors
 from funcgrad.numpy import exponential_sums
 from funcgrad.transforms.flattening import name_of
-from funcgrad.transforms.make_jaxpr import eval_shape
 
 
 def Activation(function: Callable[[Any], Any], **options: Any) -> Layer:
@@ -21,8 +22,7 @@ def Activation(function: Callable[[Any], Any], **options: Any) -> Layer:
     """
 
     def init(key: Any, in_shape: Shape) -> tuple[Shape, Any]:
-        batch = ShapeDtypeStruct((1, *in_shape), dtypes.canonicalize(float))
-        return eval_shape(lambda x: function(x, **options), batch).shape[1:], ()
+        return infer_shape(lambda x: function(x, **options), in_shape), ()
 
     return Layer(init, lambda params, x, *, key=None, train=False: function(x, **options), name_of(function))
 
@@ -157,3 +157,32 @@ def LogSoftmax(axis: int = -1) -> Layer:
 def Glu(axis: int = -1) -> Layer:
     """a·sigmoid(b), where a and b are the halves of the input along an axis: (…, 2n) → (…, n)."""
     return Activation(activations.glu, axis=axis)
+
+
+@constructor
+def PReLU(
+    count: int = 1,
+    *,
+    channels: str = "last",
+    slope_init: initializers.Initializer = initializers.constant(0.25),  # noqa: B008
+    dtype: Any = None,
+) -> Layer:
+    """x for x ≥ 0 and slope·x for x < 0. Params: {"slope": (count,)}: one for all channels or one for each.
+
+    Source: He et al., "Delving deep into rectifiers", 2015.
+    """
+    count = as_size(count, "count", "PReLU")
+    as_channels(channels, "PReLU")
+
+    def apply(params: Any, x: Any, *, key: Any = None, train: bool = False) -> Any:
+        x, (slope,) = as_operand(x, "PReLU"), parameters(params, "PReLU", {"slope": (count,)})
+        if count > 1:
+            check_features(x, count, "PReLU", f"the slope {slope.aval}", channel_axis(x.ndim, channels))
+        return jnp.where(x >= 0, x, per_channel(slope, x.ndim, channels) * x)
+
+    return Layer(lambda key, in_shape: (in_shape, {"slope": slope_init(key, (count,), dtype)}), apply)
+
+
+@torch_tensors("PReLU")
+def _tensors(layer: Layer) -> list[Tensor]:
+    return [Tensor("weight", ("slope",))]

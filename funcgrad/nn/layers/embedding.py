@@ -10,7 +10,8 @@ from funcgrad.arguments.promotion import as_operand
 from funcgrad.errors import DTypeError
 from funcgrad.nn import initializers
 from funcgrad.nn.labels import validity, widen
-from funcgrad.nn.layer import Layer, Shape, as_size, constructor, initial, parameter
+from funcgrad.nn.layer import Layer, Shape, as_size, constructor, initial, parameters
+from funcgrad.nn.torch import Tensor, torch_tensors
 
 
 @constructor
@@ -31,7 +32,7 @@ def Embedding(
         }
 
     def apply(params: Any, x: Any, *, key: Any = None, train: bool = False) -> Any:
-        table, x = parameter(params, "table", "Embedding"), as_operand(x, "Embedding")
+        (table,), x = parameters(params, "Embedding", {"table": (None, features)}), as_operand(x, "Embedding")
         if not dtypes.is_integer(x.dtype):
             raise DTypeError(
                 f"Embedding: the input {x.aval} does not hold row indices", fix="cast it with .astype(int)"
@@ -48,3 +49,8 @@ def Embedding(
         return table[x] if isinstance(factor, int) else table[x] * factor[..., None]
 
     return Layer(init, apply)
+
+
+@torch_tensors("Embedding")
+def _tensors(layer: Layer) -> list[Tensor]:
+    return [Tensor("weight", ("table",))]
