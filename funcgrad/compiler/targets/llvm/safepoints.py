@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -42,6 +43,11 @@ def _nodes(tree: Any) -> Iterator[Any]:
         node = pending.pop()
         if isinstance(node, tuple):
             pending += node
-        elif dataclasses.is_dataclass(node):
+        elif names := _fields(type(node)):
             yield node
-            pending += [getattr(node, f.name) for f in dataclasses.fields(node)]
+            pending += [getattr(node, name) for name in names]
+
+
+@functools.cache
+def _fields(kind: type) -> tuple[str, ...]:
+    return tuple(f.name for f in dataclasses.fields(kind)) if dataclasses.is_dataclass(kind) else ()
