@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,7 @@ def dot_product_attention(
     local_window_size: int | tuple[int, int] | None = None,
     implementation: str | None = None,
     return_residual: bool = False,
+    dropout: Callable[[Any], Any] | None = None,
 ) -> Any:
     """softmax(scale · query · keyᵀ + bias) · value, for each head.
 
@@ -53,6 +54,7 @@ def dot_product_attention(
       local_window_size: (left, right), or one number for both: query t sees the keys from t − left to t + right.
       implementation: None or "xla", which are the same; accepted for compatibility.
       return_residual: whether to return log Σ eˢ over the scores s of each query too, (batch, T, N), as a constant.
+      dropout: a function of the weights, (batch, K, N/K, T, S), whose result takes their place; not an option of JAX's.
 
     Raises:
       ShapeError, ArgumentError: the shapes or dtypes do not fit each other.
@@ -88,6 +90,7 @@ def dot_product_attention(
             every = every & more
         scores = jnp.where(every, scores, jnp.asarray(-0.7 * float(np.finfo(np.float32).max), wide))
     weights = softmax(scores).astype(key.dtype)
+    weights = weights if dropout is None else dropout(weights)
     out = jnp.einsum("bkgts,bskh->bkgth", weights, value)
     out = jnp.transpose(out, (0, 3, 1, 2, 4)).reshape(query.shape)
     if lengths[0] is not None:

@@ -28,6 +28,7 @@ from funcgrad.nn.layers.activations import Softplus as Softplus
 from funcgrad.nn.layers.activations import SoftSign as SoftSign
 from funcgrad.nn.layers.activations import Squareplus as Squareplus
 from funcgrad.nn.layers.activations import Tanh as Tanh
+from funcgrad.nn.layers.attention import MultiHeadAttention as MultiHeadAttention
 from funcgrad.nn.layers.batch_norm import BatchNorm1d as BatchNorm1d
 from funcgrad.nn.layers.batch_norm import BatchNorm2d as BatchNorm2d
 from funcgrad.nn.layers.batch_norm import BatchNorm3d as BatchNorm3d
@@ -65,6 +66,8 @@ from funcgrad.nn.layers.pooling import GlobalMaxPool as GlobalMaxPool
 from funcgrad.nn.layers.pooling import MaxPool1d as MaxPool1d
 from funcgrad.nn.layers.pooling import MaxPool2d as MaxPool2d
 from funcgrad.nn.layers.pooling import MaxPool3d as MaxPool3d
+from funcgrad.nn.layers.positions import RotaryEmbedding as RotaryEmbedding
+from funcgrad.nn.layers.positions import SinusoidalEmbedding as SinusoidalEmbedding
 from funcgrad.nn.layers.recurrent import GRU as GRU
 from funcgrad.nn.layers.recurrent import LSTM as LSTM
 from funcgrad.nn.layers.recurrent import RNN as RNN
@@ -76,3 +79,7 @@ from funcgrad.nn.layers.reparametrizations import WeightNorm as WeightNorm
 from funcgrad.nn.layers.shapes import Flatten as Flatten
 from funcgrad.nn.layers.shapes import PixelShuffle as PixelShuffle
 from funcgrad.nn.layers.shapes import Upsample as Upsample
+from funcgrad.nn.layers.transformers import TransformerDecoder as TransformerDecoder
+from funcgrad.nn.layers.transformers import TransformerDecoderLayer as TransformerDecoderLayer
+from funcgrad.nn.layers.transformers import TransformerEncoder as TransformerEncoder
+from funcgrad.nn.layers.transformers import TransformerEncoderLayer as TransformerEncoderLayer
