@@ -1,6 +1,7 @@
 """Compare funcgrad with JAX: `python -m benchmarks [words]` runs the cases whose names contain one of the words.
 
 `python -m benchmarks scaling [words]` measures how long programs of increasing length take to compile.
+`python -m benchmarks layers [words]` compares training steps written with `funcgrad.nn` and by hand, also with PyTorch.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from benchmarks import processes, report, scaling
+from benchmarks import layers, processes, report, scaling
 from benchmarks.cases import CASES
 from benchmarks.frameworks import load
 from benchmarks.timing import Row, alternate
@@ -41,6 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(where)
     if options.names[:1] == ["scaling"]:
         for text in scaling.lines(frameworks, scaling.QUICK if options.quick else scaling.LENGTHS, options.names[1:]):
+            print(text, flush=True)
+        return
+    if options.names[:1] == ["layers"]:
+        for text in layers.lines(options.names[1:], options.quick):
             print(text, flush=True)
         return
     rows = []

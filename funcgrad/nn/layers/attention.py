@@ -56,6 +56,7 @@ def MultiHeadAttention(
         of x are written behind those in the cache, and queries see all of them; x has one position or more. More than
         `size` positions are an error; where their count is traced, the output is NaN. Under `jit`, donate the cache.
 
+    >>> from funcgrad import random
     >>> layer = MultiHeadAttention(8, heads=2, causal=True)
     >>> _, params = layer.init(random.key(0), (5, 8))
     >>> x = random.normal(random.key(1), (1, 5, 8))
@@ -72,7 +73,7 @@ def MultiHeadAttention(
     if heads % shared:
         fix = "the heads must be a multiple of the heads of keys and values"
         raise ArgumentError(f"{_NAME}: heads is {heads}, key_value_heads is {shared}", fix=fix)
-    options = {"bias": bias, "kernel_init": kernel_init, "dtype": dtype}
+    options = without_defaults(bias=bias, kernel_init=kernel_init, dtype=dtype)
     widths = {"query": heads * size, "key": shared * size, "value": shared * size, "out": features}
     parts = {**{name: Linear(n, **options) for name, n in widths.items()}, "dropout": Dropout(dropout)}
 
@@ -116,6 +117,11 @@ def MultiHeadAttention(
         return {"key": kept, "value": kept, "length": jnp.zeros((), dtypes.int32)}
 
     return composed(_NAME, parts, infer, forward, keywords=KEYWORDS, init_cache=init_cache if causal else None)
+
+
+def without_defaults(**options: Any) -> dict[str, Any]:
+    """Return options that are neither None nor True, their defaults, so that names of parts are short."""
+    return {name: value for name, value in options.items() if value is not None and value is not True}
 
 
 def _head_size(features: int, heads: int, head_size: int | None) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 from funcgrad.nn import activations
 from funcgrad.nn.layer import Layer, as_size, constructor
-from funcgrad.nn.layers.attention import KEYWORDS, MultiHeadAttention
+from funcgrad.nn.layers.attention import KEYWORDS, MultiHeadAttention, without_defaults
 from funcgrad.nn.layers.containers import Call, Sequential, composed
 from funcgrad.nn.layers.dropout import Dropout
 from funcgrad.nn.layers.linear import Linear
@@ -130,6 +130,7 @@ def TransformerEncoder(layers: int, features: int, heads: int, hidden: int, **op
     a norm follows the last layer. With `causal`, this is the body of a language model such as GPT, and a cache makes it
     generate one position per call. Params: {"layers": a tuple, "norm": …}.
 
+    >>> from funcgrad import numpy as jnp, random
     >>> model = TransformerEncoder(2, features=8, heads=2, hidden=16, causal=True)
     >>> _, params = model.init(random.key(0), (5, 8))
     >>> cache = model.init_cache(params, batch=1, size=5)
@@ -167,7 +168,7 @@ def _attention_parts(
 def _feedforward_parts(
     features: int, hidden: int, activation: Any, norm: Callable[[], Layer], options: Mapping[str, Any]
 ) -> dict[str, Layer]:
-    own = {"bias": options["bias"], "dtype": options["dtype"]}
+    own = without_defaults(bias=options["bias"], dtype=options["dtype"])
     network = Sequential(
         hidden=Linear(hidden, **own),
         activation=activation,
