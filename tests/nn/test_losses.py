@@ -137,6 +137,17 @@ def test_excluded_examples_may_have_any_label_and_do_not_count():
     gradient = fg.grad(lambda x: nn.cross_entropy(x, np.array([0, 7, 4, 7]), ignore_index=7))(A)
     assert np.array_equal(np.asarray(gradient).any(-1), mask)
     assert np.isnan(nn.mse(A, B, where=np.zeros(6, bool)))
+    x, kept = A[:, 0], np.array([True, True, False, True])
+    for loss, args, labels in (
+        (nn.binary_cross_entropy, (x,), [0, 1, 7, 1]),
+        (nn.focal, (x,), [0, 1, 7, 1]),
+        (nn.hinge, (x,), [-1, 1, 0, 1]),
+        (nn.contrastive, (A, B), [0, 1, -1, 1]),
+        (nn.ctc, (np.tile(TIMED[0], (4, 1, 1)),), [[1], [2], [9], [3]]),
+    ):
+        labels = np.array(labels)
+        expected = loss(*(a[kept] for a in args), labels[kept])
+        assert np.allclose(loss(*args, labels, where=kept), expected, rtol=1e-5), loss
 
 
 # ---------------------------------------------------------------- ctc

@@ -178,7 +178,7 @@ WRONG = {
     "heads": (lambda: nn.MultiHeadAttention(8, 3), "MultiHeadAttention: features is 8, heads is 3"),
     "groups": (lambda: nn.MultiHeadAttention(8, 4, key_value_heads=3), "heads is 4, key_value_heads is 3"),
     "no layers": (lambda: nn.TransformerEncoder(0, 8, 2, 6), "TransformerEncoder: layers is 0"),
-    "an option": (lambda: nn.TransformerDecoderLayer(8, 0, 6), "MultiHeadAttention: heads is 0"),
+    "an option": (lambda: nn.TransformerDecoderLayer(8, 0, 6), "TransformerDecoderLayer: heads is 0"),
     "in_shape": (lambda: PLAIN.init(KEY, 8), r"MultiHeadAttention: the shape of an example is \(8,\)"),
     "features": (
         lambda: ENCODER.apply(STACK, X[..., :5]),

@@ -42,6 +42,7 @@ def TransformerEncoderLayer(
     Sources: Vaswani et al., "Attention is all you need", 2017; Xiong et al., "On layer normalization in the transformer
     architecture", 2020.
     """
+    _check_sizes("TransformerEncoderLayer", features=features, heads=heads, hidden=hidden)
     options = {"dropout": dropout, "bias": bias, "dtype": dtype}
     parts = _attention_parts("attention", features, heads, norm, {**options, **attention})
     parts |= _feedforward_parts(features, hidden, activation, norm, options)
@@ -87,6 +88,7 @@ def TransformerDecoderLayer(
     Params: {"attention_norm", "attention", "memory_norm", "memory_attention", "feedforward_norm", "feedforward"}, and
     () for dropouts.
     """
+    _check_sizes("TransformerDecoderLayer", features=features, heads=heads, hidden=hidden)
     options = {"dropout": dropout, "bias": bias, "dtype": dtype}
     own = {**options, **attention, "causal": causal}
     across = {**options, **{name: value for name, value in attention.items() if name != "rotary"}}
@@ -155,6 +157,11 @@ def TransformerDecoder(layers: int, features: int, heads: int, hidden: int, **op
 # ---------------------------------------------------------------- parts and residual sums
 
 
+def _check_sizes(name: str, **sizes: Any) -> None:
+    for what, size in sizes.items():
+        as_size(size, what, name)
+
+
 def _attention_parts(
     label: str, features: int, heads: int, norm: Callable[[], Layer], options: Mapping[str, Any]
 ) -> dict[str, Layer]:
@@ -212,7 +219,8 @@ def _stack(
     name: str, make: Callable[..., Layer], count: int, sizes: Any, options: dict[str, Any], keywords: Any
 ) -> Layer:
     """Layers in sequence, and a final norm if the norms of the layers are first."""
-    layers = {i: make(*sizes, **options) for i in range(as_size(count, "layers", name))}
+    _check_sizes(name, layers=count, **dict(zip(("features", "heads", "hidden"), sizes, strict=True)))
+    layers = {i: make(*sizes, **options) for i in range(count)}
     several = make is TransformerDecoderLayer
 
     def infer(call: Call, in_shape: Any) -> Any:

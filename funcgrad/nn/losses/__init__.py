@@ -6,7 +6,7 @@ of no terms is NaN. Both broadcast to the shape of the terms.
 
 An invalid label (a class index out of range, or an integer other than 0 and 1, or ±1) raises an error if it is
 concrete. If it is traced, as under `jit`, the loss and its derivative are NaN. This includes examples of weight 0,
-which need a valid label too; `where` and `ignore_index` exclude examples with any label.
+which need a valid label too; `where` excludes terms with any label, and so does `ignore_index`.
 """
 
 from funcgrad.nn.losses.classification import binary_cross_entropy as binary_cross_entropy

@@ -170,9 +170,8 @@ def binary_cross_entropy(
     """
     name = "binary_cross_entropy"
     z, y = as_pair(name, logits, labels)
-    factor = two_valued(
-        name, labels, (0, 1), z.dtype, "integer labels are 0 or 1; for several classes use cross_entropy"
-    )
+    fix = "integer labels are 0 or 1; for several classes use cross_entropy"
+    factor = two_valued(name, labels, (0, 1), z.dtype, fix, where)
     if from_logits:
         positive, negative = y * softplus(-z), (1 - y) * softplus(z)
     else:
@@ -208,7 +207,8 @@ def focal(
     Source: Lin et al., "Focal loss for dense object detection", 2017.
     """
     z, y = as_pair("focal", logits, labels)
-    factor = two_valued("focal", labels, (0, 1), z.dtype, "integer labels are 0 or 1; encode classes with nn.one_hot")
+    fix = "integer labels are 0 or 1; encode classes with nn.one_hot"
+    factor = two_valued("focal", labels, (0, 1), z.dtype, fix, where)
     as_number(gamma, "gamma", "focal", "[0, inf)")
     missed = y * sigmoid(-z) + (1 - y) * sigmoid(z)
     terms = missed**gamma * (y * softplus(-z) + (1 - y) * softplus(z))
@@ -246,17 +246,19 @@ def dice(
 
 def hinge(scores: Any, labels: Any, *, weights: Any = None, where: Any = None, reduction: str = "mean") -> Any:
     """Hinge loss: max(0, 1 − y·x), for scores x and labels y = ±1."""
-    return reduce("hinge", _margins("hinge", scores, labels), weights, where, reduction)
+    return reduce("hinge", _margins("hinge", scores, labels, where), weights, where, reduction)
 
 
 def squared_hinge(scores: Any, labels: Any, *, weights: Any = None, where: Any = None, reduction: str = "mean") -> Any:
     """Squared hinge loss: max(0, 1 − y·x)², for scores x and labels y = ±1."""
-    return reduce("squared_hinge", jnp.square(_margins("squared_hinge", scores, labels)), weights, where, reduction)
+    return reduce(
+        "squared_hinge", jnp.square(_margins("squared_hinge", scores, labels, where)), weights, where, reduction
+    )
 
 
-def _margins(name: str, scores: Any, labels: Any) -> Any:
+def _margins(name: str, scores: Any, labels: Any, where: Any) -> Any:
     x, y = as_pair(name, scores, labels)
-    factor = two_valued(name, labels, (-1, 1), x.dtype, "convert labels 0 and 1 with 2 * labels - 1")
+    factor = two_valued(name, labels, (-1, 1), x.dtype, "convert labels 0 and 1 with 2 * labels - 1", where)
     return jnp.maximum(0, 1 - x * y) * factor
 
 

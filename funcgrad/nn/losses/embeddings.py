@@ -53,7 +53,9 @@ def cosine_embedding(
     """
     name = "cosine_embedding"
     similarity = cosine_similarity(a, b)
-    labels, factor = _pair_labels(name, labels, similarity, (-1, 1), "convert labels 0 and 1 with 2 * labels - 1")
+    labels, factor = _pair_labels(
+        name, labels, similarity, (-1, 1), "convert labels 0 and 1 with 2 * labels - 1", where
+    )
     apart = jnp.maximum(0, similarity - as_number(margin, "margin", name))
     return reduce(name, jnp.where(labels > 0, 1 - similarity, apart) * factor, weights, where, reduction)
 
@@ -75,21 +77,21 @@ def contrastive(
     """
     a, b = as_pair("contrastive", a, b)
     square = jnp.sum(jnp.square(a - b), -1)
-    labels, factor = _pair_labels("contrastive", labels, square, (0, 1), "1 is a similar pair, 0 another one")
+    labels, factor = _pair_labels("contrastive", labels, square, (0, 1), "1 is a similar pair, 0 another one", where)
     equal = square == 0
     distance = jnp.where(equal, 0, jnp.sqrt(jnp.where(equal, 1, square)))
     apart = jnp.square(jnp.maximum(0, as_number(margin, "margin", "contrastive", "(0, inf)") - distance))
     return reduce("contrastive", 0.5 * jnp.where(labels > 0, square, apart) * factor, weights, where, reduction)
 
 
-def _pair_labels(name: str, labels: Any, terms: Any, values: tuple[int, int], fix: str) -> tuple[Any, Any]:
+def _pair_labels(name: str, labels: Any, terms: Any, values: tuple[int, int], fix: str, where: Any) -> tuple[Any, Any]:
     """Return labels of the shape of the terms, and their validity."""
     labels = as_operand(labels, name)
     if labels.shape != terms.shape:
         raise ShapeError(
             f"{name}: labels {labels.aval} do not fit pairs of shape {terms.shape}", fix="pass one label per pair"
         )
-    return labels, two_valued(name, labels, values, terms.dtype, fix)
+    return labels, two_valued(name, labels, values, terms.dtype, fix, where)
 
 
 def triplet_margin(

@@ -55,11 +55,15 @@ def as_pair(name: str, predictions: Any, targets: Any, *more: Any) -> list[Any]:
     return [predictions, *rest]
 
 
-def two_valued(name: str, labels: Any, values: tuple[int, int], dtype: Any, fix: str) -> Any:
-    """Return the validity of integer labels, which must be one of two values; 1 for labels of other dtypes."""
+def two_valued(name: str, labels: Any, values: tuple[int, int], dtype: Any, fix: str, where: Any = None) -> Any:
+    """Return the validity of integer labels, which must be one of two values; 1 for labels of other dtypes.
+
+    Labels where `where` is False may be any.
+    """
     labels = as_operand(labels, name)
     if not dtypes.is_integer(labels.dtype):
         return 1
     low, high = values
+    labels = labels if where is None else jnp.where(as_mask(name, where, labels.shape), labels, low)
     problem = f"{name}: label {{}} is neither {low} nor {high}"
     return validity(labels, lambda label: (label == low) | (label == high), dtype, problem, fix)

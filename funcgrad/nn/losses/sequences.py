@@ -12,7 +12,7 @@ from funcgrad.arguments.axes import as_int
 from funcgrad.arguments.promotion import as_operand, promote_inexact
 from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 from funcgrad.nn.labels import validity, widen
-from funcgrad.nn.losses.reduction import reduce
+from funcgrad.nn.losses.reduction import as_mask, reduce
 from funcgrad.numpy.exponential_sums import log_softmax
 
 # Stands for log 0. It is finite, so that derivatives are 0 and not NaN; sums with log-probabilities do not change it.
@@ -58,7 +58,8 @@ def ctc(
         raise ArgumentError(f"ctc: blank is {blank}, logits are {logits.aval}", fix=f"give a class below {classes}")
     logit_lengths, valid_times = _lengths(logit_lengths, "logit_lengths", times, logits, batch)
     label_lengths, valid_counts = _lengths(label_lengths, "label_lengths", count, logits, batch)
-    labels, valid_labels = _checked_labels(labels, label_lengths, blank, logits)
+    where = None if where is None else as_mask("ctc", where, tuple(batch))
+    labels, valid_labels = _checked_labels(labels, label_lengths, where, blank, logits)
     terms = _negative_log_likelihood(logits, labels, logit_lengths, label_lengths, blank)
     return reduce("ctc", terms * valid_times * valid_counts * valid_labels, weights, where, reduction)
 
@@ -119,13 +120,15 @@ def _lengths(lengths: Any, what: str, limit: int, logits: Any, batch: list[int])
     return lengths, validity(lengths, lambda n: (n >= 0) & (n <= limit), logits.dtype, problem, fix)
 
 
-def _checked_labels(labels: Any, lengths: Any, blank: int, logits: Any) -> tuple[Any, Any]:
-    """Return labels with a valid class in place of padding, and their validity per sequence."""
+def _checked_labels(labels: Any, lengths: Any, where: Any, blank: int, logits: Any) -> tuple[Any, Any]:
+    """Return labels with a valid class in place of those that do not count, and their validity per sequence."""
     classes = logits.shape[-1]
     labels = widen(labels, classes)
     padding = (blank + 1) % classes
     if lengths is not None:
         labels = jnp.where(jnp.arange(labels.shape[-1]) < lengths[..., None], labels, padding)
+    if where is not None:
+        labels = jnp.where(where[..., None], labels, padding)
     problem = f"ctc: label {{}} is the blank or not one of the {classes} classes of logits {logits.aval}"
     fix = f"labels are from 0 to {classes - 1} and not {blank}; pass label_lengths for padding"
     factor = validity(
