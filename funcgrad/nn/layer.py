@@ -272,17 +272,6 @@ def _checked(value: Any, name: str, shape: tuple[int | None, ...], fix: str) -> 
     return value
 
 
-def parameter(params: Any, name: str, layer: str) -> Any:
-    """Return one of the parameters of a layer."""
-    try:
-        return as_operand(params[name], f"{layer}: parameter {name!r}")
-    except (KeyError, IndexError, TypeError) as error:
-        if isinstance(error, ArgumentError):
-            raise
-        has = f"keys {list(params)}" if isinstance(params, dict) else f"type {type(params).__name__}"
-        raise ArgumentError(f"{layer}: no parameter {name!r} in params of {has}", fix=FROM_INIT) from None
-
-
 def initial(initializer: Any, what: str, layer: str, key: Any, shape: Shape, dtype: Any) -> Any:
     """Call an initializer, and check that it returns an array of the right shape."""
     value = initializer(key, shape, dtype) if callable(initializer) else initializer

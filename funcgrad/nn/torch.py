@@ -24,7 +24,7 @@ class Tensor(NamedTuple):
 
     `ours` are paths in the params of the layer, such as "kernel" or "kernel/direction", or in its state if `in_state`.
     `load` maps the tensor to their values, and `save` maps these to the tensor; with one path, they are arrays, else
-    tuples. Without paths, `load` is not called.
+    tuples. Without paths, `load` is not called. Values of several tensors for one path are added.
     """
 
     name: str
@@ -57,11 +57,20 @@ def torch_tensors(*kinds: str) -> Callable[[Callable[[Layer], list[Tensor]]], Ca
     return declare
 
 
+_NAMES: dict[str, Mapping[str, str]] = {}
+
+
+def torch_names(kind: str, names: Mapping[str, str]) -> None:
+    """Declare the names that the parts of a composed layer have in PyTorch, where they are not the labels."""
+    _NAMES[kind] = names
+
+
 def tensors_of(layer: Layer) -> list[Tensor]:
     """Return the tensors that a layer and its parts have in PyTorch, with the names and paths from this layer."""
     if layer.kind in _TABLES:
         return _TABLES[layer.kind](layer)
-    return [nested(t, str(label), str(label)) for label, part in parts_of(layer) for t in tensors_of(part)]
+    found = [nested(t, str(label), str(label)) for label, part in parts_of(layer) for t in tensors_of(part)]
+    return [t._replace(name=_renamed(t.name, _NAMES.get(layer.kind, {}))) for t in found]
 
 
 def parts_of(layer: Layer) -> Iterator[tuple[int | str, Layer]]:
@@ -103,7 +112,9 @@ def from_torch(
     for tensor in tensors:
         if tensor.ours:
             loaded = _loaded(tensor, as_numpy(given[tensor.name]), expected)
-            values[tensor.in_state].update(zip(tensor.ours, loaded, strict=True))
+            own = values[tensor.in_state]
+            for path, value in zip(tensor.ours, loaded, strict=True):
+                own[path] = own[path] + value if path in own else value
     params = _tree(model, values[False], "")
     return (params, _tree(model, values[True], "")) if model.stateful else params
 
@@ -223,13 +234,21 @@ def _tree(layer: Layer, values: Mapping[str, Any], prefix: str) -> Any:
     """Return the params or the state of a layer from the values at paths that start with `prefix`."""
     own = {path[len(prefix) :]: value for path, value in values.items() if path.startswith(prefix)}
     if layer.kind in _TABLES or not layer.layers:
-        found: dict[str, Any] = {}
-        for path, value in own.items():
-            *outer, name = path.split("/")
-            inner = found
-            for label in outer:
-                inner = inner.setdefault(label, {})
-            inner[name] = value
-        return found or ()
+        without = {str(label): () for label, part in parts_of(layer) if not tensors_of(part)}
+        return {**_nested(own), **without} if without else _nested(own) or ()
     parts = {label: _tree(part, values, f"{prefix}{label}/") for label, part in parts_of(layer)}
     return parts if isinstance(layer.labels[0], str) else tuple(parts.values())
+
+
+def _nested(values: Mapping[str, Any]) -> Any:
+    """Return values by paths as a tree: tuples where all labels are positions, dicts otherwise."""
+    branches: dict[str, dict[str, Any]] = {}
+    leaves = {}
+    for path, value in values.items():
+        label, _, rest = path.partition("/")
+        if rest:
+            branches.setdefault(label, {})[rest] = value
+        else:
+            leaves[label] = value
+    found = {**leaves, **{label: _nested(inner) for label, inner in branches.items()}}
+    return tuple(found.values()) if found and all(label.isdigit() for label in found) else found

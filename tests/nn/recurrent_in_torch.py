@@ -80,22 +80,13 @@ def weights(y: Any) -> np.ndarray:
 def in_torch(case: Case, torch: Any) -> dict[str, np.ndarray]:
     """Return PyTorch's output, final carry (stacked over layers and directions), and gradients."""
     params, x, carry = inputs(case)
-    cells = [cell for own in params for cell in (own.values() if case.bidirectional else [own])]
     options = {"nonlinearity": "relu"} if case.relu else {}
     kind = getattr(torch.nn, case.kind)
     module = kind(
         SIZE, FEATURES, case.layers, bidirectional=case.bidirectional, bias=case.bias, batch_first=True, **options
     ).double()
     suffixes = [f"_l{i}{side}" for i in range(case.layers) for side in ("", "_reverse")[: 1 + case.bidirectional]]
-    with torch.no_grad():
-        for suffix, cell in zip(suffixes, cells, strict=True):
-            getattr(module, f"weight_ih{suffix}").copy_(torch.tensor(cell["kernel"].T))
-            getattr(module, f"weight_hh{suffix}").copy_(torch.tensor(cell["recurrent_kernel"].T))
-            if case.bias:
-                getattr(module, f"bias_ih{suffix}").copy_(torch.tensor(cell["bias"]))
-                getattr(module, f"bias_hh{suffix}").zero_()
-                if "recurrent_bias" in cell:
-                    getattr(module, f"bias_hh{suffix}")[2 * FEATURES :] = torch.tensor(cell["recurrent_bias"])
+    module.load_state_dict({name: torch.tensor(value) for name, value in nn.to_torch(case.layer, params).items()})
     x = torch.tensor(x, requires_grad=True)
     start = None
     if carry is not None:

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from losses_in_torch import CASES, LABEL_LENGTHS, LOGIT_LENGTHS, SEQUENCES, TIMED, in_torch
 from scipy import special
 
 import funcgrad as fg
 import funcgrad.numpy as jnp
 from funcgrad import nn
 from funcgrad.errors import FuncgradError
+from tests.nn.losses_in_torch import CASES, LABEL_LENGTHS, LOGIT_LENGTHS, SEQUENCES, TIMED, in_torch
 
 FIGURES = np.load(Path(__file__).with_name("losses_in_torch.npz"))
 

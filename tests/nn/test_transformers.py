@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from transformers_in_torch import CASES, in_funcgrad, in_torch, inputs
 
 import funcgrad as fg
 import funcgrad.numpy as jnp
 from funcgrad import nn, random
 from funcgrad.errors import FuncgradError
+from tests.nn.transformers_in_torch import CASES, in_funcgrad, in_torch, inputs
 
 FIGURES = np.load(Path(__file__).with_name("transformers_in_torch.npz"))
 KEY = random.key(0)
@@ -218,6 +218,9 @@ def test_errors_name_the_layer_and_both_values(name):
     assert "\n  fix: " in str(caught.value)
 
 
-def test_inputs_of_the_table_are_what_it_claims():
-    params, (x, memory) = inputs(CASES["cross attention"])
-    assert x.shape == (2, 4, 4) and memory.shape == (2, 3, 3) and params["key"]["kernel"].shape == (3, 4)
+@pytest.mark.parametrize("name", ["attention", "attention without bias", "encoder", "decoder layer, norms last"])
+def test_parameters_from_pytorch_are_those_that_went_there(name):
+    case = CASES[name]
+    params, _ = inputs(case)
+    with fg.enable_x64():
+        same(nn.from_torch(case.layer, nn.to_torch(case.layer, params)), params, 0, 0)

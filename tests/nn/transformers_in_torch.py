@@ -12,7 +12,7 @@ import numpy as np
 
 from funcgrad import nn, random, tree
 
-BATCH, TIME, POSITIONS, FEATURES, HEADS, HIDDEN, OTHER = 2, 4, 3, 4, 2, 5, 3
+BATCH, TIME, POSITIONS, FEATURES, HEADS, HIDDEN = 2, 4, 3, 4, 2, 5
 RNG = np.random.default_rng(5)
 MASK = (RNG.random((BATCH, HEADS, TIME, TIME)) < 0.6) | np.eye(TIME, dtype=bool)
 LENGTHS, MEMORY_LENGTHS = np.array([4, 2]), np.array([1, 3])
@@ -39,7 +39,7 @@ CASES = {
     "causal attention": Case(_attention(causal=True), {}, causal=True),
     "masked attention": Case(_attention(), {"mask": MASK}),
     "attention of lengths": Case(_attention(), {"lengths": LENGTHS}),
-    "cross attention": Case(_attention(), {"lengths": MEMORY_LENGTHS}, OTHER),
+    "cross attention": Case(_attention(), {"lengths": MEMORY_LENGTHS}, FEATURES),
     "encoder layer": Case(nn.TransformerEncoderLayer(*SIZES, activation=_gelu), {"mask": MASK}),
     "encoder layer, norms last": Case(
         nn.TransformerEncoderLayer(*SIZES, activation=nn.relu, norm_first=False), {"lengths": LENGTHS}
@@ -73,67 +73,13 @@ def weights(y: Any) -> np.ndarray:
     return np.cos(np.arange(np.prod(y.shape))).reshape(y.shape)
 
 
-# ---------------------------------------------------------------- names and layouts of PyTorch
-
-
-def _linear(params: Any) -> dict[str, Any]:
-    return {"weight": params["kernel"].T} | ({"bias": params["bias"]} if "bias" in params else {})
-
-
-def _norm(params: Any) -> dict[str, Any]:
-    return {"weight": params["scale"], "bias": params["bias"]}
-
-
-def _within(prefix: str, state: dict[str, Any]) -> dict[str, Any]:
-    return {f"{prefix}.{name}": value for name, value in state.items()}
-
-
-def _heads(params: Any) -> dict[str, Any]:
-    parts = [params[name] for name in ("query", "key", "value")]
-    kernels = [np.asarray(part["kernel"]).T for part in parts]
-    if len({kernel.shape for kernel in kernels}) == 1:
-        state = {"in_proj_weight": np.concatenate(kernels)}
-    else:
-        state = dict(zip(("q_proj_weight", "k_proj_weight", "v_proj_weight"), kernels, strict=True))
-    if "bias" in parts[0]:
-        state["in_proj_bias"] = np.concatenate([part["bias"] for part in parts])
-    return state | _within("out_proj", _linear(params["out"]))
-
-
-def _block(params: Any) -> dict[str, Any]:
-    state = _within("self_attn", _heads(params["attention"])) | _within("norm1", _norm(params["attention_norm"]))
-    last = "norm2"
-    if "memory_attention" in params:
-        state |= _within("multihead_attn", _heads(params["memory_attention"]))
-        state |= _within("norm2", _norm(params["memory_norm"]))
-        last = "norm3"
-    state |= _within("linear1", _linear(params["feedforward"]["hidden"]))
-    state |= _within("linear2", _linear(params["feedforward"]["out"]))
-    return state | _within(last, _norm(params["feedforward_norm"]))
-
-
-def to_torch(params: Any) -> dict[str, np.ndarray]:
-    """Return params, or their gradients, under PyTorch's names and in its layouts."""
-    if "query" in params:
-        state = _heads(params)
-    elif "layers" in params:
-        state = {}
-        for i, own in enumerate(params["layers"]):
-            state |= _within(f"layers.{i}", _block(own))
-        state |= _within("norm", _norm(params["norm"])) if "norm" in params else {}
-    else:
-        state = _block(params)
-    return {name: np.asarray(value) for name, value in state.items()}
-
-
 # ---------------------------------------------------------------- the same in both
 
 
 def _module(case: Case, torch: Any) -> Any:
     kind, options = case.layer.kind, case.layer.options
     if kind == "MultiHeadAttention":
-        sizes = {} if case.memory is None else {"kdim": case.memory, "vdim": case.memory}
-        return torch.nn.MultiheadAttention(FEATURES, HEADS, bias=options["bias"], batch_first=True, **sizes)
+        return torch.nn.MultiheadAttention(FEATURES, HEADS, bias=options["bias"], batch_first=True)
     own = options.get("options", options)
     norm_first = own.get("norm_first", True)
     activation = "relu" if own["activation"] is nn.relu else "gelu"
@@ -165,7 +111,7 @@ def in_torch(case: Case, torch: Any) -> dict[str, np.ndarray]:
     """Return PyTorch's output, and gradients of inputs and parameters."""
     params, x = inputs(case)
     module = _module(case, torch).double()
-    module.load_state_dict({name: torch.tensor(value) for name, value in to_torch(params).items()})
+    module.load_state_dict({name: torch.tensor(value) for name, value in nn.to_torch(case.layer, params).items()})
     xs = [torch.tensor(a, requires_grad=True) for a in (x if case.memory else (x,))]
     scores, padding, memory_padding = _masks(case, torch)
     if case.layer.kind == "MultiHeadAttention":
@@ -191,4 +137,4 @@ def in_funcgrad(case: Case, fg: Any, transform: Any = lambda f: f) -> dict[str, 
 
     (_, y), (slopes, slope) = transform(fg.value_and_grad(loss, (0, 1), has_aux=True))(params, x)
     xs = slope if case.memory else (slope,)
-    return {"y": y} | {f"x{i}": a for i, a in enumerate(xs)} | to_torch(slopes)
+    return {"y": y} | {f"x{i}": a for i, a in enumerate(xs)} | nn.to_torch(case.layer, slopes)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 import funcgrad.numpy as jnp
 from funcgrad import dtypes, lax
 from funcgrad.arguments.promotion import as_operand
@@ -15,6 +17,7 @@ from funcgrad.nn.layer import Layer, as_size, constructor
 from funcgrad.nn.layers.containers import Call, composed
 from funcgrad.nn.layers.dropout import Dropout
 from funcgrad.nn.layers.linear import Linear
+from funcgrad.nn.torch import Tensor, nested, tensors_of, torch_tensors
 
 _NAME = "MultiHeadAttention"
 KEYWORDS = ("mask", "lengths", "cache")
@@ -165,3 +168,19 @@ def _extended(cache: Any, k: Any, v: Any, mask: Any) -> tuple[Any, Any, Any]:
     kept = {name: lax.dynamic_update_slice(cache[name], x.astype(cache[name].dtype), at) for name, x in kept.items()}
     seen = jnp.arange(size) <= start + jnp.arange(new)[:, None]
     return {**kept, "length": start + new}, seen if mask is None else mask & seen, factor
+
+
+@torch_tensors(_NAME)
+def _tensors(layer: Layer) -> list[Tensor]:
+    """PyTorch packs the maps to queries, keys and values, which have one number of features."""
+    packed = [("in_proj_weight", "kernel")] + ([("in_proj_bias", "bias")] if layer.options["bias"] else [])
+    tensors = [
+        Tensor(
+            name,
+            tuple(f"{part}/{what}" for part in ("query", "key", "value")),
+            lambda x: tuple(part.T for part in np.split(x, 3)),
+            lambda *parts: np.concatenate([part.T for part in parts]),
+        )
+        for name, what in packed
+    ]
+    return tensors + [nested(t, "out_proj", "out") for t in tensors_of(layer.layers[layer.labels.index("out")])]

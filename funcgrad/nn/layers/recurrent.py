@@ -16,6 +16,7 @@ from funcgrad.nn.layers.recurrent_cells import (
     Carry,
     Cell,
     Initializer,
+    cell_tensors,
     checked,
     gru,
     init_cell,
@@ -26,6 +27,7 @@ from funcgrad.nn.layers.recurrent_cells import (
     rnn,
     unpacked,
 )
+from funcgrad.nn.torch import Tensor, torch_tensors
 
 
 @constructor
@@ -170,7 +172,7 @@ def _sequence_layer(cell: Cell, depth: int, bidirectional: bool, dropout: float)
         keys = [None] * depth if key is None else random.split(key, depth)
         y, finals = jnp.swapaxes(x, 0, 1), []
         for i, (own, start) in enumerate(zip(params, carries, strict=True)):
-            y = y if i == 0 else drop.apply((), y, key=keys[i], train=train)
+            y = drop.apply((), y, key=keys[i], train=train) if i and train else y
             y, final = one(own, y, start, valid)
             finals.append(final)
         y = jnp.swapaxes(y, 0, 1) * factor
@@ -215,3 +217,14 @@ def _valid(name: str, x: Any, lengths: Any) -> tuple[Any, Any]:
     factor = validity(lengths, lambda n: (n >= 0) & (n <= time), dtypes.canonicalize(float), problem, fix)
     factor = factor if isinstance(factor, int) else factor[:, None, None].astype(x.dtype)
     return (jnp.arange(time)[:, None] < lengths)[..., None], factor
+
+
+@torch_tensors("RNN", "LSTM", "GRU")
+def _tensors(layer: Layer) -> list[Tensor]:
+    found = []
+    sides = {"forward/": "", "backward/": "_reverse"} if layer.options["bidirectional"] else {"": ""}
+    for i in range(layer.options["layers"]):
+        for side, suffix in sides.items():
+            for name, ours, *rest in cell_tensors(layer):
+                found.append(Tensor(f"{name}_l{i}{suffix}", tuple(f"{i}/{side}{path}" for path in ours), *rest))
+    return found

@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
+
 import funcgrad.numpy as jnp
 from funcgrad import random
 from funcgrad.arguments.promotion import as_operand
 from funcgrad.errors import ShapeError
 from funcgrad.nn import activations, initializers
-from funcgrad.nn.layer import FROM_INIT, Layer, Shape, as_size, check_features, constructor, initial, parameter
+from funcgrad.nn.layer import Layer, Shape, as_size, check_features, constructor, initial, parameters
+from funcgrad.nn.torch import Tensor, permuted, torch_tensors
 
 Initializer = initializers.Initializer
 Carry = tuple[Any, ...]
@@ -82,15 +85,12 @@ def init_cell(cell: Cell, key: Any, size: int) -> dict[str, Any]:
 
 
 def checked(cell: Cell, params: Any, x: Any) -> dict[str, Any]:
-    """Return the params of a cell; raise unless they fit the input."""
-    names = ["kernel", "recurrent_kernel", *(["bias"] if cell.options["bias"] else [])]
-    names += ["recurrent_bias"] if cell.gates == 3 and cell.options["bias"] else []
-    own = {name: parameter(params, name, cell.name) for name in names}
-    recurrent = own["recurrent_kernel"]
-    if recurrent.shape != (cell.features, cell.gates * cell.features):
-        raise ShapeError(
-            f"{cell.name}: the recurrent kernel {recurrent.aval} is not of {cell.features} features", fix=FROM_INIT
-        )
+    """Return the params of a cell; raise unless they fit the cell and the input."""
+    width = cell.gates * cell.features
+    shapes: dict[str, tuple[int | None, ...]] = {"kernel": (None, width), "recurrent_kernel": (cell.features, width)}
+    if cell.options["bias"]:
+        shapes |= {"bias": (width,)} | ({"recurrent_bias": (cell.features,)} if cell.gates == 3 else {})
+    own = dict(zip(shapes, parameters(params, cell.name, shapes), strict=True))
     check_features(x, own["kernel"].shape[0], cell.name, f"the kernel {own['kernel'].aval}")
     return own
 
@@ -204,6 +204,25 @@ def GRUCell(
     Source: Cho et al., "Learning phrase representations using RNN encoder–decoder", 2014.
     """
     return _cell_layer(gru("GRUCell", features, options_of(bias, kernel_init, recurrent_init, dtype)))
+
+
+@torch_tensors("RNNCell", "LSTMCell", "GRUCell")
+def cell_tensors(layer: Layer) -> list[Tensor]:
+    """PyTorch has two biases, which are added in all gates but the last one of a GRU."""
+    tensors = [permuted("weight_ih", "kernel", 1, 0), permuted("weight_hh", "recurrent_kernel", 1, 0)]
+    if not layer.options["bias"]:
+        return tensors
+    if not layer.kind.startswith("GRU"):
+        return [*tensors, Tensor("bias_ih", ("bias",)), Tensor("bias_hh", ("bias",), save=np.zeros_like)]
+
+    def load(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        size = x.size // 3
+        return np.concatenate([x[: 2 * size], np.zeros(size, x.dtype)]), x[2 * size :]
+
+    def save(bias: np.ndarray, recurrent_bias: np.ndarray) -> np.ndarray:
+        return np.concatenate([np.zeros_like(bias[recurrent_bias.size :]), recurrent_bias])
+
+    return [*tensors, Tensor("bias_ih", ("bias",)), Tensor("bias_hh", ("bias", "recurrent_bias"), load, save)]
 
 
 def options_of(bias: bool, kernel_init: Any, recurrent_init: Any, dtype: Any) -> dict[str, Any]:

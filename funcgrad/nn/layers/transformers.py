@@ -12,6 +12,7 @@ from funcgrad.nn.layers.containers import Call, Sequential, composed
 from funcgrad.nn.layers.dropout import Dropout
 from funcgrad.nn.layers.linear import Linear
 from funcgrad.nn.layers.normalization import LayerNorm
+from funcgrad.nn.torch import torch_names
 
 _DECODER_KEYWORDS = (*KEYWORDS, "memory_mask", "memory_lengths")
 
@@ -262,3 +263,12 @@ def _stack(
         return stack.init_cache(params["layers"], batch, size)
 
     return composed(name, parts, infer_all, forward_all, keywords=keywords, init_cache=init_all)
+
+
+_BLOCK = {"attention": "self_attn", "attention_norm": "norm1"}
+_NETWORK = {"feedforward.hidden": "linear1", "feedforward.out": "linear2"}
+torch_names("TransformerEncoderLayer", {**_BLOCK, **_NETWORK, "feedforward_norm": "norm2"})
+torch_names(
+    "TransformerDecoderLayer",
+    {**_BLOCK, **_NETWORK, "memory_attention": "multihead_attn", "memory_norm": "norm2", "feedforward_norm": "norm3"},
+)
