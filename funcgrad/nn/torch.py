@@ -45,6 +45,7 @@ def permuted(name: str, ours: str, *order: int) -> Tensor:
 
 
 _TABLES: dict[str, Callable[[Layer], list[Tensor]]] = {}
+_NAMES: dict[str, Mapping[str, str]] = {}
 
 
 def torch_tensors(*kinds: str) -> Callable[[Callable[[Layer], list[Tensor]]], Callable[[Layer], list[Tensor]]]:
@@ -55,9 +56,6 @@ def torch_tensors(*kinds: str) -> Callable[[Callable[[Layer], list[Tensor]]], Ca
         return table
 
     return declare
-
-
-_NAMES: dict[str, Mapping[str, str]] = {}
 
 
 def torch_names(kind: str, names: Mapping[str, str]) -> None:
