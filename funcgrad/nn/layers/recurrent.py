@@ -225,6 +225,7 @@ def _tensors(layer: Layer) -> list[Tensor]:
     sides = {"forward/": "", "backward/": "_reverse"} if layer.options["bidirectional"] else {"": ""}
     for i in range(layer.options["layers"]):
         for side, suffix in sides.items():
-            for name, ours, *rest in cell_tensors(layer):
-                found.append(Tensor(f"{name}_l{i}{suffix}", tuple(f"{i}/{side}{path}" for path in ours), *rest))
+            for t in cell_tensors(layer):
+                paths = tuple(f"{i}/{side}{path}" for path in t.ours)
+                found.append(t._replace(name=f"{t.name}_l{i}{suffix}", ours=paths))
     return found
