@@ -96,6 +96,7 @@ _SUBMODULES = {
     "optim",
     "random",
     "ref",
+    "sklearn",
     "scipy",
     "stages",
     "testing",
