@@ -49,12 +49,13 @@ def standardize(
     if algorithm not in ("fast", "stable"):
         raise ArgumentError(f"standardize: unknown algorithm {algorithm!r}", fix="choose 'fast' or 'stable'")
     mean = jnp.mean(x, axis, keepdims=True, where=where) if mean is None else mean
+    centered = x - mean
     if variance is None and algorithm == "stable":
-        variance = jnp.mean(jnp.square(x - mean), axis, keepdims=True, where=where)
+        variance = jnp.mean(jnp.square(centered), axis, keepdims=True, where=where)
     elif variance is None:
         variance = jnp.mean(jnp.square(x), axis, keepdims=True, where=where) - jnp.square(mean)
         variance = clip_rounding(variance, 0)
-    return (x - mean) / jnp.sqrt(variance + epsilon)
+    return centered / jnp.sqrt(variance + epsilon)
 
 
 def one_hot(x: Any, num_classes: int, *, dtype: Any = None, axis: int = -1) -> Any:

@@ -44,6 +44,11 @@ def permuted(name: str, ours: str, *order: int) -> Tensor:
     )
 
 
+def kinds() -> list[str]:
+    """Return the kinds of layers whose tensors are declared."""
+    return sorted(_TABLES)
+
+
 _TABLES: dict[str, Callable[[Layer], list[Tensor]]] = {}
 _NAMES: dict[str, Mapping[str, str]] = {}
 

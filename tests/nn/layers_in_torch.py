@@ -230,7 +230,7 @@ def in_torch(case: Case, torch: Any, seed: int = 0) -> dict[str, np.ndarray]:
     return {name: x.detach().numpy() for name, x in figures.items()}
 
 
-def check(case: Case, figures: dict[str, np.ndarray], jitted: bool = False) -> None:
+def check(case: Case, figures: dict[str, np.ndarray]) -> None:
     """Compare a layer with what PyTorch computes from the same parameters."""
     layer = case.layer
     to_ours = (lambda x: np.moveaxis(x, 1, -1)) if case.moves else (lambda x: x)
@@ -246,8 +246,7 @@ def check(case: Case, figures: dict[str, np.ndarray], jitted: bool = False) -> N
         y, after = layer.apply_with_state(params, x, state, train=case.train)
         return jnp.sum(weights * y), (y, after)
 
-    gradient = fg.grad(loss, (0, 1), has_aux=True)
-    (grads, grad_x), (y, after) = (fg.jit(gradient) if jitted else gradient)(params, x)
+    (grads, grad_x), (y, after) = fg.grad(loss, (0, 1), has_aux=True)(params, x)
     assert layer.init_with_state(fg.random.key(0), in_shape)[0] == y.shape[1:]
     np.testing.assert_allclose(y, to_ours(figures["y"]), rtol=2e-4, atol=2e-5)
     for i, g in enumerate(grad_x if len(xs) > 1 else (grad_x,)):

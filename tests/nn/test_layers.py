@@ -41,6 +41,47 @@ def test_a_mapped_layer_is_a_loop(name):
             np.testing.assert_allclose(a[i], b, rtol=1e-4, atol=1e-5)
 
 
+COMPILED = [
+    "Bilinear",
+    "PReLU of channels",
+    "RMSNorm",
+    "GroupNorm",
+    "InstanceNorm",
+    "BatchNorm3d",
+    "Conv1d",
+    "ConvTranspose1d",
+    "MaxPool2d",
+    "AvgPool1d",
+    "AdaptiveAvgPool1d",
+    "AdaptiveMaxPool1d",
+    "Upsample bilinear",
+    "PixelShuffle",
+    "SpectralNorm of Linear",
+    "WeightNorm of Linear",
+]
+
+
+def test_compiled_layers_and_their_gradients_are_those_of_eager_mode():
+    """In one program, which is compiled faster than many."""
+    inputs = {name: fg.tree.map(lambda x: x[0], _inputs(CASES[name], 1)) for name in COMPILED}
+    started = {
+        name: CASES[name].layer.init_with_state(KEY, fg.tree.map(lambda a: a.shape[1:], x))[1:]
+        for name, x in inputs.items()
+    }
+
+    def loss(params, x, name, state):
+        y, after = CASES[name].layer.apply_with_state(params, x, state, train=CASES[name].train)
+        return jnp.sum(jnp.cos(y)), (y, after)
+
+    def step(inputs, started):
+        gradient = fg.grad(loss, (0, 1), has_aux=True)
+        return {name: gradient(params, inputs[name], name, state) for name, (params, state) in started.items()}
+
+    eager, compiled = step(inputs, started), fg.jit(step)(inputs, started)
+    for a, b in zip(fg.tree.leaves(compiled), fg.tree.leaves(eager), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5)
+
+
 FIRST_AND_LAST = {
     "AvgPool2d": lambda channels: nn.AvgPool2d(2, padding="SAME", include_padding=False, channels=channels),
     "AdaptiveMaxPool2d": lambda channels: nn.AdaptiveMaxPool2d((4, 2), channels=channels),
