@@ -19,9 +19,11 @@ from funcgrad.core.array_types import ArrayLike
 from funcgrad.core.arrays import as_array
 from funcgrad.errors import ArgumentError, CheckpointError
 from funcgrad.random.keys import is_key
-from funcgrad.train import tensor_files
 
 _VERSION = 1
+# The dtypes that safetensors writes and reads; arrays of others are stored as bytes along a new last axis.
+_NATIVE = {"bool", *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64))}
+_NATIVE |= {"float16", "bfloat16", "float32", "float64", "complex64"}
 _VALUES = (bool, int, float, str)
 _OTHER_STRUCTURE = "pass a structure like the one that was saved, as `like`; train.load(path) shows what is in the file"
 
@@ -64,10 +66,10 @@ def load(path: str | os.PathLike[str], like: Any = None) -> Any:
     """
     path = Path(path)
     with _opened(path) as file:
-        entries, header = _read_header(file, path)
+        shapes, header = _read_header(file, path)
         if like is not None:
-            _check_leaves(path, like, entries, header)
-        arrays = {name: _read_leaf(file, path, name, entries[name], header) for name in entries}
+            _check_leaves(path, like, shapes, header)
+        arrays = {name: _read_leaf(file, path, name, header) for name in shapes}
     leaves = arrays | header["values"]
     if like is None:
         return leaves
@@ -120,15 +122,24 @@ def write(path: Path, state: Snapshot, metadata: dict[str, Any]) -> None:
         for leftover in path.parent.glob(".*.saving"):  # of processes that were killed
             leftover.unlink()
         try:
-            with open(temporary, "wb") as file:
-                tensor_files.write(file, {name: _storable(x) for name, x in state.arrays.items()}, about)
-                file.flush()
+            arrays = {name: _storable(x) for name, x in state.arrays.items()}
+            _safetensors().numpy.save_file(arrays, temporary, about)
+            with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
         os.fsync(folder)
+
+
+def _safetensors() -> Any:
+    """The library, which is not needed to import funcgrad."""
+    try:
+        import safetensors.numpy
+    except ImportError:
+        raise ArgumentError("checkpoints need safetensors", fix='pip install "funcgrad[train]"') from None
+    return safetensors
 
 
 @contextlib.contextmanager
@@ -145,12 +156,9 @@ def _locked(folder: Path) -> Iterator[int]:
 
 
 def _storable(array: np.ndarray) -> np.ndarray:
-    """Return the array, or its bytes along a new last axis if the format does not have its dtype."""
-    if array.dtype.byteorder == ">":
-        array = array.astype(array.dtype.newbyteorder("<"))
-    if tensor_files.is_supported(array.dtype):
-        return array
-    return np.ascontiguousarray(array)[..., None].view(np.uint8)
+    """Return the array in C order, or its bytes along a new last axis if the format does not have its dtype."""
+    array = np.asarray(array, array.dtype.newbyteorder("=") if array.dtype.kind in "iufc" else None, order="C")
+    return array if array.dtype.name in _NATIVE else array[..., None].view(np.uint8)
 
 
 def _digest(array: np.ndarray) -> str:
@@ -166,18 +174,25 @@ def _digest(array: np.ndarray) -> str:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Any]:
+    library = _safetensors()
     try:
-        file = open(path, "rb")  # noqa: SIM115  (closed below; errors of the block are not those of opening)
+        opened = library.safe_open(path, framework="numpy")
     except OSError as error:
         raise CheckpointError(
-            f"{path} cannot be read: {error.strerror}", fix="pass the name of a file that train.save wrote"
+            f"{path} cannot be read: {error.strerror or error}", fix="pass the name of a file that train.save wrote"
         ) from None
-    with file:
+    except library.SafetensorError as error:
+        raise CheckpointError(
+            f"{path} is damaged, or not a safetensors file: {error}",
+            fix="pass a file that train.save wrote; if it did, restore an earlier checkpoint and delete this file",
+        ) from None
+    with opened as file:
         yield file
 
 
-def _read_header(file: Any, path: Path) -> tuple[dict[str, tensor_files.Entry], dict[str, Any]]:
-    entries, about = tensor_files.read_header(file, str(path))
+def _read_header(file: Any, path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, Any]]:
+    """Return the shapes of the stored arrays, and what `write` wrote beside them."""
+    about = file.metadata() or {}
     if "funcgrad" not in about:
         raise CheckpointError(
             f"{path} is a safetensors file of another program",
@@ -192,24 +207,24 @@ def _read_header(file: Any, path: Path) -> tuple[dict[str, tensor_files.Entry], 
             f"{path} has version {header['version']} of the format, and this is version {_VERSION}",
             fix="load it with the version of funcgrad that wrote it",
         )
-    if header["sha256"].keys() != entries.keys():
-        odd = sorted(header["sha256"].keys() ^ entries.keys())
+    shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  (not a dict)
+    if header["sha256"].keys() != shapes.keys():
+        odd = sorted(header["sha256"].keys() ^ shapes.keys())
         raise CheckpointError(f"{path}: array {odd[0]} was added or removed", fix="restore an earlier checkpoint")
-    return entries, header
+    return shapes, header
 
 
-def _read_leaf(file: Any, path: Path, name: str, entry: tensor_files.Entry, header: dict[str, Any]) -> np.ndarray:
-    stored = tensor_files.read_array(file, entry, str(path))
-    dtype = np.dtype(header["dtypes"][name]) if stored.dtype != header["dtypes"][name] else stored.dtype
-    array = stored if stored.dtype == dtype else stored.view(dtype)[..., 0]
-    if _digest(array) != header["sha256"][name]:
+def _read_leaf(file: Any, path: Path, name: str, header: dict[str, Any]) -> np.ndarray:
+    stored, dtype = file.get_tensor(name), np.dtype(header["dtypes"][name])
+    array = stored if header["dtypes"][name] in _NATIVE else stored.view(dtype)[..., 0]
+    if array.dtype != dtype or _digest(array) != header["sha256"][name]:
         raise CheckpointError(
             f"{path}: leaf {name or 'the array'} does not match its checksum", fix="restore an earlier checkpoint"
         )
     return array
 
 
-def _check_leaves(path: Path, like: Any, entries: dict[str, tensor_files.Entry], header: dict[str, Any]) -> None:
+def _check_leaves(path: Path, like: Any, shapes: dict[str, tuple[int, ...]], header: dict[str, Any]) -> None:
     """Raise unless the file has exactly the leaves of `like`, with their shapes and dtypes, or types."""
     expected = {tree.keystr(path): leaf for path, leaf in tree.leaves_with_path(like)}
     found = header["dtypes"].keys() | header["values"].keys()
@@ -217,7 +232,7 @@ def _check_leaves(path: Path, like: Any, entries: dict[str, tensor_files.Entry],
     if missing or extra:
         raise CheckpointError(f"{path}: {_difference(missing, extra)}", fix=_OTHER_STRUCTURE)
     for name, leaf in expected.items():
-        wanted, stored = _kind(leaf), _stored_kind(name, entries, header)
+        wanted, stored = _kind(leaf), _stored_kind(name, shapes, header)
         if wanted != stored:
             raise CheckpointError(f"{path}: leaf {name} is {stored} in the file, not {wanted}", fix=_OTHER_STRUCTURE)
 
@@ -245,13 +260,13 @@ def _kind(leaf: Any) -> str:
     return f"{'key' if leaf.dtype is dtypes.key else np.dtype(leaf.dtype).name}{list(leaf.shape)}"
 
 
-def _stored_kind(name: str, entries: dict[str, tensor_files.Entry], header: dict[str, Any]) -> str:
+def _stored_kind(name: str, shapes: dict[str, tuple[int, ...]], header: dict[str, Any]) -> str:
     if name in header["values"]:
         return type(header["values"][name]).__name__
-    dtype, shape = header["dtypes"][name], entries[name].shape
+    dtype, shape = header["dtypes"][name], shapes[name]
     if name in header["keys"]:
         return f"key{list(shape[:-1])}"
-    return f"{dtype}{list(shape if entries[name].dtype == dtype else shape[:-1])}"
+    return f"{dtype}{list(shape if dtype in _NATIVE else shape[:-1])}"
 
 
 def _restored(leaf: Any, value: Any) -> Any:
