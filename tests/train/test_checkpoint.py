@@ -46,7 +46,7 @@ def same(x, y):
 
 
 def test_training_state_comes_back(tmp_path):
-    optimizer = optim.chain(optim.clip_by_global_norm(1.0), optim.adam(optim.cosine(0.1, 5)))
+    optimizer = optim.chain(optim.clip_by_global_norm(1.0), optim.adam(optim.cosine_decay_schedule(0.1, 5)))
     state = {
         "params": PARAMS,
         "optimizer": optimizer.init(PARAMS),
