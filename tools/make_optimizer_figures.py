@@ -23,6 +23,8 @@ def main() -> None:
     found: dict[str, dict[str, list[float]]] = {"optax": {}, "torch": {}}
     for name, make in cases.CASES.items():
         found["optax"][name] = cases.run(make, cases.Optax(), jnp, scan).tolist()
+    for name, solve in cases.WITH_LOSS.items():
+        found["optax"][name] = solve(cases.Optax(), jax).tolist()
     for name in cases.TORCH:
         found["torch"][name] = cases.run_torch(torch, name).tolist()
     lines = [

@@ -171,6 +171,78 @@ class Optax:
         return next(getattr(m, name) for m in (optax, optax.contrib, optax.transforms) if hasattr(m, name))
 
 
+# Optimizers that need more than gradients: functions of optax or funcgrad.optim, and jax or funcgrad, that return the
+# parameters after some steps on Rosenbrock's function.
+STEPS_ON_ROSENBROCK = 12
+
+
+def rosenbrock(x: Any) -> Any:
+    """100(y − x²)² + (1 − x)²."""
+    return 100 * (x[1] - x[0] ** 2) ** 2 + (1 - x[0]) ** 2
+
+
+def minimize(optimizer: Any, o: Any, m: Any, **extra: Any) -> Any:
+    """Parameters after some steps from (−1.2, 1), with the loss and its gradient as further arguments."""
+    x = m.numpy.array([-1.2, 1.0])
+    state = optimizer.init(x)
+
+    def step(x: Any, state: Any) -> Any:
+        value, grad = m.value_and_grad(rosenbrock)(x)
+        return optimizer.update(grad, state, x, value=value, grad=grad, value_fn=rosenbrock, **extra)
+
+    step = m.jit(step)
+    for _ in range(STEPS_ON_ROSENBROCK):
+        updates, state = step(x, state)
+        x = o.apply_updates(x, updates)
+    return x
+
+
+def _lookahead(o: Any, m: Any) -> Any:
+    optimizer = o.lookahead(o.sgd(0.001, 0.9), 3, 0.5, reset_state=True)
+    params = o.LookaheadParams.init_synced(m.numpy.array([-1.2, 1.0]))
+    state = optimizer.init(params)
+    for _ in range(STEPS_ON_ROSENBROCK):
+        updates, state = optimizer.update(m.grad(rosenbrock)(params.fast), state, params)
+        params = o.apply_updates(params, updates)
+    return m.numpy.concatenate(params)
+
+
+def _sophia(o: Any, m: Any) -> Any:
+    optimizer, x = o.sophia(0.1, b2=0.9, update_interval=2), m.numpy.array([-1.2, 1.0])
+    state = optimizer.init(x)
+    for _ in range(STEPS_ON_ROSENBROCK):
+        updates, state = optimizer.update(m.grad(rosenbrock)(x), state, x, obj_fn=rosenbrock)
+        x = o.apply_updates(x, updates)
+    return x
+
+
+def _sam(o: Any, m: Any) -> Any:
+    optimizer = o.sam(o.sgd(0.001), o.chain(o.normalize(), o.sgd(0.01)), sync_period=3, opaque_mode=True)
+    x = m.numpy.array([-1.2, 1.0])
+    state = optimizer.init(x)
+    for _ in range(STEPS_ON_ROSENBROCK):
+        grad = m.grad(rosenbrock)
+        updates, state = optimizer.update(grad(x), state, x, grad_fn=lambda p, i, grad=grad: grad(p))
+        x = o.apply_updates(x, updates)
+    return x
+
+
+WITH_LOSS: dict[str, Callable[[Any, Any], Any]] = {
+    "lbfgs": lambda o, m: minimize(o.lbfgs(memory_size=3), o, m),
+    "lbfgs unscaled": lambda o, m: minimize(o.lbfgs(0.5, 5, scale_init_precond=False), o, m),
+    "zoom": lambda o, m: minimize(o.chain(o.sgd(1.0), o.scale_by_zoom_linesearch(15)), o, m),
+    "zoom limited": lambda o, m: minimize(
+        o.chain(o.sgd(0.1), o.scale_by_zoom_linesearch(4, 0.02, approx_dec_rtol=None, curv_rtol=0.1)), o, m
+    ),
+    "backtracking": lambda o, m: minimize(
+        o.chain(o.sgd(1.0), o.scale_by_backtracking_linesearch(30, store_grad=True)), o, m
+    ),
+    "lookahead": _lookahead,
+    "sophia": _sophia,
+    "sam opaque": _sam,
+}
+
+
 # The same optimizers in PyTorch: name -> (class, its arguments, optimizer of funcgrad with equal updates).
 TORCH: dict[str, tuple[str, dict[str, Any], Make]] = {
     "sgd": ("SGD", {"lr": 0.1}, lambda o: o.sgd(0.1)),

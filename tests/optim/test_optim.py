@@ -74,6 +74,67 @@ def test_an_update_compiles_to_few_kernels():
     assert 1 <= text.count("def ") <= 5
 
 
+def test_a_tree_of_a_hundred_leaves_has_a_handful_of_kernels():
+    """Leaves share kernels, whatever their shapes."""
+    params = {f"layer {i}": jnp.ones((i % 7 + 1, 3) if i % 2 else (5,)) for i in range(100)}
+    optimizer = optim.adam(0.1)
+
+    def step(params, state, grads):
+        updates, state = optimizer.update(grads, state, params)
+        return optim.apply_updates(params, updates), state
+
+    text = fg.jit(step).lower(params, optimizer.init(params), params).as_text("kernels")
+    assert 1 <= text.count("def ") <= 3
+
+
+def test_arithmetic_of_trees():
+    x, y = {"a": jnp.array([3.0, -4.0]), "b": jnp.ones(())}, {"a": jnp.array([1.0, 2.0]), "b": jnp.array(2.0)}
+    flat = lambda t: np.concatenate([np.ravel(v) for v in fg.tree.leaves(t)])  # noqa: E731
+    u, v, t = flat(x), flat(y), optim.tree
+    pairs = [(t.add(x, y, y), u + 2 * v), (t.sub(x, y), u - v), (t.mul(x, y), u * v), (t.div(x, y), u / v)]
+    pairs += [(t.scale(2.0, x), 2 * u), (t.add_scale(x, 3.0, y), u + 3 * v), (t.where(True, x, y), u)]
+    pairs += [(t.clip(x, -1.0, 2.0), u.clip(-1, 2)), (t.zeros_like(x), 0 * u), (t.full_like(x, 5.0), 0 * u + 5)]
+    pairs += [(t.ones_like(x), 0 * u + 1), (t.conj(x), u), (t.real(x), u), (t.cast(x, None), u)]
+    numbers = [(t.vdot(x, y), u @ v), (t.sum(x), u.sum()), (t.max(x), 3), (t.min(x), -4), (t.size(x), 3)]
+    numbers += [(t.norm(x), np.sqrt(26)), (t.norm(x, 1), 8), (t.norm(x, "inf", squared=True), 16)]
+    for ours, expected in pairs:
+        np.testing.assert_allclose(flat(ours), expected, rtol=1e-6)
+    for ours, expected in numbers:
+        np.testing.assert_allclose(ours, expected, rtol=1e-6)
+    assert t.cast(x, "bfloat16")["a"].dtype == "bfloat16" and t.max({}) == -np.inf
+
+
+def test_norms_of_leaves_are_clipped():
+    grads = {"a": jnp.array([3.0, 4.0]), "b": jnp.array([0.3])}
+    clipped, _ = optim.clip_by_block_norm(1.0).update(grads, optim.EmptyState())
+    np.testing.assert_allclose(clipped["a"], [0.6, 0.8], rtol=1e-6)
+    np.testing.assert_allclose(clipped["b"], [0.3])
+
+
+def test_averages_of_parameters():
+    new, old = {"a": jnp.ones(2)}, {"a": jnp.zeros(2)}
+    assert optim.incremental_update(new, old, 0.25)["a"].tolist() == [0.25, 0.25]
+    assert optim.periodic_update(new, old, 4, 2)["a"].tolist() == [1, 1]
+    assert optim.periodic_update(new, old, 5, 2)["a"].tolist() == [0, 0]
+
+
+def test_non_finite_updates_are_skipped():
+    bad, good = jnp.array([1.0, np.nan]), jnp.array([1.0, 2.0])
+    optimizer = optim.apply_if_finite(optim.sgd(1.0), 1)
+    state = optimizer.init(bad)
+    seen = []
+    for grads in (bad, good, bad, bad):
+        updates, state = optimizer.update(grads, state)
+        seen.append(updates.tolist())
+    assert seen[0] == seen[2] == [0, 0] and seen[1] == [-1, -2] and np.isnan(seen[3][1])
+    assert state.total_notfinite == 3 and state.notfinite_count == 2
+    steps = optim.MultiSteps(optim.sgd(1.0), 2, should_skip_update_fn=optim.skip_not_finite)
+    state = steps.init(bad)
+    for grads in (good, bad, good):
+        updates, state = steps.update(grads, state)
+    assert updates.tolist() == [-1, -2] and steps.has_updated(state) and state.skip_state["num_not_finite"] == 0
+
+
 # ---------------------------------------------------------------- minibatches
 
 
