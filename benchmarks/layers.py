@@ -1,14 +1,13 @@
 """Training steps written with `funcgrad.nn`, against the same written by hand in funcgrad and JAX, and PyTorch.
 
-`python -m benchmarks layers [lstm | gpt | generation]` prints CPU times, which have been measured in alternation, and
-their ratios; and the tokens per second that a GPT generates with a cache of keys and values.
+`python -m benchmarks layers [lstm | gpt | generation]` prints processor times, measured in alternation, and their
+ratios; and the tokens that a GPT generates with a cache of keys and values, per second of processor time.
 A step is the loss, its gradient and the update of plain gradient descent.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -188,7 +187,7 @@ def gpt_in_torch() -> Call:
 
 
 def tokens_per_second(count: int = TIME) -> float:
-    """Generate `count` tokens, each the likeliest one, one call per token; return tokens per second of wall time."""
+    """Generate `count` tokens, each the likeliest one, one call per token; return tokens per second of processor."""
     params = gpt_params()
 
     def step(params: Any, token: Any, cache: Any) -> Any:
@@ -208,9 +207,9 @@ def tokens_per_second(count: int = TIME) -> float:
     generate()
     best = float("inf")
     for _ in range(5):
-        start = time.perf_counter()
+        start = time.process_time()
         generate()
-        best = min(best, time.perf_counter() - start)
+        best = min(best, time.process_time() - start)
     return count / best
 
 
@@ -233,10 +232,10 @@ def lines(names: Sequence[str], quick: bool = False) -> Iterator[str]:
         if importlib.util.find_spec("torch"):
             import torch
 
-            torch.set_num_threads(os.cpu_count() or 1)
+            torch.set_num_threads(1)
             calls["PyTorch"] = in_torch()
         best = best_in_turns(calls, 3 if quick else 15, 0.1 if quick else 0.3, time.process_time)
         ratios = "  ".join(f"{n} {t * 1e3:7.2f} ms (× {t / best['layers']:4.2f})" for n, t in best.items())
         yield f"{name:12} {ratios}"
     if not names or "generation" in names:
-        yield f"{'generation':12} {tokens_per_second():.0f} tokens/s"
+        yield f"{'generation':12} {tokens_per_second():.0f} tokens per second of processor time"
