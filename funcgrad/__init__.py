@@ -14,6 +14,7 @@ from funcgrad import errors as errors
 from funcgrad import numpy as numpy
 from funcgrad import tree as tree
 from funcgrad import tree_util as tree_util
+from funcgrad.config import WITHOUT_EFFECT as _WITHOUT_EFFECT
 from funcgrad.config import checking_leaks as checking_leaks
 from funcgrad.config import config as config
 from funcgrad.config import debug_infs as debug_infs
@@ -26,19 +27,27 @@ from funcgrad.config import explain_cache_misses as explain_cache_misses
 from funcgrad.config import log_compiles as log_compiles
 from funcgrad.config import numpy_dtype_promotion as numpy_dtype_promotion
 from funcgrad.config import numpy_rank_promotion as numpy_rank_promotion
+from funcgrad.config import without_effect as _without_effect
 from funcgrad.core import array_types as _array_types
 from funcgrad.core.avals import ShapeDtypeStruct as ShapeDtypeStruct
 from funcgrad.core.devices import Device as Device
 from funcgrad.core.devices import block_until_ready as block_until_ready
+from funcgrad.core.devices import copy_to_host_async as copy_to_host_async
 from funcgrad.core.devices import default_backend as default_backend
 from funcgrad.core.devices import device_count as device_count
 from funcgrad.core.devices import device_get as device_get
-from funcgrad.core.devices import device_put as device_put
 from funcgrad.core.devices import devices as devices
+from funcgrad.core.devices import host_count as host_count
+from funcgrad.core.devices import host_id as host_id
+from funcgrad.core.devices import host_ids as host_ids
 from funcgrad.core.devices import live_arrays as live_arrays
 from funcgrad.core.devices import local_device_count as local_device_count
 from funcgrad.core.devices import local_devices as local_devices
+from funcgrad.core.devices import process_count as process_count
+from funcgrad.core.devices import process_index as process_index
+from funcgrad.core.devices import process_indices as process_indices
 from funcgrad.core.scopes import named_scope as named_scope
+from funcgrad.core.shardings import device_put as device_put
 from funcgrad.core.traces import ensure_compile_time_eval as ensure_compile_time_eval
 from funcgrad.dtypes import float0 as float0
 from funcgrad.transforms.checkpoint import policies as _policies
@@ -48,6 +57,7 @@ from funcgrad.transforms.custom_rules.closures import closure_convert as closure
 from funcgrad.transforms.custom_rules.gradient import custom_gradient as custom_gradient
 from funcgrad.transforms.custom_rules.jvp import custom_jvp as custom_jvp
 from funcgrad.transforms.custom_rules.vjp import custom_vjp as custom_vjp
+from funcgrad.transforms.derivatives import fwd_and_bwd as fwd_and_bwd
 from funcgrad.transforms.derivatives import jvp as jvp
 from funcgrad.transforms.derivatives import linear_transpose as linear_transpose
 from funcgrad.transforms.derivatives import linearize as linearize
@@ -87,25 +97,41 @@ _SUBMODULES = {
     "custom_derivatives",
     "data",
     "debug",
+    "dlpack",
     "experimental",
+    "extend",
     "flatten_util",
     "image",
-    "lax",
     "interop",
+    "interpreters",
+    "lax",
     "nn",
     "optim",
+    "profiler",
     "random",
     "ref",
     "sklearn",
     "scipy",
+    "sharding",
     "stages",
+    "test_util",
     "testing",
+    "typing",
+    "version",
     "train",
 }
 
 
 # Functions of modules that are slow to import.
-_LAZY = {"low_level_callable": "interop", "numba_callable": "interop"}
+_LAZY = {
+    **dict.fromkeys(("low_level_callable", "numba_callable"), "interop"),
+    **dict.fromkeys(("NamedSharding", "P", "Shard", "make_mesh", "reshard", "set_mesh"), "sharding"),
+    **dict.fromkeys(
+        (f"make_array_from_{data}" for data in ("callback", "process_local_data", "single_device_arrays")), "sharding"
+    ),
+    **dict.fromkeys(("pmap", "shard_map", "smap"), "transforms.per_device"),
+    "print_environment_info": "version",
+}
 
 
 def __getattr__(name: str) -> _Any:
@@ -113,8 +139,10 @@ def __getattr__(name: str) -> _Any:
         return _importlib.import_module(f"{__name__}.{name}")
     if name in _LAZY:
         return getattr(_importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+    if name in _WITHOUT_EFFECT:
+        return _without_effect(name)
     raise errors.missing_name(__name__, name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_SUBMODULES, *_LAZY})
+    return sorted({*globals(), *_SUBMODULES, *_LAZY, *_WITHOUT_EFFECT})

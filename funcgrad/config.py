@@ -27,6 +27,8 @@ class Config(threading.local):
     - `python_kernels`: run the kernels of compiled programs as Python. This is slow, but allows a debugger.
     - `numpy_dtype_promotion`: "standard", or "strict" to forbid operations on arrays of different dtypes.
     - `numpy_rank_promotion`: "allow", "warn" or "raise" when arrays of different ranks broadcast.
+    - `debug_key_reuse`, `default_device`, `default_prng_impl`, `transfer_guard` and others of JAX: accepted, see
+      `WITHOUT_EFFECT`.
     - `default_matmul_precision`: accepted as in JAX; products are always computed in full precision.
     - `traceback_filtering`: how tracebacks show frames of the library: "off" (all of them), "tracebackhide" (hidden in
       IPython and pytest), "remove_frames" (removed; the cause has the full traceback), "quiet_remove_frames" (removed),
@@ -68,6 +70,8 @@ class Config(threading.local):
 
     def update(self, name: str, value: Any) -> None:
         """Set an option for the whole process, as `config.name = value` does; JAX's ``jax_`` prefix is accepted."""
+        if name.removeprefix("jax_") in WITHOUT_EFFECT:
+            return
         name = _option_name(name)
         setattr(Config, name, _validate(name, value))
         Config.process_key = tuple(getattr(Config, option) for option in _SPECIALIZING)
@@ -97,6 +101,41 @@ class Config(threading.local):
         own.pop("checks_values", None)
         if "debug_nans" in own or "debug_infs" in own:
             own["checks_values"] = self.debug_nans or self.debug_infs
+
+
+WITHOUT_EFFECT = (
+    "allow_f16_reductions",
+    "array_garbage_collection_guard",
+    "auto_pcast",
+    "debug_key_reuse",
+    "default_device",
+    "default_prng_impl",
+    "enable_custom_prng",
+    "jax2tf_associative_scan_reductions",
+    "legacy_prng_key",
+    "platform_name",
+    "platforms",
+    "remove_size_one_mesh_axis_from_type",
+    "softmax_custom_jvp",
+    "thread_guard",
+    "threefry_partitionable",
+    "transfer_guard",
+    "transfer_guard_device_to_device",
+    "transfer_guard_device_to_host",
+    "transfer_guard_host_to_device",
+)
+"""Options of JAX that are accepted without effect: there is one device, in one process, and one random generator."""
+
+
+def without_effect(name: str) -> Callable[..., contextlib.AbstractContextManager[None]]:
+    """Return the function that stands for JAX's context manager of an option in `WITHOUT_EFFECT`."""
+
+    def accepted(new_val: Any = None) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    accepted.__name__ = accepted.__qualname__ = name
+    accepted.__doc__ = f"Accept JAX's option {name} within a ``with`` block, without effect."
+    return accepted
 
 
 _OPTIONS = tuple(name for name in Config.__annotations__ if "ClassVar" not in Config.__annotations__[name])

@@ -285,19 +285,67 @@ def _promote(types: tuple[tuple[np.dtype, bool], ...], x64: bool, mode: str) -> 
     return (node if x64 else _CANONICAL.get(node, node)), False
 
 
-def promote_types(a: Any, b: Any) -> np.dtype:
-    """Return the dtype that dtypes `a` and `b` promote to; Python types are weak.
-
-    >>> promote_types("int32", "float16")
-    dtype('float16')
-    """
-    pairs = tuple((canonicalize(d), d in _PYTHON_SCALARS) for d in (a, b))
-    return promote(pairs)[0]
-
-
 def of_python_scalar(value: Any) -> np.dtype | None:
     """Return the canonical dtype of a Python bool, int, float or complex (subclasses included), or None."""
     for kind, dtype in ((bool, bool_), (int, int64), (float, float64), (complex, complex128)):
         if isinstance(value, kind):
             return canonicalize(dtype)
     return None
+
+
+def issubdtype(a: Any, b: Any) -> bool:
+    """Whether dtype `a` is a subtype of `b` in NumPy's type hierarchy; bfloat16 is floating, keys are `extended`.
+
+    >>> issubdtype(bfloat16, np.floating), issubdtype("int8", np.integer), issubdtype(float32, "float32")
+    (True, True, True)
+    """
+    one, kind = (_plain(x) for x in (a, b))
+    if one is key:
+        return kind in (key, prng_key, extended, np.generic)
+    if kind is key or (isinstance(kind, type) and issubclass(kind, extended)):
+        return False
+    if _is_bfloat16(one):
+        return kind in (np.floating, np.inexact, np.number, np.generic) or _is_bfloat16(kind)
+    return not _is_bfloat16(kind) and np.issubdtype(one, kind)
+
+
+def _plain(x: Any) -> Any:
+    """Return the dtype of an array or of a scalar type of this library, and other dtypes as they are."""
+    dtype = getattr(x, "dtype", None)
+    return dtype if isinstance(dtype, np.dtype) and x is not key else x
+
+
+def _is_bfloat16(x: Any) -> bool:
+    return x is ml_dtypes.bfloat16 or (isinstance(x, (str, np.dtype)) and x == bfloat16)
+
+
+def result_type(*args: Any, return_weak_type_flag: bool = False) -> Any:
+    """Return the dtype that arrays, scalars and dtypes promote to in an operation, and whether it is weak, if asked.
+
+    >>> result_type(int8, 1), result_type("int32", 1.0)
+    (dtype('int8'), dtype('float32'))
+    """
+    dtype, weak = promote(tuple(map(_type_of, args)))
+    return (dtype, weak) if return_weak_type_flag else dtype
+
+
+def _type_of(x: Any) -> tuple[Any, bool]:
+    """Return the dtype of an array, scalar or dtype, and whether it is weak, as those of Python's types are."""
+    aval = getattr(x, "aval", None)
+    if aval is not None:
+        return aval.dtype, aval.weak_type
+    if isinstance(x, type):
+        return canonicalize(x), x in _PYTHON_SCALARS
+    scalar = None if isinstance(x, np.generic) else of_python_scalar(x)
+    if scalar is not None:
+        return scalar, scalar != bool_
+    return canonicalize(x.dtype if isinstance(x, (np.ndarray, np.generic)) else x), False
+
+
+def promote_types(a: Any, b: Any) -> np.dtype:
+    """Return the dtype that dtypes `a` and `b` promote to; Python types are weak.
+
+    >>> promote_types("int32", "float16")
+    dtype('float16')
+    """
+    return result_type(a, b)

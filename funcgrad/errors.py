@@ -198,6 +198,14 @@ class ArgumentError(FuncgradError, TypeError, ValueError):
     """An argument that is not an array is wrong: an axis, a count, a mode, a tree structure."""
 
 
+class IntegerOverflowError(FuncgradError, OverflowError):
+    """A Python integer does not fit the dtype of arrays that it is used with."""
+
+
+class UnsupportedError(FuncgradError, TypeError, ValueError, NotImplementedError):
+    """An option of NumPy or JAX that has no counterpart here."""
+
+
 class IndexingError(FuncgradError, TypeError, IndexError):
     """An index is of the wrong kind, or there are too many."""
 

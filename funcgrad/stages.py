@@ -7,6 +7,8 @@ from funcgrad.transforms.jit.stages import Compiled as Compiled
 from funcgrad.transforms.jit.stages import Lowered as Lowered
 from funcgrad.transforms.jit.stages import Traced as Traced
 
-__all__ = ["ArgInfo", "Compiled", "Lowered", "Traced", "Wrapped"]
+CompilerOptions = dict[str, str | bool]
+
+__all__ = ["ArgInfo", "Compiled", "CompilerOptions", "Lowered", "Traced", "Wrapped"]
 
 _explain_missing_names(__name__)

@@ -139,7 +139,8 @@ CASES = {
         lambda: funcgrad.numpy.add(X, [1.0, 2.0, 3.0]),
         ["add: operand [1.0, 2.0, 3.0] of type list", "asarray"],
     ),
-    "integer too large": (errors.ArgumentError, lambda: as_array(X) + 2**40, ["1099511627776", "int32"]),
+    "integer too large": (errors.IntegerOverflowError, lambda: as_array(X) + 2**40, ["1099511627776", "int32"]),
+    "unknown option": (errors.UnsupportedError, lambda: fg_numpy.pad(X, 1, mode="unknown"), ["pad: mode='unknown'"]),
     "hash": (errors.ArgumentError, lambda: hash(as_array(X)), ["unhashable type: Array of type f32[3]"]),
     "len of a scalar": (errors.ArgumentError, lambda: len(as_array(1.0)), ["len() of a 0-d array"]),
     "float as index": (

@@ -1,8 +1,9 @@
-"""Write docs/coverage.md: the public names of the installed JAX that funcgrad has.
+"""Write docs/coverage.md: the public names of the installed JAX that funcgrad has, and why it lacks the others.
 
 Usage: python tools/make_coverage.py [--check]
 
-With --check, the page is compared and not written; the exit status is 1 if it differs.
+With --check, the page is compared and not written; the exit status is 1 if it differs. Every absent name needs a reason
+in `ABSENT`, by itself or with its module.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import difflib
 import importlib
 import sys
-import textwrap
 import types
 from pathlib import Path
 
@@ -21,8 +21,8 @@ PAGE = Path(__file__).parents[1] / "docs" / "coverage.md"
 HEAD = f"""\
 # Coverage
 
-This page lists, for each module of JAX {jax.__version__}, how many of its public names funcgrad has, and which are
-absent. Supported functions have the names, arguments and values of JAX, with the differences listed in
+This page lists, for each module of JAX {jax.__version__}, how many of its public names funcgrad has, which are absent,
+and why. Supported functions have the names, arguments and values of JAX, with the differences listed below and in
 [jax-users.md](jax-users.md).
 
 `tools/make_coverage.py` generates this page from the installed versions of both libraries.
@@ -67,6 +67,12 @@ MODULES = [
     "jax.stages",
     "jax.ref",
     "jax.test_util",
+    "jax.sharding",
+    "jax.dlpack",
+    "jax.profiler",
+    "jax.interpreters.ad",
+    "jax.interpreters.batching",
+    "jax.extend.core",
     "jax.experimental.checkify",
     "jax.experimental.jet",
     "jax.experimental.ode",
@@ -76,6 +82,64 @@ MODULES = [
 
 # The public names of modules that also expose the names they import.
 PRIVATE = {"jax.experimental.jet": {"jet"}, "jax.experimental.ode": {"odeint"}}
+
+
+NO_CLUSTER = "there is one device in one process"
+INTERNAL = "internal to JAX"
+SMALL_TYPES = "no kernels compute with types of fewer than 16 bits but int8 and uint8"
+NOT_WRITTEN = "not written yet"
+
+# Why names are absent: for a module, then for names of it.
+ABSENT: dict[str, str] = {
+    **dict.fromkeys(("jax.scipy.special", "jax.scipy.stats", "jax.scipy.optimize"), NOT_WRITTEN),
+    **dict.fromkeys(("jax.scipy.sparse.linalg", "jax.experimental.ode", "jax.lax.linalg"), NOT_WRITTEN),
+    **dict.fromkeys(("jax.ad", "jax.api_util", "jax.lib", "jax.make_user_context", "jax.monitoring"), INTERNAL),
+    **dict.fromkeys(("jax.no_execution", "jax.no_tracing"), "asserts properties of JAX's own caches"),
+    "jax.distributed": NO_CLUSTER,
+    "jax.ds": "an index of Pallas kernels; use slice, or lax.dynamic_slice",
+    "jax.export": NOT_WRITTEN,
+    "jax.ffi": "funcgrad.primitive and funcgrad.njit_op call native code",
+    "jax.memory": "there is one kind of memory",
+    **dict.fromkeys((f"jax.numpy.{n}" for n in ("int1", "int2", "int4", "uint1", "uint2", "uint4")), SMALL_TYPES),
+    **dict.fromkeys((f"jax.numpy.float{n}" for n in ("4_e2m1fn", "6_e2m3fn", "6_e3m2fn")), SMALL_TYPES),
+    **dict.fromkeys((f"jax.numpy.float8_{n}" for n in ("e3m4", "e4m3", "e4m3b11fnuz", "e4m3fn")), SMALL_TYPES),
+    **dict.fromkeys((f"jax.numpy.float8_{n}" for n in ("e4m3fnuz", "e5m2", "e5m2fnuz", "e8m0fnu")), SMALL_TYPES),
+    **dict.fromkeys(
+        ("jax.lax.AccuracyMode", "jax.lax.Tolerance"), "functions have one implementation each, with error bounds"
+    ),
+    **dict.fromkeys(("jax.lax.RaggedDotDimensionNumbers", "jax.lax.ragged_dot_general"), "use lax.ragged_dot"),
+    **dict.fromkeys(("jax.lax.RandomAlgorithm", "jax.lax.rng_bit_generator"), "its bits depend on the platform"),
+    **dict.fromkeys((f"jax.lax.{n}" for n in ("pcast", "precv", "psend", "ragged_all_to_all")), NO_CLUSTER),
+    "jax.lax.dce_sink": "for tests of XLA",
+    "jax.lax.rng_uniform": "it has a hidden state",
+    "jax.lax.scatter_apply": "use x.at[i].apply(f)",
+    **dict.fromkeys(
+        ("jax.nn.get_scaled_dot_general_config", "jax.nn.scaled_dot_general"), "quantizes to 8-bit types of GPUs"
+    ),
+    "jax.errors.InconclusiveDimensionOperation": "there are no symbolic sizes",
+    "jax.errors.KeyReuseError": "the reuse of keys is not checked; debug_key_reuse is accepted",
+    **dict.fromkeys(("jax.debug.DebugEffect", "jax.debug.OrderedDebugEffect"), "effects are properties of primitives"),
+    "jax.ref.AbstractRef": "Refs have the types of their contents",
+    "jax.sharding": NO_CLUSTER,
+    "jax.profiler": "profiles of XLA's programs; use a profiler of the system",
+    "jax.interpreters.ad": INTERNAL,
+    "jax.interpreters.batching": INTERNAL,
+    "jax.extend.core": INTERNAL,
+}
+
+# Supported names that differ from JAX on purpose, and how.
+DIFFERENT = {
+    "jax.pmap": "the mapped axis has size 1",
+    "jax.shard_map": "each part is the whole array; collectives see axes of size 1",
+    "jax.device_put": "returns the array: there is one device",
+    "jax.transfer_guard": "accepted without effect, like the other options in `config.WITHOUT_EFFECT`",
+    "jax.default_matmul_precision": "accepted; products have full precision",
+    "jax.profiler.start_trace": "records annotations, in one JSON file",
+    "jax.random.key": "`impl='rbg'` and `'unsafe_rbg'` are accepted; the bits are those of threefry",
+    "jax.numpy.full": "Python integers that do not fit raise",
+    "jax.lax.after_all": "effects are in the order of the program, with or without tokens",
+    "jax.extend.core.Primitive": "the function of `def_impl` runs in compiled programs too",
+}
 
 
 def public_names(module: types.ModuleType) -> list[str]:
@@ -102,19 +166,41 @@ def ours(module: str) -> types.ModuleType | None:
         return None
 
 
+def reason(module: str, name: str) -> str:
+    """Return why a name is absent; raise SystemExit if nobody knows."""
+    found = ABSENT.get(f"{module}.{name}") or ABSENT.get(module)
+    if found is None:
+        raise SystemExit(f"{module}.{name} is absent without a reason: add it to funcgrad, or the reason to ABSENT")
+    return found
+
+
+def table_of_absent(module: str, absent: list[str]) -> str:
+    """Return the section of a module, its absent names by reason."""
+    by_reason: dict[str, list[str]] = {}
+    for name in absent:
+        by_reason.setdefault(reason(module, name), []).append(name)
+    rows = [f"| {' '.join(f'`{n}`' for n in names)} | {why} |" for why, names in by_reason.items()]
+    return "\n".join([f"## {module}", "", "| absent | why |", "|---|---|", *rows, ""])
+
+
 def page() -> str:
     """Return the page."""
-    rows, lists = [], []
+    rows, lists, found = [], [], set()
     for name in MODULES:
         theirs, have = public_names(importlib.import_module(name)), ours(name)
         absent = [n for n in theirs if not hasattr(have, n)]
+        found |= {f"{name}.{n}" for n in absent}
         count = f"{len(theirs) - len(absent)} of {len(theirs)}"
         anchor = name.replace(".", "")
         rows.append(f"| `{name}` | {count if have else 'no module'} | {f'[absent](#{anchor})' if absent else 'all'} |")
         if absent:
-            shown = textwrap.fill(" ".join(f"`{n}`" for n in absent), 120, break_long_words=False)
-            lists.append(f"## {name}\n\nAbsent:\n{shown}\n")
-    return HEAD + "\n".join(rows) + "\n\n" + "\n".join(lists)
+            lists.append(table_of_absent(name, absent))
+    stale = [name for name in ABSENT if name not in MODULES and name not in found]
+    if stale:
+        raise SystemExit(f"not absent, so ABSENT needs no reason for them: {', '.join(stale)}")
+    different = [f"| `{name}` | {how} |" for name, how in DIFFERENT.items()]
+    section = ["## Different on purpose", "", "| name | how |", "|---|---|", *different, ""]
+    return HEAD + "\n".join(rows) + "\n\n" + "\n".join(section) + "\n" + "\n".join(lists)
 
 
 def main(arguments: list[str]) -> int:

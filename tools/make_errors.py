@@ -89,6 +89,10 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         Example("Something is passed as an array that is none.", 'fnp.add(fnp.ones(3), "one")'),
         Example("A function to be transformed does not return what it should.", 'fg.jit(lambda x: "text")(1.0)'),
     ),
+    "IntegerOverflowError": (
+        Example("A Python integer is used with arrays, and is too large for their integers.", "fnp.arange(3) + 2**40"),
+    ),
+    "UnsupportedError": (Example("An option of NumPy is not there.", "fnp.pad(fnp.ones(3), 1, mode='unknown')"),),
     "IndexingError": (
         Example("An index is of a kind that cannot be one.", "fnp.ones(3)[1.5]"),
         Example("There are more indices than dimensions.", "fnp.ones(3)[0, 0]"),

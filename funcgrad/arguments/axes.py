@@ -76,13 +76,18 @@ def as_axis(axis: Any, ndim: int, operation: str) -> int:
     return found % ndim
 
 
+def axis_list(axis: Any) -> Sequence[Any]:
+    """Return one axis or several, in a sequence or a vector, as a sequence."""
+    if isinstance(axis, Sequence) or (isinstance(axis, (np.ndarray, ArrayLike)) and axis.ndim == 1):
+        return axis
+    return (axis,)
+
+
 def as_axes(axis: Any, ndim: int, operation: str) -> tuple[int, ...]:
     """Return axes counted from the front; None stands for all of them."""
     if axis is None:
         return tuple(range(ndim))
-    if not isinstance(axis, Sequence):
-        return (as_axis(axis, ndim, operation),)
-    axes = tuple(as_axis(a, ndim, operation) for a in axis)
+    axes = tuple(as_axis(a, ndim, operation) for a in axis_list(axis))
     if len(set(axes)) != len(axes):
-        raise ArgumentError(f"{operation}: axis {tuple(axis)} names an axis twice", fix="give each axis once")
+        raise ArgumentError(f"{operation}: axis {axes} names an axis twice", fix="give each axis once")
     return axes

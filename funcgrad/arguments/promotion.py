@@ -11,7 +11,7 @@ from funcgrad import dtypes
 from funcgrad.config import config
 from funcgrad.core.array_types import ArrayLike, aval_of, remedy_for_no_array
 from funcgrad.core.arrays import Array, as_array
-from funcgrad.errors import ArgumentError, ShapeError, warn
+from funcgrad.errors import ArgumentError, IntegerOverflowError, ShapeError, warn
 from funcgrad.ops.casts import convert_element_type
 from funcgrad.ops.shapes import broadcast_in_dim
 
@@ -35,7 +35,7 @@ def as_operand(x: Any, operation: str) -> Any:
 def _checked_scalar(x: int, operation: str) -> Array:
     dtype = dtypes.canonicalize(int)
     if not isinstance(x, bool) and not np.iinfo(dtype).min <= x <= np.iinfo(dtype).max:
-        raise ArgumentError(
+        raise IntegerOverflowError(
             f"{operation}: Python integer {x} does not fit {dtype.name}",
             fix="use a float, or enable 64-bit types with funcgrad.config.update('enable_x64', True)",
         )

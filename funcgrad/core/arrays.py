@@ -74,6 +74,10 @@ class Array(ArrayLike):
             return value.astype(dtype)
         return value.copy() if copy else read_only(value)
 
+    def __buffer__(self, flags: int) -> memoryview:
+        """Return the memory, for `memoryview` of Python 3.12 and later."""
+        return memoryview(read_only(self.numbers))  # ty: ignore[invalid-argument-type]
+
     def __dlpack__(self, **kwargs: Any) -> Any:
         return self.numbers.__dlpack__(**kwargs)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from funcgrad import dtypes, tree
 from funcgrad.core.array_types import ArrayLike
-from funcgrad.core.arrays import Array, as_array
+from funcgrad.core.arrays import Array
 from funcgrad.errors import ArgumentError
 
 
@@ -63,6 +63,24 @@ def device_count(backend: str | None = None) -> int:
 local_device_count = device_count
 
 
+def process_index(backend: str | None = None) -> int:
+    """Return the number of this process among those that compute together: 0."""
+    return 0
+
+
+def process_count(backend: str | None = None) -> int:
+    """Return the number of processes that compute together: 1."""
+    return 1
+
+
+def process_indices(backend: str | None = None) -> list[int]:
+    """Return the numbers of all processes that compute together: [0]."""
+    return [0]
+
+
+host_id, host_count, host_ids = process_index, process_count, process_indices
+
+
 def default_backend() -> str:
     """Return the platform that programs run on by default.
 
@@ -70,15 +88,6 @@ def default_backend() -> str:
     'cpu'
     """
     return _CPU.platform
-
-
-def device_put(x: Any, device: Any = None, *, src: Any = None, donate: bool = False, may_alias: Any = None) -> Any:
-    """Put the leaves of a pytree on a device.
-
-    >>> device_put({"x": 1})
-    {'x': Array(1, dtype=int32, weak_type=True)}
-    """
-    return tree.map(as_array, x)
 
 
 def device_get(x: Any) -> Any:
@@ -89,6 +98,11 @@ def device_get(x: Any) -> Any:
     """
     is_number = lambda leaf: isinstance(leaf, ArrayLike) and leaf.aval.dtype is not dtypes.key  # noqa: E731
     return tree.map(lambda leaf: np.asarray(leaf) if is_number(leaf) else leaf, x)
+
+
+def copy_to_host_async(x: Any) -> Any:
+    """Return a pytree of arrays, which are in host memory."""
+    return x
 
 
 def block_until_ready(x: Any) -> Any:

@@ -15,6 +15,7 @@ from funcgrad.lax.convolution import *
 from funcgrad.lax.elementwise import *
 from funcgrad.lax.fourier import *
 from funcgrad.lax.products import *
+from funcgrad.lax.programs import *
 from funcgrad.lax.reductions import *
 from funcgrad.lax.shapes import *
 from funcgrad.lax.slicing import *

@@ -6,11 +6,13 @@ import enum
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from funcgrad import dtypes, tree
 from funcgrad.arguments.promotion import as_operand
 from funcgrad.core.array_types import ArrayLike, aval_of
 from funcgrad.core.primitives import Primitive
-from funcgrad.errors import ArgumentError, ShapeError
+from funcgrad.errors import ArgumentError, DTypeError, ShapeError
 from funcgrad.lax.operands import to_common_dtype, to_common_shape
 from funcgrad.ops import arithmetic as ar
 from funcgrad.ops import casts, logic, selection, shapes
@@ -73,6 +75,7 @@ __all__ = [
     "max",
     "min",
     "mul",
+    "mulhi",
     "ne",
     "neg",
     "nextafter",
@@ -291,6 +294,38 @@ def clamp(min: Any, x: Any, max: Any) -> Any:
     Array(1., dtype=float32, weak_type=True)
     """
     return selection.clamp_p.bind(*to_common_dtype("clamp", min, x, max))
+
+
+def mulhi(x: Any, y: Any) -> Any:
+    """The high half of the bits of the product of integers, which has twice as many bits as they.
+
+    >>> mulhi(np.int32(2**30), np.int32(-16))
+    Array(-4, dtype=int32)
+    """
+    x, y = to_common_shape("mulhi", *to_common_dtype("mulhi", x, y))
+    dtype = aval_of(x).dtype
+    if not dtypes.is_integer(dtype):
+        raise DTypeError(f"mulhi: operands of type {aval_of(x)}", fix="pass integers")
+    bits = 8 * dtype.itemsize
+    if bits == 64:
+        return _mulhi_in_halves(x, y)
+    wide = np.dtype(f"{dtype.kind}8")
+    product = ar.mul_p.bind(*(casts.convert_element_type(v, wide) for v in (x, y)))
+    shift = logic.shift_right_arithmetic_p if dtype.kind == "i" else logic.shift_right_logical_p
+    return casts.convert_element_type(shift.bind(product, shapes.full((), bits, wide)), dtype)
+
+
+def _mulhi_in_halves(x: Any, y: Any) -> Any:
+    """x = 2³²a + b, y = 2³²c + d: xy / 2⁶⁴ = ac + (ad + (bc + bd / 2³²)) / 2³², rounded down, without overflow."""
+    dtype = aval_of(x).dtype
+    shift = logic.shift_right_arithmetic_p if dtype.kind == "i" else logic.shift_right_logical_p
+    half, low = shapes.full((), 32, dtype), shapes.full((), 0xFFFFFFFF, dtype)
+    (a, b), (c, d) = ([shift.bind(v, half), logic.and_p.bind(v, low)] for v in (x, y))
+    carried = logic.shift_right_logical_p.bind(ar.mul_p.bind(b, d), half)
+    middle = ar.add_p.bind(ar.mul_p.bind(a, d), carried)
+    other = ar.add_p.bind(ar.mul_p.bind(b, c), logic.and_p.bind(middle, low))
+    high = ar.add_p.bind(ar.mul_p.bind(a, c), shift.bind(middle, half))
+    return ar.add_p.bind(high, shift.bind(other, half))
 
 
 # ---------------------------------------------------------------- types

@@ -101,8 +101,8 @@ def shape_as_value(shape: Any) -> Any:
 
 
 def dtype(x: Any) -> np.dtype:
-    """Return the dtype of an array or Python scalar."""
-    return aval_of(x).dtype
+    """Return the dtype of an array or scalar, or of the values of a scalar type."""
+    return dtypes.canonicalize(x) if isinstance(x, type) else aval_of(x).dtype
 
 
 # ---------------------------------------------------------------- broadcasting

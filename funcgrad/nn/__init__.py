@@ -39,6 +39,7 @@ from funcgrad.nn.activations import squareplus as squareplus
 from funcgrad.nn.activations import swish as swish
 from funcgrad.nn.activations import tanh as tanh
 from funcgrad.nn.attention import dot_product_attention as dot_product_attention
+from funcgrad.nn.attention import scaled_matmul as scaled_matmul
 from funcgrad.nn.layer import Layer as Layer
 from funcgrad.nn.layers import GRU as GRU
 from funcgrad.nn.layers import LSTM as LSTM

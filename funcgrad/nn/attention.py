@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import funcgrad.numpy as jnp
-from funcgrad import dtypes
+from funcgrad import dtypes, lax
 from funcgrad.errors import ArgumentError, FuncgradError, ShapeError
 from funcgrad.numpy.exponential_sums import logsumexp, softmax
 from funcgrad.ops.casts import stop_gradient_p
@@ -99,6 +99,24 @@ def dot_product_attention(
         return out.reshape(shape)
     residual = jnp.transpose(logsumexp(scores, -1).astype(key.dtype), (0, 3, 1, 2))
     return out.reshape(shape), stop_gradient_p.bind(residual.reshape(shape[:-1]))
+
+
+def scaled_matmul(lhs: Any, rhs: Any, lhs_scales: Any, rhs_scales: Any, preferred_element_type: Any = None) -> Any:
+    """Product of batches of matrices with a scale for each block of a row: (b, m, k) times (b, n, k) to (b, m, n).
+
+    The last axis of the scales divides k; an element of it scales a block of consecutive elements.
+
+    >>> scaled_matmul(jnp.ones((1, 1, 4)), jnp.ones((1, 2, 4)), jnp.full((1, 1, 2), 2.0), jnp.ones((1, 2, 1)))
+    Array([[[8., 8.]]], dtype=float32)
+    """
+    return lax.scaled_dot(
+        lhs,
+        rhs,
+        lhs_scale=lhs_scales,
+        rhs_scale=rhs_scales,
+        dimension_numbers=(((2,), (2,)), ((0,), (0,))),
+        preferred_element_type=jnp.float32 if preferred_element_type is None else preferred_element_type,
+    )
 
 
 def _with_batch(x: Any) -> Any:

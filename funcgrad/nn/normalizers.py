@@ -69,7 +69,7 @@ def one_hot(x: Any, num_classes: int, *, dtype: Any = None, axis: int = -1) -> A
            [0., 0., 1.],
            [0., 0., 0.]], dtype=float32)
     """
-    x = as_operand(x, "one_hot")
+    x = jnp.asarray(x) if isinstance(x, (list, tuple)) else as_operand(x, "one_hot")
     axis = as_axis(axis, x.ndim + 1, "one_hot")
     result_dtype = dtypes.canonicalize(float) if dtype is None else dtypes.requested(dtype, "one_hot")
     (classes,) = as_shape(as_int(num_classes, "num_classes", "one_hot"), "one_hot")

@@ -8,6 +8,8 @@ from funcgrad.numpy import fft as fft
 from funcgrad.numpy import linalg as linalg
 from funcgrad.numpy import operators as operators
 from funcgrad.numpy import protocols as protocols
+from funcgrad.numpy.array_api import __array_api_version__ as __array_api_version__
+from funcgrad.numpy.array_api import __array_namespace_info__ as __array_namespace_info__
 from funcgrad.numpy.bits import *
 from funcgrad.numpy.comparing import *
 from funcgrad.numpy.composite import *

@@ -304,7 +304,7 @@ def clip(arr: Any, /, min: Any = None, max: Any = None) -> Any:
     out = as_operand(arr, "clip")
     for bound in (out, min, max):
         if bound is not None and dtypes.is_complex(as_operand(bound, "clip").aval.dtype):
-            raise DTypeError("clip: complex numbers have no order", fix="clip real and imaginary parts")
+            raise ArgumentError("clip: complex numbers have no order", fix="clip real and imaginary parts")
     if min is not None:
         out = uf.maximum(min, out)
     if max is not None:

@@ -71,8 +71,12 @@ def array(
         out = casts.copy_p.bind(out) if copy and out is object else out
     elif isinstance(object, (builtins.bool, int, float, complex)) and not isinstance(object, np.generic):
         out = _from_scalar(object, target)
-    elif isinstance(object, (list, tuple)) and _contains_arrays(object):
-        out = _from_sequence(object, target)
+    elif isinstance(object, (list, tuple)):
+        kinds = _leaf_types(object)
+        if _are_arrays(kinds):
+            out = _from_sequence(object, target)
+        else:
+            out = _from_numpy(object, target or _common_dtype(object, kinds))
     else:
         out = _from_numpy(object, target)
     lead = ndmin - aval_of(out).ndim
@@ -98,10 +102,28 @@ def _checked_integer(x: Any, dtype: np.dtype) -> np.ndarray:
     return quiet.run(np.asarray, x, dtype)
 
 
-def _contains_arrays(x: Any) -> bool:
-    if isinstance(x, (list, tuple)):
-        return builtins.any(_contains_arrays(v) for v in x)
-    return isinstance(x, ArrayLike) or hasattr(x, "__jax_array__")
+def _leaf_types(x: Any) -> set[type]:
+    """Return the types of the elements of nested sequences."""
+    return {type(v) for v in tree.leaves(x, is_leaf=lambda v: not isinstance(v, (list, tuple)))}
+
+
+def _are_arrays(kinds: set[type]) -> builtins.bool:
+    return builtins.any(issubclass(k, ArrayLike) or hasattr(k, "__jax_array__") for k in kinds)
+
+
+def _common_dtype(x: Any, kinds: set[type]) -> np.dtype | None:
+    """Return the dtype of nested sequences of NumPy values and Python numbers, which are weak; None for others."""
+    typed, weak = (np.generic, np.ndarray), (builtins.bool, int, float, complex)
+    if not (
+        builtins.any(issubclass(k, typed) for k in kinds)
+        and builtins.all(issubclass(k, (*typed, *weak)) for k in kinds)
+    ):
+        return None
+    leaves = tree.leaves(x, is_leaf=lambda v: not isinstance(v, (list, tuple)))
+    if builtins.any(getattr(v, "dtype", dtypes.int32).kind in "OUSmM" for v in leaves):
+        return None
+    avals = [aval_of(v.dtype.type(0)) if isinstance(v, typed) else aval_of(v) for v in leaves]
+    return dtypes.promote(tuple(dict.fromkeys((a.dtype, a.weak_type) for a in avals)))[0]
 
 
 def _from_sequence(x: Any, dtype: np.dtype | None) -> Any:
@@ -134,7 +156,8 @@ def _from_numpy(x: Any, dtype: np.dtype | None) -> Array:
     except (ValueError, TypeError) as e:
         raise ArgumentError(f"cannot make an array of {x!r:.80}: {e}", fix="nested sequences must be regular") from e
     if host.dtype.kind in "OUSmMV" and host.dtype.name not in ("bfloat16",) and host.dtype != dtypes.float0:
-        raise DTypeError(
+        error = ArgumentError if x is None else DTypeError
+        raise error(
             f"{x!r:.80} holds {host.dtype.name} values", fix="arrays hold numbers and bools: convert them first"
         )
     result_dtype = dtype or (host.dtype if host.dtype == dtypes.float0 else dtypes.canonicalize(host.dtype))
@@ -187,8 +210,13 @@ def fromfile(*args: Any, **kwargs: Any) -> Any:
 
 
 def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> Any:
-    """Create an array from an array of another library, through DLPack."""
-    return asarray(np.from_dlpack(x))
+    """Create an array from an array of another library, through DLPack; it shares memory unless `copy`.
+
+    The memory must not be written to while the array is in use: arrays are immutable.
+    """
+    host = np.from_dlpack(x)
+    dtype = dtypes.canonicalize(host.dtype)
+    return asarray(host) if copy or dtype != host.dtype else Array(ShapedArray(host.shape, dtype), host)
 
 
 def fromfunction(function: Callable[..., Any], shape: Any, *, dtype: Any = float, **kwargs: Any) -> Any:

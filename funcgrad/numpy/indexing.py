@@ -19,7 +19,7 @@ from funcgrad.arguments.promotion import (
 from funcgrad.core.array_types import aval_of
 from funcgrad.core.arrays import Array, as_array
 from funcgrad.core.tracers import Tracer
-from funcgrad.errors import ArgumentError, ConcretizationError, IndexingError, ShapeError
+from funcgrad.errors import ArgumentError, ConcretizationError, IndexingError, ShapeError, UnsupportedError
 from funcgrad.numpy import at, ufuncs
 from funcgrad.numpy.composite import floor_divide, remainder
 from funcgrad.numpy.index_expressions import read
@@ -67,7 +67,7 @@ def _integers(x: Any, what: str, operation: str) -> Any:
 
 def _check_mode(mode: Any, known: Sequence[str], operation: str) -> None:
     if isinstance(mode, str) and mode not in known:
-        raise ArgumentError(
+        raise UnsupportedError(
             f"{operation}: mode {mode!r} is not supported",
             fix=f"use one of {', '.join(map(repr, known))}" + (": raising needs values" if mode == "raise" else ""),
         )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from funcgrad.core.array_types import ArrayLike
-from funcgrad.core.devices import Device, device_put, devices
+from funcgrad.core.devices import Device, devices
+from funcgrad.core.shardings import Shard, Sharding, SingleDeviceSharding, device_put
 from funcgrad.core.tracers import Tracer
 from funcgrad.errors import ArgumentError
 from funcgrad.numpy import (
@@ -211,7 +214,51 @@ def _devices(self: Any) -> set[Device]:
     return set(devices())
 
 
+ARRAY_API_VERSIONS = ("2021.12", "2022.12", "2023.12", "2024.12")
+
+
+def _is_ready(self: Any) -> bool:
+    """Whether the array has been computed. CPU programs finish before they return."""
+    return True
+
+
+def _copy_to_host_async(self: Any) -> None:
+    """Do nothing: the array is in host memory."""
+
+
+def _on_device_size_in_bytes(self: Any) -> int:
+    """Return the number of bytes of the array."""
+    return self.nbytes
+
+
+def _addressable_data(self: Any, index: int) -> Any:
+    """Return the data of a shard; there is one, with all data."""
+    return self.addressable_shards[index].data
+
+
+def _array_namespace(self: Any, /, *, api_version: str | None = None) -> ModuleType:
+    """Return `funcgrad.numpy`, as the array API standard demands."""
+    if api_version not in (None, *ARRAY_API_VERSIONS):
+        raise ArgumentError(
+            f"__array_namespace__: version {api_version!r} of the array API", fix=f"use one of {ARRAY_API_VERSIONS}"
+        )
+    return sys.modules["funcgrad.numpy"]
+
+
+def _shards(self: Any) -> list[Shard]:
+    return [Shard(self)]
+
+
+def _sharding(self: Any) -> Sharding:
+    return SingleDeviceSharding(devices()[0])
+
+
 _METHODS = {
+    "__array_namespace__": _array_namespace,
+    "addressable_data": _addressable_data,
+    "copy_to_host_async": _copy_to_host_async,
+    "is_ready": _is_ready,
+    "on_device_size_in_bytes": _on_device_size_in_bytes,
     "reshape": _reshape,
     "transpose": _transpose,
     "astype": _astype,
@@ -234,8 +281,17 @@ for _name, _function in {
     "flat": shapes.ravel,
 }.items():
     setattr(ArrayLike, _name, property(_unary(_function), doc=_function.__doc__))
-setattr(ArrayLike, "device", property(lambda self: devices()[0], doc="The device that holds the array."))  # noqa: B010
-setattr(ArrayLike, "platform", property(lambda self: devices()[0].platform, doc="The platform of that device."))  # noqa: B010
+for _name, _function, _doc in (
+    ("addressable_shards", _shards, "The parts of the array in this process: one, with all data."),
+    ("committed", lambda self: False, "Whether the array was put on a device by the user."),
+    ("device", lambda self: devices()[0], "The device that holds the array."),
+    ("global_shards", _shards, "The parts of the array: one, with all data."),
+    ("is_fully_addressable", lambda self: True, "Whether all of the array is in this process."),
+    ("is_fully_replicated", lambda self: True, "Whether every device holds all of the array."),
+    ("platform", lambda self: devices()[0].platform, "The platform of the device."),
+    ("sharding", _sharding, "Where the parts of the array are."),
+):
+    setattr(ArrayLike, _name, property(_function, doc=_doc))
 
 # ---------------------------------------------------------------- NumPy functions on tracers
 

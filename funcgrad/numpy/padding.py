@@ -10,7 +10,7 @@ import numpy as np
 from funcgrad import dtypes
 from funcgrad.arguments.promotion import as_operand, broadcast_to
 from funcgrad.core.array_types import aval_of
-from funcgrad.errors import ArgumentError
+from funcgrad.errors import ArgumentError, UnsupportedError
 from funcgrad.numpy import creation, reductions
 from funcgrad.numpy import ufuncs as uf
 from funcgrad.numpy.joining import concatenate
@@ -54,7 +54,7 @@ def pad(array: Any, pad_width: Any, mode: str | Callable[..., Any] = "constant",
     if callable(mode):
         return _pad_by_function(x, widths, mode, kwargs)
     if mode not in _OPTIONS:
-        raise ArgumentError(f"pad: mode={mode!r}", fix=f"use one of {', '.join(map(repr, _OPTIONS))}")
+        raise UnsupportedError(f"pad: mode={mode!r}", fix=f"use one of {', '.join(map(repr, _OPTIONS))}")
     if unknown := set(kwargs) - _OPTIONS[mode]:
         raise ArgumentError(
             f"pad: mode {mode!r} does not take {', '.join(sorted(unknown))}",

@@ -7,11 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from funcgrad import dtypes
 from funcgrad.arguments.promotion import as_operand, promote_dtypes, promote_inexact
-from funcgrad.errors import ArgumentError, ShapeError
+from funcgrad.core.tracers import Tracer
+from funcgrad.errors import ArgumentError, ConcretizationError, ShapeError
 from funcgrad.numpy import ufuncs as uf
 from funcgrad.numpy.creation import arange, asarray, ones, zeros
 from funcgrad.numpy.joining import concatenate
+from funcgrad.numpy.linalg import eigvals, inv, lstsq
+from funcgrad.numpy.matrices import eye, vander
+from funcgrad.numpy.products import outer
 from funcgrad.numpy.shapes import trim_zeros
 from funcgrad.numpy.signals import convolve
 from funcgrad.ops import shapes, slicing
@@ -21,10 +26,12 @@ __all__ = [
     "polyadd",
     "polyder",
     "polydiv",
+    "polyfit",
     "polyint",
     "polymul",
     "polysub",
     "polyval",
+    "roots",
 ]
 
 
@@ -52,6 +59,79 @@ def polyval(p: Any, x: Any, *, unroll: int = 16) -> Any:
     for i in range(p.aval.shape[0]):
         out = out * x + p[i]
     return out
+
+
+def roots(p: Any, *, strip_zeros: bool = True) -> Any:
+    """The roots of a polynomial, which are the eigenvalues of its companion matrix; complex.
+
+    Zeros at the ends of `p` are removed first, so the number of roots depends on values. Under jit, use
+    `strip_zeros=False`: leading coefficients must not be zero then.
+
+    >>> roots([1.0, -3.0, 2.0])
+    Array([2.+0.j, 1.+0.j], dtype=complex64)
+    """
+    (p,) = promote_inexact(_coefficients(p, "roots"), operation="roots")
+    at_zero = 0
+    if strip_zeros:
+        if isinstance(p, Tracer) and p.concrete() is None:
+            raise ConcretizationError(
+                f"roots: the number of leading zeros of {p.aval} is not known while tracing",
+                fix="pass strip_zeros=False",
+            )
+        places = np.flatnonzero(np.asarray(p.concrete() if isinstance(p, Tracer) else p))
+        first, last = (int(places[0]), int(places[-1])) if places.size else (0, -1)
+        at_zero = p.aval.size - 1 - last if places.size else 0
+        p = p[first : last + 1]
+    n = p.aval.size - 1
+    complex_type = dtypes.complex_dtype(p.aval.dtype)
+    found = zeros((at_zero,), complex_type)
+    if n < 1:
+        return found
+    companion = concatenate([shapes.reshape(-p[1:] / p[0], (1, n)), eye(n - 1, n, dtype=p.aval.dtype)])
+    return concatenate([eigvals(companion), found])
+
+
+def polyfit(
+    x: Any, y: Any, deg: int, rcond: float | None = None, full: bool = False, w: Any = None, cov: Any = False
+) -> Any:
+    """The coefficients of the polynomial of degree `deg` with the least squared error at the points (x, y).
+
+    `w` are weights of the errors. With `full`, returns also the residuals, rank, singular values and `rcond`; with
+    `cov`, the covariance matrix of the coefficients, "unscaled" or scaled by the squared error.
+
+    >>> polyfit(np.arange(3.0), np.array([1.0, 3.0, 5.0]), 1).round(3)
+    Array([2., 1.], dtype=float32)
+    """
+    if deg < 0:
+        raise ArgumentError(f"polyfit: deg is {deg}", fix="give a degree of 0 or more")
+    x, y = promote_inexact(asarray(x), asarray(y), operation="polyfit")
+    if x.aval.ndim != 1 or y.aval.ndim not in (1, 2) or x.aval.shape[0] != y.aval.shape[0]:
+        raise ShapeError(
+            f"polyfit: x is {x.aval}, y is {y.aval}", fix="pass a vector x, and y with as many elements or rows"
+        )
+    order = deg + 1
+    rcond = x.aval.size * float(dtypes.finfo(dtypes.real_dtype(x.aval.dtype)).eps) if rcond is None else rcond
+    left, right = vander(x, order), y
+    if w is not None:
+        (weights,) = promote_inexact(asarray(w), operation="polyfit")
+        left = left * weights[:, None]
+        right = right * (weights[:, None] if y.aval.ndim == 2 else weights)
+    scale = uf.sqrt(uf.square(left).sum(0))
+    solution, residuals, rank, singular = lstsq(left / scale, right, rcond)
+    solution = (solution.T / scale).T
+    if full:
+        return solution, residuals, rank, singular, asarray(rcond)
+    if not cov:
+        return solution
+    inverse = inv(left.T @ left / outer(scale, scale)) / outer(scale, scale)
+    if cov != "unscaled":
+        if x.aval.size <= order:
+            raise ArgumentError(
+                f"polyfit: {x.aval.size} points do not determine the error of {order} coefficients",
+                fix="pass more points",
+            )
+        inverse = (inverse if y.aval.ndim == 1 else inverse[:, :, None]) * (residuals / (x.aval.size - order))
+    return solution, inverse
 
 
 def polyadd(a1: Any, a2: Any) -> Any:

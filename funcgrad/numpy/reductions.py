@@ -60,7 +60,7 @@ def _check_out(out: Any, operation: str) -> None:
 def _where_mask(mask: Any, x: Any, operation: str) -> Any:
     mask = as_operand(mask, operation)
     if mask.aval.dtype != dtypes.bool_:
-        raise DTypeError(f"{operation}: where has type {mask.aval}", fix="pass a bool array")
+        raise ArgumentError(f"{operation}: where has type {mask.aval}", fix="pass a bool array")
     return mask
 
 

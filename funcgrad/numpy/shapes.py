@@ -11,7 +11,7 @@ import numpy as np
 
 from funcgrad import dtypes
 from funcgrad.arguments import promotion
-from funcgrad.arguments.axes import as_axes, as_axis, as_int, as_shape
+from funcgrad.arguments.axes import as_axes, as_axis, as_int, as_shape, axis_list
 from funcgrad.arguments.promotion import as_operand
 from funcgrad.core.array_types import ArrayLike, aval_of
 from funcgrad.core.tracers import Tracer
@@ -97,8 +97,7 @@ def ravel(a: Any, order: str = "C", *, out_sharding: Any = None) -> Any:
 def expand_dims(a: Any, axis: Any) -> Any:
     """Insert axes of size 1 at the given positions of the result."""
     a = as_operand(a, "expand_dims")
-    count = 1 if not isinstance(axis, Sequence) else len(axis)
-    return shapes.expand_dims(a, as_axes(axis, a.aval.ndim + count, "expand_dims"))
+    return shapes.expand_dims(a, as_axes(axis, a.aval.ndim + len(axis_list(axis)), "expand_dims"))
 
 
 def squeeze(a: Any, axis: Any = None) -> Any:
@@ -235,7 +234,7 @@ def roll(a: Any, shift: Any, axis: Any = None) -> Any:
     a = as_operand(a, "roll")
     if axis is None:
         return shapes.reshape(roll(ravel(a), shift, 0), a.aval.shape)
-    axes = tuple(as_axis(d, a.aval.ndim, "roll") for d in (axis if isinstance(axis, Sequence) else (axis,)))
+    axes = tuple(as_axis(d, a.aval.ndim, "roll") for d in axis_list(axis))
     if isinstance(shift, Tracer) or (isinstance(shift, Sequence) and any(isinstance(s, Tracer) for s in shift)):
         amounts = [shift[i] for i in range(aval_of(shift).shape[0])] if np.ndim(shift) else [shift]
         turn = _roll_traced

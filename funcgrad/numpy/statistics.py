@@ -138,7 +138,7 @@ def bincount(x: Any, weights: Any = None, minlength: int = 0, *, length: int | N
         if isinstance(x, Tracer) and x.concrete() is None:
             raise ArgumentError(f"bincount: the largest of {x.aval} is not known while tracing", fix="pass length=")
         values = np.asarray(x if not isinstance(x, Tracer) else x.concrete())
-        length = builtins.max(minlength, int(values.max()) + 1 if values.size else 0)
+        length = builtins.max(minlength, builtins.max(int(values.max()), 0) + 1 if values.size else 0)
     w = asarray(1) if weights is None else _array(weights, "bincount")
     dtype = dtypes.canonicalize(int) if weights is None else w.aval.dtype
     place = clip(uf.without_bools(x), 0, None)

@@ -15,6 +15,7 @@ from funcgrad.errors import DTypeError
 from funcgrad.numpy.creation import asarray
 
 __all__ = [
+    "ComplexWarning",
     "bfloat16",
     "bool",
     "bool_",
@@ -77,6 +78,7 @@ __all__ = [
 pi, e, inf, nan, euler_gamma, newaxis = math.pi, math.e, math.inf, math.nan, np.euler_gamma, None
 ndarray = ArrayLike
 dtype = np.dtype
+ComplexWarning = np.exceptions.ComplexWarning
 
 
 class ScalarType(type):
@@ -137,25 +139,6 @@ def _dtype_of(x: Any) -> np.dtype:
     return x.dtype if isinstance(x, (ArrayLike, np.ndarray, np.generic)) else dtypes.as_dtype(x)
 
 
-def issubdtype(arg1: Any, arg2: Any) -> builtins.bool:
-    """Whether dtype `arg1` is a subtype of `arg2` in NumPy's type hierarchy; bfloat16 is floating.
-
-    >>> issubdtype(bfloat16, floating), issubdtype(int8, integer), issubdtype(float32, float32)
-    (True, True, True)
-    """
-    one = arg1.dtype if isinstance(arg1, (ScalarType, ArrayLike)) else arg1
-    kind = arg2.dtype.type if isinstance(arg2, ScalarType) else arg2
-    if one is dtypes.bfloat16 or (not isinstance(one, type) and _is_bfloat16(one)) or one is ml_dtypes.bfloat16:
-        return kind in (ml_dtypes.bfloat16, np.floating, np.inexact, np.number, np.generic) or kind == dtypes.bfloat16
-    if kind is ml_dtypes.bfloat16 or kind == "bfloat16" or kind is dtypes.bfloat16:
-        return False
-    return np.issubdtype(one, kind)
-
-
-def _is_bfloat16(x: Any) -> builtins.bool:
-    return x == "bfloat16" if isinstance(x, str) else x == dtypes.bfloat16
-
-
 _KINDS = {
     "bool": lambda d: d == dtypes.bool_,
     "signed integer": lambda d: d.kind == "i",
@@ -180,31 +163,6 @@ def isdtype(dtype: Any, kind: Any) -> builtins.bool:
         raise DTypeError(
             f"isdtype: {kind!r} is not a kind of dtype", fix=f"use a dtype or one of {', '.join(_KINDS)}"
         ) from None
-
-
-def result_type(*args: Any) -> np.dtype:
-    """The dtype that arrays, scalars and dtypes promote to in an operation.
-
-    >>> result_type(int8, 1), result_type("int32", 1.0)
-    (dtype('int8'), dtype('float32'))
-    """
-    return dtypes.promote(tuple(_dtype_and_weak(a) for a in args))[0]
-
-
-def _dtype_and_weak(x: Any) -> tuple[np.dtype, builtins.bool]:
-    if x in (int, float, complex, builtins.bool) if isinstance(x, type) else False:
-        return dtypes.canonicalize(x), x is not builtins.bool
-    if isinstance(x, (ArrayLike, np.ndarray, builtins.bool, int, float, complex)) and not isinstance(x, np.generic):
-        aval = aval_of(x)
-        return aval.dtype, aval.weak_type
-    if isinstance(x, np.generic):
-        return dtypes.canonicalize(x.dtype), False
-    return dtypes.canonicalize(x), False
-
-
-def promote_types(a: Any, b: Any) -> np.dtype:
-    """The dtype that both dtypes promote to."""
-    return dtypes.promote((_dtype_and_weak(a), _dtype_and_weak(b)))[0]
 
 
 Casting = Literal["no", "equiv", "safe", "same_kind", "unsafe"]
@@ -251,5 +209,7 @@ def size(a: Any, axis: Any = None) -> int:
     axes = range(len(sizes)) if axis is None else (axis,) if isinstance(axis, int) else axis
     return math.prod(sizes[d] for d in axes)
 
+
+issubdtype, promote_types, result_type = dtypes.issubdtype, dtypes.promote_types, dtypes.result_type
 
 bool = bool_

@@ -33,11 +33,46 @@ class Precision(enum.Enum):
     HIGHEST = 2
 
 
+class DotAlgorithm(NamedTuple):
+    """How a product is computed: the dtypes of the products and of their sum. Accepted; CPUs give full precision."""
+
+    lhs_precision_type: Any
+    rhs_precision_type: Any
+    accumulation_type: Any
+    lhs_component_count: int = 1
+    rhs_component_count: int = 1
+    num_primitive_operations: int = 1
+    allow_imprecise_accumulation: bool = False
+
+
+class DotAlgorithmPreset(enum.Enum):
+    """Named algorithms of products. Accepted; CPUs give full precision."""
+
+    DEFAULT = enum.auto()
+    ANY_F8_ANY_F8_F32 = enum.auto()
+    ANY_F8_ANY_F8_F32_FAST_ACCUM = enum.auto()
+    ANY_F8_ANY_F8_ANY = enum.auto()
+    ANY_F8_ANY_F8_ANY_FAST_ACCUM = enum.auto()
+    F16_F16_F16 = enum.auto()
+    F16_F16_F32 = enum.auto()
+    BF16_BF16_BF16 = enum.auto()
+    BF16_BF16_F32 = enum.auto()
+    BF16_BF16_F32_X3 = enum.auto()
+    BF16_BF16_F32_X6 = enum.auto()
+    BF16_BF16_F32_X9 = enum.auto()
+    TF32_TF32_F32 = enum.auto()
+    TF32_TF32_F32_X3 = enum.auto()
+    F32_F32_F32 = enum.auto()
+    F64_F64_F64 = enum.auto()
+
+
 _PRECISIONS = {"default", "fastest", "bfloat16", "high", "bfloat16_3x", "tensorfloat32", "highest", "float32"}
 
 
 def check_precision(operation: str, precision: Any) -> None:
-    """Raise unless `precision` is None, a Precision, its name, or a pair of those."""
+    """Raise unless `precision` is None, an algorithm, a Precision, its name, or a pair of those."""
+    if isinstance(precision, (DotAlgorithm, DotAlgorithmPreset)):
+        return
     for p in precision if isinstance(precision, (tuple, list)) else (precision,):
         if not (p is None or isinstance(p, Precision) or (isinstance(p, str) and p.lower() in _PRECISIONS)):
             raise ArgumentError(

@@ -28,6 +28,8 @@ from funcgrad.ops.random_bits import counters, random_unwrap_p, random_wrap_p, t
 from funcgrad.ops.shapes import full
 
 IMPLEMENTATION = "threefry2x32"
+# Generators of JAX whose bits depend on the platform. Their keys are keys of the only generator here.
+_ACCEPTED = ("rbg", "unsafe_rbg")
 
 
 # ---------------------------------------------------------------- creating and unwrapping keys
@@ -75,7 +77,7 @@ def _words_of_seed(name: str, seed: Any) -> Any:
 
 
 def _check_implementation(name: str, implementation: Any) -> None:
-    if implementation not in (None, IMPLEMENTATION, dtypes.key):
+    if implementation not in (None, IMPLEMENTATION, dtypes.key, *_ACCEPTED):
         raise ArgumentError(
             f"{name}: unknown generator {implementation!r}",
             fix=f"the only generator is {IMPLEMENTATION!r}: leave out impl",

@@ -145,18 +145,64 @@ def _steps(args: Any, out: Any, given: tuple[Any, Any, Any]) -> tuple[float, flo
     return tol if atol is None else atol, tol if rtol is None else rtol, eps if step is None else step
 
 
-def _check_forward(f: Callable[..., Any], args: Any, given: tuple[Any, Any, Any], name: str) -> None:
+def check_jvp(
+    f: Callable[..., Any],
+    f_jvp: Callable[..., Any],
+    args: Sequence[Any],
+    atol: float | None = None,
+    rtol: float | None = None,
+    eps: float | None = None,
+    err_msg: str = "",
+) -> None:
+    """Raise AssertionError unless `f_jvp`, (primals, tangents) → (output, tangent), agrees with finite differences.
+
+    >>> from functools import partial
+    >>> check_jvp(lambda x: x * x, partial(jvp, lambda x: x * x), (np.float32(2.0),))
+    """
+    _check_forward(f, _numpy(tuple(args)), (atol, rtol, eps), err_msg or getattr(f, "__name__", "f"), f_jvp)
+
+
+def check_vjp(
+    f: Callable[..., Any],
+    f_vjp: Callable[..., Any],
+    args: Sequence[Any],
+    atol: float | None = None,
+    rtol: float | None = None,
+    eps: float | None = None,
+    err_msg: str = "",
+) -> None:
+    """Raise AssertionError unless `f_vjp`, primals → (output, pullback), agrees with finite differences.
+
+    >>> from functools import partial
+    >>> check_vjp(lambda x: x * x, partial(vjp, lambda x: x * x), (np.float32(2.0),))
+    """
+    _check_reverse(f, _numpy(tuple(args)), (atol, rtol, eps), err_msg or getattr(f, "__name__", "f"), f_vjp)
+
+
+def _check_forward(
+    f: Callable[..., Any],
+    args: Any,
+    given: tuple[Any, Any, Any],
+    name: str,
+    f_jvp: Callable[..., Any] | None = None,
+) -> None:
     tangents = random_like(args)
-    out, tangent_out = jvp(f, args, tangents)
+    out, tangent_out = jvp(f, args, tangents) if f_jvp is None else f_jvp(args, tangents)
     atol, rtol, eps = _steps(args, out, given)
     assert_close(out, _numpy(f(*args)), what=f"check_grads: primal output of jvp({name})")
     expected = numerical_jvp(f, args, tangents, eps)
     assert_close(tangent_out, expected, atol=atol, rtol=rtol, what=f"check_grads: jvp({name}) and finite difference")
 
 
-def _check_reverse(f: Callable[..., Any], args: Any, given: tuple[Any, Any, Any], name: str) -> None:
+def _check_reverse(
+    f: Callable[..., Any],
+    args: Any,
+    given: tuple[Any, Any, Any],
+    name: str,
+    f_vjp: Callable[..., Any] | None = None,
+) -> None:
     tangents = random_like(args)
-    out, pull = vjp(f, *args)
+    out, pull = vjp(f, *args) if f_vjp is None else f_vjp(*args)
     atol, rtol, eps = _steps(args, out, given)
     assert_close(out, _numpy(f(*args)), what=f"check_grads: primal output of vjp({name})")
     seed = random_like(out, seed=1)

@@ -187,9 +187,12 @@ PROPERTIES: dict[str, tuple[np.ndarray, Method, Function]] = {
 
 # Methods and properties that tell of the type or the place of an array: the same for an array and a tracer of it.
 DESCRIPTIONS = ["shape", "dtype", "ndim", "size", "weak_type", "nbytes", "itemsize", "aval", "device", "platform"]
+DESCRIPTIONS += ["committed", "is_fully_addressable", "is_fully_replicated", "is_ready", "on_device_size_in_bytes"]
+DESCRIPTIONS += ["sharding"]
 # What has to do with the value, and what only arrays have.
 OF_VALUES = {"item", "tolist", "tobytes", "devices"}
-OF_ARRAYS = {"host", "buffer", "delete", "is_deleted"}
+OF_VALUES |= {"addressable_data", "addressable_shards", "copy_to_host_async", "global_shards"}
+OF_ARRAYS = {"host", "buffer", "delete", "is_deleted", "numbers"}
 
 CASES = [
     pytest.param(*case, id=f"{name} {i}" if i else name)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from funcgrad import tree
 from funcgrad.config import CPU_TARGETS
 from funcgrad.core.devices import Device, devices
+from funcgrad.core.shardings import check_placement
 from funcgrad.errors import ArgumentError
 from funcgrad.transforms.flattening import callable_or_error
 from funcgrad.transforms.jit.arguments import argument_roles
@@ -45,7 +45,7 @@ def jit(
       target: compile for "llvm" or "numba" in place of `config.cpu_target`; within another jitted function the outer
         one decides.
       device, backend: where to run; one of `devices()`, or its platform.
-      in_shardings, out_shardings: pytrees of None; there is one device, and arrays are not sharded.
+      in_shardings, out_shardings: pytrees of shardings of the one device; they are checked, and have no effect.
       compiler_options: must be empty; `funcgrad.config` has the options.
 
     Raises:
@@ -64,11 +64,7 @@ def jit(
         raise ArgumentError(f"jit: target={target!r}", fix=f"choose {' or '.join(map(repr, CPU_TARGETS))}")
     _check_placement(device, backend)
     for name, shardings in (("in_shardings", in_shardings), ("out_shardings", out_shardings)):
-        if tree.leaves(shardings):
-            raise ArgumentError(
-                f"jit: {name}={shardings!r:.80}, but there is one device and arrays are not sharded",
-                fix=f"leave out {name}, or give None",
-            )
+        check_placement(f"jit: {name}", shardings)
     if compiler_options:
         raise ArgumentError(
             f"jit: unknown compiler_options {sorted(compiler_options)}", fix="set options in funcgrad.config"
