@@ -92,7 +92,7 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
     "IntegerOverflowError": (
         Example("A Python integer is used with arrays, and is too large for their integers.", "fnp.arange(3) + 2**40"),
     ),
-    "UnsupportedError": (Example("An option of NumPy is not there.", "fnp.pad(fnp.ones(3), 1, mode='unknown')"),),
+    "UnsupportedError": (Example("An option of NumPy is not there.", 'fnp.pad(fnp.ones(3), 1, mode="unknown")'),),
     "IndexingError": (
         Example("An index is of a kind that cannot be one.", "fnp.ones(3)[1.5]"),
         Example("There are more indices than dimensions.", "fnp.ones(3)[0, 0]"),
