@@ -125,6 +125,7 @@ ABSENT: dict[str, str] = {
     "jax.interpreters.ad": INTERNAL,
     "jax.interpreters.batching": INTERNAL,
     "jax.extend.core": INTERNAL,
+    "jax.example_libraries.optimizers": INTERNAL,
 }
 
 # Supported names that differ from JAX on purpose, and how.
