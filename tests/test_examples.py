@@ -100,3 +100,29 @@ def test_neural_ode_of_checkpointed_steps_learns_the_same_in_less_memory(neural_
 def test_neural_ode_refuses_nonsense(neural_ode):
     done = run_example("neural_ode.py", "--steps", 0)
     assert done.returncode == 2 and "at least one step" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def tabular(tmp_path_factory):
+    picture = tmp_path_factory.mktemp("tabular") / "tabular.png"
+    return run_example("tabular.py", "--folds", 3, "--epochs", 60, "--out", picture), picture
+
+
+def test_tabular_learns_from_a_frame(tabular):
+    done, _ = tabular
+    assert done.returncode == 0, done.stderr
+    network, ridge = map(
+        float, re.search(r"R² of the network ([\d.]+), of ridge regression ([\d.]+)", done.stdout).groups()
+    )
+    assert network > 0.44 and abs(network - ridge) < 0.05
+    assert "fold/s" not in done.stderr + done.stdout
+
+
+def test_tabular_draws(tabular):
+    import matplotlib.image
+
+    pixels = matplotlib.image.imread(tabular[1])
+    assert pixels.shape[:2] == (690, 1650)
+    for red, green, blue in ((0x2A, 0x6F, 0x97), (0xE0, 0x9F, 0x3E)):  # predictions of both models, half transparent
+        tint = [0.6 * part + 0.4 * 255 for part in (red, green, blue)]
+        assert (abs(pixels[..., :3] * 255 - tint).max(-1) < 3).sum() > 300
