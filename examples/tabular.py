@@ -63,7 +63,7 @@ def fit_network(training: dict[str, np.ndarray], key: Any, epochs: int) -> train
 def cross_validate(
     frame: pandas.DataFrame, folds: int, epochs: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray, list[train.History]]:
-    """Return the predictions of networks and of ridge regressions for patients that they have not seen, and histories."""
+    """Return predictions of networks and of ridge regressions for patients that they have not seen, and histories."""
     network, ridge, histories = np.empty(len(frame)), np.empty(len(frame)), []
     parts = list(KFold(folds, shuffle=True, random_state=seed).split(frame))
     with tqdm(parts, unit="fold", disable=None) as progress:
