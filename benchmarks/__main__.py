@@ -2,6 +2,7 @@
 
 `python -m benchmarks scaling [words]` measures how long programs of increasing length take to compile.
 `python -m benchmarks layers [words]` compares training steps written with `funcgrad.nn` and by hand, also with PyTorch.
+`python -m benchmarks kernels [words]` runs the tables of kernels, see `benchmarks.kernels`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from benchmarks import layers, processes, report, scaling
+from benchmarks import kernels, layers, processes, report, scaling
 from benchmarks.cases import CASES
 from benchmarks.frameworks import load
 from benchmarks.timing import Row, alternate
@@ -23,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", help="words; run the cases and groups whose names contain one of them")
     parser.add_argument("--quick", action="store_true", help="few repetitions, for a rough estimate")
+    parser.add_argument("--busy", action="store_true", help="with `kernels`: while a process keeps one core busy")
     parser.add_argument("--alone", action="store_true", help="without JAX")
     parser.add_argument("--list", action="store_true", help="print the names of the cases and exit")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the page")
@@ -39,7 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with_jax = not options.alone and importlib.util.find_spec("jax") is not None
     frameworks = ["funcgrad", "jax"] if with_jax else ["funcgrad"]
     where = report.machine()
-    print(where)
+    print(where, flush=True)
+    if options.names[:1] == ["kernels"]:
+        kernels.main(options.names[1:], options.quick, options.busy)
+        return
     if options.names[:1] == ["scaling"]:
         for text in scaling.lines(frameworks, scaling.QUICK if options.quick else scaling.LENGTHS, options.names[1:]):
             print(text, flush=True)

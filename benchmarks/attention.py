@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.frameworks import Framework, load
+from benchmarks.timing import without_quick
 
 ROUNDS = 9
 SHAPES = [(8, 8, 256, 64), (1, 8, 2048, 64), (4, 12, 1024, 64)]  # batch, heads, queries and keys, size of a head
@@ -83,7 +84,7 @@ def _torch(case: Case, arrays: list[np.ndarray]) -> Callable[[], Any]:
     return step
 
 
-def _row(case: Case, frameworks: list[str]) -> str:
+def _row(case: Case, frameworks: list[str], rounds: int) -> str:
     rng = np.random.default_rng(0)
     size = case.shape[3]
     arrays = [
@@ -101,7 +102,7 @@ def _row(case: Case, frameworks: list[str]) -> str:
     if "torch" in frameworks:
         calls["torch"] = _torch(case, arrays)
     times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(ROUNDS + 1):
+    for _ in range(rounds + 1):
         for name, call in calls.items():
             start = time.process_time()
             call()
@@ -114,13 +115,14 @@ def _row(case: Case, frameworks: list[str]) -> str:
 
 def main(words: list[str]) -> None:
     """Print the table of the cases whose names have all words."""
+    words, quick = without_quick(words)
     frameworks = ["funcgrad", *(name for name in ("jax", "torch") if importlib.util.find_spec(name) is not None)]
     heads = "".join(f"{name:>10}{'ratio':>8}" for name in frameworks[1:])
     held = "".join(f"{'MiB':>10}" for name in frameworks if name != "torch")
     print(f"load {os.getloadavg()[0]:.1f}\n{'':32}{'funcgrad':>10}{heads}{held}")
     for case in CASES:
         if all(word in case.name for word in words):
-            print(_row(case, frameworks), flush=True)
+            print(_row(case, frameworks, 3 if quick else ROUNDS), flush=True)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from typing import Any
 import numpy
 
 from benchmarks.frameworks import Framework, load
+from benchmarks.timing import without_quick
 
 ROUNDS, ROUND_SECONDS = 7, 0.03
 
@@ -184,13 +185,13 @@ def call_of(text: str, fw: Framework) -> Callable[[], Any]:
     return lambda: fw.block(compiled(given))
 
 
-def ratio(text: str, frameworks: list[Framework]) -> tuple[float, float]:
+def ratio(text: str, frameworks: list[Framework], count: int = ROUNDS) -> tuple[float, float]:
     """Return funcgrad's seconds of processor time, and the second framework's over them."""
     calls, counts = [call_of(text, fw) for fw in frameworks], []
     for call in calls:
         call()
         counts.append(max(1, round(ROUND_SECONDS / max(_seconds(call, 1), 1e-6))))
-    rounds = [[_seconds(call, n) for call, n in zip(calls, counts, strict=True)] for _ in range(ROUNDS)]
+    rounds = [[_seconds(call, n) for call, n in zip(calls, counts, strict=True)] for _ in range(count)]
     return statistics.median(r[0] for r in rounds), statistics.median(r[1] / r[0] for r in rounds)
 
 
@@ -218,11 +219,12 @@ def _missing(texts: list[str], fw: Framework) -> list[str]:
 
 def main(words: list[str]) -> None:
     """Measure the programs that contain one of the words, or all, and print them."""
+    words, quick = without_quick(words)
     frameworks = [load("funcgrad"), load("jax")]
     texts = [text for text in programs() if not words or any(word in text for word in words)]
     found = []
     for text in texts:
-        found.append((*ratio(text, frameworks), text))
+        found.append((*ratio(text, frameworks, 3 if quick else ROUNDS), text))
         print(f"{found[-1][1]:8.2f} {found[-1][0] * 1e3:10.3f} ms  {text}", file=sys.stderr, flush=True)
     found.sort(key=lambda row: row[1])
     below = sum(row[1] < 1 for row in found)

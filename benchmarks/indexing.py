@@ -26,10 +26,10 @@ def _cross_entropy(np: Any, logits: Any, labels: Any) -> Any:
     return -np.mean(logs[np.arange(len(labels)), labels])
 
 
-def _hierarchical(np: Any, intercepts: Any, slopes: Any, scale: Any, group: Any, x: Any, y: Any) -> Any:
+def hierarchical(np: Any, intercepts: Any, slopes: Any, scale: Any, group: Any, x: Any, y: Any) -> Any:
     """Minus the log density of a linear model whose intercept and slope vary by group."""
     residual = (y - intercepts[group] - slopes[group] * x) * np.exp(-scale)
-    return 0.5 * np.sum(residual**2) + len(y) * scale + 0.5 * np.sum(intercepts**2) + 0.5 * np.sum(slopes**2)
+    return 0.5 * np.sum(residual**2) + y.shape[0] * scale + 0.5 * np.sum(intercepts**2) + 0.5 * np.sum(slopes**2)
 
 
 def cases() -> list[Case]:
@@ -72,7 +72,7 @@ def cases() -> list[Case]:
         return Case(name, program, lambda b: b, (floats(100_000),))
 
     observations = 100_000
-    hierarchical = (floats(500), floats(500), numpy.float32(0.1))
+    model = (floats(500), floats(500), numpy.float32(0.1))
     return [
         *(gather(10**k) for k in (3, 5, 7)),
         *(scatter(10**k, "add", numpy.add) for k in (3, 5, 7)),
@@ -82,9 +82,9 @@ def cases() -> list[Case]:
         gradient("cross-entropy", _cross_entropy, 0, floats(8192, 1000), integers(1000, 8192)),
         gradient(
             "hierarchical model",
-            _hierarchical,
+            hierarchical,
             (0, 1, 2),
-            *hierarchical,
+            *model,
             integers(500, observations),
             floats(observations),
             floats(observations),

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy
 
 from benchmarks.frameworks import Framework, load
-from benchmarks.timing import best_in_turns
+from benchmarks.timing import best_in_turns, without_quick
 
 ROUNDS, BATCH_SECONDS = 12, 0.02
 
@@ -77,6 +77,7 @@ def cases() -> list[Case]:
 def table(cases: list[Case], words: list[str], clock: Callable[[], float] = time.perf_counter) -> None:
     """Print the table of the cases whose names have all words, by wall time or by the given clock."""
     print(f"load {os.getloadavg()[0]:.1f}\n{'':26}{'funcgrad':>10}{'JAX':>10}{'ratio':>8}{'NumPy':>10}{'ratio':>8}")
+    words, quick = without_quick(words)
     for case in cases:
         if not all(word in case.name for word in words):
             continue
@@ -84,7 +85,7 @@ def table(cases: list[Case], words: list[str], clock: Callable[[], float] = time
         for fw in map(load, ("funcgrad", "jax")):
             compiled, given = fw.lib.jit(case.program(fw)), [fw.array(a) for a in case.arguments]
             calls[fw.name] = lambda f=compiled, a=given, fw=fw: fw.block(f(*a))
-        t = best_in_turns(calls, ROUNDS, BATCH_SECONDS, clock)
+        t = best_in_turns(calls, 3 if quick else ROUNDS, BATCH_SECONDS, clock)
         ours = t["funcgrad"]
         others = "".join(f"{t[n] * 1e3:10.3f}{t[n] / ours:8.2f}" for n in ("jax", "numpy") if n in t)
         print(f"{case.name:26}{ours * 1e3:10.3f}{others}", flush=True)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy
 
 from benchmarks.frameworks import load
-from benchmarks.timing import best_in_turns
+from benchmarks.timing import best_in_turns, without_quick
 
 ROUNDS, BATCH_SECONDS = 10, 0.01
 ONE_CORE = len(os.sched_getaffinity(0)) == 1 if hasattr(os, "sched_getaffinity") else False
@@ -89,10 +89,11 @@ def table(cases: list[Case], words: Sequence[str]) -> None:
     """Print the table of the cases whose names have all words."""
     clock = time.process_time if ONE_CORE else time.perf_counter
     print(f"load {os.getloadavg()[0]:.1f}\n{'':26}{'funcgrad':>10}{'JAX':>10}{'ratio':>8}{'torch':>10}{'ratio':>8}")
+    words, quick = without_quick(words)
     for case in cases:
         if not all(word in case.name for word in words):
             continue
-        t = best_in_turns(_calls(case), ROUNDS, BATCH_SECONDS, clock)
+        t = best_in_turns(_calls(case), 3 if quick else ROUNDS, BATCH_SECONDS, clock)
         ours = t["funcgrad"]
         others = "".join(f"{t[n] * 1e3:10.3f}{t[n] / ours:8.2f}" for n in ("jax", "torch") if n in t)
         print(f"{case.name:26}{ours * 1e3:10.3f}{others}", flush=True)

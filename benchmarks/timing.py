@@ -13,6 +13,11 @@ from benchmarks.frameworks import Framework
 REPETITION_SECONDS = 2e-3
 
 
+def without_quick(arguments: Sequence[str]) -> tuple[list[str], bool]:
+    """The words of a command line, and whether `--quick` was among them."""
+    return [a for a in arguments if a != "--quick"], "--quick" in arguments
+
+
 class Times(NamedTuple):
     """Median and quartiles of the repetitions of one framework, in seconds per call."""
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import funcgrad as fg
-from benchmarks import cliffs, indexing, ordering
+from benchmarks import cliffs, gradients, indexing, ordering
 from benchmarks.cases import CASES
 from benchmarks.frameworks import Framework, load
 from funcgrad import dtypes
@@ -77,6 +77,10 @@ PROGRAMS: dict[str, Callable[[], set[str]]] = {
     **{
         case.name: lambda case=case: of_function(case.program(load("funcgrad")), *case.arguments)
         for case in (*indexing.cases(), *ordering.cases())
+    },
+    **{
+        case.name: lambda case=case: of_function(gradients.gradient(load("funcgrad"), case), *case.arguments)
+        for case in gradients.cases()
     },
 }
 
