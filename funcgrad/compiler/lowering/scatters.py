@@ -108,6 +108,8 @@ class _Writer(KernelBuilder):
 
     def all_at_once(self, scheduling: Scheduling) -> Launch:
         """Windows are independent: the parallel loop is over all elements, but for rows in a vector loop."""
+        if len(self.dims) == self.count == 1 and self.form.drops:
+            return self.one_row(scheduling)
         outer, row = (self.dims[:-1], self.dims[-1:]) if len(self.dims) > 1 or self.count > 1 else (self.dims, [])
         loops = {"b": self.count} if self.count > 1 else {}
         names = self.parallel(loops | {f"i{d}": self.window[d] for d in outer})
@@ -115,6 +117,16 @@ class _Writer(KernelBuilder):
         self.write(self.updated(self.out), (names["b"],) if loops else (), place, row)
         extent = math.prod(loops.values()) * math.prod(self.window[d] for d in outer)
         return self.finish(extent, math.prod(self.window[d] for d in row), scheduling)
+
+    def one_row(self, scheduling: Scheduling) -> Launch:
+        """One window, a row that may be dropped: in pieces, so that vector loops do not test where it begins."""
+        (d,) = self.dims
+        first = self.define(op("mul", index_value("p"), Const(_BLOCK, INT64)), "first")
+        left = op("sub", size_value(self.size(f"n{d}", self.window[d])), first)
+        self.define(op("min", Const(_BLOCK, INT64), left), "width")
+        self.extents[d] = "width"
+        self.write(self.updated(self.out), (), {d: ("first", f"i{d}")}, [d])
+        return self.finish(-(-self.window[d] // _BLOCK), min(_BLOCK, self.window[d]), scheduling)
 
     def in_order(self, scheduling: Scheduling) -> Launch:
         """One window after the other; the parallel loop is over ranges of the operand, or parts that windows share."""
