@@ -113,6 +113,23 @@ def test_windows_that_overlap_at_an_offset_are_written_in_their_order():
 INDEX_DTYPES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
 
 
+def test_one_row_is_tested_once_and_written_in_vectors():
+    """A row of any length at a run-time position, in pieces whose loops contain no test; a row outside is dropped."""
+
+    def write(x: Any, start: Any, row: Any) -> Any:
+        return lax.scatter(x, start, row, lax.ScatterDimensionNumbers((0,), (), (0,)), mode="drop")
+
+    for length in (2, 1023, 1024, 2500):
+        x, row = floats(length + 3), floats(length)
+        for start in (0, 2, -1, 4):
+            expected = x.copy()
+            if 0 <= start <= 3:
+                expected[start : start + length] = row
+            np.testing.assert_array_equal(fg.jit(write)(x, np.array([start], np.int32), row), expected)
+    text = fg.jit(write).lower(x, np.array([0], np.int32), row).as_text("kernels")
+    assert text.index("if ") < text.index("for i0 in range(width)")
+
+
 @pytest.mark.parametrize("dtype", INDEX_DTYPES)
 @pytest.mark.parametrize("mode", ["clip", "fill"])
 def test_an_index_of_any_type_stays_inside(mode: str, dtype: str):
