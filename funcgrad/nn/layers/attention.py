@@ -14,7 +14,7 @@ from funcgrad.nn.attention import dot_product_attention
 from funcgrad.nn.initializers import Initializer
 from funcgrad.nn.labels import validity
 from funcgrad.nn.layer import Layer, as_size, constructor
-from funcgrad.nn.layers.containers import Call, composed
+from funcgrad.nn.layers.composition import Call, composed
 from funcgrad.nn.layers.dropout import Dropout
 from funcgrad.nn.layers.linear import Linear
 from funcgrad.nn.torch import Tensor, nested, tensors_of, torch_tensors

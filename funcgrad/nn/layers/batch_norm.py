@@ -62,9 +62,7 @@ def _batch_norm(
         if rank > 1 or len(in_shape) != 1:
             check_example(in_shape, rank, name, channels)
         params = affine_init(name, in_shape, scale, bias, channels, dtype)
-        size = (in_shape[0 if channels == "first" else -1],)
-        state = {"mean": initializers.zeros(None, size), "variance": initializers.ones(None, size)}
-        return in_shape, params, state if momentum is not None else {**state, "count": jnp.zeros(())}
+        return in_shape, params, _initial_state(in_shape[0 if channels == "first" else -1], momentum)
 
     def apply(params: Any, x: Any, *, state: Any, key: Any = None, train: bool = False) -> tuple[Any, Any]:
         x, axis = as_operand(x, name), channel_axis(jnp.ndim(x), channels)
@@ -85,6 +83,11 @@ def _batch_norm(
         return y.astype(as_float(x)), _updated(x, axes, running, mean, variance, momentum, name) if train else state
 
     return Layer(init, apply, stateful=True)
+
+
+def _initial_state(size: int, momentum: float | None) -> dict[str, Any]:
+    state = {"mean": initializers.zeros(None, (size,)), "variance": initializers.ones(None, (size,))}
+    return state if momentum is not None else {**state, "count": jnp.zeros(())}
 
 
 def _running(state: Any, name: str, momentum: float | None) -> dict[str, Any]:

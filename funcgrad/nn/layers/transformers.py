@@ -8,7 +8,8 @@ from typing import Any
 from funcgrad.nn import activations
 from funcgrad.nn.layer import Layer, as_size, constructor
 from funcgrad.nn.layers.attention import KEYWORDS, MultiHeadAttention, without_defaults
-from funcgrad.nn.layers.containers import Call, Sequential, composed
+from funcgrad.nn.layers.composition import Call, composed
+from funcgrad.nn.layers.containers import Sequential
 from funcgrad.nn.layers.dropout import Dropout
 from funcgrad.nn.layers.linear import Linear
 from funcgrad.nn.layers.normalization import LayerNorm
