@@ -8,19 +8,24 @@ from typing import Any
 import numpy as np
 
 from funcgrad import dtypes, tree
-from funcgrad.config import debug_infs, debug_nans
-from funcgrad.errors import NonFiniteError
+from funcgrad.config import debug_infs, debug_nans, disable_jit
+from funcgrad.errors import ArgumentError, NonFiniteError
 
 
 def cause_of_nan(step: Callable[[Any, Any], Any], state: Any, batch: Any) -> str:
     """Return where the first NaN or infinity of a step is from: a leaf of the input, or an operation.
 
-    The step runs again, with each operation checked.
+    The step runs again: op by op, which finds labels out of range, and with each operation checked.
     """
     for name, value in (("batch", batch), ("state", state)):
         found = _first(value, np.isnan)
         if found:
             return f"{name}{found} is NaN before the step"
+    try:
+        with disable_jit():
+            step(state, batch)
+    except ArgumentError as error:
+        return error.summary
     for checks in (debug_nans, debug_infs):
         try:
             with checks():

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import os
 import signal
+import sys
 import types
 
 import matplotlib
 import numpy as np
 import pytest
+import tqdm
 
 import funcgrad as fg
 import funcgrad.numpy as jnp
@@ -292,6 +294,14 @@ def test_a_nan_is_traced_to_the_batch_the_state_or_the_operation():
     assert "[1] sqrt" in message and "test_fit.py" in message and "nan='skip'" in message
 
 
+def test_a_label_out_of_range_is_named():
+    model = nn.Linear(2)
+    step = train.make_step(model, OPTIMIZER, lambda outputs, batch: nn.cross_entropy(outputs, batch["y"]))
+    labels = np.where(np.arange(22) == 4, 2, 0)
+    with pytest.raises(NonFiniteError, match=r"loss is nan at step 1 .*cross_entropy: label 2 at index \(4,\)"):
+        train.fit(step, train.init(model, OPTIMIZER, KEY, 3), [{"x": X, "y": labels}], epochs=1)
+
+
 def test_a_finite_loss_with_infinite_gradient_is_noticed_in_its_step():
     model = nn.Linear(1, bias=False)
     step = train.make_step(model, OPTIMIZER, lambda outputs, batch: jnp.mean(jnp.sqrt(jnp.abs(outputs * 0))))
@@ -362,6 +372,14 @@ def test_the_progress_bar_shows_epochs_and_metrics(capsys):
     assert last.startswith("epoch 2/2: 100%|") and "4/4 [" in last and "loss 3, val_accuracy 0.25]" in last
     train.fit(Simple([4.0, 2.0]), 0, [1, 2], epochs=1)
     assert capsys.readouterr().err == ""  # not a terminal
+
+
+def test_the_bar_is_shown_in_notebooks(monkeypatch, capsys):
+    shell = type("ZMQInteractiveShell", (), {})()
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
+    monkeypatch.setitem(sys.modules, "tqdm.auto", tqdm.std)
+    train.fit(Simple([4.0]), 0, [1], epochs=1)
+    assert "epoch 1/1: 100%" in capsys.readouterr().err
 
 
 def test_the_learning_curve_has_a_panel_for_each_metric(tmp_path):
