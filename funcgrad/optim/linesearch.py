@@ -1,6 +1,6 @@
 """Line searches along the updates: backtracking, and zoom, which satisfies the strong Wolfe conditions.
 
-φ(s) = f(θ + s·u) is the loss along the updates u, and φ′ its slope.
+φ(s) = f(θ + s·u) is the loss along the updates u, and φ′ its slope. `zoom` has the search itself.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from funcgrad import lax, tree
 from funcgrad.errors import ArgumentError
 from funcgrad.optim.base import Optimizer, abs_sq, cast_like, check_params, check_state, numbers, require_params
 from funcgrad.optim.tree import add_scale, get, real, scale, vdot, where
+from funcgrad.optim.zoom import Point, Zoom
 from funcgrad.transforms.grad import value_and_grad
 
 
@@ -32,31 +33,6 @@ class ScaleByLinesearchState(NamedTuple):
     value: Any
     grad: Any
     info: LinesearchInfo
-
-
-class _Point(NamedTuple):
-    """A step size s, φ(s) and φ′(s)."""
-
-    step: Any
-    value: Any
-    slope: Any
-
-
-class _Zoom(NamedTuple):
-    """The state of the search: the last point, the interval, a third point for the cubic, the best safe point."""
-
-    count: Any
-    last: _Point
-    low: _Point
-    high: _Point
-    third: _Point
-    safe: _Point
-    grad: Any
-    safe_grad: Any
-    errors: tuple[Any, Any]
-    bracketed: Any
-    done: Any
-    failed: Any
 
 
 def _function(name: str, value_fn: Any, extra: dict[str, Any]) -> Callable[[Any], Any]:
@@ -174,50 +150,16 @@ def scale_by_zoom_linesearch(
     if initial_guess_strategy not in ("one", "keep"):
         raise ArgumentError(f"{name}: initial_guess_strategy is {initial_guess_strategy!r}", fix="give 'one' or 'keep'")
 
-    def errors_of(point: _Point, start: _Point) -> tuple[Any, Any]:
-        """By how much the conditions of decrease and of curvature are not satisfied."""
-        gain = point.value - start.value
-        decrease = gain - slope_rtol * point.step * start.slope
-        if approx_dec_rtol is not None:
-            near = gain - approx_dec_rtol * jnp.abs(start.value)
-            decrease = jnp.minimum(decrease, jnp.maximum(point.slope - (2 * slope_rtol - 1) * start.slope, near))
-        curvature = jnp.abs(point.slope) - curv_rtol * jnp.abs(start.slope)
-        clipped = lambda e: jnp.where(jnp.isnan(e), jnp.inf, jnp.maximum(e, 0)).astype(point.value.dtype)  # noqa: E731
-        return clipped(decrease), clipped(curvature)
-
-    def extend(z: _Zoom, guess: Any) -> tuple[Any, Any]:
-        """The next step size before an interval is found, and whether it is the largest."""
-        step = jnp.where(z.count == 0, guess, increase_factor * z.last.step).astype(guess.dtype)
-        if max_learning_rate is None:
-            return step, jnp.asarray(False)
-        return jnp.minimum(step, max_learning_rate), step >= max_learning_rate
-
-    def bracket(z: _Zoom, point: _Point, grad: Any, errors: Any, start: _Point, largest: Any) -> _Zoom:
-        """Replace the interval by that between the last point and the new one."""
-        decrease, error = errors[0], jnp.maximum(*errors)
-        safe = where(decrease <= tol, (point, grad), (z.safe, z.safe_grad))
-        to_high = (decrease > 0) | ((point.value >= z.last.value) & (z.count > 0))
-        to_low = (point.slope >= 0) & ~to_high
-        low, high = where(to_low, (point, z.last), (z.last, point))
-        found = to_high | to_low | (error <= tol)
-        done = (error <= tol) | (largest & ~found)
-        failed = (z.count + 1 >= max_linesearch_steps) & ~done
-        return _Zoom(z.count + 1, point, low, high, low, safe[0], grad, safe[1], errors, found, done, failed)
-
-    def shrink(z: _Zoom, point: _Point, grad: Any, errors: Any) -> _Zoom:
-        """Replace an end of the interval by the new point, which is inside."""
-        decrease, error = errors[0], jnp.maximum(*errors)
-        better = (decrease <= tol) & (point.value < z.safe.value)
-        safe = where(better, (point, grad), (z.safe, z.safe_grad))
-        to_high = (decrease > 0) | (point.value >= z.low.value)
-        flip = (point.slope * (z.high.step - z.low.step) >= 0) & ~to_high
-        high = where(to_high, point, where(flip, z.low, z.high))
-        low = where(to_high, z.low, point)
-        third = where(to_high | flip, z.high, z.low)
-        done = error <= tol
-        small = jnp.abs(z.high.step - z.low.step) <= stepsize_precision
-        failed = ((z.count + 1 >= max_linesearch_steps) | (small & (safe[0].step > 0))) & ~done
-        return _Zoom(z.count + 1, point, low, high, third, safe[0], grad, safe[1], errors, z.bracketed, done, failed)
+    search = Zoom(
+        max_linesearch_steps,
+        max_learning_rate,
+        tol,
+        increase_factor,
+        slope_rtol,
+        curv_rtol,
+        approx_dec_rtol,
+        stepsize_precision,
+    )
 
     def update(
         updates: Any,
@@ -232,64 +174,20 @@ def scale_by_zoom_linesearch(
         check_state(name, state, ScaleByLinesearchState)
         both = value_and_grad(_function(name, value_fn, extra))
         require_params(name, params)
-        kind = state.value.dtype
-        start = cast_like(_Point(0.0, value, _inner(updates, grad)), _Point(*[state.value] * 3))
-        guess = jnp.ones_like(state.learning_rate) if initial_guess_strategy == "one" else state.learning_rate
+        start = cast_like(Point(0.0, value, _inner(updates, grad)), Point(*[state.value] * 3))
 
-        def body(z: _Zoom) -> _Zoom:
-            extended, largest = extend(z, guess)
-            step = jnp.where(z.bracketed, _inside(z.low, z.high, z.third), extended).astype(kind)
+        def at(step: Any) -> tuple[Point, Any]:
             new, gradient = both(add_scale(params, step, updates))
-            gradient = cast_like(gradient, z.grad)
-            point = cast_like(_Point(step, new, _inner(gradient, updates)), start)
-            errors = errors_of(point, start)
-            shrunk, bracketed = shrink(z, point, gradient, errors), bracket(z, point, gradient, errors, start, largest)
-            return where(z.bracketed, shrunk, bracketed)
+            return cast_like((Point(step, new, _inner(gradient, updates)), gradient), (start, state.grad))
 
-        infinite, no = jnp.full_like(state.value, jnp.inf), jnp.asarray(False)
-        grad = cast_like(grad, state.grad)
-        first = _Zoom(
-            jnp.zeros((), "int32"),
-            *[start] * 5,
-            grad,
-            grad,
-            (infinite, infinite),
-            no,
-            no,
-            no,
-        )
-        z = lax.while_loop(lambda z: ~(z.done | z.failed), body, first)
+        guess = jnp.ones_like(state.learning_rate) if initial_guess_strategy == "one" else state.learning_rate
+        z = search.run(at, start, cast_like(grad, state.grad), guess)
         fallback = z.failed & ((z.safe.step > 0) | jnp.isinf(z.errors[0]))
         final, gradient = where(fallback, (z.safe, z.safe_grad), (z.last, z.grad))
         info = LinesearchInfo(z.count, *z.errors)
         return scale(final.step, updates), ScaleByLinesearchState(final.step, final.value, gradient, info)
 
     return Optimizer(lambda params: _init(name, params, True), update)
-
-
-def _inside(low: _Point, high: _Point, third: _Point) -> Any:
-    """The minimum of a cubic through the three points, of a parabola through two, or the middle of the interval."""
-    width = jnp.abs(high.step - low.step)
-    left, right = jnp.minimum(high.step, low.step), jnp.maximum(high.step, low.step)
-    cubic, parabola = _cubic_minimum(low, high, third), _quadratic_minimum(low, high)
-    use_cubic = (cubic > left + 0.2 * width) & (cubic < right - 0.2 * width)
-    use_parabola = (parabola > left + 0.1 * width) & (parabola < right - 0.1 * width)
-    return jnp.where(use_cubic, cubic, jnp.where(use_parabola, parabola, (low.step + high.step) / 2))
-
-
-def _cubic_minimum(a: _Point, b: _Point, c: _Point) -> Any:
-    """The minimum of A·x³ + B·x² + a.slope·x + a.value with x = s − a.step, through b and c; NaN if there is none."""
-    db, dc = b.step - a.step, c.step - a.step
-    rb, rc = b.value - a.value - a.slope * db, c.value - a.value - a.slope * dc
-    scale = (db * dc) ** 2 * (db - dc)
-    cubic, square = (dc**2 * rb - db**2 * rc) / scale, (db**3 * rc - dc**3 * rb) / scale
-    return a.step + (-square + jnp.sqrt(square * square - 3 * cubic * a.slope)) / (3 * cubic)
-
-
-def _quadratic_minimum(a: _Point, b: _Point) -> Any:
-    """The minimum of the parabola through a, with its slope there, and b."""
-    d = b.step - a.step
-    return a.step - a.slope * d**2 / (2 * (b.value - a.value - a.slope * d))
 
 
 def value_and_grad_from_state(value_fn: Callable[..., Any]) -> Callable[..., tuple[Any, Any]]:
