@@ -47,6 +47,11 @@ class ShapedArray:
     def nbytes(self) -> int:
         return self.size * self.dtype.itemsize
 
+    @property
+    def sharding(self) -> None:
+        """None: there is one device, as for `ShapeDtypeStruct`."""
+        return None
+
     def update(
         self, *, shape: tuple[int, ...] | None = None, dtype: np.dtype | None = None, weak_type: bool | None = None
     ) -> ShapedArray:
