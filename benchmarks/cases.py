@@ -155,6 +155,8 @@ CASES = (
     Case("Mandelbrot set of 256²", "lanes", jitted(loops.mandelbrot, *loops.plane(256))),
     Case("roots, 1000", "lanes", jitted(loops.roots, numpy.exp(2 * normal(1000)))),
     Case("roots, 100 000", "lanes", jitted(loops.roots, numpy.exp(2 * normal(100_000)))),
+    Case("BFGS in 2 dimensions, 100 starts", "lanes", jitted(loops.minimizations, normal(100, 2))),
+    Case("BFGS in 8 dimensions, 100 starts", "lanes", jitted(loops.minimizations, normal(100, 8))),
 )
 
 

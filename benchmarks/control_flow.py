@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -179,6 +180,16 @@ def roots(fw: Framework) -> Program:
         return lax.while_loop(lambda s: (np.abs(error(s[0])) > 1e-5 * a) & (s[1] < 100), step, (1.0 + a, 0))[0]
 
     return fw.lib.vmap(solve)
+
+
+def minimizations(fw: Framework) -> Program:
+    """Minimize the Rosenbrock function by BFGS; each start takes its own steps."""
+    optimize = importlib.import_module(f"{fw.name}.scipy.optimize")
+
+    def rosenbrock(x: Any) -> Any:
+        return (100.0 * (x[1:] - x[:-1] ** 2) ** 2 + (1.0 - x[:-1]) ** 2).sum()
+
+    return fw.lib.vmap(lambda x: optimize.minimize(rosenbrock, x, method="BFGS"))
 
 
 # ---------------------------------------------------------------- stencils

@@ -76,6 +76,7 @@ MODULES = [
     "jax.experimental.checkify",
     "jax.experimental.jet",
     "jax.experimental.ode",
+    "jax.experimental.sparse",
     "jax.example_libraries.optimizers",
     "jax.example_libraries.stax",
 ]
