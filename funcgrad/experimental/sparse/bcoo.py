@@ -39,7 +39,7 @@ class BCOO(Coordinates):
       ShapeError: data, indices and shape do not fit.
     """
 
-    __hash__ = None  # ty: ignore[invalid-assignment]
+    __hash__ = None
 
     @classmethod
     def fromdense(

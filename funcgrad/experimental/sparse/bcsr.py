@@ -35,7 +35,7 @@ class BCSR:
     """
 
     __array_ufunc__ = None
-    __hash__ = None  # ty: ignore[invalid-assignment]
+    __hash__ = None
 
     def __init__(
         self,
