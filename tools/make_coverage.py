@@ -89,6 +89,8 @@ NO_CLUSTER = "there is one device in one process"
 INTERNAL = "internal to JAX"
 SMALL_TYPES = "no kernels compute with types of fewer than 16 bits but int8 and uint8"
 NOT_WRITTEN = "not written yet"
+OLD_SPARSE = "formats without batches, which BCOO and BCSR replace"
+SPARSE_FUNCTIONS = ("fromdense", "matmat", "matvec", "todense")
 
 # Why names are absent: for a module, then for names of it.
 ABSENT: dict[str, str] = {
@@ -127,6 +129,17 @@ ABSENT: dict[str, str] = {
     "jax.interpreters.batching": INTERNAL,
     "jax.extend.core": INTERNAL,
     "jax.example_libraries.optimizers": INTERNAL,
+    "jax.experimental.sparse": NOT_WRITTEN,
+    **dict.fromkeys(
+        (
+            f"jax.experimental.sparse.{n}"
+            for n in ("CuSparseEfficiencyWarning", "SparseTracer", "ad", "api", "transform", "util")
+        ),
+        INTERNAL,
+    ),
+    **dict.fromkeys((f"jax.experimental.sparse.{n}" for n in ("coo", "csr", "COO", "CSC", "CSR")), OLD_SPARSE),
+    **dict.fromkeys((f"jax.experimental.sparse.coo_{n}" for n in SPARSE_FUNCTIONS), OLD_SPARSE),
+    **dict.fromkeys((f"jax.experimental.sparse.csr_{n}" for n in SPARSE_FUNCTIONS), OLD_SPARSE),
 }
 
 # Supported names that differ from JAX on purpose, and how.
