@@ -13,6 +13,8 @@ _SUBMODULES = (
     "signal",
     "sparse",
     "spatial",
+    "special",
+    "stats",
 )
 
 _explain_missing_names(__name__, _SUBMODULES)
