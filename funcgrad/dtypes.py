@@ -166,6 +166,19 @@ def is_inexact(dtype: np.dtype) -> bool:
     return is_float(dtype) or is_complex(dtype)
 
 
+def inexact(dtype: np.dtype, weak: bool = False) -> np.dtype:
+    """Return the dtype of a function of `dtype` that gives floats: float32 for bools and integers of up to 32 bits.
+
+    Weak types and 64-bit integers give the default float.
+
+    >>> inexact(int16), inexact(float16)
+    (dtype('float32'), dtype('float16'))
+    """
+    if is_inexact(dtype):
+        return dtype
+    return canonicalize(float) if weak or dtype.itemsize == 8 else float32
+
+
 def tangent_dtype(dtype: np.dtype) -> np.dtype:
     """Return the dtype of tangents: the same dtype if it is inexact, otherwise float0."""
     return dtype if is_inexact(dtype) else float0

@@ -186,11 +186,11 @@ class ShapeError(FuncgradError, TypeError, ValueError):
     """Shapes do not fit the operation."""
 
 
-class DTypeError(FuncgradError, TypeError):
+class DTypeError(FuncgradError, TypeError, ValueError):
     """A dtype is unknown, or the operation does not take it."""
 
 
-class TypePromotionError(DTypeError, ValueError):
+class TypePromotionError(DTypeError):
     """Two dtypes have no implicit common type."""
 
 
@@ -206,7 +206,7 @@ class UnsupportedError(FuncgradError, TypeError, ValueError, NotImplementedError
     """An option of NumPy or JAX that has no counterpart here."""
 
 
-class IndexingError(FuncgradError, TypeError, IndexError):
+class IndexingError(FuncgradError, TypeError, ValueError, IndexError):
     """An index is of the wrong kind, or there are too many."""
 
 

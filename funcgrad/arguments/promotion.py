@@ -54,11 +54,11 @@ def promote_dtypes(*args: Any, operation: str = "operation") -> list[Any]:
 
 
 def promote_inexact(*args: Any, operation: str = "operation") -> list[Any]:
-    """Like promote_dtypes; integers and bools become the default float."""
+    """Like promote_dtypes; integers and bools become floats, see `dtypes.inexact`."""
     arrays = [as_operand(a, operation) for a in args]
     dtype, weak = dtypes.promote(tuple((a.aval.dtype, a.aval.weak_type) for a in arrays))
     if not dtypes.is_inexact(dtype):
-        dtype, weak = dtypes.canonicalize(float), weak and dtype != dtypes.bool_
+        dtype, weak = dtypes.inexact(dtype, weak), weak and dtype != dtypes.bool_
     # Each from its own dtype: an unsigned integer and −1 meet as floats.
     return [convert_element_type(a, dtype, weak) for a in arrays]
 

@@ -268,7 +268,9 @@ radians, degrees = deg2rad, rad2deg
 
 def angle(z: Any, deg: bool = False) -> Any:
     """Argument of a complex number, in (−π, π]; for a real number 0 or π. In degrees if `deg`."""
-    (z,) = promote_inexact(z, operation="angle")
+    z = as_operand(z, "angle")
+    if not dtypes.is_inexact(z.aval.dtype):
+        z = casts.convert_element_type(z, dtypes.canonicalize(float))
     out = uf.arctan2(
         ar.full(z.aval.shape, 0, z.aval.dtype) if not dtypes.is_complex(z.aval.dtype) else uf.imag(z), uf.real(z)
     )

@@ -185,7 +185,10 @@ def polyint(p: Any, m: int = 1, k: Any = None) -> Any:
     """The m-th antiderivative of a polynomial; `k` gives the constants of integration, 0 by default."""
     if m < 0:
         raise ArgumentError(f"polyint: m is {m}", fix="integrate 0 or more times")
-    (p,) = promote_inexact(_coefficients(p, "polyint"), operation="polyint")
+    p = _coefficients(p, "polyint")
+    if p.aval.dtype == dtypes.bool_:
+        p = p.astype(int)
+    (p,) = promote_inexact(p, operation="polyint")
     constants = zeros((m,), p.aval.dtype) if k is None else _coefficients(k, "polyint").astype(p.aval.dtype)
     if constants.aval.size == 1:
         constants = concatenate([constants] * m) if m else constants[:0]

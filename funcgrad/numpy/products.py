@@ -307,7 +307,7 @@ def trace(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = 
 
 
 def _summed_dtype(dtype: np.dtype) -> np.dtype:
-    if dtype == dtypes.bool_ or (dtypes.is_integer(dtype) and dtype.itemsize < 4):
+    if dtype == dtypes.bool_ or dtypes.is_integer(dtype):
         return dtypes.canonicalize(np.uint64 if dtype.kind == "u" else np.int64)
     return dtype
 

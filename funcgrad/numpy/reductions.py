@@ -311,10 +311,6 @@ def _count(x: Any, axes: Sequence[int], mask: Any, operation: str) -> Any:
     return sum(mask, tuple(axes), dtype=int, keepdims=True) if axes else convert_element_type(mask, dtypes.int32)
 
 
-def _inexact(dtype: np.dtype) -> np.dtype:
-    return dtype if dtypes.is_inexact(dtype) else dtypes.canonicalize(float)
-
-
 def mean(
     a: Any, axis: Any = None, dtype: Any = None, out: None = None, keepdims: bool = False, *, where: Any = None
 ) -> Any:
@@ -326,8 +322,8 @@ def mean(
 def _mean(a: Any, axis: Any, dtype: Any, keepdims: bool, mask: Any, operation: str) -> Any:
     x = as_operand(a, operation)
     axes = as_axes(axis, x.aval.ndim, operation)
-    result = _inexact(x.aval.dtype) if dtype is None else dtypes.requested(dtype, operation)
-    working = rd.accumulator(_inexact(result))
+    result = dtypes.inexact(x.aval.dtype) if dtype is None else dtypes.requested(dtype, operation)
+    working = rd.accumulator(dtypes.inexact(result))
     count = _count(x, axes, mask, operation)
     total = sum(convert_element_type(x, working, x.aval.weak_type), axes, keepdims=True, where=mask)
     count = count if isinstance(count, int) else convert_element_type(count, dtypes.real_dtype(working))
@@ -387,9 +383,9 @@ def _variance(a: Any, axis: Any, dtype: Any, ddof: Any, keepdims: bool, mask: An
         raise DTypeError(
             f"{operation}: {x.aval} is complex, dtype {target.name} is not", fix="take the absolute value first"
         )
-    result = dtypes.real_dtype(_inexact(target or x.aval.dtype))
+    result = dtypes.real_dtype(dtypes.inexact(target or x.aval.dtype))
     working = rd.accumulator(
-        _inexact(x.aval.dtype if target is None else dtypes.promote(((x.aval.dtype, False), (target, False)))[0])
+        dtypes.inexact(x.aval.dtype if target is None else dtypes.promote(((x.aval.dtype, False), (target, False)))[0])
     )
     x = convert_element_type(x, working, x.aval.weak_type)
     if center is None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from funcgrad import dtypes
 from funcgrad.arguments.axes import as_axes, as_axis, as_int
-from funcgrad.arguments.promotion import as_operand, broadcast_to, promote_inexact
+from funcgrad.arguments.promotion import as_operand, broadcast_to, promote_dtypes, promote_inexact
 from funcgrad.errors import ArgumentError, ShapeError
 from funcgrad.numpy import ufuncs as uf
 from funcgrad.numpy.composite import clip, remainder
@@ -134,7 +134,9 @@ def _gradient(f: Any, h: Any, axis: int) -> Any:
 def trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Any:
     """Integral by the trapezoidal rule: Σ ½ (yᵢ + yᵢ₊₁)(xᵢ₊₁ − xᵢ)."""
     if x is None:
-        y, dx = promote_inexact(_array(y, "trapezoid"), dx, operation="trapezoid")
+        y, dx = promote_dtypes(
+            *promote_inexact(_array(y, "trapezoid"), operation="trapezoid"), dx, operation="trapezoid"
+        )
         y = moveaxis(y, axis, -1)
     else:
         y, x = promote_inexact(_array(y, "trapezoid"), _array(x, "trapezoid"), operation="trapezoid")

@@ -122,7 +122,7 @@ def lexsort(keys: Any, axis: int = -1) -> Any:
 def sort_complex(a: Any) -> Any:
     """Sort along the last axis by real part, then imaginary part; the result is complex."""
     out = sort(a)
-    return convert_element_type(out, dtypes.complex_dtype(aval_of(out).dtype))
+    return convert_element_type(out, dtypes.complex_dtype(dtypes.inexact(aval_of(out).dtype)))
 
 
 def partition(a: Any, kth: int, axis: int = -1) -> Any:
@@ -164,7 +164,7 @@ def searchsorted(a: Any, v: Any, side: str = "left", sorter: Any = None, *, meth
         raise ShapeError(f"searchsorted: the sorted array has type {aval_of(a)}", fix="give a one-dimensional array")
     if sorter is not None:
         a = ops.along_axis(a, as_operand(sorter, "searchsorted"), 0)
-    index_dtype = dtypes.canonicalize(int)
+    index_dtype = dtypes.int32 if aval_of(a).size < 2**31 else dtypes.canonicalize(int)
     if type(a) is Array and type(v) is Array and state.trace is eval_trace and aval_of(a).dtype != dtypes.bfloat16:
         return as_array(np.asarray(np.searchsorted(a.host, v.host, side), index_dtype))
     return _binary_search(a, v, side, index_dtype)

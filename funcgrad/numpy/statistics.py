@@ -151,7 +151,7 @@ def histogram_bin_edges(a: Any, bins: Any = 10, range: Any = None, weights: Any 
     if isinstance(bins, str):
         raise ArgumentError(f"histogram_bin_edges: bins={bins!r}", fix="give a number of bins, or their edges")
     edges = _array(bins, "histogram_bin_edges")
-    dtype = a.aval.dtype if dtypes.is_inexact(a.aval.dtype) else dtypes.canonicalize(float)
+    dtype = dtypes.inexact(a.aval.dtype)
     if edges.aval.ndim == 1:
         return convert_element_type(edges, dtype)
     if range is None:

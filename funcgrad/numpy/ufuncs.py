@@ -164,8 +164,8 @@ def _binary(
 
 
 def without_bools(x: Any) -> Any:
-    """Convert bools to the default integer dtype; return other operands unchanged."""
-    return x if x.aval.dtype != dtypes.bool_ else casts.convert_element_type(x, dtypes.canonicalize(int))
+    """Convert bools to int32; return other operands unchanged."""
+    return x if x.aval.dtype != dtypes.bool_ else casts.convert_element_type(x, dtypes.int32)
 
 
 # ---------------------------------------------------------------- arithmetic
