@@ -65,7 +65,8 @@ class Array(ArrayLike):
     @property
     def numbers(self) -> np.ndarray:
         """The value as a NumPy array; raise for keys."""
-        refuse_keys("conversion", self.aval)
+        if self.aval.dtype is dtypes.key:
+            refuse_keys("conversion", self.aval)
         return self.host
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
