@@ -1,0 +1,38 @@
+"""The examples that train with `funcgrad.train` learn and draw. They run in this process, which has their imports."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import sys
+
+import pytest
+
+from tests.paths import ROOT
+
+BLUE = (0x2A, 0x6F, 0x97)
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """A function that runs an example as a script, and returns what it prints and the pixels of its picture."""
+
+    def run(name, *arguments):
+        import matplotlib.image
+
+        picture = tmp_path / "picture.png"
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments), "--out", str(picture)])
+        runpy.run_path(str(ROOT / "examples" / name), run_name="__main__")
+        return capsys.readouterr().out, matplotlib.image.imread(picture)[..., :3] * 255
+
+    return run
+
+
+def number(pattern, text):
+    return float(re.search(pattern, text).group(1))
+
+
+def test_digits_cnn(run):
+    printed, pixels = run("digits_cnn.py", "--epochs", 3)
+    assert number(r"test accuracy ([\d.]+) %", printed) >= 96  # 99.3 after the default number of epochs
+    assert (abs(pixels - BLUE).max(-1) < 2).sum() > 100
