@@ -36,3 +36,11 @@ def test_digits_cnn(run):
     printed, pixels = run("digits_cnn.py", "--epochs", 3)
     assert number(r"test accuracy ([\d.]+) %", printed) >= 96  # 99.3 after the default number of epochs
     assert (abs(pixels - BLUE).max(-1) < 2).sum() > 100
+
+
+def test_gpt(run):
+    printed, pixels = run("gpt.py", "--steps", 50, "--batch", 4, "--count", 60, "--prompt", "Python ")
+    assert number(r"([\d.]+) bits per character", printed) < 4.2  # 6.6 without training: log₂ of 96 characters
+    sample, _ = printed.partition("after ")[2].partition("\n")[2].split("\n\ngenerated at ")
+    assert sample.startswith("Python ") and len(sample) == 67
+    assert (abs(pixels - BLUE).max(-1) < 2).sum() > 30
