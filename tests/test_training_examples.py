@@ -44,3 +44,9 @@ def test_gpt(run):
     sample, _ = printed.partition("after ")[2].partition("\n")[2].split("\n\ngenerated at ")
     assert sample.startswith("Python ") and len(sample) == 67
     assert (abs(pixels - BLUE).max(-1) < 2).sum() > 30
+
+
+def test_vae(run):
+    printed, pixels = run("vae.py", "--epochs", 20)
+    assert number(r"([\d.]+) nats per test image", printed) < 24.5  # 27.2 for the mean of the training images
+    assert (abs(pixels - BLUE).max(-1) < 2).sum() > 100
