@@ -93,7 +93,8 @@ def default_backend() -> str:
 def device_get(x: Any) -> Any:
     """Return a pytree's arrays as NumPy arrays. Arrays of keys stay.
 
-    >>> device_get(device_put(np.arange(2)))
+    >>> import funcgrad as fg
+    >>> fg.device_get(fg.device_put(np.arange(2)))
     array([0, 1], dtype=int32)
     """
     is_number = lambda leaf: isinstance(leaf, ArrayLike) and leaf.aval.dtype is not dtypes.key  # noqa: E731
@@ -108,7 +109,8 @@ def copy_to_host_async(x: Any) -> Any:
 def block_until_ready(x: Any) -> Any:
     """Return a pytree when all of its arrays have been computed; CPU programs finish before they return.
 
-    >>> block_until_ready(device_put(np.arange(2)))
+    >>> import funcgrad as fg
+    >>> fg.block_until_ready(fg.device_put(np.arange(2)))
     Array([0, 1], dtype=int32)
     """
     return x

@@ -132,8 +132,8 @@ def make_mesh(
 ) -> Mesh:
     """Return a mesh of these axis sizes and names; raise ArgumentError if it needs more devices than there are.
 
-    >>> make_mesh((1,), ("x",)).shape
-    OrderedDict({'x': 1})
+    >>> dict(make_mesh((1,), ("x",)).shape)
+    {'x': 1}
     """
     shape, available = tuple(axis_shapes), list(_devices() if devices is None else devices)
     if math.prod(shape) > len(available):

@@ -187,6 +187,7 @@ def fwd_and_bwd(
     return fwd, bwd
 
 
+@boundary
 def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     """Return f(x) and the linear map v ↦ ∂f(x)·v. The nonlinear work is done once, here.
 

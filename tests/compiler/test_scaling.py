@@ -16,6 +16,7 @@ from funcgrad.compiler.fusion.fuse import fuse
 from funcgrad.compiler.pipeline import kernels_of
 from funcgrad.compiler.program.plan import plan
 from funcgrad.compiler.rewrite.blocks import in_blocks
+from funcgrad.compiler.rewrite.keys import as_integers
 from funcgrad.compiler.rewrite.simplify import simplify
 from funcgrad.compiler.rewrite.sink import sink
 from funcgrad.compiler.targets.llvm.link import target as LLVM
@@ -48,7 +49,7 @@ def steps_of_passes(kind: Kind, equations: int) -> dict[str, int]:
     """How many steps each pass takes for a program of so many equations."""
     fun, args = kind.make(FUNCGRAD, max(1, round(equations / kind.equations)))
     closed, tracing = steps(lambda: fun.trace(*args).jaxpr)
-    simplified, simplifying = steps(lambda: simplify(closed))
+    simplified, simplifying = steps(lambda: simplify(as_integers(closed)))
     blocked, blocking = steps(lambda: in_blocks(simplified, LLVM.scheduling))
     sunk, sinking = steps(lambda: sink(blocked))
     fusion, fusing = steps(lambda: fuse(sunk.jaxpr.eqns, sunk.jaxpr.outvars, LLVM.scheduling))

@@ -9,25 +9,12 @@ import types
 import numpy as np
 
 import funcgrad
+import funcgrad.numpy as jnp
+from funcgrad import optim
 
 MODULES = ("numpy", "lax", "nn", "random", "tree", "tree_util", "flatten_util", "typing", "sharding", "dtypes", "scipy")
 # Used by optax for densities and for losses only, which this program does not need.
 UNUSED = ("scipy.special", "scipy.stats", "scipy.stats.norm")
-
-sys.modules["jax"] = funcgrad
-for name in MODULES:
-    sys.modules[f"jax.{name}"] = importlib.import_module(f"funcgrad.{name}")
-for name in UNUSED:
-    parent, _, last = name.rpartition(".")
-    module = sys.modules.setdefault(f"jax.{name}", types.ModuleType(name))
-    setattr(sys.modules[f"jax.{parent}"], last, module)
-sys.modules["jax.scipy.special"].logsumexp = None
-
-import optax  # noqa: E402
-import optax.contrib  # noqa: E402
-
-import funcgrad.numpy as jnp  # noqa: E402
-from funcgrad import optim  # noqa: E402
 
 PARAMS = {"w": jnp.array([1.0, -2.0]), "m": jnp.full((2, 3), 0.5)}
 
@@ -36,9 +23,18 @@ def loss(params):
     return jnp.sum(jnp.array([1.0, 3.0]) * params["w"] ** 2) + jnp.sum((params["m"] @ params["m"].T) ** 2)
 
 
-class Optax:
-    def __getattr__(self, name):
-        return next(getattr(m, name) for m in (optax, optax.contrib) if hasattr(m, name))
+def optax_on_funcgrad():
+    """Import optax with the name `jax` for funcgrad. Modules of optax and of optax.contrib are one namespace."""
+    sys.modules["jax"] = funcgrad
+    for name in MODULES:
+        sys.modules[f"jax.{name}"] = importlib.import_module(f"funcgrad.{name}")
+    for name in UNUSED:
+        parent, _, last = name.rpartition(".")
+        module = sys.modules.setdefault(f"jax.{name}", types.ModuleType(name))
+        setattr(sys.modules[f"jax.{parent}"], last, module)
+    sys.modules["jax.scipy.special"].logsumexp = None
+    optax, contrib = importlib.import_module("optax"), importlib.import_module("optax.contrib")
+    return types.SimpleNamespace(**vars(contrib) | vars(optax))
 
 
 BY_RATE = (
@@ -88,11 +84,17 @@ def train(make, optimizers, name):
     return params
 
 
-for name, make in OPTIMIZERS.items():
-    theirs, ours = train(make, Optax(), name), train(make, optim, name)
-    for key in PARAMS:
-        assert isinstance(theirs[key], funcgrad.Array)
-        np.testing.assert_allclose(theirs[key], ours[key], rtol=2e-4, atol=2e-6, err_msg=name)
-    assert loss(theirs) < loss(PARAMS), name
-    print(name)
-assert not any(name.startswith("jax._src") for name in sys.modules)
+def main():
+    optax = optax_on_funcgrad()
+    for name, make in OPTIMIZERS.items():
+        theirs, ours = train(make, optax, name), train(make, optim, name)
+        for key in PARAMS:
+            assert isinstance(theirs[key], funcgrad.Array)
+            np.testing.assert_allclose(theirs[key], ours[key], rtol=2e-4, atol=2e-6, err_msg=name)
+        assert loss(theirs) < loss(PARAMS), name
+        print(name)
+    assert not any(name.startswith("jax._src") for name in sys.modules)
+
+
+if __name__ == "__main__":  # collecting doctests imports this file
+    main()

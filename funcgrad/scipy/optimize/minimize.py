@@ -268,7 +268,7 @@ def minimize(
 
     >>> import funcgrad.numpy as jnp
     >>> result = minimize(lambda x: jnp.sum((x - 2) ** 2), jnp.zeros(2), method="BFGS")
-    >>> result.x, bool(result.success)
+    >>> result.x.round(4), bool(result.success)
     (Array([2., 2.], dtype=float32), True)
     """
     if not isinstance(args, tuple):

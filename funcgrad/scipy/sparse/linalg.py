@@ -188,9 +188,9 @@ def bicgstab(
     Source: van der Vorst, "Bi-CGSTAB: a fast and smoothly converging variant of Bi-CG", 1992.
 
     >>> import funcgrad.numpy as jnp
-    >>> x, _ = bicgstab(jnp.array([[4.0, 1.0], [0.0, 2.0]]), jnp.array([1.0, 2.0]))
+    >>> x, _ = bicgstab(jnp.array([[4.0, 1.0], [0.0, 2.0]]), jnp.array([6.0, 2.0]))
     >>> x.round(4)
-    Array([0., 1.], dtype=float32)
+    Array([1.25, 1.  ], dtype=float32)
     """
     system = _system("bicgstab", A, b, x0, M)
     most = 10 * system.size if maxiter is None else maxiter

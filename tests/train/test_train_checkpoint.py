@@ -348,7 +348,7 @@ def test_errors(name, path):
     action, parts = ERRORS[name]
     with pytest.raises(CheckpointError) as caught:
         action(path)
-    for part in [*parts, "test_checkpoint.py:", "fix: "]:
+    for part in [*parts, "test_train_checkpoint.py:", "fix: "]:
         assert part in str(caught.value), caught.value
 
 
@@ -371,6 +371,6 @@ def test_bad_arguments(name, tmp_path):
     action, parts = ARGUMENTS[name]
     with pytest.raises(FuncgradError) as caught:
         action(tmp_path)
-    for part in [*parts, "test_checkpoint.py:", "fix: "]:
+    for part in [*parts, "test_train_checkpoint.py:", "fix: "]:
         assert part in str(caught.value), caught.value
     assert name == "under jit" or isinstance(caught.value, ArgumentError)
