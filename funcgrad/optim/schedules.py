@@ -152,7 +152,7 @@ def cosine_decay_schedule(init_value: float, decay_steps: int, alpha: float = 0.
 
 def _cosine_decay(start: Any, end: Any, steps: float, exponent: float) -> Schedule:
     def schedule(count: Any) -> Any:
-        fall = 0.5 * (1 + jnp.cos(math.pi * (jnp.minimum(jnp.asarray(count), steps) / steps)))
+        fall = 0.5 * (1 + jnp.cos(math.pi * (jnp.minimum(jnp.asarray(count), float(steps)) / steps)))
         return end + (start - end) * (fall if exponent == 1 else fall**exponent)
 
     return schedule
