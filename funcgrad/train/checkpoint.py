@@ -17,7 +17,7 @@ import numpy as np
 from funcgrad import dtypes, random, tree
 from funcgrad.core.array_types import ArrayLike
 from funcgrad.core.arrays import as_array
-from funcgrad.errors import ArgumentError, CheckpointError
+from funcgrad.errors import ArgumentError, CheckpointError, DependencyError
 from funcgrad.random.keys import is_key
 
 _VERSION = 1
@@ -138,7 +138,9 @@ def _safetensors() -> Any:
     try:
         import safetensors.numpy
     except ImportError:
-        raise ArgumentError("checkpoints need safetensors", fix='pip install "funcgrad[train]"') from None
+        raise DependencyError(
+            "checkpoints need safetensors, which is not installed", fix="pip install funcgrad[train]"
+        ) from None
     return safetensors
 
 

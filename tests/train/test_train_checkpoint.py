@@ -8,6 +8,7 @@ import pickle
 import random as python_random
 import signal
 import struct
+import sys
 import time
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ import safetensors.numpy
 import funcgrad as fg
 import funcgrad.numpy as jnp
 from funcgrad import optim, random, train
-from funcgrad.errors import ArgumentError, CheckpointError, FuncgradError
+from funcgrad.errors import ArgumentError, CheckpointError, DependencyError, FuncgradError
 
 PARAMS = {"layers": ({"kernel": jnp.ones((3, 2)), "bias": jnp.zeros(2)}, {}), "none": None}
 
@@ -374,3 +375,9 @@ def test_bad_arguments(name, tmp_path):
     for part in [*parts, "test_train_checkpoint.py:", "fix: "]:
         assert part in str(caught.value), caught.value
     assert name == "under jit" or isinstance(caught.value, ArgumentError)
+
+
+def test_without_safetensors_the_package_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "safetensors.numpy", None)  # importing it raises
+    with pytest.raises(DependencyError, match=r"(?s)checkpoints need safetensors.*pip install funcgrad\[train\]"):
+        train.save(tmp_path / "a.safetensors", {"x": np.ones(3)})
