@@ -44,6 +44,11 @@ def permuted(name: str, ours: str, *order: int) -> Tensor:
     )
 
 
+def bias_tensors(layer: Layer) -> list[Tensor]:
+    """Return the tensor of the bias, if the layer has one."""
+    return [Tensor("bias", ("bias",))] if layer.options["bias"] else []
+
+
 def kinds() -> list[str]:
     """Return the kinds of layers whose tensors are declared."""
     return sorted(_TABLES)

@@ -76,7 +76,7 @@ def min(tree: Any) -> Any:
 
 def size(tree: Any) -> int:
     """The number of elements."""
-    return sum([jnp.size(x) for x in trees.leaves(tree)])
+    return trees.reduce(operator.add, [jnp.size(x) for x in trees.leaves(tree)], 0)
 
 
 def norm(tree: Any, ord: int | float | str | None = None, squared: bool = False) -> Any:

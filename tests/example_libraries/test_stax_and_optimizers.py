@@ -20,11 +20,20 @@ X = IMAGES[:, 0, 0]
 
 def small(stax):
     return stax.serial(
-        stax.Conv(4, (3, 3), strides=(2, 2), padding="SAME"), stax.BatchNorm(), stax.Relu, stax.MaxPool((2, 2)),
-        stax.ConvTranspose(2, (2, 2), strides=(2, 2)), stax.AvgPool((2, 2), (1, 1), "SAME"), stax.Flatten,
-        stax.FanOut(2), stax.parallel(stax.serial(stax.Dense(3), stax.Tanh), stax.Dense(3)), stax.FanInSum,
-        stax.shape_dependent(lambda shape: stax.Dense(shape[-1])), stax.Dropout(0.8), stax.LogSoftmax,
-    )  # fmt: skip
+        stax.Conv(4, (3, 3), strides=(2, 2), padding="SAME"),
+        stax.BatchNorm(),
+        stax.Relu,
+        stax.MaxPool((2, 2)),
+        stax.ConvTranspose(2, (2, 2), strides=(2, 2)),
+        stax.AvgPool((2, 2), (1, 1), "SAME"),
+        stax.Flatten,
+        stax.FanOut(2),
+        stax.parallel(stax.serial(stax.Dense(3), stax.Tanh), stax.Dense(3)),
+        stax.FanInSum,
+        stax.shape_dependent(lambda shape: stax.Dense(shape[-1])),
+        stax.Dropout(0.8),
+        stax.LogSoftmax,
+    )
 
 
 ACTIVATIONS = ("Elu", "Exp", "Gelu", "Identity", "LeakyRelu", "Selu", "Sigmoid", "Softmax", "Softplus")

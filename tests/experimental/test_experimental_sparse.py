@@ -135,8 +135,11 @@ def test_transforms(kind):
     assert_close(fg.jit(loss)(m, x), value, rtol=1e-5)
     assert_close(fg.jit(lambda m: kind.fromdense(m, nse=20) @ x)(M), M @ np.asarray(x), rtol=1e-4, atol=1e-5)
     with enable_x64():
-        check_grads(lambda data, x: m.tree_unflatten(m.tree_flatten()[1], (data, *m.tree_flatten()[0][1:])) @ x,
-                    (np.asarray(m.data), np.asarray(x)), order=2)  # fmt: skip
+        check_grads(
+            lambda data, x: m.tree_unflatten(m.tree_flatten()[1], (data, *m.tree_flatten()[0][1:])) @ x,
+            (np.asarray(m.data), np.asarray(x)),
+            order=2,
+        )
         check_grads(lambda a: kind.fromdense(a, nse=20).data, (M + 3,))
     batch = kind.fromdense(np.stack([M, 2 * M, 0 * M]), n_batch=1)
     same(fg.vmap(lambda m: m @ x)(batch), np.stack([M, 2 * M, 0 * M]) @ np.asarray(x))

@@ -101,6 +101,7 @@ def test_arithmetic_of_trees():
         np.testing.assert_allclose(flat(ours), expected, rtol=1e-6)
     for ours, expected in numbers:
         np.testing.assert_allclose(ours, expected, rtol=1e-6)
+    assert type(t.size(x)) is int and t.size({}) == 0
     assert t.cast(x, "bfloat16")["a"].dtype == "bfloat16" and t.max({}) == -np.inf
 
 

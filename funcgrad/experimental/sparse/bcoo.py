@@ -39,8 +39,6 @@ class BCOO(Coordinates):
       ShapeError: data, indices and shape do not fit.
     """
 
-    __hash__ = None
-
     @classmethod
     def fromdense(
         cls, mat: Any, *, nse: int | None = None, index_dtype: Any = np.int32, n_dense: int = 0, n_batch: int = 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +10,6 @@ import numpy as np
 import funcgrad.numpy as jnp
 from funcgrad import tree_util
 from funcgrad.arguments.axes import as_shape
-from funcgrad.core.array_types import aval_of
 from funcgrad.core.devices import block_until_ready
 from funcgrad.errors import ArgumentError, ShapeError
 from funcgrad.experimental.sparse import coordinates, products
@@ -19,7 +17,7 @@ from funcgrad.experimental.sparse.bcoo import BCOO
 
 
 @tree_util.register_pytree_node_class
-class BCSR:
+class BCSR(coordinates.SparseArray):
     """A sparse matrix in compressed rows: elements indptr[i] to indptr[i + 1] of `data` are in row i.
 
     `data` is of shape (*batch, nse, *dense), `indices`, the columns, of shape (*batch, nse), and `indptr` of shape
@@ -34,8 +32,7 @@ class BCSR:
       ShapeError: the arrays and the shape do not fit.
     """
 
-    __array_ufunc__ = None
-    __hash__ = None
+    _axes, n_sparse = 1, 2
 
     def __init__(
         self,
@@ -68,49 +65,6 @@ class BCSR:
         out.data, out.indices, out.indptr = arrays
         out.inner_shape, out.indices_sorted, out.unique_indices = rest
         return out
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The sizes of all dimensions."""
-        return (*aval_of(self.indices).shape[:-1], *self.inner_shape)
-
-    @property
-    def ndim(self) -> int:
-        """The number of dimensions."""
-        return len(self.shape)
-
-    @property
-    def size(self) -> int:
-        """The number of elements, stored or not."""
-        return math.prod(self.shape)
-
-    @property
-    def dtype(self) -> np.dtype:
-        """The type of the elements."""
-        return aval_of(self.data).dtype
-
-    @property
-    def nse(self) -> int:
-        """The number of stored elements, in each batch."""
-        return aval_of(self.indices).shape[-1]
-
-    @property
-    def n_batch(self) -> int:
-        """The number of batch dimensions."""
-        return aval_of(self.indices).ndim - 1
-
-    n_sparse = 2
-
-    @property
-    def n_dense(self) -> int:
-        """The number of dimensions that are stored whole."""
-        return len(self.inner_shape) - 2
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __repr__(self) -> str:
-        return f"BCSR({self.dtype}{list(self.shape)}, nse={self.nse})"
 
     @classmethod
     def from_bcoo(cls, arr: BCOO) -> BCSR:

@@ -20,7 +20,63 @@ from funcgrad.transforms.vmap import vmap
 _OPTIONS = ("indices_sorted", "unique_indices")
 
 
-class Coordinates:
+class SparseArray:
+    """What the formats share. `indices` has the batch dimensions, then `_axes` more, the first of which is `nse`."""
+
+    # NumPy arrays leave their operators to this class.
+    __array_ufunc__ = None
+    __hash__ = None
+
+    _axes: int
+    data: Any
+    indices: Any
+    # Without the sizes of batches, which are those of the arrays: vmap adds and removes them there.
+    inner_shape: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The sizes of all dimensions."""
+        return (*aval_of(self.indices).shape[: -self._axes], *self.inner_shape)
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """The number of elements, stored or not."""
+        return math.prod(self.shape)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The type of the elements."""
+        return aval_of(self.data).dtype
+
+    @property
+    def nse(self) -> int:
+        """The number of stored elements, in each batch."""
+        return aval_of(self.indices).shape[-self._axes]
+
+    @property
+    def n_batch(self) -> int:
+        """The number of batch dimensions."""
+        return aval_of(self.indices).ndim - self._axes
+
+    @property
+    def n_dense(self) -> int:
+        """The number of dimensions that are stored whole."""
+        return aval_of(self.data).ndim - self.n_batch - 1
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        kind = f"{type(self.data).__name__}:" if isinstance(self.data, Tracer) else ""
+        return f"{kind}{type(self).__name__}({self.dtype}{list(self.shape)}, nse={self.nse})"
+
+
+class Coordinates(SparseArray):
     """The elements of an array that are stored: the data model of `BCOO`.
 
     Dimensions are n_batch of batches, which all store `nse` elements, then n_sparse that `indices` index, then n_dense
@@ -28,8 +84,7 @@ class Coordinates:
     Elements with the same index are added. Indices outside of the array stand for no element.
     """
 
-    # NumPy arrays leave their operators to this class.
-    __array_ufunc__ = None
+    _axes = 2
 
     def __init__(
         self, args: tuple[Any, Any], *, shape: Sequence[int], indices_sorted: bool = False, unique_indices: bool = False
@@ -54,7 +109,6 @@ class Coordinates:
         batch = shape[:n_batch]
         self.data = jnp.broadcast_to(data, (*batch, *data.shape[n_batch:]))
         self.indices = jnp.broadcast_to(indices, (*batch, *indices.shape[n_batch:]))
-        # Without the sizes of batches, which are those of the arrays: vmap adds and removes them there.
         self.inner_shape = shape[n_batch:]
         self.indices_sorted, self.unique_indices = indices_sorted, unique_indices
 
@@ -81,56 +135,14 @@ class Coordinates:
         return self.tree_unflatten((self.inner_shape, self.indices_sorted, self.unique_indices), (data, self.indices))
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """The sizes of all dimensions."""
-        return (*aval_of(self.indices).shape[:-2], *self.inner_shape)
-
-    @property
-    def ndim(self) -> int:
-        """The number of dimensions."""
-        return len(self.shape)
-
-    @property
-    def size(self) -> int:
-        """The number of elements, stored or not."""
-        return math.prod(self.shape)
-
-    @property
-    def dtype(self) -> np.dtype:
-        """The type of the elements."""
-        return aval_of(self.data).dtype
-
-    @property
-    def nse(self) -> int:
-        """The number of stored elements, in each batch."""
-        return aval_of(self.indices).shape[-2]
-
-    @property
-    def n_batch(self) -> int:
-        """The number of batch dimensions."""
-        return aval_of(self.indices).ndim - 2
-
-    @property
     def n_sparse(self) -> int:
         """The number of dimensions that indices select from."""
         return aval_of(self.indices).shape[-1]
 
     @property
-    def n_dense(self) -> int:
-        """The number of dimensions that are stored whole."""
-        return len(self.inner_shape) - self.n_sparse
-
-    @property
     def sparse_shape(self) -> tuple[int, ...]:
         """The sizes of the dimensions that indices select from."""
         return self.inner_shape[: self.n_sparse]
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __repr__(self) -> str:
-        kind = f"{type(self.data).__name__}:" if isinstance(self.data, Tracer) else ""
-        return f"{kind}{type(self).__name__}({self.dtype}{list(self.shape)}, nse={self.nse})"
 
 
 def each_batch(f: Any, n_batch: int) -> Any:

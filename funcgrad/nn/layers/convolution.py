@@ -32,7 +32,7 @@ from funcgrad.nn.layers.spatial import (
     per_channel,
     ranked,
 )
-from funcgrad.nn.torch import Tensor, permuted, torch_tensors
+from funcgrad.nn.torch import Tensor, bias_tensors, permuted, torch_tensors
 
 
 def _conv(
@@ -176,7 +176,7 @@ ConvTranspose1d, ConvTranspose2d, ConvTranspose3d = ranked("ConvTranspose", _con
 @torch_tensors("Conv1d", "Conv2d", "Conv3d")
 def _conv_tensors(layer: Layer) -> list[Tensor]:
     space = range(2, 2 + int(layer.kind[-2]))
-    return [permuted("weight", "kernel", *space, 1, 0), *_bias(layer)]
+    return [permuted("weight", "kernel", *space, 1, 0), *bias_tensors(layer)]
 
 
 @torch_tensors("ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d")
@@ -196,8 +196,4 @@ def _conv_transpose_tensors(layer: Layer) -> list[Tensor]:
         moved = np.transpose(split, (rank + 1, rank, rank + 2, *space))
         return moved.reshape(groups * per_group, features // groups, *window)
 
-    return [Tensor("weight", ("kernel",), load, save), *_bias(layer)]
-
-
-def _bias(layer: Layer) -> list[Tensor]:
-    return [Tensor("bias", ("bias",))] if layer.options["bias"] else []
+    return [Tensor("weight", ("kernel",), load, save), *bias_tensors(layer)]

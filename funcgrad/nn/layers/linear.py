@@ -11,7 +11,7 @@ from funcgrad.arguments.promotion import as_operand
 from funcgrad.errors import ArgumentError, ShapeError
 from funcgrad.nn import initializers
 from funcgrad.nn.layer import Layer, Shape, as_size, check_features, constructor, initial, parameters
-from funcgrad.nn.torch import Tensor, nested, permuted, torch_tensors
+from funcgrad.nn.torch import Tensor, bias_tensors, nested, permuted, torch_tensors
 
 
 @constructor
@@ -157,16 +157,12 @@ def merge_lora(layer: Layer, params: Any) -> Any:
 
 @torch_tensors("Linear")
 def _linear_tensors(layer: Layer) -> list[Tensor]:
-    return [permuted("weight", "kernel", 1, 0), *_bias(layer)]
+    return [permuted("weight", "kernel", 1, 0), *bias_tensors(layer)]
 
 
 @torch_tensors("Bilinear")
 def _bilinear_tensors(layer: Layer) -> list[Tensor]:
-    return [permuted("weight", "kernel", 1, 2, 0), *_bias(layer)]
-
-
-def _bias(layer: Layer) -> list[Tensor]:
-    return [Tensor("bias", ("bias",))] if layer.options["bias"] else []
+    return [permuted("weight", "kernel", 1, 2, 0), *bias_tensors(layer)]
 
 
 @torch_tensors("LoRA")
